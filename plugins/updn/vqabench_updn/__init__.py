@@ -1,0 +1,84 @@
+"""UpDn: bottom-up and top-down attention (Anderson et al. 2018), fully weight-normalised."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
+
+from vqabench.api import PADDING, Backbone, Batch, DataSpec, Output, Recipe
+
+
+def normalised_linear(inputs: int, outputs: int) -> nn.Linear:
+    """Give a linear layer, weight-normalised over the whole matrix: one scalar g."""
+    layer: nn.Linear = weight_norm(nn.Linear(inputs, outputs), dim=None)
+    return layer
+
+
+def nonlinear(inputs: int, outputs: int) -> nn.Sequential:
+    """Give the layer that every f of the model is: linear, then ReLU."""
+    return nn.Sequential(normalised_linear(inputs, outputs), nn.ReLU())
+
+
+class UpDn(Backbone):
+    """Attention over regions, driven by the question; answers from the product of the two.
+
+    `hidden` is H, by default half the width of the region features. Word vectors of the data set, where it
+    has any, set the width of the embedding (else `embedding`) and its start.
+    """
+
+    recipe = Recipe(epochs=20, batch_size=512, optimizer="adamax", lr=2e-3, clip=0.25)
+
+    def __init__(
+        self,
+        spec: DataSpec,
+        *,
+        hidden: int | None = None,
+        embedding: int = 300,
+        attention_dropout: float = 0.2,
+        classifier_dropout: float = 0.5,
+    ) -> None:
+        super().__init__(spec)
+        hidden = hidden or spec.region_width // 2
+        self.question_width = hidden
+        self.embedding = _embed(spec, embedding)
+        self.gru = nn.GRU(self.embedding.embedding_dim, hidden, batch_first=True)
+        self.attend_region = nonlinear(spec.region_width, hidden)
+        self.attend_question = nonlinear(hidden, hidden)
+        self.attention_dropout = nn.Dropout(attention_dropout)
+        self.attention = normalised_linear(hidden, 1)
+        self.question_layer = nonlinear(hidden, hidden)
+        self.region_layer = nonlinear(spec.region_width, hidden)
+        self.classifier = nn.Sequential(
+            *nonlinear(hidden, 2 * hidden),
+            nn.Dropout(classifier_dropout),
+            normalised_linear(2 * hidden, len(spec.answers)),
+        )
+
+    def forward(self, batch: Batch) -> Output:
+        """Answer the questions of a batch."""
+        words_BLE = self.embedding(batch.tokens_BL)
+        _, last_1BH = self.gru(words_BLE)
+        question_BH = last_1BH[0]
+        attention_BR = self.attend(batch, question_BH)
+        attended_BV = torch.einsum("br,brv->bv", attention_BR, batch.regions_BRV)
+        joint_BH = self.question_layer(question_BH) * self.region_layer(attended_BV)
+        return Output(
+            logits_BA=self.classifier(joint_BH),
+            question_features_BQ=question_BH,
+            joint_features_BH=joint_BH,
+            word_embeddings_BLE=words_BLE,
+            attention_BR=attention_BR,
+        )
+
+    def attend(self, batch: Batch, question_BH: Tensor) -> Tensor:
+        """Give the attention [B, R]: softmax over real regions of w · dropout(f_v(v) ∘ f_q(q))."""
+        joint_BRH = self.attend_region(batch.regions_BRV) * self.attend_question(question_BH)[:, None]
+        scores_BR = self.attention(self.attention_dropout(joint_BRH)).squeeze(2)
+        return scores_BR.masked_fill(~batch.region_mask_BR, -torch.inf).softmax(dim=1)
+
+
+def _embed(spec: DataSpec, width: int) -> nn.Embedding:
+    if spec.word_vectors is None:
+        return nn.Embedding(len(spec.words), width, padding_idx=PADDING)
+    return nn.Embedding.from_pretrained(spec.word_vectors.clone(), freeze=False, padding_idx=PADDING)

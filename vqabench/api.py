@@ -1,0 +1,209 @@
+"""All that a plugin imports.
+
+Shapes stand in the names: B batch, A answers of the vocabulary, T question types, R regions of an image,
+V width of a region's feature, L words of a question, E width of a word vector, H hidden width.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from torch import Tensor, nn
+
+API_VERSION = 1
+"""Major version of this module. A plugin class that states another `api_version` is refused."""
+
+PADDING = 0
+"""Token that fills a short question in front. `DataSpec.words[0]`."""
+UNKNOWN = 1
+"""Token of every word that no training question holds. `DataSpec.words[1]`."""
+
+
+@dataclass(frozen=True, eq=False)
+class DataSpec:
+    """What a data set promises. All counts come from the training split alone.
+
+    A question type that training never saw has zero counts and the uniform mean target 1 / A.
+    """
+
+    answers: tuple[str, ...]
+    """The vocabulary, most frequent answer first: A normalised answers."""
+    words: tuple[str, ...]
+    """The words of the training questions, behind the padding and the unknown token."""
+    question_types: tuple[str, ...]
+    """T names, such as "how many"."""
+    regions: int
+    """R, the largest number of regions of an image."""
+    region_width: int
+    """V."""
+    question_length: int
+    """L."""
+    answer_counts_TA: Tensor
+    """float32: how often each answer was given to each type, all human answers counted (n_i^j of Eq. 7)."""
+    mean_targets_TA: Tensor
+    """float32 in [0, 1]: mean soft target of each answer over the questions of a type."""
+    questions_T: Tensor
+    """int64: number of training questions of each type."""
+    word_vectors: Tensor | None = None
+    """float32 [len(words), E]: pre-trained vectors, zero where a word has none."""
+    object_names: tuple[str, ...] | None = None
+    """Class names that `Batch.object_ids_BR` points into."""
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """B questions with their images. `replace` makes a counterfactual."""
+
+    question_ids_B: Tensor
+    """int64."""
+    question_types_B: Tensor
+    """int64 in [0, T)."""
+    tokens_BL: Tensor
+    """int64 in [0, len(words)), padded in front."""
+    word_mask_BL: Tensor
+    """bool: True at real words, False at padding."""
+    type_words_BL: Tensor
+    """bool: True at the words at the start of the question that spell its type."""
+    regions_BRV: Tensor
+    """float32 region features; zero where `region_mask_BR` is False."""
+    boxes_BR4: Tensor
+    """float32 in [0, 1]: left, top, right, bottom as shares of the image's width and height."""
+    region_mask_BR: Tensor
+    """bool: True at real regions; at least one per image."""
+    object_ids_BR: Tensor | None = None
+    """int64 indices into `DataSpec.object_names`."""
+    targets_BA: Tensor | None = None
+    """float32 soft targets in [0, 1]; None when the model is being tested."""
+    extras: Mapping[str, Tensor] = field(default_factory=dict)
+    """What the backbone's own `prepare_questions` made, rows gathered for this batch."""
+
+    def replace(self, **changes: Any) -> Self:
+        """Give the same batch with other values in the named fields."""
+        return dataclasses.replace(self, **changes)
+
+    def __len__(self) -> int:
+        return len(self.question_ids_B)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Output:
+    """What a backbone makes of a batch."""
+
+    logits_BA: Tensor
+    """What is scored."""
+    training_logits_BA: Tensor | None = None
+    """What the loss sees instead of `logits_BA`, for example with a bias added."""
+    auxiliary: Mapping[str, tuple[Tensor, float]] = field(default_factory=dict)
+    """Further logits [B, A] and their weights: scored by the same loss and added to it."""
+    penalties: Mapping[str, Tensor] = field(default_factory=dict)
+    """Scalars added to the loss as they are. Only where the batch has targets."""
+    question_features_BQ: Tensor | None = None
+    """The question encoder's output."""
+    joint_features_BH: Tensor | None = None
+    """What the classifier sees."""
+    word_embeddings_BLE: Tensor | None = None
+    """The embedded words, part of the autograd graph."""
+    attention_BR: Tensor | None = None
+    """Attention over regions: sums to 1, exactly 0 where `region_mask_BR` is False."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a backbone wants to be trained, unless the user says otherwise."""
+
+    epochs: int = 20
+    """Epochs of the first (or only) stage."""
+    finetune_epochs: int = 10
+    """Epochs of the second stage, where a strategy has one."""
+    batch_size: int = 512
+    optimizer: Literal["adamax", "adam", "adamw"] = "adamax"
+    lr: float = 2e-3
+    weight_decay: float = 0.0
+    schedule: Literal["constant", "linear"] = "constant"
+    """`linear`: the learning rate falls to 0 over each stage, behind the warm-up."""
+    warmup: float = 0.0
+    """Share of a stage's steps over which the learning rate rises from 0."""
+    clip: float | None = 0.25
+    """The gradient's norm over all parameters is clipped to this."""
+
+
+Criterion = Callable[[Output, Batch], Tensor]
+"""Loss of `training_logits_BA` (or `logits_BA`), plus weighted auxiliary losses, plus penalties: a scalar."""
+
+
+class Backbone(nn.Module):
+    """A VQA model: from a batch to logits over the answers.
+
+    Options are the keyword-only arguments of `__init__`, with a type and a default each. An argument
+    annotated `base: Backbone` receives another backbone, ready made.
+    """
+
+    api_version: ClassVar[int] = API_VERSION
+    objectives: ClassVar[tuple[str, ...]] = ("bce", "ce")
+    """The objectives that the backbone is defined for."""
+    recipe: Recipe = Recipe()
+    question_width: int
+    """Width of `Output.question_features_BQ`, for transforms that build on it."""
+
+    def __init__(self, spec: DataSpec) -> None:
+        super().__init__()
+
+    def forward(self, batch: Batch) -> Output:
+        """Answer the questions of a batch."""
+        raise NotImplementedError
+
+    def prepare_questions(self, questions: Sequence[str]) -> Mapping[str, Tensor]:
+        """Tokenise questions in the backbone's own way: tensors with one row per question, or nothing."""
+        return {}
+
+    def training_losses(self, batch: Batch, criterion: Criterion) -> Iterator[Tensor]:
+        """Yield the batch's losses; the training loop takes one optimiser step after each."""
+        yield criterion(self(batch), batch)
+
+
+class Transform(Backbone):
+    """A part that wraps the innermost network, in training and in testing, such as an answer mask."""
+
+    def __init__(self, spec: DataSpec, base: Backbone) -> None:
+        super().__init__(spec)
+        self.base = base
+        self.recipe = base.recipe
+        self.question_width = base.question_width
+
+    def prepare_questions(self, questions: Sequence[str]) -> Mapping[str, Tensor]:
+        """Tokenise as the wrapped network does."""
+        return self.base.prepare_questions(questions)
+
+
+class Loss(nn.Module):
+    """A classification loss over soft targets. Options as for `Backbone`."""
+
+    api_version: ClassVar[int] = API_VERSION
+    objectives: ClassVar[tuple[str, ...]] = ("bce", "ce")
+    finetunes: ClassVar[bool] = False
+    """True: behind a transform the loss starts only in the second stage; the first trains plainly."""
+
+    def __init__(self, spec: DataSpec, objective: str) -> None:
+        super().__init__()
+        self.objective = objective
+
+    def forward(self, logits_BA: Tensor, batch: Batch) -> Tensor:
+        """Give the loss of the logits against `batch.targets_BA`: a scalar, averaged over the batch."""
+        raise NotImplementedError
+
+    def start_epoch(self, epoch: int, epochs: int) -> None:
+        """Take note that epoch `epoch` (from 0) of a stage of `epochs` begins."""
+
+
+def plain_loss(objective: str, logits_BA: Tensor, targets_BA: Tensor) -> Tensor:
+    """Give the loss of every answer, unweighted: [B, A], to be summed over A and averaged over B.
+
+    `bce`: the sigmoid's binary cross-entropy (Eq. 2); `ce`: the softmax's cross-entropy (Eq. 3).
+    """
+    if objective == "bce":
+        return nn.functional.binary_cross_entropy_with_logits(logits_BA, targets_BA, reduction="none")
+    return -targets_BA * torch.log_softmax(logits_BA, dim=1)

@@ -1,0 +1,158 @@
+"""What a user asks of a training run, read from the command line and from a TOML file."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from vqabench.errors import InputError, unknown
+
+Select = Literal["last", "val", "test"]
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """One configuration, to be trained with one or several seeds."""
+
+    backbone: str
+    loss: str = "plain"
+    """Parts joined by `+`: any number of transforms and at most one loss."""
+    objective: str | None = None
+    """`bce` or `ce`; by default `ce`, or `bce` where a part is defined for that alone."""
+    dataset: str = "digits-cp"
+    seeds: tuple[int, ...] = (0,)
+    epochs: int | None = None
+    """Epochs of the first (or only) stage; None: the recipe's."""
+    finetune_epochs: int | None = None
+    """Epochs of the second stage, or of a run that starts from another; None: the recipe's."""
+    settings: Mapping[str, object] = field(default_factory=dict)
+    """Options: `KEY` is the backbone's, `PART.KEY` a part's, `recipe.KEY` the recipe's."""
+    start_from: Path | None = None
+    """A finished run, whose weights this one starts from."""
+    select: Select = "last"
+    track_test: bool = False
+    device: str = "auto"
+    precision: Precision = "auto"
+
+
+FILE_KEYS = {
+    "backbone": "backbone",
+    "loss": "loss",
+    "objective": "objective",
+    "dataset": "dataset",
+    "seeds": "seeds",
+    "epochs": "epochs",
+    "finetune-epochs": "finetune_epochs",
+    "set": "settings",
+    "from": "start_from",
+    "select": "select",
+    "track-test": "track_test",
+    "device": "device",
+    "precision": "precision",
+}
+"""Key of a configuration file -> field of TrainConfig; the keys are those of the command line."""
+
+_FILE_TYPES: dict[str, type | tuple[type, ...]] = {
+    "seeds": (str, int, list),
+    "epochs": int,
+    "finetune-epochs": int,
+    "set": dict,
+    "track-test": bool,
+}
+
+
+def read_config_file(path: Path) -> dict[str, Any]:
+    """Read a TOML file with the command line's keys: fields of TrainConfig.
+
+    Raises InputError where the file is not TOML, or a key is unknown or of the wrong kind.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such configuration file") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"{path}: not a configuration in TOML: {error}") from error
+    for key, value in table.items():
+        if key not in FILE_KEYS:
+            raise InputError(f"{path}: {unknown('key', key, FILE_KEYS)}")
+        kind = _FILE_TYPES.get(key, str)
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise InputError(f"{path}: {key} = {value!r} is of the wrong kind")
+    given: dict[str, Any] = {FILE_KEYS[key]: value for key, value in table.items()}
+    if "seeds" in given:
+        seeds = given["seeds"]
+        given["seeds"] = parse_seeds(",".join(map(str, seeds)) if isinstance(seeds, list) else str(seeds))
+    if "start_from" in given:
+        given["start_from"] = Path(given["start_from"])
+    if "settings" in given:
+        given["settings"] = dict(_flatten(given["settings"]))
+    return given
+
+
+def make_config(given: Mapping[str, Any]) -> TrainConfig:
+    """Check the values of a configuration's fields. Raises InputError, saying what is allowed."""
+    if not given.get("backbone"):
+        raise InputError("which backbone? name one, as in: vqabench train updn (see: vqabench plugins list)")
+    _check_choice("--select", given.get("select"), get_args(Select))
+    _check_choice("--precision", given.get("precision"), get_args(Precision))
+    _check_choice("--objective", given.get("objective"), ("bce", "ce"))
+    for name in ("epochs", "finetune_epochs"):
+        value = given.get(name)
+        if value is not None and value < 1:
+            raise InputError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
+    if given.get("start_from") is not None and given.get("epochs") is not None:
+        raise InputError("a run --from another has one stage; set its length with --finetune-epochs")
+    known = {field.name for field in fields(TrainConfig)}
+    assert set(given) <= known, set(given) - known
+    return TrainConfig(**given)
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Read `0`, `0,1,2` or `0-4`. Raises InputError where it is something else, or names a seed twice."""
+    seeds: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", part)
+        if match is None:
+            raise InputError(f"seeds {text!r}: write 0, or 0,1,2, or 0-4")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first or last - first >= 1000:
+            raise InputError(f"seeds {text!r}: {part.strip()!r} is no range of at most 1000 rising numbers")
+        seeds.extend(range(first, last + 1))
+    if len(set(seeds)) < len(seeds):
+        raise InputError(f"seeds {text!r}: a seed is named twice")
+    if max(seeds) >= 2**63:
+        raise InputError(f"seeds {text!r}: a seed must be below 2**63")
+    return tuple(seeds)
+
+
+def parse_settings(pairs: Iterable[str]) -> dict[str, object]:
+    """Read `KEY=VALUE` pairs. Raises InputError where a pair has no `=` or a key comes twice."""
+    settings: dict[str, object] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        key = key.strip()
+        if not equals or not key:
+            raise InputError(f"--set {pair!r}: write KEY=VALUE, as in --set rescale.variant=released")
+        if key in settings:
+            raise InputError(f"--set {key}: given twice")
+        settings[key] = value.strip()
+    return settings
+
+
+def _flatten(table: Mapping[str, object], prefix: str = "") -> Iterable[tuple[str, object]]:
+    """Turn nested tables into dotted keys."""
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _check_choice(option: str, value: object, allowed: Iterable[str]) -> None:
+    if value is not None and value not in tuple(allowed):
+        raise InputError(f"{option}: {unknown('value', str(value), allowed)}")

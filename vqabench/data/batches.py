@@ -1,0 +1,94 @@
+"""From prepared arrays to batches on a device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vqabench.api import PADDING, Batch
+from vqabench.data.prepared import Prepared, SplitArrays
+
+
+class SplitData:
+    """One split, ready to give batches. Questions and sparse targets live on the device.
+
+    Region features stay where they are, a memory-mapped file, and go to the device batch by batch.
+    `extras` are what the backbone's own `prepare_questions` made of all the questions of the split.
+    """
+
+    def __init__(
+        self, prepared: Prepared, split: str, device: torch.device, extras: Mapping[str, Tensor] | None = None
+    ) -> None:
+        arrays = prepared.splits[split]
+        self.device = device
+        self.features = prepared.features
+        self.answers = len(prepared.spec.answers)
+        self.image_rows = arrays.image_rows
+        self.question_ids = torch.from_numpy(arrays.question_ids).to(device)
+        self.types = torch.from_numpy(arrays.types).to(device)
+        self.tokens = torch.from_numpy(arrays.tokens.astype(np.int64)).to(device)
+        self.type_word_counts = torch.from_numpy(arrays.type_word_counts).to(device)
+        self.target_answers, self.target_values = (part.to(device) for part in _pad_targets(arrays))
+        self.extras = {name: rows.to(device) for name, rows in (extras or {}).items()}
+
+    def __len__(self) -> int:
+        return len(self.image_rows)
+
+    def batch(self, indices: Tensor, *, with_targets: bool) -> Batch:
+        """Gather the questions at `indices` (int64, on the CPU)."""
+        on_device = indices.to(self.device)
+        tokens = self.tokens[on_device]
+        mask = tokens != PADDING
+        # Counted from the first word, so that padding in front is negative and never a type word.
+        position = torch.cumsum(mask, dim=1) - 1
+        return Batch(
+            question_ids_B=self.question_ids[on_device],
+            question_types_B=self.types[on_device],
+            tokens_BL=tokens,
+            word_mask_BL=mask,
+            type_words_BL=mask & (position < self.type_word_counts[on_device, None]),
+            targets_BA=self.targets(on_device) if with_targets else None,
+            extras={name: rows[on_device] for name, rows in self.extras.items()},
+            **self._regions(indices),
+        )
+
+    def targets(self, on_device: Tensor) -> Tensor:
+        """Scatter the sparse targets of some questions: [B, A] in [0, 1]."""
+        dense = torch.zeros(len(on_device), self.answers, device=self.device)
+        return dense.scatter_add_(1, self.target_answers[on_device], self.target_values[on_device])
+
+    def _regions(self, indices: Tensor) -> dict[str, Tensor | None]:
+        rows = self.image_rows[indices.numpy()]
+        counts = torch.from_numpy(self.features.counts[rows]).to(self.device)
+        regions = torch.from_numpy(self.features.regions[rows]).to(self.device).float()
+        objects = self.features.object_ids
+        return {
+            "regions_BRV": regions,
+            "boxes_BR4": torch.from_numpy(self.features.boxes[rows]).to(self.device),
+            "region_mask_BR": torch.arange(regions.shape[1], device=self.device) < counts[:, None],
+            "object_ids_BR": None if objects is None else torch.from_numpy(objects[rows]).long().to(self.device),
+        }
+
+    def shuffled(self, batch_size: int, generator: torch.Generator) -> Iterator[Batch]:
+        """Give all questions once, in an order drawn from `generator`, with targets."""
+        for indices in torch.randperm(len(self), generator=generator).split(batch_size):
+            yield self.batch(indices, with_targets=True)
+
+    def in_order(self, batch_size: int) -> Iterator[Batch]:
+        """Give all questions once, in the file's order, without targets."""
+        for indices in torch.arange(len(self)).split(batch_size):
+            yield self.batch(indices, with_targets=False)
+
+
+def _pad_targets(arrays: SplitArrays) -> tuple[Tensor, Tensor]:
+    """Lay sparse targets out as two rectangles [N, most answers of a question]; padding adds 0 to answer 0."""
+    lengths = np.diff(arrays.starts)
+    width = max(1, int(lengths.max(initial=0)))
+    used = np.arange(width) < lengths[:, None]
+    answers = np.zeros(used.shape, np.int64)
+    values = np.zeros(used.shape, np.float32)
+    answers[used], values[used] = arrays.target_answers, arrays.target_values
+    return torch.from_numpy(answers), torch.from_numpy(values)

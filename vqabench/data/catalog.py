@@ -1,0 +1,170 @@
+"""The catalogue of data sets: `datasets.toml`, and whatever a user's own catalogue adds to it."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import platformdirs
+
+from vqabench.data.annotations import Annotation, Question, check_answers, pair, read_annotations, read_questions
+from vqabench.errors import InputError, unknown
+
+SPLITS = ("train", "val", "test")
+"""Training, in-domain validation, out-of-domain test."""
+
+
+class SplitFiles(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where a split's questions and annotations lie; several files are read one behind the other."""
+
+    questions: tuple[str, ...]
+    annotations: tuple[str, ...]
+
+
+class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a catalogue says of one data set."""
+
+    title: str
+    licence: str = "not stated"
+    citation: str = ""
+    generator: Literal["digits"] | None = None
+    """A data set that is made here instead of read."""
+    splits: dict[Literal["train", "val", "test"], SplitFiles] = {}
+    features: tuple[str, ...] = ()
+    images_without_features: Literal["refuse", "skip"] = "refuse"
+    """`skip`: questions about them count for vocabulary and priors, but are neither trained on nor tested."""
+    word_vectors: str | None = None
+    """A GloVe text file: a word and its numbers a line."""
+    minimum_answer_count: int = 9
+    """An answer enters the vocabulary if it is the most common one of so many training questions."""
+    question_length: int = 14
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One data set: its entry, and where its files lie."""
+
+    name: str
+    entry: Entry
+    source: Path
+    """The folder that the entry's paths are relative to."""
+    folder: Path
+    """Where its prepared form lies."""
+
+    def feature_files(self) -> list[Path]:
+        """Give the files that hold region features."""
+        return [self.source / name for name in self.entry.features]
+
+    def files(self) -> list[Path]:
+        """Give every file that the data set is read from."""
+        names = [name for split in self.entry.splits.values() for name in (*split.questions, *split.annotations)]
+        vectors = [self.entry.word_vectors] if self.entry.word_vectors else []
+        return [self.source / name for name in dict.fromkeys([*names, *self.entry.features, *vectors])]
+
+    def read_split(self, split: str) -> tuple[list[Question], list[Annotation]]:
+        """Read a split's questions and, in the same order, their annotations.
+
+        Raises InputError where a file is broken, the two do not belong together, or a question has other
+        than ten answers.
+        """
+        files = self.entry.splits[split]  # type: ignore[index]
+        questions = [q for name in files.questions for q in read_questions(self.source / name)]
+        annotations = [a for name in files.annotations for a in read_annotations(self.source / name)]
+        where = f"{self.name}, split {split}"
+        paired = pair(questions, annotations, where)
+        check_answers(paired, where)
+        return questions, paired
+
+
+def data_folder(given: Path | None) -> Path:
+    """Choose where data lives: the folder given, `$VQABENCH_DATA`, or the platform's data folder."""
+    if given is not None:
+        return given
+    from_environment = os.environ.get("VQABENCH_DATA")
+    return Path(from_environment) if from_environment else platformdirs.user_data_path("vqabench", False)
+
+
+def read_catalog(own: Path | None) -> dict[str, tuple[Entry, Path]]:
+    """Read the catalogue that comes with vqabench, then the user's own: entries and the folders they are in.
+
+    Raises InputError, naming the file and the key, where a catalogue cannot be understood.
+    """
+    own = own or (Path(os.environ["VQABENCH_CATALOG"]) if os.environ.get("VQABENCH_CATALOG") else None)
+    return _read_entries(_bundled_catalog()) | (_read_entries(own) if own else {})
+
+
+def find_dataset(name: str, own_catalog: Path | None, data_dir: Path | None) -> Dataset:
+    """Find a data set by its name. Raises InputError, with the nearest name, if there is none."""
+    catalog = read_catalog(own_catalog)
+    if name not in catalog:
+        raise InputError(unknown("dataset", name, catalog))
+    entry, source = catalog[name]
+    folder = data_folder(data_dir) / name
+    if entry.generator:
+        return Dataset(name, _generated(entry), folder / "raw", folder)
+    return Dataset(name, entry, source, folder)
+
+
+def _generated(entry: Entry) -> Entry:
+    """Name the files that a generator writes."""
+    splits: dict[Literal["train", "val", "test"], SplitFiles] = {
+        split: SplitFiles((f"{split}_questions.json",), (f"{split}_annotations.json",))  # type: ignore[misc]
+        for split in SPLITS
+    }
+    return msgspec.structs.replace(entry, splits=splits, features=("features.h5",))
+
+
+def _bundled_catalog() -> Path:
+    """Find `datasets.toml`: in the installed package, or at the root of the checkout."""
+    package = Path(__file__).parents[1]
+    candidates = (package / "datasets.toml", package.parent / "datasets.toml")
+    return next(path for path in candidates if path.is_file())
+
+
+def _read_entries(path: Path) -> dict[str, tuple[Entry, Path]]:
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such catalogue") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"{path}: not a catalogue in TOML: {error}") from error
+    return {name: (_convert(name, table, path), path.parent.absolute()) for name, table in tables.items()}
+
+
+def _convert(name: str, table: object, path: Path) -> Entry:
+    if not isinstance(table, Mapping):
+        raise InputError(f"{path}: {name!r} must be a table, as in [{name}]")
+    fields: dict[str, Any] = dict(table)
+    for key in fields:
+        if key not in Entry.__struct_fields__:
+            raise InputError(f"{path}: [{name}]: {unknown('key', key, Entry.__struct_fields__)}")
+    if isinstance(fields.get("features"), str):
+        fields["features"] = [fields["features"]]
+    fields["splits"] = {split: _listed(files) for split, files in dict(fields.get("splits", {})).items()}
+    try:
+        entry = msgspec.convert(fields, Entry)
+    except msgspec.ValidationError as error:
+        raise InputError(f"{path}: [{name}]: {error}") from error
+    _check_complete(name, entry, path)
+    return entry
+
+
+def _listed(files: object) -> object:
+    """Let a split name one file where it may name several."""
+    if not isinstance(files, Mapping):
+        return files
+    return {key: [value] if isinstance(value, str) else value for key, value in files.items()}
+
+
+def _check_complete(name: str, entry: Entry, path: Path) -> None:
+    if entry.generator:
+        return
+    if "train" not in entry.splits:
+        raise InputError(f"{path}: [{name}]: needs [{name}.splits.train] with questions and annotations")
+    if not entry.features:
+        raise InputError(f"{path}: [{name}]: needs features = [...], the files with region features")

@@ -1,0 +1,187 @@
+"""Runs side by side: one row per configuration, means and deviations over its seeds."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from vqabench.errors import InputError
+from vqabench.evaluation.scores import Scores
+from vqabench.results import Manifest, Run, read_json
+
+CATEGORIES = ("yes/no", "number", "other", "all")
+METRICS = ("accuracy", "kappa")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number of a row."""
+
+    mean: float | None
+    """Percent; None where no seed defines it."""
+    deviation: float | None
+    """Sample standard deviation over the seeds; None for a single one."""
+    gain: float | None = None
+    """Against the plain run of the same backbone and objective."""
+    best: bool = False
+
+
+Key = tuple[str, str, str]
+"""Split, metric, and category (or question type)."""
+
+
+@dataclass
+class Row:
+    """One configuration."""
+
+    dataset: str
+    backbone: str
+    objective: str
+    loss: str
+    label: str
+    seeds: tuple[int, ...]
+    branded: bool
+    """Some seed chose its epoch on the test split."""
+    fingerprints: frozenset[str]
+    cells: dict[Key, Cell] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Give the loss and what differs from the defaults."""
+        return f"{self.loss} @{self.label}" if self.label else self.loss
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Rows in the order of a table, and what its reader must know."""
+
+    rows: tuple[Row, ...]
+    question_types: dict[str, int]
+    """Question type -> its number of questions in the test split (or else the validation split)."""
+    notes: tuple[str, ...]
+
+
+def compare(runs: Iterable[Run], dataset: str | None = None) -> Comparison:
+    """Gather finished runs into rows. Runs that have not finished, or are damaged, become notes.
+
+    Raises InputError where there is no finished run.
+    """
+    groups: dict[tuple[str, ...], list[tuple[Manifest, dict[str, Scores]]]] = {}
+    notes: list[str] = []
+    for run in runs:
+        loaded = _load(run, dataset, notes)
+        if loaded is not None:
+            manifest = loaded[0]
+            key = (manifest.dataset, manifest.backbone, manifest.objective, manifest.loss, manifest.label)
+            groups.setdefault(key, []).append(loaded)
+    if not groups:
+        which = f" of {dataset}" if dataset else ""
+        raise InputError("; ".join([f"no finished run{which}", *notes]))
+    rows = [_make_row(group) for group in groups.values()]
+    rows.sort(key=lambda row: (row.dataset, row.backbone, row.objective, row.loss != "plain", row.loss, row.label))
+    _add_gains(rows)
+    _mark_best(rows)
+    everything = [scores for group in groups.values() for _, scores in group]
+    return Comparison(tuple(rows), _question_types(everything), (*notes, *_warn(rows)))
+
+
+def _load(run: Run, dataset: str | None, notes: list[str]) -> tuple[Manifest, dict[str, Scores]] | None:
+    try:
+        manifest = run.read_manifest()
+        if dataset is not None and manifest.dataset != dataset:
+            return None
+        if manifest.status != "finished":
+            notes.append(f"left out, {manifest.status}: {run.folder}")
+            return None
+        advice = "the run is damaged; train it again with --force"
+        return manifest, read_json(run.scores_file, dict[str, Scores], advice)
+    except InputError as error:
+        notes.append(f"left out, damaged: {error}")
+        return None
+
+
+def _make_row(group: Sequence[tuple[Manifest, dict[str, Scores]]]) -> Row:
+    first = group[0][0]
+    manifests = [manifest for manifest, _ in group]
+    values: dict[Key, list[float | None]] = {}
+    for _, scores in group:
+        for split, form in scores.items():
+            for key, value in _flatten(split, form):
+                values.setdefault(key, []).append(value)
+    return Row(
+        first.dataset,
+        first.backbone,
+        first.objective,
+        first.loss,
+        first.label,
+        tuple(sorted(manifest.seed for manifest in manifests)),
+        any(manifest.branded() for manifest in manifests),
+        frozenset(manifest.fingerprint for manifest in manifests),
+        {key: _summarise(numbers) for key, numbers in values.items()},
+    )
+
+
+def _flatten(split: str, form: Scores) -> Iterable[tuple[Key, float | None]]:
+    for category in CATEGORIES:
+        yield (split, "accuracy", category), form.accuracy[category]
+        yield (split, "kappa", category), form.kappa[category]
+    for question_type, scored in form.per_question_type.items():
+        yield (split, "accuracy", question_type), scored.accuracy
+
+
+def _summarise(numbers: Sequence[float | None]) -> Cell:
+    """A mean stands only where every seed defines the number."""
+    defined = [number for number in numbers if number is not None]
+    if len(defined) < len(numbers):
+        return Cell(None, None)
+    return Cell(statistics.fmean(defined), statistics.stdev(defined) if len(defined) > 1 else None)
+
+
+def _add_gains(rows: Sequence[Row]) -> None:
+    """Compare each row with the plain one of its backbone and objective, in the default setting."""
+    plain = {
+        (row.dataset, row.backbone, row.objective): row for row in rows if row.loss == "plain" and not row.label
+    }
+    for row in rows:
+        base = plain.get((row.dataset, row.backbone, row.objective))
+        if base is None or base is row:
+            continue
+        for key, cell in row.cells.items():
+            other = base.cells.get(key)
+            if other is not None and other.mean is not None and cell.mean is not None:
+                row.cells[key] = Cell(cell.mean, cell.deviation, cell.mean - other.mean)
+
+
+def _mark_best(rows: Sequence[Row]) -> None:
+    """Mark the highest mean of each column within a data set."""
+    for dataset in {row.dataset for row in rows}:
+        within = [row for row in rows if row.dataset == dataset]
+        if len(within) < 2:
+            continue
+        for key in {key for row in within for key in row.cells}:
+            cells = [(row, row.cells[key]) for row in within if key in row.cells and row.cells[key].mean is not None]
+            if cells:
+                row, cell = max(cells, key=lambda pair: pair[1].mean or 0.0)
+                row.cells[key] = Cell(cell.mean, cell.deviation, cell.gain, best=True)
+
+
+def _question_types(everything: Sequence[dict[str, Scores]]) -> dict[str, int]:
+    for split in ("test", "val"):
+        for scores in everything:
+            if split in scores:
+                return {name: scored.questions for name, scored in scores[split].per_question_type.items()}
+    return {}
+
+
+def _warn(rows: Sequence[Row]) -> list[str]:
+    notes = []
+    if any(row.branded for row in rows):
+        notes.append("‡ the epoch was chosen on the test split: not comparable with honest runs")
+    for dataset in sorted({row.dataset for row in rows}):
+        prints = {mark for row in rows if row.dataset == dataset for mark in row.fingerprints}
+        if len(prints) > 1:
+            notes.append(f"{dataset}: these runs saw {len(prints)} different states of the data")
+    if any(len(row.seeds) == 1 for row in rows):
+        notes.append("a single seed shows no spread: train several before you claim a difference")
+    return notes

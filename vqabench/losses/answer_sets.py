@@ -1,0 +1,23 @@
+"""Which answers belong to a question type."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from vqabench.api import DataSpec
+from vqabench.errors import InputError
+
+
+def answer_sets(spec: DataSpec, minimum: int) -> Tensor:
+    """Give bool [T, A]: the answers that training gave to a type at least `minimum` times.
+
+    All ten human answers are counted. Raises InputError where no type keeps an answer.
+    """
+    kept_TA = spec.answer_counts_TA >= max(1, minimum)
+    if not kept_TA.any():
+        most = int(spec.answer_counts_TA.max())
+        raise InputError(
+            f"minimum={minimum} leaves no question type an answer (the most frequent one was given {most} times); "
+            "set a smaller minimum"
+        )
+    return kept_TA

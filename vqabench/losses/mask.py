@@ -1,0 +1,67 @@
+"""The answer mask: learn from the question which answers are possible at all."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from vqabench.api import Backbone, Batch, DataSpec, Output, Transform
+from vqabench.errors import InputError
+from vqabench.losses.answer_sets import answer_sets
+
+SMALLEST = 1e-6
+"""Mask values are kept this far from 0 and 1 inside the logarithms."""
+
+
+def softplus_g(x: Tensor) -> Tensor:
+    """Give the generalised softplus min(1, log(1 + e^x)) (Eq. 6 with α = 1; the paper prints max for min)."""
+    return nn.functional.softplus(x).clamp(max=1.0)
+
+
+class AnswerMask(Transform):
+    """An extra head on the question feature multiplies the logits (Eqs. 4 to 6).
+
+    It learns the answer set of the question's type by binary cross-entropy (Eq. 5; the paper drops its
+    minus sign). Questions of a type that training never saw teach it nothing.
+    """
+
+    def __init__(
+        self,
+        spec: DataSpec,
+        base: Backbone,
+        *,
+        activation: Literal["softplus-g", "sigmoid"] = "softplus-g",
+        dropout: float = 0.0,
+        reduction: Literal["mean", "sum"] = "mean",
+        minimum: int = 10,
+    ) -> None:
+        super().__init__(spec, base)
+        if not 0 <= dropout <= 1:
+            raise InputError(f"mask.dropout must be in [0, 1], not {dropout}")
+        self.activation = softplus_g if activation == "softplus-g" else torch.sigmoid
+        self.reduction = reduction
+        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(base.question_width, len(spec.answers)))
+        self.sets_TA: Tensor
+        self.seen_T: Tensor
+        self.register_buffer("sets_TA", answer_sets(spec, minimum).float(), persistent=False)
+        self.register_buffer("seen_T", spec.questions_T > 0, persistent=False)
+
+    def forward(self, batch: Batch) -> Output:
+        """Answer as the base does, with masked logits; in training add the mask's own loss."""
+        output = self.base(batch)
+        mask_BA = self.activation(self.head(output.question_features_BQ))
+        penalties = dict(output.penalties)
+        if batch.targets_BA is not None:
+            penalties["mask"] = self.loss(mask_BA, batch.question_types_B)
+        return dataclasses.replace(output, logits_BA=output.logits_BA * mask_BA, penalties=penalties)
+
+    def loss(self, mask_BA: Tensor, question_types_B: Tensor) -> Tensor:
+        """Give the cross-entropy of the mask against its type's answer set (Eq. 5): a scalar."""
+        mask_BA = mask_BA.float().clamp(SMALLEST, 1 - SMALLEST)
+        target_BA = self.sets_TA[question_types_B]
+        loss_BA = -(target_BA * mask_BA.log() + (1 - target_BA) * (1 - mask_BA).log())
+        loss_B = loss_BA.mean(1) if self.reduction == "mean" else loss_BA.sum(1)
+        return torch.where(self.seen_T[question_types_B], loss_B, 0.0).mean()

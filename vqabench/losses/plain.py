@@ -1,0 +1,16 @@
+"""The objective as it is."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from vqabench.api import Batch, Loss, plain_loss
+
+
+class Plain(Loss):
+    """The unweighted objective (Eqs. 2 and 3): summed over answers, averaged over the batch."""
+
+    def forward(self, logits_BA: Tensor, batch: Batch) -> Tensor:
+        """Give the mean loss."""
+        assert batch.targets_BA is not None
+        return plain_loss(self.objective, logits_BA, batch.targets_BA).sum(1).mean()

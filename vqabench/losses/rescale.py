@@ -1,0 +1,66 @@
+"""Loss re-scaling: weight an answer's loss by how rare the answer is within its question type."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from vqabench.api import Batch, DataSpec, Loss, plain_loss
+from vqabench.losses.answer_sets import answer_sets
+
+LARGEST_WEIGHT = 100.0
+
+
+def imbalance_weights(spec: DataSpec, minimum: int, outside: float) -> Tensor:
+    """Give μ [T, A] (Eqs. 7 and 8), at most 100.
+
+    μ_i^j = (Σ_k n_k^j - n_i^j) / n_i^j over the answers given to type j at least `minimum` times, then
+    min(100, log(1 + e^μ)); the paper prints max for min. All other answers weigh `outside`.
+    """
+    kept_TA = answer_sets(spec, minimum)
+    counts_TA = torch.where(kept_TA, spec.answer_counts_TA.double(), 0.0)
+    raw_TA = (counts_TA.sum(1, keepdim=True) - counts_TA) / counts_TA.clamp(min=1)
+    smooth_TA = nn.functional.softplus(raw_TA).clamp(max=LARGEST_WEIGHT)
+    return torch.where(kept_TA, smooth_TA, outside).float()
+
+
+class Rescale(Loss):
+    """The objective with the weights μ of the question's type (Eqs. 11 and 13).
+
+    `variant=paper` weighs an answer's whole loss, and answers outside the type's set by 1.
+    `variant=released` is what the published code does: under `bce` it weighs the positive term alone, and
+    answers outside the set by 1 + log 2. A type that training never saw weighs 1 everywhere.
+    """
+
+    finetunes = True
+
+    def __init__(
+        self,
+        spec: DataSpec,
+        objective: str,
+        *,
+        variant: Literal["paper", "released"] = "paper",
+        minimum: int = 10,
+    ) -> None:
+        super().__init__(spec, objective)
+        self.positive_term_only = variant == "released" and objective == "bce"
+        weights_TA = imbalance_weights(spec, minimum, outside=1.0 if variant == "paper" else 1 + math.log(2))
+        weights_TA[spec.questions_T == 0] = 1.0
+        self.weights_TA: Tensor
+        self.register_buffer("weights_TA", weights_TA, persistent=False)
+
+    def forward(self, logits_BA: Tensor, batch: Batch) -> Tensor:
+        """Give the mean re-scaled loss."""
+        targets_BA = batch.targets_BA
+        assert targets_BA is not None
+        weights_BA = self.weights_TA[batch.question_types_B].to(logits_BA.dtype)
+        if self.positive_term_only:
+            loss_BA = nn.functional.binary_cross_entropy_with_logits(
+                logits_BA, targets_BA, pos_weight=weights_BA, reduction="none"
+            )
+        else:
+            loss_BA = weights_BA * plain_loss(self.objective, logits_BA, targets_BA)
+        return loss_BA.sum(1).mean()

@@ -1,0 +1,169 @@
+"""The run folder: `runs/<dataset>/<backbone>/<objective>-<loss>[@label]/seed-<n>/`.
+
+Every file is written beside its name and renamed, so that a reader or a kill never sees half of one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from vqabench.errors import InputError
+
+Status = Literal["running", "finished", "stopped", "failed"]
+LONGEST_LABEL = 80
+
+
+class Manifest(msgspec.Struct, kw_only=True, forbid_unknown_fields=False):
+    """`run.json`: what was run, on what, with what, and how it ended."""
+
+    dataset: str
+    backbone: str
+    objective: str
+    loss: str
+    label: str
+    """Every setting that differs from the defaults, in short; empty where none does."""
+    seed: int
+    options: dict[str, dict[str, Any]]
+    """Part -> its options, as resolved: `backbone`, `base`, each transform, the loss."""
+    recipe: dict[str, Any]
+    stages: list[dict[str, Any]]
+    """Name, loss and epochs of each stage."""
+    select: Literal["last", "val", "test"]
+    """How the epoch was chosen. `test` brands every table made from the run."""
+    track_test: bool = False
+    start_from: str | None = None
+    """The run whose weights this one started from."""
+    notes: list[str] = []
+    """What a reader of its numbers must know."""
+    fingerprint: str
+    """Of the prepared data."""
+    versions: dict[str, str]
+    """Of vqabench, its plugins, Python and PyTorch."""
+    device: str
+    precision: str
+    threads: int
+    parameters: int
+    started: str
+    """UTC, ISO 8601."""
+    seconds: float = 0.0
+    status: Status = "running"
+    failure: str = ""
+    epoch: int | None = None
+    """The chosen epoch, counted from 1 over all stages."""
+
+    def branded(self) -> bool:
+        """Tell whether the numbers were chosen on the test split."""
+        return self.select == "test"
+
+
+class Run:
+    """One run's folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.manifest_file = folder / "run.json"
+        self.epochs_file = folder / "epochs.jsonl"
+        self.weights_file = folder / "model.safetensors"
+        self.scores_file = folder / "scores.json"
+        self.resume_file = folder / "resume.pt"
+
+    def predictions_file(self, split: str) -> Path:
+        """Give the name of a split's predictions."""
+        return self.folder / f"predictions.{split}.json"
+
+    def read_manifest(self) -> Manifest:
+        """Read `run.json`. Raises InputError where it is missing or damaged."""
+        return read_json(self.manifest_file, Manifest, "this is no run, or a damaged one; train it again with --force")
+
+    def write_manifest(self, manifest: Manifest) -> None:
+        """Write `run.json`."""
+        write_file(self.manifest_file, msgspec.json.format(msgspec.json.encode(manifest), indent=2))
+
+    def append_epoch(self, record: Mapping[str, Any]) -> None:
+        """Add a line to `epochs.jsonl`."""
+        with self.epochs_file.open("a", encoding="utf-8") as lines:
+            lines.write(json.dumps(record) + "\n")
+
+    def keep_epochs(self, count: int) -> None:
+        """Drop the lines of epochs behind the first `count`: a resumed run writes them again."""
+        if self.epochs_file.is_file():
+            lines = self.epochs_file.read_text(encoding="utf-8").splitlines(keepends=True)
+            write_file(self.epochs_file, "".join(lines[:count]).encode())
+
+    def clear(self) -> None:
+        """Delete the run."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def run_folder(runs: Path, dataset: str, backbone: str, strategy: str, label: str, seed: int) -> Path:
+    """Give the folder of a run; `strategy` is `<objective>-<loss>`."""
+    name = f"{strategy}@{label}" if label else strategy
+    return runs / dataset / _safe(backbone) / _safe(name) / f"seed-{seed}"
+
+
+def spell_label(changes: Mapping[str, object]) -> str:
+    """Spell the settings that differ from the defaults, in a form fit for a folder's name."""
+    spelled = ",".join(f"{key}={value}" for key, value in sorted(changes.items()))
+    if len(spelled) <= LONGEST_LABEL and _safe(spelled) == spelled:
+        return spelled
+    digest = hashlib.sha256(spelled.encode()).hexdigest()[:8]
+    return f"{_safe(spelled)[: LONGEST_LABEL - 9]}~{digest}"
+
+
+def _safe(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._,=+@~-]", "_", name)
+
+
+def find_runs(paths: list[Path]) -> Iterator[Run]:
+    """Find every run in or below the given folders, each once, in the order of their names.
+
+    Raises InputError where a path does not exist or holds no run.
+    """
+    seen: set[Path] = set()
+    for path in paths:
+        if not path.is_dir():
+            raise InputError(f"{path}: there is no such folder of runs")
+        folders = sorted(file.parent for file in path.glob("**/run.json"))
+        if not folders:
+            raise InputError(f"{path}: holds no run (no run.json in it or below)")
+        for folder in folders:
+            if folder.resolve() not in seen:
+                seen.add(folder.resolve())
+                yield Run(folder)
+
+
+Decoded = TypeVar("Decoded")
+
+
+def read_json(path: Path, kind: type[Decoded], advice: str) -> Decoded:
+    """Decode a JSON file of the run folder. Raises InputError where it is missing or damaged."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except FileNotFoundError:
+        raise InputError(f"{path}: missing: {advice}") from None
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: {error}: {advice}") from error
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file beside its name, then rename it."""
+    write_through(path, lambda part: part.write_bytes(content))
+
+
+def write_through(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a file beside the name `path`, then rename it."""
+    part = path.with_name(f".{path.name}.part-{os.getpid()}")
+    try:
+        write(part)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

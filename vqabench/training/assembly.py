@@ -1,0 +1,297 @@
+"""From names and settings to a plan, and from a plan to a model with its losses."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from vqabench.api import Backbone, DataSpec, Loss, Recipe, Transform
+from vqabench.config import TrainConfig
+from vqabench.errors import InputError, PluginError, VqabenchError, unknown
+from vqabench.options import base_parameters, convert, fields_of, options_of, resolve_options
+from vqabench.plugins import BACKBONES, LOSSES, Plugin, find, load
+from vqabench.results import spell_label
+
+PLAIN = "plain"
+"""The loss of a strategy that names none, and of the first of two stages."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A plugin's class with its options."""
+
+    label: str
+    """Prefix of its settings: `base`, `mask`, ...; the backbone itself has none."""
+    plugin: Plugin
+    kind: type[Any]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def changes(self) -> dict[str, Any]:
+        """Give the options that differ from their defaults, with the prefix."""
+        defaults = {name: option.default for name, option in options_of(self.kind).items()}
+        return {
+            f"{self.label}.{name}".lstrip("."): value
+            for name, value in self.options.items()
+            if value != defaults[name]
+        }
+
+
+@dataclass(frozen=True)
+class Stage:
+    """So many epochs with one loss."""
+
+    name: str
+    loss: str
+    epochs: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that decides what is trained, apart from data and seed."""
+
+    config: TrainConfig
+    chain: tuple[Part, ...]
+    """The backbone, its base, the base of that, down to the innermost network."""
+    transforms: tuple[Part, ...]
+    losses: tuple[Part, ...]
+    """The losses of all stages; the strategy's own comes first."""
+    objective: str
+    recipe: Recipe
+    stages: tuple[Stage, ...]
+    label: str
+    """Every setting that differs from the defaults, in short."""
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """Give all parts."""
+        return (*self.chain, *self.transforms, *self.losses)
+
+    @property
+    def strategy(self) -> str:
+        """Give `<objective>-<loss>`."""
+        return f"{self.objective}-{self.config.loss}"
+
+    def settings(self) -> dict[str, dict[str, Any]]:
+        """Give every part's options by its label; `backbone` for the backbone's."""
+        return {part.label or "backbone": dict(part.options) for part in self.parts}
+
+
+def make_plan(config: TrainConfig) -> Plan:
+    """Load the plugins that a configuration names and resolve every setting.
+
+    Raises InputError (PluginError) where a name, a setting or a combination is not possible.
+    """
+    settings = dict(config.settings)
+    chain = _load_chain(config.backbone, settings)
+    transforms, loss = _load_strategy(config.loss)
+    losses = [loss]
+    if transforms and loss.kind.finetunes and config.start_from is None:
+        losses.append(_load_loss_part(PLAIN))
+    sections = _sort_settings(settings, [part.label for part in (*chain, *transforms, loss)])
+    chain, transforms, losses = (
+        [_with_options(part, sections) for part in parts] for parts in (chain, transforms, losses)
+    )
+    own_recipe = _inherited_recipe(chain)
+    recipe = _resolve_recipe(own_recipe, sections["recipe"], config)
+    changes = {name: value for part in (*chain, *transforms, *losses) for name, value in part.changes().items()}
+    changes |= {part.label: part.plugin.name for part in chain[1:] if part.label in config.settings}
+    changes |= _changed_fields(recipe, own_recipe) | _changed_choices(config)
+    return Plan(
+        config=config,
+        chain=tuple(chain),
+        transforms=tuple(transforms),
+        losses=tuple(losses),
+        objective=_choose_objective(config, (*chain, *transforms, *losses)),
+        recipe=recipe,
+        stages=_make_stages(config, recipe, losses),
+        label=spell_label(changes),
+    )
+
+
+def build_model(plan: Plan, spec: DataSpec) -> Backbone:
+    """Build the innermost network, its transforms around it, and the wrappers around those."""
+    *wrappers, innermost = plan.chain
+    model: Backbone = _build(innermost, spec)
+    if plan.transforms and type(model).training_losses is not Backbone.training_losses:
+        raise PluginError(
+            f"{innermost.plugin.name} trains by a procedure of its own, which would go around "
+            f"{plan.transforms[0].plugin.name}; it cannot be the innermost network of a transform"
+        )
+    for transform in plan.transforms:
+        model = _build(transform, spec, base=model)
+    for wrapper in reversed(wrappers):
+        (parameter,) = base_parameters(wrapper.kind)
+        model = _build(wrapper, spec, **{parameter: model})
+    return model
+
+
+def build_losses(plan: Plan, spec: DataSpec) -> nn.ModuleDict:
+    """Build the losses of all stages, by name."""
+    return nn.ModuleDict({part.plugin.name: _build(part, spec, objective=plan.objective) for part in plan.losses})
+
+
+def _build(part: Part, spec: DataSpec, **ready: Any) -> Any:
+    try:
+        return part.kind(spec, **ready, **part.options)
+    except VqabenchError:
+        raise
+    except Exception as error:
+        raise PluginError(
+            f"{part.plugin.name} (from {part.plugin.distribution}) could not be built: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+
+
+def _load_chain(name: str, settings: dict[str, object]) -> list[Part]:
+    """Load the backbone and its bases; takes the bases' names out of the settings."""
+    chain: list[Part] = []
+    label = ""
+    while True:
+        plugin = find(BACKBONES, name)
+        kind = load(plugin)
+        chain.append(Part(label, plugin, kind))
+        needed = base_parameters(kind)
+        if not needed:
+            return chain
+        if len(chain) > 5 or len(needed) > 1:
+            raise PluginError(f"{name}: a backbone is built over at most one base, and at most five deep")
+        label = f"{label}.{needed[0]}".lstrip(".")
+        chosen = settings.pop(label, None) or getattr(kind, "default_base", None)
+        if chosen is None:
+            raise InputError(f"{name} is built over another backbone: choose it with --set {label}=NAME")
+        name = str(chosen)
+
+
+def _load_strategy(spelled: str) -> tuple[list[Part], Part]:
+    """Load the transforms and the one loss that `mask+rescale` and the like name."""
+    names = [name.strip() for name in spelled.split("+")]
+    parts = [_load_loss_part(name) for name in names]
+    transforms = [part for part in parts if issubclass(part.kind, Transform)]
+    losses = [part for part in parts if issubclass(part.kind, Loss)]
+    if len(losses) > 1:
+        raise InputError(f"--loss {spelled}: at most one loss, but {' and '.join(p.label for p in losses)} are two")
+    if len({part.label for part in parts}) < len(parts):
+        raise InputError(f"--loss {spelled}: a part is named twice")
+    return transforms, losses[0] if losses else _load_loss_part(PLAIN)
+
+
+def _load_loss_part(name: str) -> Part:
+    plugin = find(LOSSES, name)
+    return Part(plugin.name, plugin, load(plugin))
+
+
+def _sort_settings(settings: Mapping[str, object], labels: Sequence[str]) -> dict[str, dict[str, object]]:
+    """Give each part the settings that carry its label."""
+    sections: dict[str, dict[str, object]] = {label: {} for label in (*labels, "", "recipe")}
+    for key, value in settings.items():
+        label, _, name = key.rpartition(".")
+        if label not in sections:
+            valid = [f"{section}.{name}".lstrip(".") for section in sections]
+            raise InputError(f"--set {key}: {unknown('part', label, filter(None, sections))}; as in {valid[0]}")
+        sections[label][name] = value
+    return sections
+
+
+def _with_options(part: Part, sections: Mapping[str, Mapping[str, object]]) -> Part:
+    return dataclasses.replace(
+        part, options=resolve_options(part.kind, sections.get(part.label, {}), part.label or part.plugin.name)
+    )
+
+
+def _inherited_recipe(chain: Sequence[Part]) -> Recipe:
+    """Give the recipe of the outermost class that has one of its own, else its base's."""
+    for part in chain:
+        recipe: Recipe = part.kind.recipe
+        if recipe is not Backbone.recipe:
+            return recipe
+    return Backbone.recipe
+
+
+def _resolve_recipe(recipe: Recipe, given: Mapping[str, object], config: TrainConfig) -> Recipe:
+    fields = fields_of(Recipe)
+    changes = {"epochs": config.epochs, "finetune_epochs": config.finetune_epochs}
+    changes = {name: value for name, value in changes.items() if value is not None}
+    for name, value in given.items():
+        if name not in fields:
+            raise InputError(f"--set recipe.{name}: {unknown('option', name, fields)}")
+        if name in changes:
+            raise InputError(f"--set recipe.{name}: given by --{name.replace('_', '-')} too")
+        changes[name] = convert(fields[name], value, f"recipe.{name}")
+    changed = dataclasses.replace(recipe, **changes)  # type: ignore[arg-type]
+    _check_recipe(changed)
+    return changed
+
+
+def _check_recipe(recipe: Recipe) -> None:
+    allowed = {
+        "epochs": recipe.epochs >= 1,
+        "finetune_epochs": recipe.finetune_epochs >= 1,
+        "batch_size": recipe.batch_size >= 1,
+        "lr": recipe.lr > 0,
+        "weight_decay": recipe.weight_decay >= 0,
+        "warmup": 0 <= recipe.warmup < 1,
+        "clip": recipe.clip is None or recipe.clip > 0,
+    }
+    for name, right in allowed.items():
+        if not right:
+            raise InputError(f"recipe.{name} = {getattr(recipe, name)} is out of range")
+
+
+def _changed_fields(recipe: Recipe, own: Recipe) -> dict[str, object]:
+    """Give the fields that differ from the backbone's own recipe; stage lengths go without a prefix."""
+    names = {"epochs": "epochs", "finetune_epochs": "finetune-epochs"}
+    return {
+        names.get(name, f"recipe.{name}"): value
+        for name, value in vars(recipe).items()
+        if value != getattr(own, name)
+    }
+
+
+def _changed_choices(config: TrainConfig) -> dict[str, object]:
+    changes: dict[str, object] = {}
+    if config.start_from is not None:
+        changes["from"] = origin_name(config.start_from)
+    if config.select != "last":
+        changes["select"] = config.select
+    if config.precision != "auto":
+        changes["precision"] = config.precision
+    return changes
+
+
+def origin_name(folder: Path) -> str:
+    """Name the configuration that a run starts from: `updn/ce-plain`, whichever seed."""
+    configuration = folder.parent if folder.name.startswith("seed-") else folder
+    return f"{configuration.parent.name}/{configuration.name}"
+
+
+def _choose_objective(config: TrainConfig, parts: Sequence[Part]) -> str:
+    """Take the objective given, or `ce`, or the one that all parts are defined for."""
+    common = [name for name in ("ce", "bce") if all(name in part.kind.objectives for part in parts)]
+    if not common:
+        raise InputError(f"{config.backbone} and {config.loss} have no objective in common")
+    if config.objective is None:
+        return common[0]
+    for part in parts:
+        if config.objective not in part.kind.objectives:
+            raise InputError(
+                f"{part.plugin.name} is not defined for --objective {config.objective}; "
+                f"it is for {' and '.join(part.kind.objectives)}"
+            )
+    return config.objective
+
+
+def _make_stages(config: TrainConfig, recipe: Recipe, losses: Sequence[Part]) -> tuple[Stage, ...]:
+    """Two stages where a loss that fine-tunes stands behind a transform, else one."""
+    own = losses[0].plugin.name
+    if config.start_from is not None:
+        return (Stage("finetune", own, recipe.finetune_epochs),)
+    if len(losses) > 1:
+        return Stage("train", PLAIN, recipe.epochs), Stage("finetune", own, recipe.finetune_epochs)
+    if config.finetune_epochs is not None:
+        raise InputError(f"--finetune-epochs: {config.loss} has no second stage; set --epochs, or start --from a run")
+    return (Stage("train", own, recipe.epochs),)
