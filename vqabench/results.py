@@ -34,6 +34,8 @@ class Manifest(msgspec.Struct, kw_only=True, forbid_unknown_fields=False):
     seed: int
     options: dict[str, dict[str, Any]]
     """Part -> its options, as resolved: `backbone`, `base`, each transform, the loss."""
+    bases: dict[str, str] = {}
+    """Label -> backbone, for a backbone that is built over others."""
     recipe: dict[str, Any]
     stages: list[dict[str, Any]]
     """Name, loss and epochs of each stage."""

@@ -66,6 +66,11 @@ class Dataset:
         vectors = [self.entry.word_vectors] if self.entry.word_vectors else []
         return [self.source / name for name in dict.fromkeys([*names, *self.entry.features, *vectors])]
 
+    def read_questions(self, split: str) -> list[Question]:
+        """Read a split's questions. Raises InputError where a file is broken."""
+        files = self.entry.splits[split]  # type: ignore[index]
+        return [question for name in files.questions for question in read_questions(self.source / name)]
+
     def read_split(self, split: str) -> tuple[list[Question], list[Annotation]]:
         """Read a split's questions and, in the same order, their annotations.
 
@@ -73,7 +78,7 @@ class Dataset:
         than ten answers.
         """
         files = self.entry.splits[split]  # type: ignore[index]
-        questions = [q for name in files.questions for q in read_questions(self.source / name)]
+        questions = self.read_questions(split)
         annotations = [a for name in files.annotations for a in read_annotations(self.source / name)]
         where = f"{self.name}, split {split}"
         paired = pair(questions, annotations, where)
