@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +19,7 @@ from vqabench.data.annotations import (
     write_predictions,
 )
 from vqabench.data.catalog import Dataset, data_folder, find_dataset, read_catalog
-from vqabench.data.prepared import Prepared, prepare
+from vqabench.data.prepared import Prepared, open_prepared, prepare
 from vqabench.errors import InputError, unknown
 from vqabench.evaluation import comparison
 from vqabench.evaluation.predict import load_split, predict, score_split, spell
@@ -171,15 +172,24 @@ def compare(folders: Sequence[Path], dataset: str | None, places: Places) -> com
 
 
 @dataclass(frozen=True)
+class OptionDetails:
+    """One option of a plugin."""
+
+    name: str
+    allowed: str
+    default: Any
+
+
+@dataclass(frozen=True)
 class PluginDetails:
     """What loading a plugin tells beyond its metadata."""
 
     plugin: plugins.Plugin
     description: str
     objectives: tuple[str, ...]
-    options: tuple[tuple[str, str, Any], ...]
-    """Name, what is allowed, default."""
-    recipe: Mapping[str, Any] = field(default_factory=dict)
+    options: tuple[OptionDetails, ...]
+    recipe: Mapping[str, Any]
+    """Empty for a loss."""
 
 
 def show_plugin(name: str) -> PluginDetails:
@@ -187,18 +197,20 @@ def show_plugin(name: str) -> PluginDetails:
     group = plugins.LOSSES if name in plugins.names(plugins.LOSSES) else plugins.BACKBONES
     plugin = plugins.find(group, name)
     kind = plugins.load(plugin)
-    recipe = vars(kind.recipe) if group == plugins.BACKBONES else {}
     return PluginDetails(
         plugin,
-        (kind.__doc__ or "").strip(),
+        inspect.getdoc(kind) or "",
         tuple(kind.objectives),
-        tuple((o.name, options.describe(o.annotation), o.default) for o in options.options_of(kind).values()),
-        recipe,
+        tuple(
+            OptionDetails(option.name, options.describe(option.annotation), option.default)
+            for option in options.options_of(kind).values()
+        ),
+        dict(vars(kind.recipe)) if group == plugins.BACKBONES else {},
     )
 
 
 @dataclass(frozen=True)
-class DatasetStatus:
+class DatasetLine:
     """One line of `data list`."""
 
     name: str
@@ -206,13 +218,36 @@ class DatasetStatus:
     prepared: bool
 
 
-def list_datasets(places: Places) -> list[DatasetStatus]:
+def list_datasets(places: Places) -> list[DatasetLine]:
     """List the catalogue."""
     folder = data_folder(places.data)
     return [
-        DatasetStatus(name, entry.title, (folder / name / "prepared.h5").is_file())
+        DatasetLine(name, entry.title, (folder / name / "prepared.h5").is_file())
         for name, (entry, _) in read_catalog(places.catalog).items()
     ]
+
+
+def describe_dataset(name: str, places: Places) -> dict[str, str | int]:
+    """Tell what the catalogue says of a data set, and what its prepared form holds, if there is one."""
+    dataset = places.dataset(name)
+    entry = dataset.entry
+    facts: dict[str, str | int] = {"name": name, "title": entry.title, "licence": entry.licence}
+    facts |= {"citation": entry.citation} if entry.citation else {}
+    facts |= {"splits": ", ".join(entry.splits), "folder": str(dataset.folder)}
+    prepared = open_prepared(dataset)
+    if prepared is None:
+        return facts | {"prepared": "no"}
+    facts |= {f"{split} questions": len(arrays.types) for split, arrays in prepared.splits.items()}
+    spec = prepared.spec
+    return facts | {
+        "answers": len(spec.answers),
+        "words": len(spec.words),
+        "question types": len(spec.question_types),
+        "images": len(prepared.features.image_ids),
+        "regions per image, at most": spec.regions,
+        "width of a region's feature": spec.region_width,
+        "fingerprint": prepared.fingerprint,
+    }
 
 
 def prepare_dataset(name: str, places: Places, progress: Progress | None = None) -> tuple[Dataset, Prepared]:

@@ -84,6 +84,14 @@ def prepare(dataset: Dataset, say: Say) -> Prepared:
     return _open(path, dataset.folder / "features.h5")
 
 
+def open_prepared(dataset: Dataset) -> Prepared | None:
+    """Open what was prepared of a data set, whether or not its inputs have changed since; None: nothing."""
+    path = dataset.folder / "prepared.h5"
+    if _stored_fingerprint(path) is None:
+        return None
+    return _open(path, dataset.folder / "features.h5")
+
+
 def _generate(dataset: Dataset, say: Say) -> None:
     if dataset.entry.generator is None:
         return

@@ -60,7 +60,8 @@ class AnswerMask(Transform):
 
     def loss(self, mask_BA: Tensor, question_types_B: Tensor) -> Tensor:
         """Give the cross-entropy of the mask against its type's answer set (Eq. 5): a scalar."""
-        mask_BA = mask_BA.float().clamp(SMALLEST, 1 - SMALLEST)
+        precise = torch.promote_types(mask_BA.dtype, torch.float32)
+        mask_BA = mask_BA.to(precise).clamp(SMALLEST, 1 - SMALLEST)
         target_BA = self.sets_TA[question_types_B]
         loss_BA = -(target_BA * mask_BA.log() + (1 - target_BA) * (1 - mask_BA).log())
         loss_B = loss_BA.mean(1) if self.reduction == "mean" else loss_BA.sum(1)

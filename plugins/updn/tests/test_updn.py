@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from vqabench.api import PADDING, Batch, DataSpec
+from vqabench_updn import UpDn
+
+GOLDEN: dict[str, Any] = json.loads((Path(__file__).parent / "golden" / "updn_forward.json").read_text())
+SIZES = GOLDEN["sizes"]
+LAYERS = {
+    "attend_region.0": "v_att.v_proj.main.0",
+    "attend_question.0": "v_att.q_proj.main.0",
+    "attention": "v_att.linear",
+    "question_layer.0": "q_net.main.0",
+    "region_layer.0": "v_net.main.0",
+    "classifier.0": "classifier.main.0",
+    "classifier.3": "classifier.main.3",
+}
+
+
+def make_spec(**changes: Any) -> DataSpec:
+    answers = SIZES["answers"]
+    words = tuple(f"word {number}" for number in range(SIZES["vocabulary"] + 1))
+    fields: dict[str, Any] = {
+        "answers": tuple(map(str, range(answers))),
+        "words": words,
+        "question_types": ("how many",),
+        "regions": SIZES["regions"],
+        "region_width": SIZES["visual"],
+        "question_length": 5,
+        "answer_counts_TA": torch.ones(1, answers),
+        "mean_targets_TA": torch.ones(1, answers) / answers,
+        "questions_T": torch.ones(1, dtype=torch.int64),
+    }
+    return DataSpec(**(fields | changes))
+
+
+def make_batch(tokens_BL: Tensor, regions_BRV: Tensor, region_mask_BR: Tensor | None = None) -> Batch:
+    size, regions = regions_BRV.shape[:2]
+    mask = torch.ones(size, regions, dtype=torch.bool) if region_mask_BR is None else region_mask_BR
+    return Batch(
+        question_ids_B=torch.arange(size),
+        question_types_B=torch.zeros(size, dtype=torch.int64),
+        tokens_BL=tokens_BL,
+        word_mask_BL=tokens_BL != PADDING,
+        type_words_BL=torch.zeros_like(tokens_BL, dtype=torch.bool),
+        regions_BRV=regions_BRV,
+        boxes_BR4=torch.zeros(size, regions, 4),
+        region_mask_BR=mask,
+    )
+
+
+def golden_weights() -> dict[str, Tensor]:
+    given = {name: torch.tensor(value) for name, value in GOLDEN["parameters"].items()}
+    # The reference pads with the last token, we with the first.
+    state = {"embedding.weight": given["w_emb.emb.weight"].roll(1, 0)}
+    for name in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"):
+        state[f"gru.{name}"] = given[f"q_emb.rnn.{name}"]
+    for own, reference in LAYERS.items():
+        state[f"{own}.bias"] = given[f"{reference}.bias"]
+        state[f"{own}.parametrizations.weight.original0"] = given[f"{reference}.weight_g"]
+        state[f"{own}.parametrizations.weight.original1"] = given[f"{reference}.weight_v"]
+    return state
+
+
+def golden_batch() -> Batch:
+    tokens_BL = (torch.tensor(GOLDEN["question_tokens"]) + 1) % (SIZES["vocabulary"] + 1)
+    return make_batch(tokens_BL, torch.tensor(GOLDEN["visual_features"]))
+
+
+def test_a_forward_pass_equals_the_published_reference() -> None:
+    model = UpDn(make_spec(), hidden=SIZES["hidden"]).eval()
+    model.load_state_dict(golden_weights())
+    output = model(golden_batch())
+    for ours, name in (
+        (output.question_features_BQ, "question_features"),
+        (output.attention_BR, "attention"),
+        (output.joint_features_BH, "joint"),
+        (output.logits_BA, "unmasked_logits"),
+    ):
+        assert ours is not None
+        torch.testing.assert_close(ours, torch.tensor(GOLDEN[name]), rtol=1e-5, atol=1e-6)
+
+
+def test_a_region_that_is_not_there_changes_nothing() -> None:
+    model = UpDn(make_spec(), hidden=6).eval()
+    tokens_BL, regions_BRV = torch.tensor([[0, 0, 2, 3, 4]]), torch.randn(1, 4, SIZES["visual"])
+    alone = model(make_batch(tokens_BL, regions_BRV[:, :2]))
+    mask_BR = torch.tensor([[True, True, False, False]])
+    padded = model(make_batch(tokens_BL, regions_BRV, mask_BR))
+    torch.testing.assert_close(padded.logits_BA, alone.logits_BA)
+    assert (padded.attention_BR[0, 2:] == 0).all()
+
+
+def test_every_parameter_gets_a_gradient() -> None:
+    model = UpDn(make_spec(), hidden=16)
+    batch = make_batch(torch.randint(1, 10, (8, 5)), torch.randn(8, 4, SIZES["visual"]))
+    model(batch).logits_BA.square().sum().backward()
+    without = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    assert without == []
+
+
+def test_sizes_follow_the_features_or_the_option() -> None:
+    assert UpDn(make_spec(region_width=2048)).question_width == 1024
+    model = UpDn(make_spec(), hidden=12, embedding=20)
+    assert (model.gru.input_size, model.gru.hidden_size) == (20, 12)
+
+
+def test_word_vectors_of_the_data_set_start_the_embedding() -> None:
+    vectors = torch.randn(SIZES["vocabulary"] + 1, 50)
+    model = UpDn(make_spec(word_vectors=vectors), hidden=6)
+    torch.testing.assert_close(model.embedding.weight.detach()[1:], vectors[1:])
+    assert model.embedding.weight.requires_grad
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_weight_norm_keeps_one_scale_per_layer(dtype: torch.dtype) -> None:
+    model = UpDn(make_spec(), hidden=6).to(dtype)
+    scales = [p for n, p in model.named_parameters() if n.endswith("original0")]
+    assert len(scales) == 7
+    assert all(scale.numel() == 1 for scale in scales)

@@ -1,0 +1,77 @@
+"""The command line: each command parses, calls one workflow, and renders what it gives.
+
+Nothing here may load torch, numpy, h5py or scikit-learn at import: `--help`, `plugins list` and the shell's
+completion answer at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from vqabench import __version__
+from vqabench.cli import compare, data, evaluate, plugins, predict, train
+from vqabench.errors import VqabenchError
+
+app = typer.Typer(
+    name="vqabench",
+    help="Benchmark VQA backbones and loss strategies under language-prior shift.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.command("train")(train.train)
+app.command("compare")(compare.compare)
+app.command("evaluate")(evaluate.evaluate)
+app.command("predict")(predict.predict)
+app.add_typer(data.app, name="data")
+app.add_typer(plugins.app, name="plugins")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"vqabench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Take the options that stand before any command; `main` has acted on `--debug` already."""
+
+
+def main() -> None:
+    """Run the command line; every error is one line on stderr."""
+    arguments = sys.argv[1:]
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    try:
+        code = app(arguments, prog_name="vqabench", standalone_mode=False)
+    except (VqabenchError, typer.exceptions.TyperException) as error:
+        if debug:
+            raise
+        code = _report(error)
+    except BrokenPipeError:
+        # The reader of our output has gone; say nothing more, at exit neither.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _report(error: VqabenchError | typer.exceptions.TyperException) -> int:
+    if isinstance(error, VqabenchError):
+        message = str(error)
+    else:
+        message = error.format_message()
+        if not isinstance(error, typer.BadParameter) and message.lstrip().startswith("Usage:"):
+            typer.echo(message)  # a group without its command: its help
+            return error.exit_code
+    typer.secho("error: ", fg="red", bold=True, err=True, nl=False)
+    typer.echo(" ".join(message.split()), err=True)
+    return error.exit_code

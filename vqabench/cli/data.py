@@ -1,0 +1,50 @@
+"""`vqabench data`."""
+
+from __future__ import annotations
+
+import typer
+
+from vqabench.cli.parameters import AsJson, Catalog, DataDir, DatasetName
+
+app = typer.Typer(no_args_is_help=True, help="Data sets: the catalogue, and what is prepared of it.")
+
+
+@app.command("list")
+def list_datasets(data_dir: DataDir = None, catalog: Catalog = None, as_json: AsJson = False) -> None:
+    """List the data sets of the catalogue."""
+    from vqabench import workflows
+    from vqabench.reporting import exports, lists
+
+    listed = workflows.list_datasets(workflows.Places(data=data_dir, catalog=catalog))
+    if as_json:
+        typer.echo(exports.to_json(listed))
+        return
+    rows = [(one.name, "yes" if one.prepared else "no", one.title) for one in listed]
+    lists.stdout_console().print(lists.draw_list(("name", "prepared", "title"), rows))
+
+
+@app.command("info")
+def info(name: DatasetName, data_dir: DataDir = None, catalog: Catalog = None, as_json: AsJson = False) -> None:
+    """Show what the catalogue says of a data set and, where it is prepared, what it holds."""
+    from vqabench import workflows
+    from vqabench.reporting import exports, lists
+
+    facts = workflows.describe_dataset(name, workflows.Places(data=data_dir, catalog=catalog))
+    if as_json:
+        typer.echo(exports.to_json(facts))
+        return
+    spelled = {key: f"{value:,}" if isinstance(value, int) else str(value) for key, value in facts.items()}
+    lists.stdout_console().print(lists.draw_facts(spelled))
+
+
+@app.command("prepare")
+def prepare(name: DatasetName, data_dir: DataDir = None, catalog: Catalog = None) -> None:
+    """Make a data set ready for training: vocabulary, tokens, targets, counts, features."""
+    from vqabench import workflows
+    from vqabench.reporting.progress import WatchedProgress
+
+    dataset, prepared = workflows.prepare_dataset(
+        name, workflows.Places(data=data_dir, catalog=catalog), WatchedProgress()
+    )
+    sizes = ", ".join(f"{split} {len(arrays.types):,}" for split, arrays in prepared.splits.items())
+    typer.echo(f"{dataset.folder}: {sizes} questions; {len(prepared.spec.answers):,} answers; ready")

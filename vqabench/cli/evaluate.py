@@ -1,0 +1,49 @@
+"""`vqabench evaluate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vqabench.cli.parameters import AsJson, Catalog, DataDir, complete_datasets
+
+
+def evaluate(
+    predictions: Annotated[Path, typer.Argument(help='A results file: [{"question_id": 1, "answer": "2"}, ...]')],
+    dataset: Annotated[
+        str | None, typer.Option(help="A data set of the catalogue.", autocompletion=complete_datasets)
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Its split.", show_default="test")] = None,
+    questions: Annotated[Path | None, typer.Option(help="A questions file, instead of a data set.")] = None,
+    annotations: Annotated[Path | None, typer.Option(help="Its annotations file.")] = None,
+    data_dir: DataDir = None,
+    catalog: Catalog = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score any model's results file: official VQA accuracy and Cohen's kappa."""
+    from vqabench.errors import InputError
+
+    from_files = questions is not None or annotations is not None
+    if from_files == (dataset is not None) or (split is not None and dataset is None):
+        raise InputError("say what was asked: either --dataset D [--split S], or --questions F --annotations F")
+
+    from vqabench import workflows
+
+    if dataset is not None:
+        places = workflows.Places(data=data_dir, catalog=catalog)
+        scores = workflows.evaluate_on_dataset(predictions, dataset, split or "test", places)
+    elif questions is not None and annotations is not None:
+        scores = workflows.evaluate(predictions, questions, annotations)
+    else:
+        raise InputError("--questions and --annotations go together")
+
+    from vqabench.reporting import exports, lists, tables
+
+    if as_json:
+        typer.echo(exports.to_json(scores))
+        return
+    console = lists.stdout_console()
+    for table in tables.draw_scores(str(predictions), scores):
+        console.print(table)

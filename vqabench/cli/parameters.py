@@ -1,0 +1,49 @@
+"""Parameters that several commands share, and what the shell offers for them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def complete_backbones(incomplete: str) -> list[str]:
+    """Offer the installed backbones."""
+    from vqabench import plugins
+
+    return [name for name in plugins.names(plugins.BACKBONES) if name.startswith(incomplete)]
+
+
+def complete_losses(incomplete: str) -> list[str]:
+    """Offer the installed losses, behind the parts that are spelled already."""
+    from vqabench import plugins
+
+    spelled, plus, last = incomplete.rpartition("+")
+    return [f"{spelled}{plus}{name}" for name in plugins.names(plugins.LOSSES) if name.startswith(last)]
+
+
+def complete_plugins(incomplete: str) -> list[str]:
+    """Offer all installed plugins."""
+    return [*complete_backbones(incomplete), *complete_losses(incomplete)]
+
+
+def complete_datasets(incomplete: str) -> list[str]:
+    """Offer the catalogue's data sets."""
+    from vqabench.data.catalog import read_catalog
+
+    return [name for name in read_catalog(None) if name.startswith(incomplete)]
+
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option("--data-dir", help="Where data lives.", envvar="VQABENCH_DATA", show_default="user data folder"),
+]
+Catalog = Annotated[
+    Path | None,
+    typer.Option("--catalog", help="A catalogue of data sets of your own, in TOML.", envvar="VQABENCH_CATALOG"),
+]
+Runs = Annotated[Path, typer.Option("--runs", help="The folder of all runs.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:0, ...")]
+DatasetName = Annotated[str, typer.Argument(help="A data set of the catalogue.", autocompletion=complete_datasets)]

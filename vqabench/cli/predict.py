@@ -1,0 +1,30 @@
+"""`vqabench predict`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vqabench.cli.parameters import Catalog, DataDir, Device
+
+
+def predict(
+    run: Annotated[Path, typer.Argument(help="A run's folder: runs/DATASET/BACKBONE/STRATEGY/seed-N.")],
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    out: Annotated[
+        Path | None, typer.Option(help="Where to write the answers.", show_default="into the run's folder")
+    ] = None,
+    device: Device = "auto",
+    data_dir: DataDir = None,
+    catalog: Catalog = None,
+) -> None:
+    """Answer a split's questions with a run's weights, in the official results format."""
+    from vqabench import workflows
+    from vqabench.reporting import tables
+    from vqabench.reporting.progress import WatchedProgress
+
+    places = workflows.Places(data=data_dir, catalog=catalog)
+    path, scores = workflows.predict_run(run, split, out, places, device, WatchedProgress())
+    typer.echo(f"{path}: {scores.questions} answers, accuracy {tables.spell_number(scores.accuracy['all'])}")

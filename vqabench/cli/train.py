@@ -1,0 +1,118 @@
+"""`vqabench train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vqabench.cli.parameters import AsJson, Catalog, DataDir, Runs, complete_backbones, complete_datasets, complete_losses
+
+
+def train(
+    backbone: Annotated[
+        str | None, typer.Argument(help="An installed backbone.", autocompletion=complete_backbones)
+    ] = None,
+    loss: Annotated[
+        str | None,
+        typer.Option(
+            help="A strategy: parts joined by +, such as mask+rescale.",
+            show_default="plain",
+            autocompletion=complete_losses,
+        ),
+    ] = None,
+    objective: Annotated[
+        str | None, typer.Option(help="bce or ce.", show_default="ce, or what the backbone is defined for")
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            help="A data set of the catalogue.", show_default="digits-cp", autocompletion=complete_datasets
+        ),
+    ] = None,
+    seeds: Annotated[str | None, typer.Option(help="0, or 0,1,2, or 0-4.", show_default="0")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Epochs of the first (or only) stage.", show_default="the backbone's")
+    ] = None,
+    finetune_epochs: Annotated[
+        int | None,
+        typer.Option(help="Epochs of the second stage, or of a run --from another.", show_default="the backbone's"),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="An option: KEY is the backbone's, PART.KEY a part's (rescale.variant=released), "
+            "recipe.KEY the recipe's (recipe.lr=0.001).",
+        ),
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="A TOML file with these same keys.")] = None,
+    start_from: Annotated[
+        Path | None, typer.Option("--from", metavar="RUN", help="Start from the weights of a finished run.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with runs that exist; keep finished ones.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace runs that exist.")] = False,
+    select: Annotated[
+        str | None,
+        typer.Option(help="The epoch that is kept: last, val (best in the last stage), or test.", show_default="last"),
+    ] = None,
+    track_test: Annotated[
+        bool | None, typer.Option("--track-test", help="Record test accuracy by epoch; never selects on it.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:0, ...", show_default="auto")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="auto, float32 or bfloat16.", show_default="auto")
+    ] = None,
+    runs: Runs = Path("runs"),
+    data_dir: DataDir = None,
+    catalog: Catalog = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a backbone with a loss strategy, then score it out of domain and in domain."""
+    from vqabench.config import make_config, parse_seeds, parse_settings, read_config_file
+    from vqabench.errors import InputError
+
+    if resume and force:
+        raise InputError("--resume goes on with a run, --force replaces it: choose one")
+    given: dict[str, Any] = read_config_file(config) if config else {}
+    spelled: dict[str, Any] = {
+        "backbone": backbone,
+        "loss": loss,
+        "objective": objective,
+        "dataset": dataset,
+        "seeds": parse_seeds(seeds) if seeds is not None else None,
+        "epochs": epochs,
+        "finetune_epochs": finetune_epochs,
+        "start_from": start_from,
+        "select": select,
+        "track_test": track_test,
+        "device": device,
+        "precision": precision,
+    }
+    given |= {name: value for name, value in spelled.items() if value is not None}
+    given["settings"] = {**given.get("settings", {}), **parse_settings(settings or [])}
+    made = make_config(given)
+
+    from vqabench import workflows
+    from vqabench.reporting.progress import WatchedProgress
+
+    places = workflows.Places(runs, data_dir, catalog)
+    progress = WatchedProgress()
+    if_exists: workflows.IfExists = "resume" if resume else "force" if force else "refuse"
+    try:
+        trained = workflows.train(made, places, if_exists, progress)
+    except KeyboardInterrupt:
+        progress.warn("stopped by Ctrl-C; finished epochs are saved: the same command with --resume goes on")
+        raise typer.Exit(130) from None
+    comparison = workflows.compare([run.folder for run in trained], None, places)
+
+    from vqabench.reporting import exports, grids, lists, tables
+
+    if as_json:
+        typer.echo(exports.comparison_to_json(comparison))
+        return
+    console = lists.stdout_console()
+    for grid in grids.lay_out(comparison, "accuracy", "answer-type"):
+        console.print(tables.draw(grid))

@@ -1,0 +1,43 @@
+"""Plain lists of things for the terminal; loads nothing heavy."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+WIDTH_OF_A_FILE = 200
+
+
+def stdout_console() -> Console:
+    """Give the console on stdout; into a file or a pipe, wide enough that nothing is cut."""
+    return Console(width=None if sys.stdout.isatty() else WIDTH_OF_A_FILE, highlight=False)
+
+
+def warn(message: str) -> None:
+    """Print a warning on stderr."""
+    Console(stderr=True, highlight=False, soft_wrap=True).print(f"[yellow]warning:[/] {escape(message)}")
+
+
+def draw_list(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """Draw a list of things, one a row."""
+    table = Table(box=None, pad_edge=False)
+    for name in head:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
+
+
+def draw_facts(facts: Mapping[str, str]) -> Table:
+    """Draw names and what they are."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in facts.items():
+        table.add_row(Text(name), Text(value))
+    return table

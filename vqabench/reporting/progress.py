@@ -1,0 +1,88 @@
+"""A training run as one watches it, on stderr: a bar in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+class WatchedProgress:
+    """Tells of a run on stderr."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.bar: Progress | None = None
+
+    def say(self, message: str) -> None:
+        """Print a line."""
+        self.console.print(escape(message))
+
+    def warn(self, message: str) -> None:
+        """Print a warning."""
+        self.console.print(f"[yellow]warning:[/] {escape(message)}")
+
+    def start(self, name: str, epochs: int, done: int, samples: int) -> None:
+        """Announce a run; in a terminal, show its bar."""
+        began = f", going on behind epoch {done}" if done else ""
+        self.say(f"training {name}: {epochs} epochs of {samples:,} questions{began}")
+        self.epochs, self.samples, self.began = epochs, samples, time.perf_counter()
+        self.seen, self.loss, self.accuracy = 0, float("nan"), float("nan")
+        self.to_do = (epochs - done) * samples
+        if self.console.is_terminal:
+            self.bar = Progress(
+                TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
+                BarColumn(bar_width=None),
+                TextColumn("loss {task.fields[loss]:.3f}  acc {task.fields[accuracy]:.1f}"),
+                TextColumn("{task.fields[rate]:,.0f}/s"),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+                console=self.console,
+                transient=True,
+            )
+            self.task = self.bar.add_task("", total=epochs * samples, completed=done * samples, **self._fields())
+            self.bar.start()
+
+    def advance(self, samples: int) -> None:
+        """Move the bar on."""
+        self.seen += samples
+        if self.bar is not None:
+            self.bar.update(self.task, advance=samples, **self._fields())
+
+    def measure(self, loss: float, accuracy: float) -> None:
+        """Show the latest loss and accuracy."""
+        self.loss, self.accuracy = loss, accuracy
+
+    def finish_epoch(self, record: Mapping[str, object]) -> None:
+        """Print an epoch's line, unless a bar shows it all."""
+        if self.bar is not None:
+            return
+        left = (self.to_do - self.seen) / self._rate()
+        watched = [(key, record[key]) for key in ("train_accuracy", "val_accuracy", "test_accuracy") if key in record]
+        accuracies = ", ".join(f"{key.removesuffix('_accuracy')} {value:.2f}" for key, value in watched)
+        self.say(
+            f"epoch {record['epoch']}/{self.epochs}: loss {record['loss']:.4f}, accuracy {accuracies}, "
+            f"{self._rate():,.0f} samples/s, {left:.0f} s left"
+        )
+
+    def stop(self) -> None:
+        """Take the bar away."""
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None
+
+    def _rate(self) -> float:
+        return max(1, self.seen) / max(1e-9, time.perf_counter() - self.began)
+
+    def _fields(self) -> dict[str, float]:
+        done = self.epochs - (self.to_do - self.seen) / self.samples
+        return {
+            "epoch": min(self.epochs, int(done) + 1),
+            "epochs": self.epochs,
+            "loss": self.loss,
+            "accuracy": self.accuracy,
+            "rate": self._rate(),
+        }
