@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
+import gzip
+import io
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
 import msgspec
+
+from vqabench.errors import InputError, first_few, unknown
+from vqabench.results import write_file
 
 ImageId = int | str
 
@@ -39,3 +52,151 @@ class Prediction(msgspec.Struct, gc=False, frozen=True):
 
     question_id: int
     answer: str
+
+
+def read_questions(path: Path) -> list[Question]:
+    """Read a questions file, in the official layout or as a bare list.
+
+    Raises InputError, naming file and position, where it is missing, broken, or names a question twice.
+    """
+    questions = _decode(path, _read(path), _QUESTIONS)
+    _check_ids([question.question_id for question in questions], path)
+    return questions
+
+
+def read_annotations(path: Path) -> list[Annotation]:
+    """Read an annotations file, likewise."""
+    annotations = _decode(path, _read(path), _ANNOTATIONS)
+    _check_ids([annotation.question_id for annotation in annotations], path)
+    return annotations
+
+
+def read_predictions(path: Path) -> list[Prediction]:
+    """Read a results file: a bare list. Repeated questions are the evaluation's concern."""
+    return _decode(path, _read(path), _PREDICTIONS)
+
+
+def write_questions(path: Path, questions: Sequence[Question]) -> None:
+    """Write a questions file in the official layout."""
+    write_file(path, msgspec.json.encode({"questions": questions}))
+
+
+def write_annotations(path: Path, annotations: Sequence[Annotation]) -> None:
+    """Write an annotations file in the official layout."""
+    write_file(path, msgspec.json.encode({"annotations": annotations}))
+
+
+def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
+    """Write a results file in the official format."""
+    write_file(path, msgspec.json.encode(predictions))
+
+
+def pair(questions: Sequence[Question], annotations: Sequence[Annotation], where: str) -> list[Annotation]:
+    """Give the annotations in the order of their questions.
+
+    Raises InputError where one has none of the other, or they disagree about the image.
+    """
+    by_id = {annotation.question_id: annotation for annotation in annotations}
+    asked = {question.question_id for question in questions}
+    problems = {
+        "questions without annotations": [q.question_id for q in questions if q.question_id not in by_id],
+        "annotations without questions": [number for number in by_id if number not in asked],
+    }
+    if not any(problems.values()):
+        problems["questions whose annotation names another image"] = [
+            q.question_id for q in questions if by_id[q.question_id].image_id != q.image_id
+        ]
+    told = [f"{len(ids)} {what} (ids {first_few(ids)})" for what, ids in problems.items() if ids]
+    if told:
+        raise InputError(f"{where}: {'; '.join(told)}")
+    return [by_id[question.question_id] for question in questions]
+
+
+def check_answers(annotations: Sequence[Annotation], where: str) -> None:
+    """Raise InputError unless every question has ten answers: soft targets and accuracy build on it."""
+    other = [annotation.question_id for annotation in annotations if len(annotation.answers) != 10]
+    if other:
+        counts = sorted({len(a.answers) for a in annotations if len(a.answers) != 10})
+        raise InputError(
+            f"{where}: {len(other)} questions have other than ten answers ({first_few(counts)} of them; "
+            f"ids {first_few(other)})"
+        )
+
+
+class _QuestionFile(msgspec.Struct, gc=False):
+    questions: list[Question]
+
+
+class _AnnotationFile(msgspec.Struct, gc=False):
+    annotations: list[Annotation]
+
+
+Entry = TypeVar("Entry")
+
+
+@dataclass(frozen=True)
+class _Layouts(Generic[Entry]):
+    """The two layouts of one kind of file, and the key that holds the entries in the official one."""
+
+    key: str
+    bare: msgspec.json.Decoder[list[Entry]]
+    official: msgspec.json.Decoder[Any] | None = None
+
+
+_QUESTIONS = _Layouts(
+    "questions", msgspec.json.Decoder(list[Question]), msgspec.json.Decoder(_QuestionFile)
+)
+_ANNOTATIONS = _Layouts(
+    "annotations", msgspec.json.Decoder(list[Annotation]), msgspec.json.Decoder(_AnnotationFile)
+)
+_PREDICTIONS = _Layouts("predictions", msgspec.json.Decoder(list[Prediction]))
+
+
+def _decode(path: Path, content: bytes, layouts: _Layouts[Entry]) -> list[Entry]:
+    if not content.strip():
+        raise InputError(f"{path}: empty, but JSON is expected")
+    try:
+        if layouts.official is not None and content.lstrip()[:1] == b"{":
+            entries: list[Entry] = getattr(layouts.official.decode(content), layouts.key)
+            return entries
+        return layouts.bare.decode(content)
+    except msgspec.ValidationError as error:
+        raise InputError(f"{path}: not a file of {layouts.key}: {error}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: broken JSON: {error} ({len(content)} bytes in all)") from error
+
+
+def _read(path: Path) -> bytes:
+    """Read a file as it is, unzipped or ungzipped, whatever its name says; `F.zip::MEMBER` names a member."""
+    name, _, member = str(path).partition("::")
+    try:
+        content = Path(name).read_bytes()
+        if content.startswith(b"\x1f\x8b"):
+            return gzip.decompress(content)
+        if content.startswith(b"PK\x03\x04"):
+            return _read_member(name, content, member)
+    except FileNotFoundError:
+        raise InputError(f"{name}: there is no such file") from None
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        raise InputError(f"{name}: cannot be read: {error}") from error
+    return content
+
+
+def _read_member(name: str, content: bytes, member: str) -> bytes:
+    """Read a zip's one JSON file; of two, the open-ended questions, which is what the v1 archives mean."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        members = [one for one in archive.namelist() if one.endswith(".json") and "__MACOSX" not in one]
+        if member and member not in members:
+            raise InputError(f"{name}: {unknown('member', member, members)}")
+        chosen = [member] if member else members
+        if len(chosen) > 1:
+            chosen = [one for one in members if "MultipleChoice" not in one]
+        if len(chosen) != 1:
+            raise InputError(f"{name}: holds {first_few(members) or 'no .json'}; name one as {name}::MEMBER")
+        return archive.read(chosen[0])
+
+
+def _check_ids(ids: Sequence[int], path: Path) -> None:
+    if len(set(ids)) < len(ids):
+        repeated = [number for number, count in Counter(ids).items() if count > 1]
+        raise InputError(f"{path}: {len(repeated)} question ids occur more than once: {first_few(repeated)}")

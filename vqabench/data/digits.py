@@ -37,7 +37,7 @@ COLORS = {
 NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 QUESTIONS = {"train": 20_000, "val": 4_000, "test": 6_000}
-SCENES = {"train": 5_000, "val": 1_500, "test": 2_000}
+SCENES = {"train": 6_000, "val": 1_800, "test": 2_400}
 DIGIT_IMAGES = {"train": 1_100, "val": 300, "test": 397}
 """How the 1,797 images of digits are shared out, so that no split sees another's."""
 
@@ -157,10 +157,11 @@ def _what_color_is_on_the(scene: Scene) -> Candidates:
             yield f"What color is on the {side}?", scene.colors[index]
 
 
-def _which_color_is(scene: Scene) -> Candidates:
-    (first, most), *others = Counter(scene.colors).most_common(2)
-    if all(count < most for _, count in others):
-        yield "Which color is the most common?", first
+def _what_color_is_left_of_the(scene: Scene) -> Candidates:
+    for index in scene.only(scene.digits):
+        neighbour = scene.left_neighbour(index)
+        if neighbour is not None:
+            yield f"What color is left of the {scene.digits[index]}?", scene.colors[neighbour]
 
 
 def _where_is_the(scene: Scene) -> Candidates:
@@ -170,7 +171,7 @@ def _where_is_the(scene: Scene) -> Candidates:
         yield f"Where is the {scene.digits[index]}?", place
 
 
-_COUNTS = tuple(str(count) for count in range(5))
+_COUNTS = ("2", "1", "3", "0", "4")
 _DIGITS = tuple(str(digit) for digit in range(10))
 _YES_NO = ("yes", "no")
 _PLACES = ("top left", "top right", "bottom left", "bottom right")
@@ -187,7 +188,7 @@ QUESTION_TYPES: dict[str, tuple[Callable[[Scene], Candidates], tuple[str, ...]]]
     "what is left of the": (_what_is_left_of_the, _DIGITS),
     "what color is the": (_what_color_is_the, tuple(COLORS)),
     "what color is on the": (_what_color_is_on_the, tuple(COLORS)),
-    "which color is": (_which_color_is, tuple(COLORS)),
+    "what color is left of the": (_what_color_is_left_of_the, tuple(COLORS)),
     "where is the": (_where_is_the, _PLACES),
 }
 """Per question type: what to ask of a scene, and the answers that are asked for."""
@@ -233,11 +234,9 @@ def _share_out_digits() -> dict[str, list[NDArray[np.float32]]]:
 
 
 def _compose(rng: np.random.Generator) -> Scene:
-    """Choose the objects of a scene. A favourite digit and colour make repetitions common."""
+    """Choose the objects of a scene. Repeated digits and colours are common."""
     objects = int(rng.integers(4, MOST_OBJECTS + 1))
-    digits = np.where(rng.random(objects) < 0.25, rng.integers(10), rng.integers(10, size=objects))
-    favourite, tints = rng.integers(len(COLORS)), rng.integers(len(COLORS), size=objects)
-    tints = np.where(rng.random(objects) < 0.25, favourite, tints)
+    digits, tints = _repeat_one(rng, 10, objects), _repeat_one(rng, len(COLORS), objects)
     cells = rng.permutation(GRID * GRID)[:objects]
     sizes = rng.uniform(0.5, 0.9, objects) / GRID
     corners = np.stack([cells % GRID, cells // GRID], axis=1) / GRID
@@ -249,6 +248,12 @@ def _compose(rng: np.random.Generator) -> Scene:
         tuple(names[tint] for tint in tints),
         tuple((float(a), float(b), float(c), float(d)) for a, b, c, d in boxes),
     )
+
+
+def _repeat_one(rng: np.random.Generator, kinds: int, objects: int) -> NDArray[np.int64]:
+    """Draw a kind per object; one of them comes more often, to a degree that differs by scene."""
+    often = rng.random(objects) < rng.uniform(0, 0.6)
+    return np.where(often, rng.integers(kinds), rng.integers(kinds, size=objects))
 
 
 def _draw(
@@ -270,7 +275,8 @@ def _draw(
 def prior(question_type: str, split: str) -> dict[str, float]:
     """Give the share of each answer among a type's questions: Zipf's law, reversed in `test`."""
     answers = list(QUESTION_TYPES[question_type][1])
-    random.Random(f"{VERSION} {question_type}").shuffle(answers)
+    if answers != list(_COUNTS):  # "how many" is answered by 2, as everywhere; the other orders are arbitrary
+        random.Random(f"{VERSION} {question_type}").shuffle(answers)
     weights = [rank**-ZIPF_EXPONENT for rank in range(1, len(answers) + 1)]
     if split == "test":
         weights.reverse()

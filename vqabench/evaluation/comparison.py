@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from vqabench.errors import InputError
-from vqabench.evaluation.scores import Scores
+from vqabench.evaluation.scores import CATEGORIES, Scores
 from vqabench.results import Manifest, Run, read_json
 
-CATEGORIES = ("yes/no", "number", "other", "all")
+
 METRICS = ("accuracy", "kappa")
 
 

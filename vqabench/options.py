@@ -1,0 +1,177 @@
+"""Options of a plugin: the keyword-only arguments of its `__init__`, with their types and defaults."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import inspect
+import math
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Union, get_args, get_origin
+
+from vqabench.errors import InputError, PluginError, unknown
+
+_SPELLED_BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option. Its annotation is bool, int, float, str, a Literal of strings or integers, or one or None."""
+
+    name: str
+    annotation: Any
+    default: Any
+
+
+def options_of(kind: type) -> dict[str, Option]:
+    """Give the options of a plugin's class, by name.
+
+    Raises PluginError where one has no default, or a type that is not supported.
+    """
+    hints = _hints(kind)
+    found = {}
+    for name, parameter in _parameters(kind).items():
+        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY or _is_backbone(hints.get(name)):
+            continue
+        if parameter.default is inspect.Parameter.empty:
+            raise PluginError(f"{kind.__name__}: its option {name!r} has no default")
+        found[name] = _make_option(kind.__name__, name, hints.get(name), parameter.default)
+    return found
+
+
+def fields_of(kind: type) -> dict[str, Option]:
+    """Give the fields of a dataclass as options."""
+    hints = typing.get_type_hints(kind)
+    return {
+        field.name: _make_option(kind.__name__, field.name, hints[field.name], field.default)
+        for field in dataclasses.fields(kind)
+    }
+
+
+def base_parameters(kind: type) -> list[str]:
+    """Name the parameters that receive another backbone, ready made: those annotated `Backbone`."""
+    hints = _hints(kind)
+    return [name for name in _parameters(kind) if _is_backbone(hints.get(name))]
+
+
+def resolve_options(kind: type, given: Mapping[str, object], label: str) -> dict[str, Any]:
+    """Give every option's value: the one given, checked and converted, or the default.
+
+    Raises InputError, naming what is allowed, where a key is unknown or a value does not fit.
+    """
+    options = options_of(kind)
+    for name in given:
+        if name not in options:
+            raise InputError(unknown(f"option of {label}", name, options))
+    return {
+        name: convert(option, given[name], f"{label}.{name}") if name in given else option.default
+        for name, option in options.items()
+    }
+
+
+def convert(option: Option, value: object, label: str) -> Any:
+    """Convert a value from the command line or a file to the option's type. Raises InputError."""
+    kinds, optional = _split_optional(option.annotation)
+    if optional and (value is None or (isinstance(value, str) and value.lower() == "none")):
+        return None
+    for kind in kinds:
+        try:
+            return _convert_to(kind, value)
+        except ValueError:
+            continue
+    hint = ""
+    if isinstance(value, str):
+        choices = [str(choice) for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind)]
+        nearest = difflib.get_close_matches(value, choices, n=1)
+        hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+    raise InputError(f"{label}: {value!r} is not {describe(option.annotation)}{hint}")
+
+
+def describe(annotation: Any) -> str:
+    """Spell a type for people: `float`, `paper | released`, `int or none`."""
+    kinds, optional = _split_optional(annotation)
+    spelled = [
+        " | ".join(map(str, get_args(kind))) if get_origin(kind) is Literal else kind.__name__ for kind in kinds
+    ]
+    return " or ".join([*spelled, "none"] if optional else spelled)
+
+
+def _parameters(kind: type) -> dict[str, inspect.Parameter]:
+    return dict(list(inspect.signature(kind.__init__).parameters.items())[1:])  # type: ignore[misc]
+
+
+def _hints(kind: type) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(kind.__init__)  # type: ignore[misc]
+    except Exception as error:  # whatever a plugin's annotations may raise
+        raise PluginError(f"{kind.__name__}: the types of its options cannot be resolved: {error}") from error
+
+
+def _is_backbone(annotation: Any) -> bool:
+    from vqabench.api import Backbone
+
+    return annotation is Backbone
+
+
+def _make_option(owner: str, name: str, annotation: Any, default: Any) -> Option:
+    kinds, _ = _split_optional(annotation)
+    for kind in kinds:
+        if kind not in (bool, int, float, str) and not _is_plain_literal(kind):
+            raise PluginError(
+                f"{owner}: its option {name!r} has the type {annotation}; supported: bool, int, float, str, "
+                "Literal of strings or integers, each or None"
+            )
+    return Option(name, annotation, default)
+
+
+def _is_plain_literal(kind: Any) -> bool:
+    return get_origin(kind) is Literal and all(type(choice) in (str, int) for choice in get_args(kind))
+
+
+def _split_optional(annotation: Any) -> tuple[list[Any], bool]:
+    """Give the alternatives of a union without None, and whether None is one."""
+    if get_origin(annotation) not in (Union, types.UnionType):
+        return [annotation], False
+    kinds = list(get_args(annotation))
+    return [kind for kind in kinds if kind is not type(None)], type(None) in kinds
+
+
+def _convert_to(kind: Any, value: object) -> Any:
+    if get_origin(kind) is Literal:
+        chosen = {str(choice): choice for choice in get_args(kind)}.get(str(value))
+        if chosen is None or isinstance(value, bool):
+            raise ValueError
+        return chosen
+    return _CONVERTERS[kind](value)
+
+
+def _to_bool(value: object) -> bool:
+    if isinstance(value, str) and value.lower() in _SPELLED_BOOLEANS:
+        return _SPELLED_BOOLEANS[value.lower()]
+    if not isinstance(value, bool):
+        raise ValueError
+    return value
+
+
+def _to_int(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise ValueError
+    return int(value)
+
+
+def _to_float(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, str | int | float) or not math.isfinite(float(value)):
+        raise ValueError
+    return float(value)
+
+
+def _to_str(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError
+    return value
+
+
+_CONVERTERS: dict[type, Callable[[object], Any]] = {bool: _to_bool, int: _to_int, float: _to_float, str: _to_str}
