@@ -8,6 +8,7 @@ attrs_id, attrs_conf, num_boxes, boxes, features). Arrays stand in them in base6
 from __future__ import annotations
 
 import gzip
+import itertools
 import re
 import zlib
 from collections.abc import Collection, Iterator, Sequence
@@ -153,31 +154,49 @@ def _list_images(source: Path) -> Iterator[tuple[ImageId, int, str]]:
 
 
 def _fill(part: Path, sources: Sequence[Path], wanted: Collection[ImageId], sizes: dict[ImageId, int]) -> None:
-    """Write image after image into arrays whose shape the survey gave."""
+    """Write image after image into arrays whose shape the survey gave, mapped into memory."""
     images = (image for source in sources for image in _read_images(source) if image.image_id in wanted)
-    most, width = max(sizes.values()), None
+    first = next(images)
+    _allocate(part, sizes, first)
+    with h5py.File(part) as file:
+        arrays = {name: (file[name].id.get_offset(), file[name].dtype, file[name].shape) for name in file}
+    mapped = {
+        name: np.memmap(part, dtype, "r+", offset, shape)
+        for name, (offset, dtype, shape) in arrays.items()
+        if name in ("regions", "boxes", "object_ids")
+    }
+    width = first.regions.shape[1]
+    for row, image in enumerate(itertools.chain([first], images)):
+        count = len(image.regions)
+        if image.regions.shape[1] != width:
+            raise InputError(f"{image.where}: features {image.regions.shape[1]} wide, but {width} before")
+        if ("object_ids" in mapped) != (image.object_ids is not None):
+            raise InputError(f"{image.where}: only some sources name the objects; use sources of one kind")
+        mapped["regions"][row, :count] = _to_half(image)
+        mapped["boxes"][row, :count] = image.boxes
+        if image.object_ids is not None:
+            mapped["object_ids"][row, :count] = image.object_ids
+
+
+def _allocate(part: Path, sizes: dict[ImageId, int], first: _Image) -> None:
+    """Lay a features file out: contiguous, all zero, its space taken at once."""
+    shape = (len(sizes), max(sizes.values()))
+    early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    early.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     with h5py.File(part, "w") as file:
         file.attrs["format"] = FORMAT
-        ids = list(sizes)
-        numeric = all(isinstance(image_id, int) for image_id in ids)
-        file.create_dataset("image_ids", data=ids, dtype=np.int64 if numeric else h5py.string_dtype())
+        numeric = all(isinstance(image_id, int) for image_id in sizes)
+        file.create_dataset("image_ids", data=list(sizes), dtype=np.int64 if numeric else h5py.string_dtype())
         file["counts"] = np.array(list(sizes.values()), np.int32)
-        for row, image in enumerate(images):
-            count = len(image.regions)
-            if width is None:
-                width = image.regions.shape[1]
-                file.create_dataset("regions", (len(ids), most, width), np.float16)
-                file.create_dataset("boxes", (len(ids), most, 4), np.float32)
-                if image.object_ids is not None:
-                    file.create_dataset("object_ids", (len(ids), most), np.int32)
-            if image.regions.shape[1] != width:
-                raise InputError(f"{image.where}: features {image.regions.shape[1]} wide, but {width} before")
-            if ("object_ids" in file) != (image.object_ids is not None):
-                raise InputError(f"{image.where}: only some sources name the objects; use sources of one kind")
-            file["regions"][row, :count] = _to_half(image)
-            file["boxes"][row, :count] = image.boxes
-            if image.object_ids is not None:
-                file["object_ids"][row, :count] = image.object_ids
+        arrays: dict[str, tuple[tuple[int, ...], Any]] = {
+            "regions": ((*shape, first.regions.shape[1]), np.float16),
+            "boxes": ((*shape, 4), np.float32),
+        }
+        if first.object_ids is not None:
+            arrays["object_ids"] = (shape, np.int32)
+        for name, (size, dtype) in arrays.items():
+            space = h5py.h5s.create_simple(size)
+            h5py.h5d.create(file.id, name.encode(), h5py.h5t.py_create(np.dtype(dtype)), space, early)
 
 
 def _to_half(image: _Image) -> NDArray[np.float16]:

@@ -104,7 +104,7 @@ def _describe(
     plan: Plan, prepared: Prepared, device: torch.device, precision: str, seed: int, model: nn.Module
 ) -> Manifest:
     config = plan.config
-    versions = {"vqabench": __version__, "python": platform.python_version(), "torch": torch.__version__}
+    versions = {"vqabench": __version__, "python": platform.python_version(), "torch": str(torch.__version__)}
     return Manifest(
         dataset=config.dataset,
         backbone=config.backbone,
