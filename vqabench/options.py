@@ -14,7 +14,16 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from vqabench.errors import InputError, PluginError, unknown
 
-_SPELLED_BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+_SPELLED_BOOLEANS = {
+    "true": True,
+    "yes": True,
+    "on": True,
+    "1": True,
+    "false": False,
+    "no": False,
+    "off": False,
+    "0": False,
+}
 
 
 @dataclass(frozen=True)
@@ -111,7 +120,7 @@ def _hints(kind: type) -> dict[str, Any]:
 
 
 def _is_backbone(annotation: Any) -> bool:
-    from vqabench.api import Backbone
+    from vqabench.api import Backbone  # it loads torch, which the shell's completion must not wait for
 
     return annotation is Backbone
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
+from typing import Any
 
 import entrypoints
 
@@ -76,7 +77,7 @@ def find(group: str, name: str) -> Plugin:
     return matches[0]
 
 
-def load(plugin: Plugin) -> type:
+def load(plugin: Plugin) -> type[Any]:
     """Import one plugin's class. Raises PluginError, naming distribution and cause, where that fails."""
     from vqabench import api
 
@@ -99,8 +100,7 @@ def load(plugin: Plugin) -> type:
             f"{where} was built for version {loaded.api_version} of the plugin API, but this vqabench has "
             f"{api.API_VERSION}; install versions of the two that agree"
         )
-    kind: type = loaded
-    return kind
+    return loaded
 
 
 @cache
@@ -114,16 +114,14 @@ def _discover(group: str, path: tuple[str, ...]) -> Discovery:
             return _discover_one_by_one(group, path)
     if dropped:  # it leaves out, with a warning, what it cannot parse
         return _discover_one_by_one(group, path)
-    return _sort(
-        Plugin(
-            one.name,
-            group,
-            _normalise(one.distro.name),
-            _version(one.distro.name) or one.distro.version or "unknown",
-            f"{one.module_name}:{one.object_name}",
-        )
-        for one in found
-    )
+    return _sort(_describe(one, group) for one in found)
+
+
+def _describe(found: entrypoints.EntryPoint, group: str) -> Plugin:
+    assert found.distro is not None  # a listing by group always knows the distribution
+    name = found.distro.name
+    version = _version(name) or found.distro.version or "unknown"
+    return Plugin(found.name, group, _normalise(name), version, f"{found.module_name}:{found.object_name}")
 
 
 def _discover_one_by_one(group: str, path: Sequence[str]) -> Discovery:

@@ -35,7 +35,9 @@ class Format(StrEnum):
 
 
 def compare(
-    run: Annotated[list[Path] | None, typer.Argument(help="Runs, or folders of runs.", show_default="all runs")] = None,
+    run: Annotated[
+        list[Path] | None, typer.Argument(help="Runs, or folders of runs.", show_default="all runs")
+    ] = None,
     dataset: Annotated[
         str | None, typer.Option(help="Only runs on this data set.", autocompletion=complete_datasets)
     ] = None,

@@ -7,7 +7,15 @@ from typing import Annotated, Any
 
 import typer
 
-from vqabench.cli.parameters import AsJson, Catalog, DataDir, Runs, complete_backbones, complete_datasets, complete_losses
+from vqabench.cli.parameters import (
+    AsJson,
+    Catalog,
+    DataDir,
+    Runs,
+    complete_backbones,
+    complete_datasets,
+    complete_losses,
+)
 
 
 def train(
@@ -52,19 +60,21 @@ def train(
     start_from: Annotated[
         Path | None, typer.Option("--from", metavar="RUN", help="Start from the weights of a finished run.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with runs that exist; keep finished ones.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with runs that exist; keep finished ones.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace runs that exist.")] = False,
     select: Annotated[
         str | None,
-        typer.Option(help="The epoch that is kept: last, val (best in the last stage), or test.", show_default="last"),
+        typer.Option(
+            help="The epoch that is kept: last, val (best in the last stage), or test.", show_default="last"
+        ),
     ] = None,
     track_test: Annotated[
         bool | None, typer.Option("--track-test", help="Record test accuracy by epoch; never selects on it.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:0, ...", show_default="auto")] = None,
-    precision: Annotated[
-        str | None, typer.Option(help="auto, float32 or bfloat16.", show_default="auto")
-    ] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, float32 or bfloat16.", show_default="auto")] = None,
     runs: Runs = Path("runs"),
     data_dir: DataDir = None,
     catalog: Catalog = None,

@@ -143,9 +143,7 @@ class _Layouts(Generic[Entry]):
     official: msgspec.json.Decoder[Any] | None = None
 
 
-_QUESTIONS = _Layouts(
-    "questions", msgspec.json.Decoder(list[Question]), msgspec.json.Decoder(_QuestionFile)
-)
+_QUESTIONS = _Layouts("questions", msgspec.json.Decoder(list[Question]), msgspec.json.Decoder(_QuestionFile))
 _ANNOTATIONS = _Layouts(
     "annotations", msgspec.json.Decoder(list[Annotation]), msgspec.json.Decoder(_AnnotationFile)
 )

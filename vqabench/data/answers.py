@@ -43,12 +43,12 @@ def normalise(answer: str) -> str:
 def _strip_punctuation(answer: str) -> str:
     """Delete a mark that touches a space, or any mark if a comma stands between digits; else space it."""
     stripped = answer
-    has_comma_between_digits = _COMMA_BETWEEN_DIGITS.search(answer) is not None
+    has_comma_between_digits = "," in answer and _COMMA_BETWEEN_DIGITS.search(answer) is not None
     for mark in PUNCTUATION:
         if mark in answer:
             touches_space = f"{mark} " in answer or f" {mark}" in answer
             stripped = stripped.replace(mark, "" if touches_space or has_comma_between_digits else " ")
-    return _PERIOD.sub("", stripped, count=_MOST_PERIODS)
+    return _PERIOD.sub("", stripped, count=_MOST_PERIODS) if "." in stripped else stripped
 
 
 def _normalise_words(answer: str) -> str:
@@ -74,7 +74,7 @@ def modal_answer(annotation: Annotation) -> str:
 
 
 def vocabulary(modal_answers: Iterable[str], minimum: int) -> tuple[str, ...]:
-    """Give the answers that are the most common one of at least `minimum` questions.
+    """Give the answers that are the most common one, normalised, of at least `minimum` questions.
 
     The most frequent stands first; equally frequent ones stand in alphabetical order.
     """

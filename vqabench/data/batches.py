@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vqabench.api import PADDING, Batch
@@ -41,45 +43,45 @@ class SplitData:
         """Gather the questions at `indices` (int64, on the CPU)."""
         on_device = indices.to(self.device)
         tokens = self.tokens[on_device]
-        mask = tokens != PADDING
+        words = tokens != PADDING
         # Counted from the first word, so that padding in front is negative and never a type word.
-        position = torch.cumsum(mask, dim=1) - 1
+        position = torch.cumsum(words, dim=1) - 1
+        rows = self.image_rows[indices.numpy()]
+        regions = self._gather(self.features.regions, rows).float()
+        real = (
+            torch.arange(regions.shape[1], device=self.device) < self._gather(self.features.counts, rows)[:, None]
+        )
+        objects = self.features.object_ids
         return Batch(
             question_ids_B=self.question_ids[on_device],
             question_types_B=self.types[on_device],
             tokens_BL=tokens,
-            word_mask_BL=mask,
-            type_words_BL=mask & (position < self.type_word_counts[on_device, None]),
+            word_mask_BL=words,
+            type_words_BL=words & (position < self.type_word_counts[on_device, None]),
+            regions_BRV=regions,
+            boxes_BR4=self._gather(self.features.boxes, rows),
+            region_mask_BR=real,
+            object_ids_BR=None if objects is None else self._gather(objects, rows).long(),
             targets_BA=self.targets(on_device) if with_targets else None,
-            extras={name: rows[on_device] for name, rows in self.extras.items()},
-            **self._regions(indices),
+            extras={name: values[on_device] for name, values in self.extras.items()},
         )
+
+    def _gather(self, array: NDArray[Any], rows: NDArray[np.int64]) -> Tensor:
+        return torch.from_numpy(array[rows]).to(self.device)
 
     def targets(self, on_device: Tensor) -> Tensor:
         """Scatter the sparse targets of some questions: [B, A] in [0, 1]."""
         dense = torch.zeros(len(on_device), self.answers, device=self.device)
         return dense.scatter_add_(1, self.target_answers[on_device], self.target_values[on_device])
 
-    def _regions(self, indices: Tensor) -> dict[str, Tensor | None]:
-        rows = self.image_rows[indices.numpy()]
-        counts = torch.from_numpy(self.features.counts[rows]).to(self.device)
-        regions = torch.from_numpy(self.features.regions[rows]).to(self.device).float()
-        objects = self.features.object_ids
-        return {
-            "regions_BRV": regions,
-            "boxes_BR4": torch.from_numpy(self.features.boxes[rows]).to(self.device),
-            "region_mask_BR": torch.arange(regions.shape[1], device=self.device) < counts[:, None],
-            "object_ids_BR": None if objects is None else torch.from_numpy(objects[rows]).long().to(self.device),
-        }
-
     def shuffled(self, batch_size: int, generator: torch.Generator) -> Iterator[Batch]:
         """Give all questions once, in an order drawn from `generator`, with targets."""
-        for indices in torch.randperm(len(self), generator=generator).split(batch_size):
+        for indices in torch.split(torch.randperm(len(self), generator=generator), batch_size):
             yield self.batch(indices, with_targets=True)
 
     def in_order(self, batch_size: int) -> Iterator[Batch]:
         """Give all questions once, in the file's order, without targets."""
-        for indices in torch.arange(len(self)).split(batch_size):
+        for indices in torch.split(torch.arange(len(self)), batch_size):
             yield self.batch(indices, with_targets=False)
 
 

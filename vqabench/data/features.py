@@ -277,7 +277,7 @@ def _parse(columns: Sequence[bytes], where: str) -> _Image:
     boxes = _floats(columns[-2], count, where, "boxes")
     if boxes.shape[1] != 4:
         raise InputError(f"{where}: boxes with {boxes.shape[1]} numbers each, not 4")
-    shares = np.clip(boxes / np.array([width, height, width, height], np.float32), 0, 1)
+    shares = np.clip(boxes / np.array([width, height, width, height], np.float32), 0, 1).astype(np.float32)
     objects = None
     if len(columns) == 10:
         objects = np.frombuffer(_base64(columns[3], where, "objects_id"), np.int64)

@@ -160,7 +160,9 @@ def _build(dataset: Dataset, path: Path, fingerprint: str, say: Say) -> None:
         _write_spec(file, dataset, encoder, priors)
         for split, (questions, annotations) in raw.items():
             rows, kept = _locate_images(dataset, split, questions, features, say)
-            _write_split(file.create_group(split), encoder, questions, annotations, human_answers[split], rows, kept)
+            _write_split(
+                file.create_group(split), encoder, questions, annotations, human_answers[split], rows, kept
+            )
     part.replace(path)
     say(f"{len(answers)} answers, {len(encoder.words) - 2} words, {len(types)} question types")
 

@@ -10,7 +10,6 @@ from vqabench.errors import InputError
 from vqabench.evaluation.scores import CATEGORIES, Scores
 from vqabench.results import Manifest, Run, read_json
 
-
 METRICS = ("accuracy", "kappa")
 
 
@@ -160,7 +159,9 @@ def _mark_best(rows: Sequence[Row]) -> None:
         if len(within) < 2:
             continue
         for key in {key for row in within for key in row.cells}:
-            cells = [(row, row.cells[key]) for row in within if key in row.cells and row.cells[key].mean is not None]
+            cells = [
+                (row, row.cells[key]) for row in within if key in row.cells and row.cells[key].mean is not None
+            ]
             if cells:
                 row, cell = max(cells, key=lambda pair: pair[1].mean or 0.0)
                 row.cells[key] = Cell(cell.mean, cell.deviation, cell.gain, best=True)

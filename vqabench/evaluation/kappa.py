@@ -28,9 +28,9 @@ def kappa(predicted: Sequence[str], expected: Sequence[str]) -> float | None:
 
 
 def _sparse_kappa(predicted: Sequence[str], expected: Sequence[str]) -> float:
-    """Compute the same from counts alone: (p_o - p_e) / (1 - p_e)."""
+    """Compute the same from counts alone: (p_o - p_e) / (1 - p_e), in integers up to the last division."""
     total = len(predicted)
-    observed = sum(a == b for a, b in zip(predicted, expected, strict=True)) / total
+    agreed = total * sum(a == b for a, b in zip(predicted, expected, strict=True))
     left, right = Counter(predicted), Counter(expected)
-    chance = sum(count * right[label] for label, count in left.items()) / total**2
-    return 100 * (observed - chance) / (1 - chance)
+    chance = sum(count * right[label] for label, count in left.items())
+    return 100 * (agreed - chance) / (total**2 - chance)

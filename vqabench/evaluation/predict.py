@@ -63,7 +63,7 @@ def mean_soft_target(data: SplitData, chosen: Tensor, batch_size: int = 4096) ->
     It follows the official accuracy closely, and needs no annotations: meant for curves, not for results.
     """
     total = 0.0
-    for indices in torch.arange(len(data)).split(batch_size):
+    for indices in torch.split(torch.arange(len(data)), batch_size):
         on_device = indices.to(data.device)
         targets_BA = data.targets(on_device)
         total += float(targets_BA.gather(1, chosen[indices].to(data.device)[:, None]).sum())

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
 
 import msgspec
 
 from vqabench.data.annotations import Annotation, Prediction
 from vqabench.data.answers import modal_answer, normalise
 from vqabench.errors import InputError, first_few
-from vqabench.evaluation.accuracy import question_accuracy
+from vqabench.evaluation.accuracy import mean_percent, question_accuracy
 from vqabench.evaluation.kappa import kappa
 
 CATEGORIES = ("yes/no", "number", "other", "all")
+
+Value = TypeVar("Value")
 
 
 class TypeScore(msgspec.Struct, frozen=True):
@@ -41,32 +44,40 @@ def check_predictions(
     """
     answers = {prediction.question_id: prediction.answer for prediction in predictions}
     asked = {annotation.question_id for annotation in annotations}
-    counts = Counter(prediction.question_id for prediction in predictions)
     problems = {
-        "answered twice": [number for number, count in counts.items() if count > 1],
+        "answered more than once": _repeated(predictions) if len(answers) < len(predictions) else [],
         "never asked": [number for number in answers if number not in asked],
         "not answered": [a.question_id for a in annotations if a.question_id not in answers],
     }
-    told = [f"{len(ids)} questions {what} (ids {first_few(ids)})" for what, ids in problems.items() if ids]
+    told = [f"questions {what}: {len(ids)} (ids {first_few(ids)})" for what, ids in problems.items() if ids]
     if told:
         raise InputError(f"{source}: {'; '.join(told)}")
     return answers
 
 
 def score(answers: Mapping[int, str], annotations: Sequence[Annotation]) -> Scores:
-    """Score one answer per annotated question."""
-    accuracies = [100 * question_accuracy(answers[a.question_id], a.answers) for a in annotations]
-    groups = _group(annotation.answer_type for annotation in annotations)
-    groups["all"] = list(range(len(annotations)))
+    """Score one answer per annotated question.
+
+    Other answer types than the three count in "all" only. Raises KeyError where a question has no answer:
+    `check_predictions` comes first.
+    """
+    accuracies = [question_accuracy(answers[a.question_id], a.answers) for a in annotations]
     predicted = [normalise(answers[annotation.question_id]) for annotation in annotations]
     expected = [modal_answer(annotation) for annotation in annotations]
-    types = _group(annotation.question_type for annotation in annotations)
+    groups = _group(annotation.answer_type for annotation in annotations)
+    groups["all"] = list(range(len(annotations)))
+    rows = {name: groups.get(name, []) for name in CATEGORIES}
     return Scores(
         len(annotations),
-        {name: _mean(accuracies, groups.get(name, [])) for name in CATEGORIES},
-        {name: _kappa(predicted, expected, groups.get(name, [])) for name in CATEGORIES},
-        {name: TypeScore(len(rows), _mean(accuracies, rows) or 0.0) for name, rows in sorted(types.items())},
+        {name: mean_percent(_take(accuracies, rows[name])) for name in CATEGORIES},
+        {name: kappa(_take(predicted, rows[name]), _take(expected, rows[name])) for name in CATEGORIES},
+        _score_types(accuracies, _group(annotation.question_type for annotation in annotations)),
     )
+
+
+def _score_types(accuracies: Sequence[float], rows: Mapping[str, list[int]]) -> dict[str, TypeScore]:
+    means = {name: mean_percent(_take(accuracies, rows[name])) for name in sorted(rows)}
+    return {name: TypeScore(len(rows[name]), mean) for name, mean in means.items() if mean is not None}
 
 
 def _group(names: Iterable[str]) -> dict[str, list[int]]:
@@ -77,9 +88,10 @@ def _group(names: Iterable[str]) -> dict[str, list[int]]:
     return groups
 
 
-def _mean(values: Sequence[float], rows: Sequence[int]) -> float | None:
-    return sum(values[row] for row in rows) / len(rows) if rows else None
+def _take(values: Sequence[Value], rows: Sequence[int]) -> list[Value]:
+    return [values[row] for row in rows]
 
 
-def _kappa(predicted: Sequence[str], expected: Sequence[str], rows: Sequence[int]) -> float | None:
-    return kappa([predicted[row] for row in rows], [expected[row] for row in rows])
+def _repeated(predictions: Sequence[Prediction]) -> list[int]:
+    counts = Counter(prediction.question_id for prediction in predictions)
+    return [number for number, count in counts.items() if count > 1]

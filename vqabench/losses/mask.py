@@ -51,7 +51,7 @@ class AnswerMask(Transform):
 
     def forward(self, batch: Batch) -> Output:
         """Answer as the base does, with masked logits; in training add the mask's own loss."""
-        output = self.base(batch)
+        output: Output = self.base(batch)
         mask_BA = self.activation(self.head(output.question_features_BQ))
         penalties = dict(output.penalties)
         if batch.targets_BA is not None:

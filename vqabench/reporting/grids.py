@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from vqabench.evaluation.comparison import CATEGORIES, METRICS, Cell, Comparison, Row
+from vqabench.evaluation.comparison import METRICS, Cell, Comparison, Row
+from vqabench.evaluation.scores import CATEGORIES
 
 HEADS = {"yes/no": "Y/N", "number": "Num.", "other": "Other", "all": "All"}
 SPLITS = {"test": "out-of-domain test", "val": "in-domain val"}

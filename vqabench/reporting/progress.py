@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -61,7 +62,9 @@ class WatchedProgress:
         if self.bar is not None:
             return
         left = (self.to_do - self.seen) / self._rate()
-        watched = [(key, record[key]) for key in ("train_accuracy", "val_accuracy", "test_accuracy") if key in record]
+        watched = [
+            (key, record[key]) for key in ("train_accuracy", "val_accuracy", "test_accuracy") if key in record
+        ]
         accuracies = ", ".join(f"{key.removesuffix('_accuracy')} {value:.2f}" for key, value in watched)
         self.say(
             f"epoch {record['epoch']}/{self.epochs}: loss {record['loss']:.4f}, accuracy {accuracies}, "
@@ -77,7 +80,7 @@ class WatchedProgress:
     def _rate(self) -> float:
         return max(1, self.seen) / max(1e-9, time.perf_counter() - self.began)
 
-    def _fields(self) -> dict[str, float]:
+    def _fields(self) -> dict[str, Any]:
         done = self.epochs - (self.to_do - self.seen) / self.samples
         return {
             "epoch": min(self.epochs, int(done) + 1),

@@ -5,9 +5,9 @@ from __future__ import annotations
 from rich.table import Table
 from rich.text import Text as RichText
 
-from vqabench.evaluation.comparison import CATEGORIES
-from vqabench.evaluation.scores import Scores
+from vqabench.evaluation.scores import CATEGORIES, Scores
 from vqabench.reporting.grids import HEADS, Grid
+
 
 def draw(grid: Grid) -> Table:
     """Draw a grid, the best numbers in bold."""

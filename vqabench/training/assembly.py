@@ -293,5 +293,7 @@ def _make_stages(config: TrainConfig, recipe: Recipe, losses: Sequence[Part]) ->
     if len(losses) > 1:
         return Stage("train", PLAIN, recipe.epochs), Stage("finetune", own, recipe.finetune_epochs)
     if config.finetune_epochs is not None:
-        raise InputError(f"--finetune-epochs: {config.loss} has no second stage; set --epochs, or start --from a run")
+        raise InputError(
+            f"--finetune-epochs: {config.loss} has no second stage; set --epochs, or start --from a run"
+        )
     return (Stage("train", own, recipe.epochs),)

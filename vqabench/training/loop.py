@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from vqabench.api import Backbone
+from vqabench.api import Backbone, Loss
 from vqabench.data.batches import SplitData
 from vqabench.errors import InputError, TrainingError
 from vqabench.evaluation.predict import mean_soft_target, predict
@@ -67,7 +67,7 @@ def fit(
     progress.start(str(run.folder), epochs, position.epochs, len(train))
 
     for stage, epoch in _epochs_to_go(plan.stages, position.epochs):
-        began, loss = time.perf_counter(), losses[stage.loss]
+        began, loss = time.perf_counter(), cast(Loss, losses[stage.loss])
         loss.start_epoch(epoch, stage.epochs)
         criterion = Criterion(loss)
         meter = _Meter()
@@ -77,7 +77,7 @@ def fit(
             set_learning_rate(optimizer, lr)
             for value in _under(autocast, model.training_losses(batch, criterion)):
                 optimizer.zero_grad(set_to_none=True)
-                value.backward()
+                torch.autograd.backward(value)
                 if recipe.clip is not None:
                     nn.utils.clip_grad_norm_(parameters, recipe.clip)
                 optimizer.step()

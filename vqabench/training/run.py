@@ -64,7 +64,7 @@ def train_run(
     try:
         position = fit(plan, model, losses, splits, seed, run, context, progress)
         restore(model, run.weights_file)
-        scores = {}
+        scores: dict[str, Scores] = {}
         for split in ("val", "test"):
             if split in splits:
                 scores[split] = _answer(plan, model, splits[split], split, prepared, dataset, run, context)

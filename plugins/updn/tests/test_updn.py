@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from vqabench_updn import UpDn
 
 from vqabench.api import PADDING, Batch, DataSpec
-from vqabench_updn import UpDn
 
 GOLDEN: dict[str, Any] = json.loads((Path(__file__).parent / "golden" / "updn_forward.json").read_text())
 SIZES = GOLDEN["sizes"]

@@ -11,7 +11,7 @@ from vqabench.api import PADDING, Backbone, Batch, DataSpec, Output, Recipe
 
 def normalised_linear(inputs: int, outputs: int) -> nn.Linear:
     """Give a linear layer, weight-normalised over the whole matrix: one scalar g."""
-    layer: nn.Linear = weight_norm(nn.Linear(inputs, outputs), dim=None)
+    layer: nn.Linear = weight_norm(nn.Linear(inputs, outputs), dim=None)  # type: ignore[arg-type]
     return layer
 
 
@@ -74,11 +74,12 @@ class UpDn(Backbone):
     def attend(self, batch: Batch, question_BH: Tensor) -> Tensor:
         """Give the attention [B, R]: softmax over real regions of w · dropout(f_v(v) ∘ f_q(q))."""
         joint_BRH = self.attend_region(batch.regions_BRV) * self.attend_question(question_BH)[:, None]
-        scores_BR = self.attention(self.attention_dropout(joint_BRH)).squeeze(2)
+        scores_BR: Tensor = self.attention(self.attention_dropout(joint_BRH)).squeeze(2)
         return scores_BR.masked_fill(~batch.region_mask_BR, -torch.inf).softmax(dim=1)
 
 
 def _embed(spec: DataSpec, width: int) -> nn.Embedding:
     if spec.word_vectors is None:
         return nn.Embedding(len(spec.words), width, padding_idx=PADDING)
-    return nn.Embedding.from_pretrained(spec.word_vectors.clone(), freeze=False, padding_idx=PADDING)
+    count, width = spec.word_vectors.shape
+    return nn.Embedding(count, width, padding_idx=PADDING, _weight=spec.word_vectors.clone())
