@@ -33,10 +33,11 @@ CONFIDENCES = ("yes", "maybe", "no")
 
 
 def make_answers(generator: random.Random, pool: list[str]) -> tuple[Answer, ...]:
-    """Ten annotators: most say the same, some spell it otherwise, some disagree."""
+    """Ten annotators in about 2.8 spellings, as in VQA v2: most agree, some spell it otherwise."""
     common = generator.choice(pool)
-    variants = (common, common, common, common, f"{common}.", f"the {common}", f" {common.title()}", "none")
-    texts = [generator.choice(variants) if generator.random() < 0.7 else generator.choice(pool) for _ in range(10)]
+    variants = (common, f"{common}.", f"the {common}", f" {common.title()}", generator.choice(pool), "none")
+    strays = generator.choices(variants, k=generator.choice((0, 0, 1, 2, 3, 4, 6)))
+    texts = generator.sample([*strays, *[common] * (10 - len(strays))], 10)
     return tuple(Answer(text, generator.choice(CONFIDENCES), number) for number, text in enumerate(texts, 1))
 
 

@@ -58,9 +58,9 @@ def train(
     TrainingError where a loss is not finite. KeyboardInterrupt passes, with finished epochs saved.
     """
     progress = progress or Silence()
-    plan = make_plan(config)
-    device = choose_device(config.device)
     dataset = places.dataset(config.dataset)
+    plan = make_plan(config, dataset.entry.recipe)
+    device = choose_device(config.device)
     _check_splits(config, dataset)
     runs = {
         seed: Run(run_folder(places.runs, config.dataset, config.backbone, plan.strategy, plan.label, seed))
@@ -234,6 +234,7 @@ def describe_dataset(name: str, places: Places) -> dict[str, str | int]:
     facts: dict[str, str | int] = {"name": name, "title": entry.title, "licence": entry.licence}
     facts |= {"citation": entry.citation} if entry.citation else {}
     facts |= {"splits": ", ".join(entry.splits), "folder": str(dataset.folder)}
+    facts |= {f"recipe.{name}": value for name, value in entry.recipe.items()}
     prepared = open_prepared(dataset)
     if prepared is None:
         return facts | {"prepared": "no"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import re
 import zipfile
 import zlib
 from collections import Counter
@@ -94,11 +95,14 @@ def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
 def pair(questions: Sequence[Question], annotations: Sequence[Annotation], where: str) -> list[Annotation]:
     """Give the annotations in the order of their questions.
 
-    Raises InputError where one has none of the other, or they disagree about the image.
+    Raises InputError where one has none of the other, comes twice, or they disagree about the image.
     """
     by_id = {annotation.question_id: annotation for annotation in annotations}
     asked = {question.question_id for question in questions}
     problems = {
+        # One file holds no question twice, but several read one behind the other may.
+        "questions given more than once": _repeated([q.question_id for q in questions]),
+        "questions annotated more than once": _repeated([a.question_id for a in annotations]),
         "questions without annotations": [q.question_id for q in questions if q.question_id not in by_id],
         "annotations without questions": [number for number in by_id if number not in asked],
     }
@@ -151,17 +155,28 @@ _PREDICTIONS = _Layouts("predictions", msgspec.json.Decoder(list[Prediction]))
 
 
 def _decode(path: Path, content: bytes, layouts: _Layouts[Entry]) -> list[Entry]:
-    if not content.strip():
+    start = re.search(rb"\S", content)
+    if start is None:
         raise InputError(f"{path}: empty, but JSON is expected")
     try:
-        if layouts.official is not None and content.lstrip()[:1] == b"{":
+        if layouts.official is not None and start[0] == b"{":
             entries: list[Entry] = getattr(layouts.official.decode(content), layouts.key)
             return entries
         return layouts.bare.decode(content)
     except msgspec.ValidationError as error:
         raise InputError(f"{path}: not a file of {layouts.key}: {error}") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: broken JSON: {error} ({len(content)} bytes in all)") from error
+        line = _line(content, str(error))
+        raise InputError(f"{path}: broken JSON{line}: {error} ({len(content)} bytes in all)") from error
+
+
+def _line(content: bytes, message: str) -> str:
+    """Tell the line of the byte that a decoder's message names."""
+    position = re.search(r"\(byte (\d+)\)", message)
+    if position is None:
+        return ""
+    line = content.count(b"\n", 0, int(position[1])) + 1
+    return f" in line {line}"
 
 
 def _read(path: Path) -> bytes:
@@ -169,15 +184,15 @@ def _read(path: Path) -> bytes:
     name, _, member = str(path).partition("::")
     try:
         content = Path(name).read_bytes()
-        if content.startswith(b"\x1f\x8b"):
-            return gzip.decompress(content)
-        if content.startswith(b"PK\x03\x04"):
+        if content.startswith((b"PK\x03\x04", b"PK\x05\x06")):  # the second: an archive of nothing
             return _read_member(name, content, member)
+        if member:
+            raise InputError(f"{path}: {name} is no zip archive, so it has no members")
+        return gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
     except FileNotFoundError:
         raise InputError(f"{name}: there is no such file") from None
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError) as error:  # the last: encrypted
         raise InputError(f"{name}: cannot be read: {error}") from error
-    return content
 
 
 def _read_member(name: str, content: bytes, member: str) -> bytes:
@@ -195,6 +210,12 @@ def _read_member(name: str, content: bytes, member: str) -> bytes:
 
 
 def _check_ids(ids: Sequence[int], path: Path) -> None:
-    if len(set(ids)) < len(ids):
-        repeated = [number for number, count in Counter(ids).items() if count > 1]
+    repeated = _repeated(ids)
+    if repeated:
         raise InputError(f"{path}: {len(repeated)} question ids occur more than once: {first_few(repeated)}")
+
+
+def _repeated(ids: Sequence[int]) -> list[int]:
+    if len(set(ids)) == len(ids):
+        return []
+    return [number for number, count in Counter(ids).items() if count > 1]

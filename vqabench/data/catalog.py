@@ -43,6 +43,8 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     minimum_answer_count: int = 9
     """An answer enters the vocabulary if it is the most common one of so many training questions."""
     question_length: int = 14
+    recipe: dict[str, Any] = {}
+    """What every backbone's recipe is changed to on this data set: its size may ask for other steps."""
 
 
 @dataclass(frozen=True)

@@ -41,16 +41,17 @@ SCENES = {"train": 6_000, "val": 1_800, "test": 2_400}
 DIGIT_IMAGES = {"train": 1_100, "val": 300, "test": 397}
 """How the 1,797 images of digits are shared out, so that no split sees another's."""
 
-ZIPF_EXPONENT = 1.5
-PIXEL_NOISE = 0.35
-"""Standard deviation of the noise on every pixel of a region, whose range is 0 to 1."""
-TINT_NOISE = 0.15
-"""Standard deviation of the noise on an object's colour, per channel."""
+PIXEL_NOISE = 0.20
+"""Standard deviation of the noise on every pixel of a region, as a share of the range of pixels."""
+TINT_NOISE = 0.08
+"""Standard deviation of the noise on an object's colour, per channel, as a share likewise."""
 AGREEMENT = 0.85
 """Probability that an annotator gives the true answer; else any other answer of the type, evenly."""
 SPELLED_OUT = 0.1
 """Probability that an annotator spells a number out."""
 
+SCALE = 16.0
+"""Pixels, and the sides of boxes in a feature, run from 0 to 16, as pixels do in the bundled images."""
 GRID = 4
 MOST_OBJECTS = 10
 SIDES = ("left", "right", "top", "bottom")
@@ -268,7 +269,8 @@ def _draw(
     boxes = np.zeros((MOST_OBJECTS, 4), np.float32)
     boxes[:objects] = scene.boxes
     regions = np.zeros((MOST_OBJECTS, 8 * 8 * 3 + 4), np.float16)
-    regions[:objects] = np.concatenate([pixels.reshape(objects, -1), boxes[:objects]], axis=1)
+    features = np.concatenate([pixels.reshape(objects, -1), boxes[:objects]], axis=1)
+    regions[:objects] = SCALE * features
     return regions, boxes
 
 
@@ -277,7 +279,7 @@ def prior(question_type: str, split: str) -> dict[str, float]:
     answers = list(QUESTION_TYPES[question_type][1])
     if answers != list(_COUNTS):  # "how many" is answered by 2, as everywhere; the other orders are arbitrary
         random.Random(f"{VERSION} {question_type}").shuffle(answers)
-    weights = [rank**-ZIPF_EXPONENT for rank in range(1, len(answers) + 1)]
+    weights = [1 / rank for rank in range(1, len(answers) + 1)]
     if split == "test":
         weights.reverse()
     return {answer: weight / sum(weights) for answer, weight in zip(answers, weights, strict=True)}

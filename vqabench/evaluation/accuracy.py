@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 
 from vqabench.data.annotations import Answer
@@ -17,13 +17,16 @@ def question_accuracy(prediction: str, answers: Sequence[Answer]) -> float:
     of an answer are the records that differ from it as a whole, so equal records are left out together.
     Raises ZeroDivisionError where a question has no answers.
     """
-    predicted, given = _comparable(prediction, [answer.answer for answer in answers])
-    matches = given.count(predicted)
-    if len({answer.answer_id for answer in answers}) == len(given):
-        return _mean_over_subsets(tuple([matches - (text == predicted) for text in given]))
-    records = [(text, a.answer_id, a.answer_confidence) for text, a in zip(given, answers, strict=True)]
-    copies = Counter(records)
-    return _mean_over_subsets(tuple([matches - copies[r] * (r[0] == predicted) for r in records]))
+    distinct = {answer.answer for answer in answers}  # the ten repeat each other: fewer to normalise
+    form = _choose_form(distinct)
+    predicted = form(prediction)
+    matching = {text for text in distinct if form(text) == predicted}
+    if distinct and not matching:
+        return 0.0
+    hits = tuple([answer.answer in matching for answer in answers])
+    if len({answer.answer_id for answer in answers}) == len(hits):
+        return _mean_over_subsets(hits, (1,) * len(hits))
+    return _mean_over_subsets(hits, _count_copies(answers, form))
 
 
 def mean_percent(accuracies: Sequence[float]) -> float | None:
@@ -35,20 +38,30 @@ def mean_percent(accuracies: Sequence[float]) -> float | None:
     return 100 * sum(accuracies) / len(accuracies) if accuracies else None
 
 
-def _comparable(prediction: str, texts: list[str]) -> tuple[str, list[str]]:
-    """Normalise, or only strip where the stripped answers are all the same."""
-    if len(set(texts)) > 1:
-        given = [normalise(text) for text in texts]
-        # Answers that differ in normal form differ when stripped too, which is then not worth computing.
-        if len(set(given)) > 1 or len({strip_space(text) for text in texts}) > 1:
-            return normalise(prediction), given
-    return strip_space(prediction), [strip_space(text) for text in texts]
+def _choose_form(distinct: set[str]) -> Callable[[str], str]:
+    """Normalise where the stripped answers differ; otherwise only strip."""
+    # What differs in normal form differs when stripped too; normal forms are remembered, so they come first.
+    if len(distinct) > 1 and (
+        len({normalise(text) for text in distinct}) > 1 or len({strip_space(text) for text in distinct}) > 1
+    ):
+        return normalise
+    return strip_space
+
+
+def _count_copies(answers: Sequence[Answer], form: Callable[[str], str]) -> tuple[int, ...]:
+    """Say of each record how many, itself included, equal it once their texts are in this form."""
+    records = [(form(a.answer), a.answer_id, a.answer_confidence) for a in answers]
+    counts = Counter(records)
+    return tuple(counts[record] for record in records)
 
 
 @cache
-def _mean_over_subsets(matching_others: tuple[int, ...]) -> float:
-    """Average min(1, matches / 3) over the subsets, given how many answers match in each.
+def _mean_over_subsets(hits: tuple[bool, ...], copies: tuple[int, ...]) -> float:
+    """Average min(1, matches / 3) over the subsets that leave out one record with all its copies.
 
-    One summand a subset, in the order of the file: a shorter formula is off in the last bit.
+    `hits` says which records match the prediction. There is one summand a record, in the order of the file:
+    a formula in the number of matches alone is off in the last bit.
     """
-    return sum([min(1.0, matches / 3) for matches in matching_others]) / len(matching_others)
+    matches = sum(hits)
+    others = [matches - hit * left_out for hit, left_out in zip(hits, copies, strict=True)]
+    return sum([min(1.0, other / 3) for other in others]) / len(others)

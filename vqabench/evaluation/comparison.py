@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ class Cell:
     deviation: float | None
     """Sample standard deviation over the seeds; None for a single one."""
     gain: float | None = None
-    """Against the plain run of the same backbone and objective."""
+    """Against the plain runs of the same backbone and objective in the same setting."""
     best: bool = False
 
 
@@ -43,6 +44,8 @@ class Row:
     branded: bool
     """Some seed chose its epoch on the test split."""
     fingerprints: frozenset[str]
+    setting: str
+    """Everything but the strategy that decides what was trained: a gain is against plain in the same setting."""
     cells: dict[Key, Cell] = field(default_factory=dict)
 
     @property
@@ -117,8 +120,14 @@ def _make_row(group: Sequence[tuple[Manifest, dict[str, Scores]]]) -> Row:
         tuple(sorted(manifest.seed for manifest in manifests)),
         any(manifest.branded() for manifest in manifests),
         frozenset(manifest.fingerprint for manifest in manifests),
+        _spell_setting(first),
         {key: _summarise(numbers) for key, numbers in values.items()},
     )
+
+
+def _spell_setting(manifest: Manifest) -> str:
+    backbones = {label: manifest.options[label] for label in ("backbone", *manifest.bases)}
+    return json.dumps([manifest.bases, backbones, manifest.recipe, manifest.select], sort_keys=True)
 
 
 def _flatten(split: str, form: Scores) -> Iterable[tuple[Key, float | None]]:
@@ -138,12 +147,10 @@ def _summarise(numbers: Sequence[float | None]) -> Cell:
 
 
 def _add_gains(rows: Sequence[Row]) -> None:
-    """Compare each row with the plain one of its backbone and objective, in the default setting."""
-    plain = {
-        (row.dataset, row.backbone, row.objective): row for row in rows if row.loss == "plain" and not row.label
-    }
+    """Compare each row with the plain one of its backbone and objective, trained in the same setting."""
+    plain = {(row.dataset, row.backbone, row.objective, row.setting): row for row in rows if row.loss == "plain"}
     for row in rows:
-        base = plain.get((row.dataset, row.backbone, row.objective))
+        base = plain.get((row.dataset, row.backbone, row.objective, row.setting))
         if base is None or base is row:
             continue
         for key, cell in row.cells.items():

@@ -60,6 +60,8 @@ def comparison_to_json(comparison: Comparison) -> str:
         numbers: dict[str, Any] = {}
         for (split, metric, category), cell in sorted(row.cells.items()):
             numbers.setdefault(split, {}).setdefault(metric, {})[category] = msgspec.to_builtins(cell)
-        about = {name: value for name, value in vars(row).items() if name not in ("cells", "fingerprints")}
+        about = {
+            name: value for name, value in vars(row).items() if name not in ("cells", "fingerprints", "setting")
+        }
         rows.append(about | {"fingerprints": sorted(row.fingerprints), "scores": numbers})
     return to_json({"rows": rows, "notes": comparison.notes})

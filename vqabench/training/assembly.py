@@ -81,8 +81,10 @@ class Plan:
         return {part.label or "backbone": dict(part.options) for part in self.parts}
 
 
-def make_plan(config: TrainConfig) -> Plan:
+def make_plan(config: TrainConfig, dataset_recipe: Mapping[str, object] | None = None) -> Plan:
     """Load the plugins that a configuration names and resolve every setting.
+
+    The recipe is the backbone's, changed by the data set's, changed by the user's.
 
     Raises InputError (PluginError) where a name, a setting or a combination is not possible.
     """
@@ -96,8 +98,8 @@ def make_plan(config: TrainConfig) -> Plan:
     chain, transforms, losses = (
         [_with_options(part, sections) for part in parts] for parts in (chain, transforms, losses)
     )
-    own_recipe = _inherited_recipe(chain)
-    recipe = _resolve_recipe(own_recipe, sections["recipe"], config)
+    own_recipe = _change_recipe(_inherited_recipe(chain), dataset_recipe or {}, f"{config.dataset}: recipe")
+    recipe = _change_recipe(own_recipe, _given_recipe(config, sections["recipe"]), "recipe")
     changes = {name: value for part in (*chain, *transforms, *losses) for name, value in part.changes().items()}
     changes |= {part.label: part.plugin.name for part in chain[1:] if part.label in config.settings}
     changes |= _changed_fields(recipe, own_recipe) | _changed_choices(config)
@@ -212,17 +214,23 @@ def _inherited_recipe(chain: Sequence[Part]) -> Recipe:
     return Backbone.recipe
 
 
-def _resolve_recipe(recipe: Recipe, given: Mapping[str, object], config: TrainConfig) -> Recipe:
+def _given_recipe(config: TrainConfig, settings: Mapping[str, object]) -> dict[str, object]:
+    """Gather what the user asked of the recipe, through options of their own and through settings."""
+    given: dict[str, object] = {"epochs": config.epochs, "finetune_epochs": config.finetune_epochs}
+    given = {name: value for name, value in given.items() if value is not None}
+    twice = given.keys() & settings.keys()
+    if twice:
+        raise InputError(f"--set recipe.{min(twice)}: given by --{min(twice).replace('_', '-')} too")
+    return given | dict(settings)
+
+
+def _change_recipe(recipe: Recipe, changes: Mapping[str, object], label: str) -> Recipe:
     fields = fields_of(Recipe)
-    changes = {"epochs": config.epochs, "finetune_epochs": config.finetune_epochs}
-    changes = {name: value for name, value in changes.items() if value is not None}
-    for name, value in given.items():
+    for name in changes:
         if name not in fields:
-            raise InputError(f"--set recipe.{name}: {unknown('option', name, fields)}")
-        if name in changes:
-            raise InputError(f"--set recipe.{name}: given by --{name.replace('_', '-')} too")
-        changes[name] = convert(fields[name], value, f"recipe.{name}")
-    changed = dataclasses.replace(recipe, **changes)  # type: ignore[arg-type]
+            raise InputError(unknown(f"option of {label}", name, fields))
+    values = {name: convert(fields[name], value, f"{label}.{name}") for name, value in changes.items()}
+    changed = dataclasses.replace(recipe, **values)
     _check_recipe(changed)
     return changed
 

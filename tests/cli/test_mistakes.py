@@ -1,0 +1,227 @@
+"""A user's mistake is one clear line and exit code 2, and nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import CommandLine
+from tests.tiny import WIDTH, write_tiny, write_tsv
+
+FAST = ("--epochs", "1", "--set", "hidden=8", "--set", "embedding=8")
+
+
+def fails(done: object, *told: str) -> None:
+    """Check exit code 2 and one line that tells all of `told`."""
+    stderr, returncode = done.stderr, done.returncode  # type: ignore[attr-defined]
+    assert returncode == 2, stderr
+    lines = [line for line in stderr.splitlines() if not line.startswith("preparing")]
+    assert len(lines) == 1, stderr
+    for part in ("error: ", *told):
+        assert part in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["train"], ["which backbone", "vqabench train updn"]),
+        (["train", "updm"], ["unknown backbone 'updm'", "did you mean 'updn'?"]),
+        (["train", "updn", "--loss", "rescal"], ["unknown loss 'rescal'", "did you mean 'rescale'?", "focal"]),
+        (["train", "updn", "--loss", "focal+rescale"], ["at most one loss"]),
+        (["train", "updn", "--loss", "mask+mask"], ["named twice"]),
+        (["train", "updn", "--dataset", "digits"], ["unknown dataset 'digits'", "did you mean 'digits-cp'?"]),
+        (["train", "updn", "--objective", "mse"], ["--objective", "bce", "ce"]),
+        (["train", "updn", "--set", "hiden=3"], ["unknown option of updn 'hiden'", "did you mean 'hidden'?"]),
+        (["train", "updn", "--set", "hidden=big"], ["updn.hidden", "'big' is not int or none"]),
+        (["train", "updn", "--set", "hidden"], ["write KEY=VALUE"]),
+        (["train", "updn", "--set", "rescale.variant=paper"], ["rescale", "part"]),
+        (
+            ["train", "updn", "--loss", "rescale", "--set", "rescale.variant=realeased"],
+            ["rescale.variant", "paper | released", "did you mean 'released'?"],
+        ),
+        (["train", "updn", "--set", "recipe.lr=-1"], ["recipe.lr", "out of range"]),
+        (["train", "updn", "--set", "recipe.rate=1"], ["recipe.rate", "lr"]),
+        (["train", "updn", "--seeds", "a"], ["write 0, or 0,1,2, or 0-4"]),
+        (["train", "updn", "--seeds", "3-1"], ["3-1"]),
+        (["train", "updn", "--seeds", "0,0"], ["named twice"]),
+        (["train", "updn", "--epochs", "0"], ["--epochs", "at least 1"]),
+        (["train", "updn", "--epochs", "many"], ["--epochs", "integer"]),
+        (["train", "updn", "--finetune-epochs", "3"], ["plain has no second stage"]),
+        (["train", "updn", "--select", "best"], ["--select", "last", "val", "test"]),
+        (["train", "updn", "--device", "gpu"], ["--device", "cuda"]),
+        (["train", "updn", "--device", "cuda:99"], ["--device cuda:99", "CUDA devices"]),
+        (["train", "updn", "--resume", "--force"], ["choose one"]),
+        (["train", "updn", "--config", "none.toml"], ["none.toml"]),
+        (["train", "updn", "--from", "nowhere", "--epochs", "3"], ["--finetune-epochs"]),
+        (["trian", "updn"], ["trian", "train"]),
+        (["compare"], ["no runs yet", "vqabench train"]),
+        (["compare", "nowhere"], ["nowhere", "no such folder"]),
+        (["compare", "--by", "question-type", "--metric", "kappa"], ["kappa is defined by answer type"]),
+        (["predict", "nowhere"], ["nowhere"]),
+        (["evaluate", "none.json"], ["--dataset", "--questions"]),
+        (["evaluate", "none.json", "--questions", "q.json"], ["go together"]),
+        (["plugins", "show", "nothing"], ["unknown", "updn"]),
+        (["data", "info", "vqa"], ["unknown dataset 'vqa'"]),
+        (["data", "list", "--catalog", "none.toml"], ["none.toml", "no such catalogue"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_a_wrong_word_is_answered_in_one_line(cli: CommandLine, arguments: list[str], told: list[str]) -> None:
+    fails(cli(*arguments), *told)
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    return write_tiny(tmp_path / "own").parent
+
+
+def prepare(cli: CommandLine, own: Path) -> object:
+    return cli("data", "prepare", "tiny", "--catalog", own / "catalog.toml")
+
+
+def edit_json(path: Path, key: str, change: object) -> None:
+    content = json.loads(path.read_text())
+    content[key] = change(content[key])  # type: ignore[operator]
+    path.write_text(json.dumps(content))
+
+
+def test_files_that_are_not_json_name_file_and_position(cli: CommandLine, own: Path) -> None:
+    path = own / "train_questions.json"
+    whole = path.read_text()
+    for content, told in (
+        ("", "empty"),
+        (whole[:300], "broken JSON"),
+        ("[1, 2", "JSON"),
+        ("nonsense", "malformed"),
+    ):
+        path.write_text(content)
+        fails(prepare(cli, own), "train_questions.json", told)
+
+
+def test_entries_of_another_shape_name_the_place(cli: CommandLine, own: Path) -> None:
+    edit_json(own / "train_annotations.json", "annotations", lambda all_: [*all_[:3], {"question_id": "x"}])
+    fails(prepare(cli, own), "train_annotations.json", "$.annotations[3]")
+
+
+def test_questions_and_annotations_must_belong_together(cli: CommandLine, own: Path) -> None:
+    edit_json(own / "train_annotations.json", "annotations", lambda all_: all_[2:])
+    fails(prepare(cli, own), "2 questions without annotations (ids 0, 1)")
+    write_tiny(own)
+    edit_json(own / "train_questions.json", "questions", lambda all_: all_[1:])
+    fails(prepare(cli, own), "1 annotations without questions (ids 0)")
+
+
+def test_a_question_that_comes_twice_is_named(cli: CommandLine, own: Path) -> None:
+    edit_json(own / "train_questions.json", "questions", lambda all_: [*all_, all_[5]])
+    fails(prepare(cli, own), "train_questions.json", "1 question ids occur more than once: 5")
+
+
+def test_a_question_in_two_splits_is_refused(cli: CommandLine, own: Path) -> None:
+    for name in ("questions", "annotations"):
+        shutil.copy(own / f"val_{name}.json", own / f"test_{name}.json")
+    fails(prepare(cli, own), "12 questions stand in two splits", "1000")
+
+
+def test_fewer_or_more_than_ten_answers_are_counted(cli: CommandLine, own: Path) -> None:
+    def shorten(all_: list[dict[str, list[object]]]) -> list[dict[str, list[object]]]:
+        all_[0]["answers"] = all_[0]["answers"][:9]
+        all_[1]["answers"] = all_[1]["answers"] * 2
+        return all_
+
+    edit_json(own / "train_annotations.json", "annotations", shorten)
+    fails(prepare(cli, own), "2 questions have other than ten answers", "9, 20", "ids 0, 1")
+
+
+def test_images_without_features_are_counted_and_can_be_skipped(cli: CommandLine, own: Path) -> None:
+    write_tsv(own / "features.tsv", images=4)
+    fails(prepare(cli, own), "2 images have no features (ids 4, 5)", "images_without_features")
+    catalog = own / "catalog.toml"
+    catalog.write_text(catalog.read_text().replace("[tiny]", '[tiny]\nimages_without_features = "skip"', 1))
+    done = cli("data", "prepare", "tiny", "--catalog", catalog)
+    assert done.returncode == 0, done.stderr
+    assert "train: 20 of 60 questions are left out: no features" in done.stderr
+
+
+def test_broken_rows_of_features_name_their_line(cli: CommandLine, own: Path) -> None:
+    path = own / "features.tsv"
+    rows = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(rows[:3]) + rows[3][:-60] + "\n" + "".join(rows[4:]))
+    fails(prepare(cli, own), "features.tsv, line 4", "truncated")
+    path.write_text("".join(rows[:2]) + rows[2].rpartition("\t")[0] + "\n")
+    fails(prepare(cli, own), "features.tsv, line 3", "5 columns")
+    write_tsv(own / "wide.tsv", width=WIDTH * 2)
+    path.write_text("".join(rows[:5]) + (own / "wide.tsv").read_text().splitlines(keepends=True)[5])
+    fails(prepare(cli, own), "features.tsv, line 6", "features 16 wide, but 8 before")
+
+
+def test_features_that_are_not_finite_name_the_image(cli: CommandLine, own: Path) -> None:
+    import base64
+
+    import numpy as np
+
+    path = own / "features.tsv"
+    for value in (np.nan, np.inf):
+        write_tsv(path)
+        rows = path.read_text().splitlines()
+        columns = rows[1].split("\t")
+        bad = np.full((3, WIDTH), value, np.float32)
+        rows[1] = "\t".join([*columns[:5], base64.b64encode(bad.tobytes()).decode()])
+        path.write_text("\n".join(rows) + "\n")
+        fails(prepare(cli, own), "line 2", "image 1", "not finite")
+
+
+def test_a_catalogue_names_its_unknown_key(cli: CommandLine, own: Path) -> None:
+    catalog = own / "catalog.toml"
+    catalog.write_text(catalog.read_text().replace("question_length", "question_lenght"))
+    fails(prepare(cli, own), "catalog.toml", "question_lenght", "did you mean 'question_length'?")
+
+
+def test_a_results_file_must_answer_each_question_once(cli: CommandLine, own: Path, tmp_path: Path) -> None:
+    files = ("--questions", own / "test_questions.json", "--annotations", own / "test_annotations.json")
+    answers = [{"question_id": 2000 + number, "answer": "1"} for number in range(12)]
+    for content, told in (
+        (answers[:10], "2 questions not answered (ids 2010, 2011)"),
+        ([*answers, answers[3]], "1 questions answered twice (ids 2003)"),
+        ([*answers, {"question_id": 7, "answer": "1"}], "1 questions never asked (ids 7)"),
+        ([{"question_id": 2000}], "answer"),
+    ):
+        (tmp_path / "results.json").write_text(json.dumps(content))
+        fails(cli("evaluate", "results.json", *files), "results.json", told)
+
+
+def test_an_existing_run_is_kept_unless_told_otherwise(cli: CommandLine, own: Path, tmp_path: Path) -> None:
+    command = ("train", "updn", "--dataset", "tiny", "--catalog", own / "catalog.toml", *FAST)
+    assert cli(*command).returncode == 0
+    (weights,) = tmp_path.glob("runs/**/model.safetensors")
+    before = weights.stat().st_mtime_ns
+    fails(cli(*command), "exists", "--resume", "--force")
+    done = cli(*command, "--resume")
+    assert done.returncode == 0
+    assert "finished already" in done.stderr
+    assert weights.stat().st_mtime_ns == before
+    assert cli(*command, "--force").returncode == 0
+    assert weights.stat().st_mtime_ns != before
+
+
+def test_a_damaged_run_is_named_and_spoils_no_other(cli: CommandLine, own: Path, tmp_path: Path) -> None:
+    command = ("train", "updn", "--dataset", "tiny", "--catalog", own / "catalog.toml", "--seeds", "0-1", *FAST)
+    assert cli(*command).returncode == 0
+    (folder,) = tmp_path.glob("runs/**/seed-0")
+    (folder / "scores.json").write_text('{"test": {"questions"')
+    done = cli("compare")
+    assert done.returncode == 0
+    assert "left out, damaged" in done.stdout
+    fails(cli("compare", folder), "no finished run", "scores.json")
+    (folder / "model.safetensors").write_bytes(b"half")
+    fails(cli("predict", folder, "--catalog", own / "catalog.toml"), "model.safetensors", "damaged")
+    (folder / "run.json").write_text("{")
+    fails(cli("predict", folder), "run.json", "--force")
+
+
+def test_debug_shows_the_traceback(vqabench: CommandLine) -> None:
+    done = vqabench("train", "updm", "--debug")
+    assert "Traceback" in done.stderr
+    assert done.returncode != 0

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import CommandLine
+from tests.tiny import write_tiny
+from vqabench.results import Run
+
+FAST = ("--epochs", "2", "--set", "hidden=8", "--set", "embedding=8", "--set", "recipe.batch_size=16")
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Path:
+    return write_tiny(tmp_path / "own")
+
+
+def test_a_run_leaves_everything_that_a_later_look_needs(
+    vqabench: CommandLine, catalog: Path, tmp_path: Path
+) -> None:
+    done = vqabench("train", "updn", "--dataset", "tiny", "--catalog", catalog, *FAST, "--set", "recipe.clip=none")
+    assert done.returncode == 0, done.stderr
+    (folder,) = (tmp_path / "runs" / "tiny" / "updn").glob("*/seed-0")
+    names = {path.name for path in folder.iterdir()}
+    assert names == {
+        "run.json",
+        "epochs.jsonl",
+        "model.safetensors",
+        "scores.json",
+        "predictions.val.json",
+        "predictions.test.json",
+    }
+    manifest = Run(folder).read_manifest()
+    assert (manifest.status, manifest.epoch, manifest.select) == ("finished", 2, "last")
+    assert manifest.versions.keys() >= {"vqabench", "vqabench-updn", "torch", "python"}
+    assert len((folder / "epochs.jsonl").read_text().splitlines()) == 2
+
+
+def test_two_seeds_and_two_losses_make_two_rows(cli: CommandLine, catalog: Path) -> None:
+    common = ("--dataset", "tiny", "--catalog", catalog, "--seeds", "0-1", *FAST)
+    assert cli("train", "updn", *common).returncode == 0
+    assert cli("train", "updn", "--loss", "rescale", *common).returncode == 0
+    rows = json.loads(cli("compare", "--format", "json").stdout)["rows"]
+    assert [(row["loss"], row["seeds"]) for row in rows] == [("plain", [0, 1]), ("rescale", [0, 1])]
+    cell = rows[1]["scores"]["test"]["accuracy"]["all"]
+    plain = rows[0]["scores"]["test"]["accuracy"]["all"]
+    assert cell["gain"] == pytest.approx(cell["mean"] - plain["mean"])
+    table = cli("compare").stdout
+    assert "out-of-domain test" in table
+    assert "in-domain val" in table
+    markdown = cli("compare", "--format", "markdown", "--metric", "accuracy").stdout
+    assert "| updn | ce | plain" in markdown
+    csv = cli("compare", "--format", "csv").stdout.splitlines()
+    assert csv[0].startswith("dataset,backbone,objective,loss,label")
+
+
+def test_mask_and_rescale_train_in_two_stages(cli: CommandLine, catalog: Path, tmp_path: Path) -> None:
+    common = ("--dataset", "tiny", "--catalog", catalog, *FAST)
+    done = cli("train", "updn", "--loss", "mask+rescale", "--finetune-epochs", "3", *common)
+    assert done.returncode == 0, done.stderr
+    (folder,) = (tmp_path / "runs" / "tiny" / "updn").glob("*/seed-0")
+    epochs = [json.loads(line)["stage"] for line in (folder / "epochs.jsonl").read_text().splitlines()]
+    assert epochs == ["train"] * 2 + ["finetune"] * 3
+
+
+def test_a_run_can_start_from_another_with_any_strategy(cli: CommandLine, catalog: Path, tmp_path: Path) -> None:
+    sizes = ("--dataset", "tiny", "--catalog", catalog, *FAST[2:])
+    assert cli("train", "updn", *sizes, "--epochs", "2").returncode == 0
+    (origin,) = (tmp_path / "runs" / "tiny" / "updn").glob("*/seed-0")
+    options = ("--from", origin, "--finetune-epochs", "2")
+    done = cli("train", "updn", *sizes, "--loss", "mask+rescale", *options)
+    assert done.returncode == 0, done.stderr
+    assert "head.1.weight" in done.stderr  # it says which parameters start afresh
+    (folder,) = (tmp_path / "runs" / "tiny" / "updn").glob("*mask+rescale*/seed-0")
+    manifest = Run(folder).read_manifest()
+    assert [stage["name"] for stage in manifest.stages] == ["finetune"]
+    assert manifest.start_from == str(origin)
+
+
+def test_predict_answers_as_the_run_did(cli: CommandLine, catalog: Path, tmp_path: Path) -> None:
+    where = ("--catalog", catalog)
+    assert cli("train", "updn", "--dataset", "tiny", *where, *FAST, "--loss", "mask").returncode == 0
+    (folder,) = (tmp_path / "runs" / "tiny" / "updn").glob("*/seed-0")
+    done = cli("predict", folder, "--split", "test", "--out", "again.json", *where)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "again.json").read_bytes() == (folder / "predictions.test.json").read_bytes()
+    scored = cli("evaluate", "again.json", "--dataset", "tiny", "--json", *where)
+    assert json.loads(scored.stdout) == json.loads((folder / "scores.json").read_text())["test"]
+    assert cli("predict", folder, "--split", "train", "--out", "train.json", *where).returncode == 0
+
+
+def test_json_is_all_that_stdout_holds(cli: CommandLine, catalog: Path) -> None:
+    done = cli("train", "updn", "--dataset", "tiny", "--catalog", catalog, *FAST, "--json")
+    assert json.loads(done.stdout)["rows"][0]["backbone"] == "updn"
+    assert "epoch 2/2" in done.stderr
+    assert "samples/s" in done.stderr
+
+
+def test_selecting_on_test_warns_and_brands_every_table(cli: CommandLine, catalog: Path) -> None:
+    common = ("--dataset", "tiny", "--catalog", catalog, *FAST)
+    done = cli("train", "updn", *common, "--select", "test")
+    assert "warning" in done.stderr
+    for form in ("table", "markdown"):
+        assert "‡" in cli("compare", "--format", form).stdout
+    assert json.loads(cli("compare", "--format", "json").stdout)["rows"][0]["branded"] is True
+
+
+def test_tracking_test_records_and_does_not_select(cli: CommandLine, catalog: Path, tmp_path: Path) -> None:
+    common = ("--dataset", "tiny", "--catalog", catalog, *FAST)
+    assert cli("train", "updn", *common, "--track-test").returncode == 0
+    (folder,) = (tmp_path / "runs" / "tiny" / "updn").glob("*/seed-0")
+    lines = [json.loads(line) for line in (folder / "epochs.jsonl").read_text().splitlines()]
+    assert all("test_accuracy" in line for line in lines)
+    assert Run(folder).read_manifest().epoch == 2
+
+
+def test_a_configuration_file_says_what_the_command_line_can(
+    cli: CommandLine, catalog: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "own.toml").write_text(
+        'backbone = "updn"\nloss = "rescale"\ndataset = "tiny"\nepochs = 1\nseeds = [3]\n'
+        "[set]\nhidden = 8\nembedding = 8\n[set.rescale]\nvariant = 'released'\n"
+    )
+    done = cli("train", "--config", "own.toml", "--catalog", catalog, "--epochs", "2")
+    assert done.returncode == 0, done.stderr
+    (folder,) = (tmp_path / "runs" / "tiny" / "updn").glob("*/seed-3")
+    assert folder.parent.name == "ce-rescale@embedding=8,epochs=2,hidden=8,rescale.variant=released"
