@@ -57,7 +57,13 @@ def write_tsv(path: Path, width: int = WIDTH, images: int = IMAGES) -> None:
         count = 2 + image % 2
         boxes = rng.uniform(0, 100, (count, 4)).astype(np.float32)
         features = rng.normal(image, 0.1, (count, width)).astype(np.float32)
-        columns = [str(image), "200", "100", str(count), *(base64.b64encode(a.tobytes()).decode() for a in (boxes, features))]
+        columns = [
+            str(image),
+            "200",
+            "100",
+            str(count),
+            *(base64.b64encode(a.tobytes()).decode() for a in (boxes, features)),
+        ]
         lines.append("\t".join(columns) + "\n")
     path.write_text("".join(lines))
 

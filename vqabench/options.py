@@ -40,20 +40,18 @@ def options_of(kind: type) -> dict[str, Option]:
 
     Raises PluginError where one has no default, or a type that is not supported.
     """
-    hints = _hints(kind)
+    hints = _hints(kind.__init__, kind)  # type: ignore[misc]
     found = {}
     for name, parameter in _parameters(kind).items():
         if parameter.kind is not inspect.Parameter.KEYWORD_ONLY or _is_backbone(hints.get(name)):
             continue
-        if parameter.default is inspect.Parameter.empty:
-            raise PluginError(f"{kind.__name__}: its option {name!r} has no default")
         found[name] = _make_option(kind.__name__, name, hints.get(name), parameter.default)
     return found
 
 
 def fields_of(kind: type) -> dict[str, Option]:
-    """Give the fields of a dataclass as options."""
-    hints = typing.get_type_hints(kind)
+    """Give the fields of a dataclass as options. Raises PluginError as `options_of` does."""
+    hints = _hints(kind, kind)
     return {
         field.name: _make_option(kind.__name__, field.name, hints[field.name], field.default)
         for field in dataclasses.fields(kind)
@@ -62,7 +60,7 @@ def fields_of(kind: type) -> dict[str, Option]:
 
 def base_parameters(kind: type) -> list[str]:
     """Name the parameters that receive another backbone, ready made: those annotated `Backbone`."""
-    hints = _hints(kind)
+    hints = _hints(kind.__init__, kind)  # type: ignore[misc]
     return [name for name in _parameters(kind) if _is_backbone(hints.get(name))]
 
 
@@ -83,40 +81,37 @@ def resolve_options(kind: type, given: Mapping[str, object], label: str) -> dict
 
 def convert(option: Option, value: object, label: str) -> Any:
     """Convert a value from the command line or a file to the option's type. Raises InputError."""
-    kinds, optional = _split_optional(option.annotation)
+    kind, optional = _split_optional(option.annotation)
     if optional and (value is None or (isinstance(value, str) and value.lower() == "none")):
         return None
-    for kind in kinds:
-        try:
-            return _convert_to(kind, value)
-        except ValueError:
-            continue
-    hint = ""
-    if isinstance(value, str):
-        choices = [str(choice) for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind)]
-        nearest = difflib.get_close_matches(value, choices, n=1)
+    try:
+        return _convert_to(kind, value)
+    except (ValueError, OverflowError):  # an integer may be too large for a float
+        choices = [str(choice) for choice in get_args(kind)]
+        nearest = difflib.get_close_matches(str(value), choices, n=1)
         hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-    raise InputError(f"{label}: {value!r} is not {describe(option.annotation)}{hint}")
+        raise InputError(f"{label}: {value!r} is not {describe(option.annotation)}{hint}") from None
 
 
 def describe(annotation: Any) -> str:
     """Spell a type for people: `float`, `paper | released`, `int or none`."""
-    kinds, optional = _split_optional(annotation)
-    spelled = [
-        " | ".join(map(str, get_args(kind))) if get_origin(kind) is Literal else kind.__name__ for kind in kinds
-    ]
-    return " or ".join([*spelled, "none"] if optional else spelled)
+    kind, optional = _split_optional(annotation)
+    spelled = " | ".join(map(str, get_args(kind))) if get_origin(kind) is Literal else kind.__name__
+    return f"{spelled} or none" if optional else spelled
 
 
 def _parameters(kind: type) -> dict[str, inspect.Parameter]:
     return dict(list(inspect.signature(kind.__init__).parameters.items())[1:])  # type: ignore[misc]
 
 
-def _hints(kind: type) -> dict[str, Any]:
+def _hints(annotated: Any, owner: type) -> dict[str, Any]:
     try:
-        return typing.get_type_hints(kind.__init__)  # type: ignore[misc]
+        return typing.get_type_hints(annotated)
     except Exception as error:  # whatever a plugin's annotations may raise
-        raise PluginError(f"{kind.__name__}: the types of its options cannot be resolved: {error}") from error
+        raise PluginError(
+            f"{owner.__name__}: the types of its arguments cannot be resolved: {error}; they must be there when "
+            "the module runs, not for type checkers alone"
+        ) from error
 
 
 def _is_backbone(annotation: Any) -> bool:
@@ -126,13 +121,15 @@ def _is_backbone(annotation: Any) -> bool:
 
 
 def _make_option(owner: str, name: str, annotation: Any, default: Any) -> Option:
-    kinds, _ = _split_optional(annotation)
-    for kind in kinds:
-        if kind not in (bool, int, float, str) and not _is_plain_literal(kind):
-            raise PluginError(
-                f"{owner}: its option {name!r} has the type {annotation}; supported: bool, int, float, str, "
-                "Literal of strings or integers, each or None"
-            )
+    if default in (inspect.Parameter.empty, dataclasses.MISSING):
+        raise PluginError(f"{owner}: its option {name!r} has no default")
+    kind, _ = _split_optional(annotation)
+    if kind not in _CONVERTERS and not _is_plain_literal(kind):
+        given = "no type" if annotation is None else f"the type {annotation}"
+        raise PluginError(
+            f"{owner}: its option {name!r} has {given}; supported: bool, int, float, str, "
+            "Literal of strings or integers, each or None"
+        )
     return Option(name, annotation, default)
 
 
@@ -140,12 +137,12 @@ def _is_plain_literal(kind: Any) -> bool:
     return get_origin(kind) is Literal and all(type(choice) in (str, int) for choice in get_args(kind))
 
 
-def _split_optional(annotation: Any) -> tuple[list[Any], bool]:
-    """Give the alternatives of a union without None, and whether None is one."""
+def _split_optional(annotation: Any) -> tuple[Any, bool]:
+    """Give the type without `or None`, and whether None is allowed. Any other union stays as it is."""
     if get_origin(annotation) not in (Union, types.UnionType):
-        return [annotation], False
-    kinds = list(get_args(annotation))
-    return [kind for kind in kinds if kind is not type(None)], type(None) in kinds
+        return annotation, False
+    kinds = [kind for kind in get_args(annotation) if kind is not type(None)]
+    return (kinds[0], True) if len(kinds) == 1 else (annotation, False)
 
 
 def _convert_to(kind: Any, value: object) -> Any:

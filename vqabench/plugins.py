@@ -12,8 +12,8 @@ import sys
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import entrypoints
@@ -23,6 +23,7 @@ from vqabench.errors import PluginError, unknown
 BACKBONES = "vqabench.backbones"
 LOSSES = "vqabench.losses"
 KINDS = {BACKBONES: "backbone", LOSSES: "loss"}
+_TARGET = re.compile(r"(?P<module>\w+(\.\w+)*)\s*(:\s*(?P<attribute>\w+(\.\w+)*)\s*)?(\[.*\])?\s*")
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Discovery:
 
 def available(group: str) -> Discovery:
     """List a group's plugins, by name, from metadata alone."""
-    return _discover(group, tuple(entry or "." for entry in sys.path))
+    return _discover(group, [str(entry) or "." for entry in sys.path])
 
 
 def names(group: str) -> list[str]:
@@ -85,10 +86,10 @@ def load(plugin: Plugin) -> type[Any]:
     module, _, attributes = plugin.target.partition(":")
     try:
         loaded = importlib.import_module(module)
-        for attribute in attributes.split("."):
+        for attribute in filter(None, attributes.split(".")):
             loaded = getattr(loaded, attribute)
-    except Exception as error:  # a plugin may raise anything
-        raise PluginError(f"{where} cannot be loaded: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:  # a plugin may raise anything, or leave
+        raise PluginError(f"{where} cannot be loaded: {_one_line(error)}") from error
     wanted = (api.Backbone,) if plugin.group == BACKBONES else (api.Loss, api.Transform)
     spelled = " or ".join(kind.__name__ for kind in wanted)
     if not isinstance(loaded, type) or not issubclass(loaded, wanted):
@@ -103,53 +104,91 @@ def load(plugin: Plugin) -> type[Any]:
     return loaded
 
 
-@cache
-def _discover(group: str, path: tuple[str, ...]) -> Discovery:
+def _discover(group: str, path: list[str]) -> Discovery:
     """Ask `entrypoints`; where one distribution fails the whole listing, ask them one by one."""
     with warnings.catch_warnings(record=True) as dropped:
         warnings.simplefilter("always")
         try:
-            found = entrypoints.get_group_all(group, path=list(path))
+            found = entrypoints.get_group_all(group, path=path)
         except Exception:  # malformed metadata of any project raises errors of many kinds
             return _discover_one_by_one(group, path)
     if dropped:  # it leaves out, with a warning, what it cannot parse
         return _discover_one_by_one(group, path)
-    return _sort(_describe(one, group) for one in found)
+    return _sort(_describe(one, group) for one in _first_copies(found))
+
+
+def _first_copies(found: Iterable[entrypoints.EntryPoint]) -> list[entrypoints.EntryPoint]:
+    """Leave out a distribution found again further down the path with its name spelled in another way."""
+    first: dict[str, entrypoints.Distribution] = {}
+    kept = []
+    for one in found:
+        assert one.distro is not None  # a listing by group always knows the distribution
+        if first.setdefault(_normalise(one.distro.name), one.distro) is one.distro:
+            kept.append(one)
+    return kept
 
 
 def _describe(found: entrypoints.EntryPoint, group: str) -> Plugin:
-    assert found.distro is not None  # a listing by group always knows the distribution
+    assert found.distro is not None
     name = found.distro.name
     version = _version(name) or found.distro.version or "unknown"
-    return Plugin(found.name, group, _normalise(name), version, f"{found.module_name}:{found.object_name}")
+    return Plugin(found.name, group, _normalise(name), version, f"{found.module_name}:{found.object_name or ''}")
 
 
 def _discover_one_by_one(group: str, path: Sequence[str]) -> Discovery:
     """Read each distribution by itself, so that a malformed one spoils nothing but itself."""
-    plugins, problems, seen = [], [], set()
+    plugins: list[Plugin] = []
+    problems: list[str] = []
+    seen: set[str] = set()
     for distribution in metadata.distributions(path=list(path)):
         name = _name(distribution)
         if name in seen:  # found earlier on the path, which is what an import would find
             continue
         seen.add(name)
-        text = distribution.read_text("entry_points.txt") or ""
         try:
-            entrypoints.CaseSensitiveConfigParser(delimiters=("=",)).read_string(text)
-        except configparser.Error as error:
-            problems.append(f"{name}: malformed entry points: {' '.join(str(error).split())}")
-        try:
-            plugins += [
-                Plugin(one.name, group, name, distribution.version, f"{one.module}:{one.attr}")
-                for one in distribution.entry_points
-                if one.group == group
-            ]
-        except Exception as error:  # its entry points cannot be parsed at all
-            problems.append(f"{name}: its plugins cannot be read: {type(error).__name__}: {error}")
+            text = distribution.read_text("entry_points.txt") or ""
+            problems += _complaints(name, text, group)
+            version = _version(name) or "unknown"
+            plugins += [Plugin(one, group, name, version, target) for one, target in _targets(text, group).items()]
+        except Exception as error:  # not text, or without any section: nothing can be made of it
+            problems.append(f"{name}: its plugins cannot be read: {_one_line(error)}")
     return _sort(plugins, problems)
+
+
+def _targets(text: str, group: str) -> dict[str, str]:
+    """Read the names and targets of a group, past repeated keys and sections and lines that make no sense."""
+    lines = entrypoints.CaseSensitiveConfigParser(
+        delimiters=("=",), strict=False, interpolation=None, allow_no_value=True
+    )
+    lines.read_string(text)
+    found = lines.items(group) if lines.has_section(group) else []
+    matches = {name: _TARGET.fullmatch(value or "") for name, value in found}
+    return {name: f"{match['module']}:{match['attribute'] or ''}" for name, match in matches.items() if match}
+
+
+def _complaints(distribution: str, text: str, group: str) -> list[str]:
+    """Tell what is wrong with a distribution's entry points, if anything is."""
+    lines = entrypoints.CaseSensitiveConfigParser(delimiters=("=",))
+    try:
+        lines.read_string(text, source="entry_points.txt")
+        found = lines.items(group) if lines.has_section(group) else []
+    except configparser.MissingSectionHeaderError:
+        raise
+    except configparser.Error as error:
+        return [f"{distribution}: malformed entry points: {_one_line(error)}"]
+    return [
+        f"{distribution}: malformed entry point: {name} = {value}; write module:Class"
+        for name, value in found
+        if not _TARGET.fullmatch(value)
+    ]
 
 
 def _sort(plugins: Iterable[Plugin], problems: Iterable[str] = ()) -> Discovery:
     return Discovery(tuple(sorted(plugins, key=lambda p: (p.name, p.distribution))), tuple(problems))
+
+
+def _one_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _normalise(distribution: str) -> str:
@@ -161,11 +200,11 @@ def _name(distribution: metadata.Distribution) -> str:
     try:
         return _normalise(distribution.name)
     except Exception:  # no METADATA: the folder's name is all there is
-        return _normalise(str(getattr(distribution, "_path", "unknown")).rpartition("/")[2].split("-")[0])
+        return _normalise(Path(str(getattr(distribution, "_path", "unknown"))).name.split("-")[0])
 
 
 def _version(distribution: str) -> str | None:
     try:
         return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
+    except Exception:  # a broken METADATA is no reason not to list the plugin
         return None

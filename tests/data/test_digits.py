@@ -22,7 +22,10 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def splits(raw: Path) -> dict[str, tuple[list[Question], list[Annotation]]]:
     return {
-        split: (read_questions(raw / f"{split}_questions.json"), read_annotations(raw / f"{split}_annotations.json"))
+        split: (
+            read_questions(raw / f"{split}_questions.json"),
+            read_annotations(raw / f"{split}_annotations.json"),
+        )
         for split in digits.QUESTIONS
     }
 

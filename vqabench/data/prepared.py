@@ -105,9 +105,9 @@ def _generate(dataset: Dataset, say: Say) -> None:
 
 
 def _fingerprint(dataset: Dataset) -> str:
-    """Hash the settings and every input file."""
-    told = ("title", "licence", "citation")
-    settings = {key: value for key, value in msgspec.to_builtins(dataset.entry).items() if key not in told}
+    """Hash every input file, and the settings that bear on what is made of them."""
+    others = ("title", "licence", "citation", "recipe")
+    settings = {key: value for key, value in msgspec.to_builtins(dataset.entry).items() if key not in others}
     digest = hashlib.sha256(json.dumps([FORMAT, settings], sort_keys=True).encode())
     for path in dataset.files():
         digest.update(_hash_file(path, dataset.name))
