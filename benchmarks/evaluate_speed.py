@@ -33,7 +33,7 @@ CONFIDENCES = ("yes", "maybe", "no")
 
 
 def make_answers(generator: random.Random, pool: list[str]) -> tuple[Answer, ...]:
-    """Ten annotators in about 2.8 spellings, as in VQA v2: most agree, some spell it otherwise."""
+    """Ten annotators in about 2.4 spellings, as in VQA v2: most agree, some spell it otherwise."""
     common = generator.choice(pool)
     variants = (common, f"{common}.", f"the {common}", f" {common.title()}", generator.choice(pool), "none")
     strays = generator.choices(variants, k=generator.choice((0, 0, 1, 2, 3, 4, 6)))

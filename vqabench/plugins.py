@@ -147,9 +147,9 @@ def _discover_one_by_one(group: str, path: Sequence[str]) -> Discovery:
         seen.add(name)
         try:
             text = distribution.read_text("entry_points.txt") or ""
-            problems += _complaints(name, text, group)
             version = _version(name) or "unknown"
             plugins += [Plugin(one, group, name, version, target) for one, target in _targets(text, group).items()]
+            problems += _complaints(name, text, group)
         except Exception as error:  # not text, or without any section: nothing can be made of it
             problems.append(f"{name}: its plugins cannot be read: {_one_line(error)}")
     return _sort(plugins, problems)
@@ -172,8 +172,6 @@ def _complaints(distribution: str, text: str, group: str) -> list[str]:
     try:
         lines.read_string(text, source="entry_points.txt")
         found = lines.items(group) if lines.has_section(group) else []
-    except configparser.MissingSectionHeaderError:
-        raise
     except configparser.Error as error:
         return [f"{distribution}: malformed entry points: {_one_line(error)}"]
     return [

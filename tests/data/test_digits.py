@@ -40,11 +40,11 @@ def shares(annotations: list[Annotation], question_type: str) -> dict[str, float
 
 def test_it_has_the_size_that_it_says(splits: Splits) -> None:
     assert {split: len(questions) for split, (questions, _) in splits.items()} == digits.QUESTIONS
-    for _, annotations in splits.values():
-        types = Counter(annotation.question_type for annotation in annotations)
+    for _, annotated in splits.values():
+        types = Counter(annotation.question_type for annotation in annotated)
         assert len(types) == 13
         assert max(types.values()) - min(types.values()) <= 1
-        assert {annotation.answer_type for annotation in annotations} == {"yes/no", "number", "other"}
+        assert {annotation.answer_type for annotation in annotated} == {"yes/no", "number", "other"}
 
 
 def test_the_prior_is_zipfs_law_reversed_in_test(splits: Splits) -> None:
@@ -59,8 +59,8 @@ def test_the_prior_is_zipfs_law_reversed_in_test(splits: Splits) -> None:
 
 
 def test_no_question_no_scene_and_no_image_of_a_digit_is_in_two_splits(splits: Splits) -> None:
-    for take in (lambda q: q.question_id, lambda q: q.image_id):
-        seen = [{take(question) for question in questions} for questions, _ in splits.values()]
+    for name in ("question_id", "image_id"):
+        seen = [{getattr(question, name) for question in questions} for questions, _ in splits.values()]
         assert len(set.union(*seen)) == sum(map(len, seen))
     images = digits._share_out_digits()
     drawn = [{image.tobytes() for digit in images[split] for image in digit} for split in digits.QUESTIONS]
@@ -91,7 +91,7 @@ def test_regions_are_pixels_and_boxes_of_four_to_ten_objects(raw: Path) -> None:
     assert not store.regions[behind].any()
     assert np.allclose(store.regions[..., 192:] / digits.SCALE, store.boxes, atol=1e-3)
     left, top, right, bottom = np.moveaxis(store.boxes[~behind], -1, 0)
-    assert ((0 <= left) & (left < right) & (right <= 1) & (0 <= top) & (top < bottom) & (bottom <= 1)).all()
+    assert ((left >= 0) & (left < right) & (right <= 1) & (top >= 0) & (top < bottom) & (bottom <= 1)).all()
 
 
 @pytest.mark.slow

@@ -54,10 +54,11 @@ def compare(
     if form in (Format.csv, Format.json) and (metric is not None or by is By.question_type):
         raise InputError(f"--format {form.value} holds every metric and group; drop --metric and --by")
 
-    from vqabench import workflows
     from vqabench.reporting import exports, grids, lists, tables
+    from vqabench.workflows import comparison as workflow
+    from vqabench.workflows.places import Places
 
-    comparison = workflows.compare(run or [], dataset, workflows.Places(runs))
+    comparison = workflow.compare(run or [], dataset, Places(runs))
     if form is Format.json:
         typer.echo(exports.comparison_to_json(comparison))
     elif form is Format.csv:

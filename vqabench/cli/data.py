@@ -12,10 +12,11 @@ app = typer.Typer(no_args_is_help=True, help="Data sets: the catalogue, and what
 @app.command("list")
 def list_datasets(data_dir: DataDir = None, catalog: Catalog = None, as_json: AsJson = False) -> None:
     """List the data sets of the catalogue."""
-    from vqabench import workflows
     from vqabench.reporting import exports, lists
+    from vqabench.workflows import datasets
+    from vqabench.workflows.places import Places
 
-    listed = workflows.list_datasets(workflows.Places(data=data_dir, catalog=catalog))
+    listed = datasets.list_datasets(Places(data=data_dir, catalog=catalog))
     if as_json:
         typer.echo(exports.to_json(listed))
         return
@@ -26,10 +27,11 @@ def list_datasets(data_dir: DataDir = None, catalog: Catalog = None, as_json: As
 @app.command("info")
 def info(name: DatasetName, data_dir: DataDir = None, catalog: Catalog = None, as_json: AsJson = False) -> None:
     """Show what the catalogue says of a data set and, where it is prepared, what it holds."""
-    from vqabench import workflows
     from vqabench.reporting import exports, lists
+    from vqabench.workflows import datasets
+    from vqabench.workflows.places import Places
 
-    facts = workflows.describe_dataset(name, workflows.Places(data=data_dir, catalog=catalog))
+    facts = datasets.describe_dataset(name, Places(data=data_dir, catalog=catalog))
     if as_json:
         typer.echo(exports.to_json(facts))
         return
@@ -40,11 +42,10 @@ def info(name: DatasetName, data_dir: DataDir = None, catalog: Catalog = None, a
 @app.command("prepare")
 def prepare(name: DatasetName, data_dir: DataDir = None, catalog: Catalog = None) -> None:
     """Make a data set ready for training: vocabulary, tokens, targets, counts, features."""
-    from vqabench import workflows
     from vqabench.reporting.progress import WatchedProgress
+    from vqabench.workflows import datasets
+    from vqabench.workflows.places import Places
 
-    dataset, prepared = workflows.prepare_dataset(
-        name, workflows.Places(data=data_dir, catalog=catalog), WatchedProgress()
-    )
+    dataset, prepared = datasets.prepare_dataset(name, Places(data=data_dir, catalog=catalog), WatchedProgress())
     sizes = ", ".join(f"{split} {len(arrays.types):,}" for split, arrays in prepared.splits.items())
     typer.echo(f"{dataset.folder}: {sizes} questions; {len(prepared.spec.answers):,} answers; ready")

@@ -29,13 +29,14 @@ def evaluate(
     if from_files == (dataset is not None) or (split is not None and dataset is None):
         raise InputError("say what was asked: either --dataset D [--split S], or --questions F --annotations F")
 
-    from vqabench import workflows
+    from vqabench.workflows import evaluation
+    from vqabench.workflows.places import Places
 
     if dataset is not None:
-        places = workflows.Places(data=data_dir, catalog=catalog)
-        scores = workflows.evaluate_on_dataset(predictions, dataset, split or "test", places)
+        places = Places(data=data_dir, catalog=catalog)
+        scores = evaluation.evaluate_on_dataset(predictions, dataset, split or "test", places)
     elif questions is not None and annotations is not None:
-        scores = workflows.evaluate(predictions, questions, annotations)
+        scores = evaluation.evaluate(predictions, questions, annotations)
     else:
         raise InputError("--questions and --annotations go together")
 

@@ -39,10 +39,10 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Load one plugin; show its objectives, its recipe, and its options with their defaults."""
-    from vqabench import workflows
     from vqabench.reporting import lists
+    from vqabench.workflows import plugins as workflow
 
-    details = workflows.show_plugin(name)
+    details = workflow.show_plugin(name)
     if as_json:
         from vqabench.reporting.exports import to_json
 

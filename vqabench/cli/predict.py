@@ -21,10 +21,11 @@ def predict(
     catalog: Catalog = None,
 ) -> None:
     """Answer a split's questions with a run's weights, in the official results format."""
-    from vqabench import workflows
     from vqabench.reporting import tables
     from vqabench.reporting.progress import WatchedProgress
+    from vqabench.workflows import prediction
+    from vqabench.workflows.places import Places
 
-    places = workflows.Places(data=data_dir, catalog=catalog)
-    path, scores = workflows.predict_run(run, split, out, places, device, WatchedProgress())
+    places = Places(data=data_dir, catalog=catalog)
+    path, scores = prediction.predict_run(run, split, out, places, device, WatchedProgress())
     typer.echo(f"{path}: {scores.questions} answers, accuracy {tables.spell_number(scores.accuracy['all'])}")

@@ -105,24 +105,25 @@ def train(
     given["settings"] = {**given.get("settings", {}), **parse_settings(settings or [])}
     made = make_config(given)
 
-    from vqabench import workflows
     from vqabench.reporting.progress import WatchedProgress
+    from vqabench.workflows import comparison, training
+    from vqabench.workflows.places import Places
 
-    places = workflows.Places(runs, data_dir, catalog)
+    places = Places(runs, data_dir, catalog)
     progress = WatchedProgress()
-    if_exists: workflows.IfExists = "resume" if resume else "force" if force else "refuse"
+    if_exists: training.IfExists = "resume" if resume else "force" if force else "refuse"
     try:
-        trained = workflows.train(made, places, if_exists, progress)
+        trained = training.train(made, places, if_exists, progress)
     except KeyboardInterrupt:
         progress.warn("stopped by Ctrl-C; finished epochs are saved: the same command with --resume goes on")
         raise typer.Exit(130) from None
-    comparison = workflows.compare([run.folder for run in trained], None, places)
+    compared = comparison.compare([run.folder for run in trained], None, places)
 
     from vqabench.reporting import exports, grids, lists, tables
 
     if as_json:
-        typer.echo(exports.comparison_to_json(comparison))
+        typer.echo(exports.comparison_to_json(compared))
         return
     console = lists.stdout_console()
-    for grid in grids.lay_out(comparison, "accuracy", "answer-type"):
+    for grid in grids.lay_out(compared, "accuracy", "answer-type"):
         console.print(tables.draw(grid))

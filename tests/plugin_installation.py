@@ -1,0 +1,43 @@
+"""Really install a fixture's distribution into a folder of its own, and run Python with it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+FIXTURES = Path(__file__).parent / "fixtures"
+ROOT = Path(__file__).parents[1]
+
+
+def install_fixture(name: str, target: Path) -> Path:
+    """Install `tests/fixtures/<name>` into `target`, to be put on PYTHONPATH; gives `target`."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / name  # building writes beside the source
+        shutil.copytree(FIXTURES / name, copy, ignore=shutil.ignore_patterns("__pycache__"))
+        options = ["--no-deps", "--no-index", "--no-build-isolation", "--no-compile", "--quiet"]
+        done = subprocess.run(
+            [sys.executable, "-m", "pip", "install", *options, "--target", str(target), str(copy)],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    return target
+
+
+def run_python(code: str, *path: Path) -> subprocess.CompletedProcess[str]:
+    """Run code in a process of its own with the folders in front of the installed packages."""
+    folders = os.pathsep.join(str(folder) for folder in (*path, ROOT))
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        env=os.environ | {"PYTHONPATH": folders, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )

@@ -1,0 +1,23 @@
+"""Where runs, data and catalogue lie."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from vqabench.data.catalog import Dataset, find_dataset
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where things lie."""
+
+    runs: Path = Path("runs")
+    data: Path | None = None
+    """None: `$VQABENCH_DATA`, or the platform's data folder."""
+    catalog: Path | None = None
+    """The user's own catalogue; None: `$VQABENCH_CATALOG`, if set."""
+
+    def dataset(self, name: str) -> Dataset:
+        """Find a data set."""
+        return find_dataset(name, self.catalog, self.data)

@@ -1,0 +1,48 @@
+"""`vqabench plugins show`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vqabench import options, plugins
+
+
+@dataclass(frozen=True)
+class OptionDetails:
+    """One option of a plugin."""
+
+    name: str
+    allowed: str
+    default: Any
+
+
+@dataclass(frozen=True)
+class PluginDetails:
+    """What loading a plugin tells beyond its metadata."""
+
+    plugin: plugins.Plugin
+    description: str
+    objectives: tuple[str, ...]
+    options: tuple[OptionDetails, ...]
+    recipe: Mapping[str, Any]
+    """Empty for a loss."""
+
+
+def show_plugin(name: str) -> PluginDetails:
+    """Load a backbone or a loss, and describe it. Raises PluginError where that is not possible."""
+    group = plugins.LOSSES if name in plugins.names(plugins.LOSSES) else plugins.BACKBONES
+    plugin = plugins.find(group, name)
+    kind = plugins.load(plugin)
+    return PluginDetails(
+        plugin,
+        inspect.getdoc(kind) or "",
+        tuple(kind.objectives),
+        tuple(
+            OptionDetails(option.name, options.describe(option.annotation), option.default)
+            for option in options.options_of(kind).values()
+        ),
+        dict(vars(kind.recipe)) if group == plugins.BACKBONES else {},
+    )

@@ -1,0 +1,50 @@
+"""`vqabench predict`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vqabench.data.annotations import write_predictions
+from vqabench.data.prepared import prepare
+from vqabench.errors import InputError, unknown
+from vqabench.evaluation.predict import load_split, predict, score_split, spell
+from vqabench.evaluation.scores import Scores
+from vqabench.results import Run
+from vqabench.training.assembly import build_model, make_plan
+from vqabench.training.checkpoint import restore
+from vqabench.training.device import autocast, choose_device
+from vqabench.training.progress import Progress, Silence
+from vqabench.training.run import recall_config
+from vqabench.workflows.places import Places
+
+
+def predict_run(
+    folder: Path,
+    split: str,
+    out: Path | None,
+    places: Places,
+    device_name: str = "auto",
+    progress: Progress | None = None,
+) -> tuple[Path, Scores]:
+    """Answer a split with a run's weights; write the answers to `out` (or into the run), and score them.
+
+    Raises InputError where the run is damaged or the data has changed since.
+    """
+    progress = progress or Silence()
+    run = Run(folder)
+    manifest = run.read_manifest()
+    dataset = places.dataset(manifest.dataset)
+    if split not in dataset.entry.splits:
+        raise InputError(unknown(f"split of {dataset.name}", split, dataset.entry.splits))
+    prepared = prepare(dataset, progress.say)
+    if prepared.fingerprint != manifest.fingerprint:
+        raise InputError(f"{folder}: it was trained on other data than {dataset.name} holds now")
+    device = choose_device(device_name)
+    model = build_model(make_plan(recall_config(manifest)), prepared.spec)
+    restore(model, run.weights_file)
+    data = load_split(model.to(device), prepared, dataset, split, device)
+    context = autocast(device, manifest.precision)()
+    predictions = spell(predict(model, data, manifest.recipe["batch_size"], context), prepared, split)
+    path = out or run.predictions_file(split)
+    write_predictions(path, predictions)
+    return path, score_split(predictions, dataset, split)

@@ -1,0 +1,78 @@
+"""`vqabench train`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from vqabench.config import TrainConfig
+from vqabench.data.catalog import Dataset
+from vqabench.data.prepared import prepare
+from vqabench.errors import InputError
+from vqabench.evaluation.scores import Scores
+from vqabench.results import Run, run_folder
+from vqabench.training.assembly import make_plan
+from vqabench.training.device import choose_device
+from vqabench.training.progress import Progress, Silence
+from vqabench.training.run import train_run
+from vqabench.workflows.places import Places
+
+IfExists = Literal["refuse", "resume", "force"]
+
+
+def train(
+    config: TrainConfig, places: Places, if_exists: IfExists = "refuse", progress: Progress | None = None
+) -> list[Run]:
+    """Train one configuration with each of its seeds; score the chosen weights on `val` and `test`.
+
+    Raises InputError where something is wrong with names, settings, data or folders, before any training;
+    TrainingError where a loss is not finite. KeyboardInterrupt passes, with finished epochs saved.
+    """
+    progress = progress or Silence()
+    dataset = places.dataset(config.dataset)
+    plan = make_plan(config, dataset.entry.recipe)
+    device = choose_device(config.device)
+    _check_splits(config, dataset)
+    runs = {
+        seed: Run(run_folder(places.runs, config.dataset, config.backbone, plan.strategy, plan.label, seed))
+        for seed in config.seeds
+    }
+    done = {seed for seed, run in runs.items() if _is_done(run, if_exists)}
+    if config.select == "test":
+        progress.warn("--select test chooses the epoch on the test split; the run and every table will say so")
+    prepared = prepare(dataset, progress.say)
+    for seed, run in runs.items():
+        if seed in done:
+            progress.say(f"{run.folder}: finished already")
+            continue
+        if if_exists == "force":
+            run.clear()
+        scores = train_run(plan, prepared, dataset, device, seed, run, progress)
+        progress.say(f"{run.folder}: {_spell_scores(scores)}")
+    return list(runs.values())
+
+
+def _check_splits(config: TrainConfig, dataset: Dataset) -> None:
+    has = f"{dataset.name} has no such split; it has {', '.join(dataset.entry.splits)}"
+    if config.select != "last" and config.select not in dataset.entry.splits:
+        raise InputError(f"--select {config.select}: {has}")
+    if config.track_test and "test" not in dataset.entry.splits:
+        raise InputError(f"--track-test: {has}")
+
+
+def _is_done(run: Run, if_exists: IfExists) -> bool:
+    """Tell whether a run is finished and is to stay."""
+    if not run.folder.exists() or if_exists == "force":
+        return False
+    if if_exists == "refuse":
+        raise InputError(f"{run.folder} exists: go on with it (--resume), or train it again (--force)")
+    return run.read_manifest().status == "finished"
+
+
+def _spell_scores(scores: Mapping[str, Scores]) -> str:
+    spelled = [
+        f"{split} accuracy {form.accuracy['all']:.2f}"
+        for split, form in scores.items()
+        if form.accuracy["all"] is not None
+    ]
+    return ", ".join(spelled) or "done"
