@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
@@ -82,9 +82,9 @@ def _score_types(accuracies: Sequence[float], rows: Mapping[str, list[int]]) -> 
 
 def _group(names: Iterable[str]) -> dict[str, list[int]]:
     """Give the rows of each name."""
-    groups: dict[str, list[int]] = {}
+    groups: dict[str, list[int]] = defaultdict(list)
     for row, name in enumerate(names):
-        groups.setdefault(name, []).append(row)
+        groups[name].append(row)
     return groups
 
 
