@@ -147,8 +147,10 @@ def _discover_one_by_one(group: str, path: Sequence[str]) -> Discovery:
         seen.add(name)
         try:
             text = distribution.read_text("entry_points.txt") or ""
-            version = _version(name) or "unknown"
-            plugins += [Plugin(one, group, name, version, target) for one, target in _targets(text, group).items()]
+            plugins += [
+                Plugin(one, group, name, _version(name) or "unknown", target)
+                for one, target in _targets(text, group).items()
+            ]
             problems += _complaints(name, text, group)
         except Exception as error:  # not text, or without any section: nothing can be made of it
             problems.append(f"{name}: its plugins cannot be read: {_one_line(error)}")

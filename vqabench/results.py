@@ -36,6 +36,8 @@ class Manifest(msgspec.Struct, kw_only=True, forbid_unknown_fields=False):
     """Part -> its options, as resolved: `backbone`, `base`, each transform, the loss."""
     bases: dict[str, str] = {}
     """Label -> backbone, for a backbone that is built over others."""
+    distributions: dict[str, str]
+    """Label of each part -> the distribution that its plugin came from."""
     recipe: dict[str, Any]
     stages: list[dict[str, Any]]
     """Name, loss and epochs of each stage."""

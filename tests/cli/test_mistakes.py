@@ -43,7 +43,7 @@ def fails(done: object, *told: str) -> None:
             ["rescale.variant", "paper | released", "did you mean 'released'?"],
         ),
         (["train", "updn", "--set", "recipe.lr=-1"], ["recipe.lr", "out of range"]),
-        (["train", "updn", "--set", "recipe.rate=1"], ["recipe.rate", "lr"]),
+        (["train", "updn", "--set", "recipe.rate=1"], ["recipe", "'rate'", "lr"]),
         (["train", "updn", "--seeds", "a"], ["write 0, or 0,1,2, or 0-4"]),
         (["train", "updn", "--seeds", "3-1"], ["3-1"]),
         (["train", "updn", "--seeds", "0,0"], ["named twice"]),
@@ -94,7 +94,7 @@ def test_files_that_are_not_json_name_file_and_position(cli: CommandLine, own: P
     for content, told in (
         ("", "empty"),
         (whole[:300], "broken JSON"),
-        ("[1, 2", "JSON"),
+        ("[1, 2]", "not a file of questions"),
         ("nonsense", "malformed"),
     ):
         path.write_text(content)
@@ -183,9 +183,9 @@ def test_a_results_file_must_answer_each_question_once(cli: CommandLine, own: Pa
     files = ("--questions", own / "test_questions.json", "--annotations", own / "test_annotations.json")
     answers = [{"question_id": 2000 + number, "answer": "1"} for number in range(12)]
     for content, told in (
-        (answers[:10], "2 questions not answered (ids 2010, 2011)"),
-        ([*answers, answers[3]], "1 questions answered twice (ids 2003)"),
-        ([*answers, {"question_id": 7, "answer": "1"}], "1 questions never asked (ids 7)"),
+        (answers[:10], "questions not answered: 2 (ids 2010, 2011)"),
+        ([*answers, answers[3]], "questions answered more than once: 1 (ids 2003)"),
+        ([*answers, {"question_id": 7, "answer": "1"}], "questions never asked: 1 (ids 7)"),
         ([{"question_id": 2000}], "answer"),
     ):
         (tmp_path / "results.json").write_text(json.dumps(content))

@@ -216,6 +216,7 @@ def _allocate(part: Path, counts: dict[ImageId, int], first: _Regions) -> dict[s
     if first.object_ids is not None:
         arrays["object_ids"] = (shape, np.int32)
     early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    early.set_obj_track_times(False)  # the same images make the same bytes
     early.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     with h5py.File(part, "w") as file:
         _write_ids(file, list(counts))

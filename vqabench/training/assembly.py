@@ -72,9 +72,15 @@ class Plan:
         return (*self.chain, *self.transforms, *self.losses)
 
     @property
-    def strategy(self) -> str:
-        """Give `<objective>-<loss>`."""
-        return f"{self.objective}-{self.config.loss}"
+    def backbone(self) -> str:
+        """Name the backbone, whichever distribution it was chosen from."""
+        return self.chain[0].plugin.name
+
+    @property
+    def loss(self) -> str:
+        """Name the strategy in its one spelling: transforms, then the loss; `plain` only where it stands alone."""
+        own = self.losses[0].plugin.name
+        return "+".join([*(part.plugin.name for part in self.transforms), own]).removesuffix(f"+{PLAIN}")
 
     def settings(self) -> dict[str, dict[str, Any]]:
         """Give every part's options by its label; `backbone` for the backbone's."""

@@ -107,13 +107,14 @@ def _describe(
     versions = {"vqabench": __version__, "python": platform.python_version(), "torch": str(torch.__version__)}
     return Manifest(
         dataset=config.dataset,
-        backbone=config.backbone,
+        backbone=plan.backbone,
         objective=plan.objective,
-        loss=config.loss,
+        loss=plan.loss,
         label=plan.label,
         seed=seed,
         options=plan.settings(),
         bases={part.label: part.plugin.name for part in plan.chain[1:]},
+        distributions={part.label or "backbone": part.plugin.distribution for part in plan.parts},
         recipe=dataclasses.asdict(plan.recipe),
         stages=[dataclasses.asdict(stage) for stage in plan.stages],
         select=config.select,
@@ -143,7 +144,7 @@ def _start_from(source: Path, manifest: Manifest, model: Backbone, progress: Pro
 def _take_over(run: Run, manifest: Manifest, progress: Progress) -> None:
     """See that a run goes on as it began, and take over its threads and its time so far."""
     before = run.read_manifest()
-    for name in ("options", "bases", "recipe", "stages", "select", "fingerprint", "precision"):
+    for name in ("options", "bases", "distributions", "recipe", "stages", "select", "fingerprint", "precision"):
         was, now = getattr(before, name), getattr(manifest, name)
         if was != now:
             raise InputError(f"{run.folder}: began with {name} {was}, now {now}; train it again with --force")
@@ -156,9 +157,16 @@ def _take_over(run: Run, manifest: Manifest, progress: Progress) -> None:
 
 def recall_config(manifest: Manifest) -> TrainConfig:
     """Give the configuration that a run was trained with, every option spelled out."""
-    settings: dict[str, object] = dict(manifest.bases)
+    where = manifest.distributions
+    settings: dict[str, object] = {label: f"{where[label]}:{name}" for label, name in manifest.bases.items()}
     for label, options in manifest.options.items():
         prefix = "" if label == "backbone" else f"{label}."
         settings |= {f"{prefix}{name}": value for name, value in options.items()}
-    given = {"backbone": manifest.backbone, "loss": manifest.loss, "objective": manifest.objective}
-    return make_config({**given, "dataset": manifest.dataset, "settings": settings})
+    given = {
+        "backbone": f"{where['backbone']}:{manifest.backbone}",
+        "loss": "+".join(f"{where[part]}:{part}" for part in manifest.loss.split("+")),
+        "objective": manifest.objective,
+        "dataset": manifest.dataset,
+        "settings": settings,
+    }
+    return make_config(given)

@@ -33,7 +33,8 @@ class PluginDetails:
 
 def show_plugin(name: str) -> PluginDetails:
     """Load a backbone or a loss, and describe it. Raises PluginError where that is not possible."""
-    group = plugins.LOSSES if name in plugins.names(plugins.LOSSES) else plugins.BACKBONES
+    plain = name.rpartition(":")[2]
+    group = plugins.LOSSES if plain in plugins.names(plugins.LOSSES) else plugins.BACKBONES
     plugin = plugins.find(group, name)
     kind = plugins.load(plugin)
     return PluginDetails(
