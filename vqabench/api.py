@@ -146,8 +146,8 @@ class Backbone(nn.Module):
     objectives: ClassVar[tuple[str, ...]] = ("bce", "ce")
     """The objectives that the backbone is defined for."""
     recipe: Recipe = Recipe()
-    question_width: int
-    """Width of `Output.question_features_BQ`, for transforms that build on it."""
+    question_width: int = 0
+    """Width of `Output.question_features_BQ`, for transforms that build on it; 0: it gives none."""
 
     def __init__(self, spec: DataSpec) -> None:
         super().__init__()

@@ -118,10 +118,12 @@ def run_folder(runs: Path, dataset: str, backbone: str, strategy: str, label: st
 
 def spell_label(changes: Mapping[str, object]) -> str:
     """Spell the settings that differ from the defaults, in a form fit for a folder's name."""
-    spelled = ",".join(f"{key}={value}" for key, value in sorted(changes.items()))
-    if len(spelled) <= LONGEST_LABEL and _safe(spelled) == spelled:
+    words = [(key, str(value)) for key, value in sorted(changes.items())]
+    spelled = ",".join(f"{key}={value}" for key, value in words)
+    plain = all(re.fullmatch(r"[A-Za-z0-9._+-]*", word) for pair in words for word in pair)
+    if plain and len(spelled) <= LONGEST_LABEL:
         return spelled
-    digest = hashlib.sha256(spelled.encode()).hexdigest()[:8]
+    digest = hashlib.sha256(json.dumps(words).encode()).hexdigest()[:8]
     return f"{_safe(spelled)[: LONGEST_LABEL - 9]}~{digest}"
 
 

@@ -7,6 +7,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,9 +79,11 @@ def prepare(dataset: Dataset, say: Say) -> Prepared:
     _generate(dataset, say)
     fingerprint = _fingerprint(dataset)
     path = dataset.folder / "prepared.h5"
-    if _stored_fingerprint(path) != fingerprint:
-        say(f"preparing {dataset.name} in {dataset.folder}")
-        _build(dataset, path, fingerprint, say)
+    if _stored_fingerprint(path) == fingerprint:
+        with suppress(InputError, OSError, KeyError):  # damaged since: made anew
+            return _open(path, dataset.folder / "features.h5")
+    say(f"preparing {dataset.name} in {dataset.folder}")
+    _build(dataset, path, fingerprint, say)
     return _open(path, dataset.folder / "features.h5")
 
 

@@ -41,6 +41,8 @@ class AnswerMask(Transform):
         super().__init__(spec, base)
         if not 0 <= dropout <= 1:
             raise InputError(f"mask.dropout must be in [0, 1], not {dropout}")
+        if base.question_width == 0:
+            raise InputError("mask builds on question features, which this backbone does not give")
         self.activation = softplus_g if activation == "softplus-g" else torch.sigmoid
         self.reduction = reduction
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(base.question_width, len(spec.answers)))

@@ -34,7 +34,11 @@ def train(
     device = choose_device(config.device)
     _check_splits(config, dataset)
     runs = {
-        seed: Run(run_folder(places.runs, config.dataset, plan.backbone, f"{plan.objective}-{plan.loss}", plan.label, seed))
+        seed: Run(
+            run_folder(
+                places.runs, config.dataset, plan.backbone, f"{plan.objective}-{plan.loss}", plan.label, seed
+            )
+        )
         for seed in config.seeds
     }
     done = {seed for seed, run in runs.items() if _is_done(run, if_exists)}

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.tiny import write_tiny, write_tsv
+from vqabench.api import PADDING, UNKNOWN
+from vqabench.data.batches import SplitData
+from vqabench.data.catalog import Dataset, find_dataset
+from vqabench.data.prepared import Prepared, prepare
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Dataset:
+    return find_dataset("tiny", write_tiny(tmp_path / "own"), tmp_path / "data")
+
+
+def quietly(dataset: Dataset) -> Prepared:
+    return prepare(dataset, lambda _: None)
+
+
+def said(dataset: Dataset) -> list[str]:
+    lines: list[str] = []
+    prepare(dataset, lines.append)
+    return lines
+
+
+def test_vocabulary_and_counts_come_from_training_answers(dataset: Dataset) -> None:
+    spec = quietly(dataset).spec
+    # 10 questions of each of the six answers; "yes" is given often but never the most common answer.
+    assert spec.answers == ("0", "1", "2", "blue", "red", "white")
+    assert spec.question_types == ("how many", "what color is the")
+    assert spec.questions_T.tolist() == [30, 30]
+    assert spec.answer_counts_TA.tolist() == [[80.0, 80.0, 80.0, 0, 0, 0], [0, 0, 0, 80.0, 80.0, 80.0]]
+    assert spec.mean_targets_TA[0, :3].tolist() == pytest.approx([1 / 3] * 3)
+
+
+def test_batches_hold_what_the_files_say(dataset: Dataset) -> None:
+    prepared = quietly(dataset)
+    batch = SplitData(prepared, "train", torch.device("cpu")).batch(torch.tensor([0, 1]), with_targets=True)
+    words = [[prepared.spec.words[token] for token in row] for row in batch.tokens_BL.tolist()]
+    assert words[0] == ["<padding>", "how", "many", "sheep", "are", "there"]
+    assert words[1] == ["what", "color", "is", "the", "sheep", "'s"]
+    assert batch.word_mask_BL.sum(1).tolist() == [5, 6]
+    assert batch.type_words_BL[0].tolist() == [False, True, True, False, False, False]
+    assert batch.type_words_BL[1].tolist() == [True] * 4 + [False] * 2
+    assert batch.region_mask_BR.sum(1).tolist() == [2, 3]
+    assert not batch.regions_BRV[~batch.region_mask_BR].any()
+    assert batch.targets_BA is not None
+    assert batch.targets_BA.sum().item() == pytest.approx(2)
+    assert batch.question_ids_B.tolist() == [0, 1]
+
+
+def test_a_model_that_is_tested_never_sees_targets(dataset: Dataset) -> None:
+    data = SplitData(quietly(dataset), "test", torch.device("cpu"))
+    batches = list(data.in_order(5))
+    assert [len(batch) for batch in batches] == [5, 5, 2]
+    assert all(batch.targets_BA is None for batch in batches)
+
+
+def test_shuffling_gives_every_question_once_in_a_seeded_order(dataset: Dataset) -> None:
+    data = SplitData(quietly(dataset), "train", torch.device("cpu"))
+    orders = [
+        [
+            question
+            for batch in data.shuffled(16, torch.Generator().manual_seed(seed))
+            for question in batch.question_ids_B.tolist()
+        ]
+        for seed in (0, 0, 1)
+    ]
+    assert sorted(orders[0]) == list(range(60))
+    assert orders[0] == orders[1] != orders[2]
+
+
+def test_words_that_training_never_saw_are_unknown(dataset: Dataset) -> None:
+    path = dataset.source / "test_questions.json"
+    path.write_text(path.read_text().replace("sheep are", "unicorns are"))
+    prepared = quietly(dataset)
+    tokens = prepared.splits["test"].tokens
+    assert Counter(tokens[0].tolist())[UNKNOWN] == 1
+    assert (tokens[0] == PADDING).sum() == 1
+
+
+def test_a_type_that_training_never_saw_has_no_counts_and_a_uniform_mean(dataset: Dataset) -> None:
+    path = dataset.source / "test_annotations.json"
+    path.write_text(path.read_text().replace('"how many"', '"how many more"'))
+    spec = quietly(dataset).spec
+    unseen = spec.question_types.index("how many more")
+    assert spec.questions_T[unseen] == 0
+    assert not spec.answer_counts_TA[unseen].any()
+    assert spec.mean_targets_TA[unseen].tolist() == pytest.approx([1 / 6] * 6)
+
+
+def test_preparing_again_does_nothing_and_a_changed_input_does_it_anew(dataset: Dataset) -> None:
+    assert any(line.startswith("preparing") for line in said(dataset))
+    assert said(dataset) == []
+    first = quietly(dataset).fingerprint
+    write_tsv(dataset.source / "features.tsv", width=12)
+    assert any(line.startswith("preparing") for line in said(dataset))
+    assert quietly(dataset).fingerprint != first
+
+
+@pytest.mark.parametrize("name", ["prepared.h5", "features.h5"])
+def test_a_damaged_prepared_file_is_made_anew(dataset: Dataset, name: str) -> None:
+    quietly(dataset)
+    (dataset.folder / name).write_bytes(b"half a file")
+    assert quietly(dataset).splits["train"].question_ids.tolist() == list(range(60))
+
+
+def test_settings_that_do_not_bear_on_it_leave_the_fingerprint(dataset: Dataset, tmp_path: Path) -> None:
+    catalog = tmp_path / "own" / "catalog.toml"
+    first = quietly(dataset).fingerprint
+    catalog.write_text(catalog.read_text().replace("[tiny]", "[tiny]\nrecipe = { epochs = 3 }", 1))
+    again = find_dataset("tiny", catalog, tmp_path / "data")
+    assert again.entry.recipe == {"epochs": 3}
+    assert quietly(again).fingerprint == first
+
+
+def test_word_vectors_are_read_for_the_training_words(dataset: Dataset, tmp_path: Path) -> None:
+    (dataset.source / "glove.txt").write_text("sheep 1.0 2.0\nunicorn 3 4\nmany 0.5 -1\n")
+    catalog = tmp_path / "own" / "catalog.toml"
+    catalog.write_text(catalog.read_text().replace("[tiny]", '[tiny]\nword_vectors = "glove.txt"', 1))
+    spec = quietly(find_dataset("tiny", catalog, tmp_path / "data")).spec
+    assert spec.word_vectors is not None
+    vectors = {word: spec.word_vectors[row].tolist() for row, word in enumerate(spec.words)}
+    assert (vectors["sheep"], vectors["many"], vectors["there"]) == ([1.0, 2.0], [0.5, -1.0], [0.0, 0.0])
+
+
+def test_spec_and_batch_cannot_be_changed_in_place(dataset: Dataset) -> None:
+    prepared = quietly(dataset)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        prepared.spec.regions = 3  # type: ignore[misc]
+    batch = SplitData(prepared, "train", torch.device("cpu")).batch(torch.tensor([0]), with_targets=True)
+    other = batch.replace(regions_BRV=torch.zeros_like(batch.regions_BRV))
+    assert np.asarray(batch.regions_BRV).any()
+    assert not np.asarray(other.regions_BRV).any()

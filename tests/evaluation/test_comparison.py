@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from vqabench.errors import InputError
+from vqabench.evaluation.comparison import Comparison, Row, compare
+from vqabench.evaluation.scores import Scores, TypeScore
+from vqabench.results import Manifest, Run, find_runs
+
+
+def write_run(folder: Path, all_: float | None, *, seed: int = 0, loss: str = "plain", **changes: Any) -> Run:
+    """Write a finished run with the same accuracy in every category of the test split."""
+    fields: dict[str, Any] = {
+        "dataset": "d",
+        "backbone": "updn",
+        "objective": "ce",
+        "loss": loss,
+        "label": "",
+        "seed": seed,
+        "options": {"backbone": {"hidden": 8}},
+        "distributions": {},
+        "recipe": {"epochs": 3},
+        "stages": [],
+        "select": "last",
+        "fingerprint": "f",
+        "versions": {},
+        "device": "cpu",
+        "precision": "float32",
+        "threads": 1,
+        "parameters": 1,
+        "started": "2026-01-01T00:00:00+00:00",
+        "status": "finished",
+    }
+    manifest = Manifest(**(fields | changes))
+    run = Run(folder / f"{loss}-{manifest.label}-{seed}")
+    run.folder.mkdir(parents=True)
+    run.write_manifest(manifest)
+    values: dict[str, float | None] = dict.fromkeys(("yes/no", "number", "other", "all"), all_)
+    form = Scores(10, values, values, {"how many": TypeScore(4, all_ or 0.0)})
+    run.scores_file.write_bytes(msgspec.json.encode({"test": form, "val": form}))
+    return run
+
+
+def by_loss(comparison: Comparison) -> dict[str, Row]:
+    return {row.loss: row for row in comparison.rows}
+
+
+ALL = ("test", "accuracy", "all")
+
+
+def test_a_row_has_mean_and_sample_deviation_over_its_seeds(tmp_path: Path) -> None:
+    for seed, accuracy in enumerate((40.0, 42.0, 47.0)):
+        write_run(tmp_path, accuracy, seed=seed)
+    (row,) = compare(find_runs([tmp_path])).rows
+    assert row.seeds == (0, 1, 2)
+    assert row.cells[ALL].mean == pytest.approx(43)
+    assert row.cells[ALL].deviation == pytest.approx(13**0.5)
+
+
+def test_a_gain_is_against_plain_in_the_same_setting_alone(tmp_path: Path) -> None:
+    write_run(tmp_path, 40.0)
+    write_run(tmp_path, 30.0, label="hidden=4", options={"backbone": {"hidden": 4}})
+    write_run(tmp_path, 50.0, loss="rescale")
+    write_run(tmp_path, 55.0, loss="mask", recipe={"epochs": 9}, label="epochs=9")
+    rows = by_loss(compare(find_runs([tmp_path])))
+    assert rows["rescale"].cells[ALL].gain == pytest.approx(10)
+    assert rows["mask"].cells[ALL].gain is None
+
+
+def test_the_best_of_each_column_is_marked(tmp_path: Path) -> None:
+    write_run(tmp_path, 40.0)
+    write_run(tmp_path, 50.0, loss="rescale")
+    rows = by_loss(compare(find_runs([tmp_path])))
+    assert (rows["plain"].cells[ALL].best, rows["rescale"].cells[ALL].best) == (False, True)
+
+
+def test_a_number_that_a_seed_leaves_undefined_has_no_mean(tmp_path: Path) -> None:
+    write_run(tmp_path, 40.0, seed=0)
+    write_run(tmp_path, None, seed=1)
+    (row,) = compare(find_runs([tmp_path])).rows
+    assert row.cells[ALL].mean is None
+
+
+def test_what_is_not_finished_or_is_damaged_is_left_out_and_told(tmp_path: Path) -> None:
+    write_run(tmp_path, 40.0, seed=0)
+    write_run(tmp_path, 41.0, seed=1, status="stopped")
+    write_run(tmp_path, 42.0, seed=2).scores_file.write_text("{")
+    write_run(tmp_path, 43.0, seed=3).manifest_file.write_text("{}")
+    comparison = compare(find_runs([tmp_path]))
+    assert comparison.rows[0].seeds == (0,)
+    assert [note.split(",")[1].split(":")[0].strip() for note in comparison.notes[:3]] == [
+        "stopped",
+        "damaged",
+        "damaged",
+    ]
+
+
+def test_runs_on_other_states_of_the_data_are_told(tmp_path: Path) -> None:
+    write_run(tmp_path, 40.0)
+    write_run(tmp_path, 50.0, loss="rescale", fingerprint="g")
+    assert any("2 different states of the data" in note for note in compare(find_runs([tmp_path])).notes)
+
+
+def test_a_single_seed_is_no_claim_and_a_branded_run_is_marked(tmp_path: Path) -> None:
+    write_run(tmp_path, 40.0, select="test")
+    comparison = compare(find_runs([tmp_path]))
+    assert comparison.rows[0].branded
+    assert any("single seed" in note for note in comparison.notes)
+    assert any("chosen on the test split" in note for note in comparison.notes)
+
+
+def test_nothing_finished_is_an_error_that_says_why(tmp_path: Path) -> None:
+    write_run(tmp_path, 40.0, status="failed")
+    with pytest.raises(InputError, match=r"no finished run.*failed"):
+        compare(find_runs([tmp_path]))
+    with pytest.raises(InputError, match="no finished run of other"):
+        compare(find_runs([tmp_path]), "other")

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import torch
+
+from tests.losses.cases import make_batch, make_spec
+from vqabench.api import Backbone, Batch, Output, Recipe
+from vqabench.losses.plain import Plain
+from vqabench.training.criterion import Criterion
+
+SPEC = make_spec(torch.tensor([[20.0, 30.0]]))
+BATCH = make_batch(torch.tensor([0, 0]), torch.tensor([[1.0, 0.0], [0.3, 0.9]]))
+
+
+class Fixed(Backbone):
+    """Gives the output that it was told to."""
+
+    def forward(self, batch: Batch) -> Output:
+        return self.output
+
+    output: Output
+
+
+def test_the_criterion_adds_auxiliary_losses_and_penalties() -> None:
+    logits_BA, other_BA = torch.randn(2, 2), torch.randn(2, 2)
+    plain = Plain(SPEC, "bce")
+    criterion = Criterion(plain)
+    output = Output(
+        logits_BA=logits_BA, auxiliary={"question": (other_BA, 0.5)}, penalties={"entropy": torch.tensor(0.25)}
+    )
+    expected = plain(logits_BA, BATCH) + 0.5 * plain(other_BA, BATCH) + 0.25
+    torch.testing.assert_close(criterion(output, BATCH), expected)
+    assert criterion.parts[0].keys() == {"answers", "question", "entropy"}
+
+
+def test_the_loss_sees_training_logits_and_accuracy_the_scored_ones() -> None:
+    right_BA, wrong_BA = torch.tensor([[9.0, 0], [0, 9]]), torch.tensor([[0, 9.0], [9, 0]])
+    criterion = Criterion(Plain(SPEC, "ce"))
+    loss = criterion(Output(logits_BA=right_BA, training_logits_BA=wrong_BA), BATCH)
+    assert loss > 5
+    assert criterion.read(1, 0.1)[1] == torch.tensor([1.0, 0.9]).mean().item() * 100
+
+
+def test_a_backbone_yields_one_loss_per_batch_by_default() -> None:
+    backbone = Fixed(SPEC)
+    backbone.output = Output(logits_BA=torch.zeros(2, 2))
+    assert len(list(backbone.training_losses(BATCH, Criterion(Plain(SPEC, "ce"))))) == 1
+    assert backbone.prepare_questions(["how many?"]) == {}
+    assert backbone.recipe == Recipe()

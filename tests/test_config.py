@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vqabench.config import make_config, parse_seeds, parse_settings, read_config_file
+from vqabench.errors import InputError
+
+
+@pytest.mark.parametrize(
+    ("text", "seeds"), [("0", (0,)), ("0,2, 5", (0, 2, 5)), ("0-4", (0, 1, 2, 3, 4)), ("7,1-2", (7, 1, 2))]
+)
+def test_seeds_are_numbers_lists_or_ranges(text: str, seeds: tuple[int, ...]) -> None:
+    assert parse_seeds(text) == seeds
+
+
+@given(st.lists(st.integers(0, 10**9), min_size=1, max_size=8, unique=True))
+def test_any_list_of_seeds_is_read_back(seeds: list[int]) -> None:
+    assert parse_seeds(",".join(map(str, seeds))) == tuple(seeds)
+
+
+@pytest.mark.parametrize("text", ["", "a", "-1", "1.5", "3-1", "0-5000", "1,1", str(2**64)])
+def test_other_seeds_are_refused(text: str) -> None:
+    with pytest.raises(InputError, match="seeds"):
+        parse_seeds(text)
+
+
+def test_a_value_may_hold_an_equals_sign() -> None:
+    assert parse_settings(["base.weights=a=b", " hidden = 3 "]) == {"base.weights": "a=b", "hidden": "3"}
+
+
+@pytest.mark.parametrize("pairs", [["hidden"], ["=3"], ["a=1", "a=2"]])
+def test_broken_settings_are_refused(pairs: list[str]) -> None:
+    with pytest.raises(InputError, match="--set"):
+        parse_settings(pairs)
+
+
+def test_a_file_may_nest_its_settings(tmp_path: Path) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text(
+        'backbone = "updn"\nseeds = "0-1"\n[set]\nhidden = 3\n"mask.dropout" = 0.5\n[set.recipe]\nlr = 0.1\n'
+    )
+    config = make_config(read_config_file(path))
+    assert config.seeds == (0, 1)
+    assert config.settings == {"hidden": 3, "mask.dropout": 0.5, "recipe.lr": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("los = 'plain'", "did you mean 'loss'"),
+        ("epochs = 'three'", "epochs = 'three' is of the wrong kind"),
+        ("track-test = 1", "wrong kind"),
+        ("epochs = true", "wrong kind"),
+        ("loss = ", "not a configuration in TOML"),
+    ],
+)
+def test_a_broken_file_names_itself_and_what_is_wrong(tmp_path: Path, text: str, told: str) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=r"own\.toml") as raised:
+        read_config_file(path)
+    assert told in str(raised.value)

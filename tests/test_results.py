@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vqabench.errors import InputError
+from vqabench.results import LONGEST_LABEL, find_runs, run_folder, spell_label, write_file, write_through
+
+VALUES = st.one_of(st.integers(), st.floats(allow_nan=False), st.booleans(), st.none(), st.text(max_size=60))
+CHANGES = st.dictionaries(st.text(min_size=1, max_size=20), VALUES, max_size=6)
+
+
+def test_a_short_label_spells_every_change() -> None:
+    assert spell_label({"rescale.variant": "released", "epochs": 3}) == "epochs=3,rescale.variant=released"
+    assert spell_label({}) == ""
+
+
+@given(CHANGES)
+def test_a_label_is_always_the_name_of_one_folder(changes: dict[str, object]) -> None:
+    label = spell_label(changes)
+    assert len(label) <= LONGEST_LABEL
+    folder = run_folder(Path("runs"), "d", "b", "ce-plain", label, 0)
+    assert len(folder.parts) == 5
+    assert ".." not in folder.parts
+
+
+@given(CHANGES, CHANGES)
+def test_two_configurations_never_share_a_label(first: dict[str, object], second: dict[str, object]) -> None:
+    assert spell_label({"a": "1,b=2"}) != spell_label({"a": "1", "b": "2"})
+    spelled = [sorted((key, str(value)) for key, value in changes.items()) for changes in (first, second)]
+    if spelled[0] != spelled[1]:
+        assert spell_label(first) != spell_label(second)
+
+
+def test_a_reader_never_sees_half_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_file(path, b"whole")
+
+    def fail(part: Path) -> None:
+        part.write_bytes(b"ha")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_through(path, fail)
+    assert path.read_bytes() == b"whole"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_every_run_is_found_once(tmp_path: Path) -> None:
+    for name in ("a/seed-0", "a/seed-1", "b/seed-0"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "run.json").write_text("{}")
+    found = [run.folder for run in find_runs([tmp_path / "a", tmp_path, tmp_path / "b"])]
+    assert found == [tmp_path / "a/seed-0", tmp_path / "a/seed-1", tmp_path / "b/seed-0"]
+
+
+def test_a_folder_without_runs_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no run"):
+        list(find_runs([tmp_path]))

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.plugin_installation import install_fixture
+from tests.tiny import write_tiny
+from vqabench.config import make_config
+from vqabench.errors import InputError, TrainingError
+from vqabench.results import Run
+from vqabench.training.progress import Silence
+from vqabench.workflows.places import Places
+from vqabench.workflows.training import IfExists, train
+
+SIZES = {"hidden": 8, "embedding": 8, "recipe.batch_size": 16}
+
+
+class StopAfter(Silence):
+    """Presses Ctrl-C in the middle of an epoch."""
+
+    def __init__(self, batches: int) -> None:
+        self.left = batches
+
+    def advance(self, samples: int) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Places:
+    return Places(tmp_path / "runs", tmp_path / "data", write_tiny(tmp_path / "own"))
+
+
+def run(
+    places: Places,
+    if_exists: IfExists = "refuse",
+    progress: Silence | None = None,
+    settings: dict[str, Any] | None = None,
+    **given: Any,
+) -> Run:
+    fields = {"backbone": "updn", "dataset": "tiny", "epochs": 4, "settings": SIZES | (settings or {})}
+    (done,) = train(make_config(fields | given), places, if_exists, progress)
+    return done
+
+
+def weights(run: Run) -> dict[str, torch.Tensor]:
+    return load_file(run.weights_file)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("loss", ["plain", "mask+rescale"])
+def test_a_stopped_run_goes_on_to_the_same_bits(places: Places, tmp_path: Path, loss: str, precision: str) -> None:
+    given: dict[str, Any] = {"loss": loss, "precision": precision, "settings": {}}
+    if "mask" in loss:
+        given |= {"settings": {"mask.dropout": 0.5}, "finetune_epochs": 3}
+    whole = run(dataclasses.replace(places, runs=tmp_path / "whole"), **given)
+    with pytest.raises(KeyboardInterrupt):
+        run(places, progress=StopAfter(10), **given)
+    (folder,) = places.runs.glob("**/seed-0")
+    assert Run(folder).read_manifest().status == "stopped"
+    assert (folder / "model.safetensors").is_file()  # what was finished is kept
+    again = run(places, "resume", **given)
+    first, second = weights(whole), weights(again)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert whole.predictions_file("test").read_bytes() == again.predictions_file("test").read_bytes()
+    epochs = [json.loads(line)["epoch"] for line in again.epochs_file.read_text().splitlines()]
+    assert epochs == list(range(1, len(epochs) + 1))
+    assert not again.resume_file.exists()
+
+
+def test_a_seed_decides_everything(places: Places, tmp_path: Path) -> None:
+    runs = [
+        run(dataclasses.replace(places, runs=tmp_path / name), seeds=(seed,))
+        for name, seed in zip("abc", (1, 1, 2), strict=True)
+    ]
+    first, again, other = (weights(one)["gru.weight_ih_l0"] for one in runs)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_a_loss_that_is_no_longer_finite_names_step_rate_and_parts(places: Places) -> None:
+    given: dict[str, Any] = {"settings": {"recipe.lr": 1e30, "recipe.clip": None}, "loss": "mask"}
+    with pytest.raises(TrainingError, match=r"at step \d+ \(learning rate 1e\+30; answers .*mask "):
+        run(places, **given)
+    (folder,) = places.runs.glob("**/seed-0")
+    manifest = Run(folder).read_manifest()
+    assert manifest.status == "failed"
+    assert "no longer finite" in manifest.failure
+
+
+def test_the_last_good_weights_outlive_a_loss_that_is_not_finite(
+    places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(install_fixture("sick", tmp_path / "installed"))
+    with pytest.raises(TrainingError, match="step 5 "):
+        run(places, loss="sick")
+    (folder,) = places.runs.glob("**/seed-0")
+    assert all(tensor.isfinite().all() for tensor in load_file(folder / "model.safetensors").values())
+    assert len((folder / "epochs.jsonl").read_text().splitlines()) == 1
+
+
+def test_selecting_on_validation_keeps_the_best_epoch_of_the_last_stage(places: Places) -> None:
+    done = run(places, loss="mask+rescale", select="val", finetune_epochs=5, settings={"recipe.lr": 0.05})
+    lines = [json.loads(line) for line in done.epochs_file.read_text().splitlines()]
+    final = [line for line in lines if line["stage"] == "finetune"]
+    best = max(final, key=lambda line: line["val_accuracy"])
+    assert done.read_manifest().epoch == best["epoch"]
+    scores = json.loads(done.scores_file.read_text())
+    assert scores["val"]["accuracy"]["all"] == pytest.approx(best["val_accuracy"], abs=0.01)
+
+
+def test_a_run_is_not_resumed_with_other_settings(places: Places) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(places, progress=StopAfter(6))
+    (folder,) = places.runs.glob("**/seed-0")
+    manifest = Run(folder).read_manifest()
+    manifest.recipe["lr"] = 0.5
+    Run(folder).write_manifest(manifest)
+    with pytest.raises(InputError, match=r"began with recipe .*--force"):
+        run(places, "resume")
+
+
+def test_a_damaged_checkpoint_is_an_error_that_names_it(places: Places) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(places, progress=StopAfter(6))
+    (checkpoint,) = places.runs.glob("**/resume.pt")
+    checkpoint.write_bytes(checkpoint.read_bytes()[:100])
+    with pytest.raises(InputError, match=r"resume\.pt: damaged"):
+        run(places, "resume")
+
+
+def test_rescale_adds_nothing_to_the_model_that_is_tested(places: Places) -> None:
+    plain, rescaled = run(places), run(places, loss="rescale", settings={"rescale.minimum": 1})
+    assert weights(plain).keys() == weights(rescaled).keys()
+    sizes = [one.read_manifest().parameters for one in (plain, rescaled)]
+    assert sizes[0] == sizes[1]
+
+
+def test_training_learns_what_the_images_show(places: Places) -> None:
+    done = run(places, epochs=60, settings={"recipe.lr": 0.02, "hidden": 32})
+    assert json.loads(done.scores_file.read_text())["test"]["accuracy"]["all"] > 95
+
+
+@pytest.fixture(autouse=True)
+def same_threads() -> Iterator[None]:
+    """Exactness holds at an equal number of threads."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
