@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from vqabench.data import features as module
-from vqabench.data.features import FeatureStore, convert_features, open_features, write_features
+from vqabench.data import conversion
+from vqabench.data.conversion import convert_features
+from vqabench.data.features import FeatureStore, open_features, write_features
 from vqabench.errors import InputError
 
 WIDTH = 3
@@ -156,7 +157,6 @@ BROKEN = {
     ),
     "no regions": ("8\t200\t100\t0\t\t\n", "'0' is no positive whole number"),
     "a flat image": (bottom_up(8).replace("\t100\t", "\t0\t"), "image 8: '0' is no positive whole number"),
-    "other kinds": (lxmert("8"), "only some sources name the objects"),
 }
 
 
@@ -250,6 +250,15 @@ def test_our_own_format_is_checked_as_a_source(tmp_path: Path, changes: dict[str
         convert_features([source], tmp_path / "features.h5", {7, 8})
 
 
+def test_objects_are_kept_only_where_every_source_names_them(tmp_path: Path) -> None:
+    for name, text in (("one.tsv", lxmert("7")), ("other.tsv", bottom_up(8))):
+        (tmp_path / name).write_text(text)
+    convert_features([tmp_path / "one.tsv"], tmp_path / "named.h5", {7})
+    assert open_features(tmp_path / "named.h5").object_ids is not None
+    convert_features([tmp_path / "one.tsv", tmp_path / "other.tsv"], tmp_path / "mixed.h5", {7, 8})
+    assert open_features(tmp_path / "mixed.h5").object_ids is None
+
+
 def test_files_that_hold_no_features_are_refused(tmp_path: Path) -> None:
     whole = write_own(tmp_path / "whole.h5").read_bytes()
     (tmp_path / "half.h5").write_bytes(whole[: len(whole) // 2])
@@ -261,8 +270,7 @@ def test_files_that_hold_no_features_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_disk_space_is_taken_before_the_arrays_are_mapped(tmp_path: Path) -> None:
-    image = module._Regions(np.ones((1, 2048), np.float16), np.ones((1, 4), np.float32), None)
-    module._allocate(tmp_path / "features.h5", dict.fromkeys(range(500), 10), image)
+    conversion._allocate(tmp_path / "features.h5", dict.fromkeys(range(500), 10), 2048, with_objects=False)
     taken = (tmp_path / "features.h5").stat()
     assert taken.st_blocks * 512 >= taken.st_size
 

@@ -23,7 +23,8 @@ from vqabench.data import digits
 from vqabench.data.annotations import Annotation, Question
 from vqabench.data.answers import count_answers, modal_answer, soft_target, vocabulary
 from vqabench.data.catalog import Dataset
-from vqabench.data.features import FeatureStore, convert_features, open_features
+from vqabench.data.conversion import convert_features
+from vqabench.data.features import FeatureStore, open_features
 from vqabench.data.priors import Priors, count_priors
 from vqabench.data.questions import collect_words, count_type_words, encode, split_words
 from vqabench.data.word_vectors import read_word_vectors

@@ -1,0 +1,94 @@
+"""Real VQA files, from raw to a trained epoch. The fifteen questions with features train; all count."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import CommandLine
+from vqabench.data.annotations import read_annotations, read_questions, write_annotations, write_questions
+from vqabench.data.catalog import find_dataset
+from vqabench.data.prepared import Prepared, prepare
+from vqabench.results import Run
+
+CATALOG = """
+[real]
+title = "VQA v2 samples"
+features = [
+  "{samples}/features/trainval_resnet101_faster_rcnn_genome_36.10.tsv.gz",
+  "{samples}/features/lxmert_train2014_obj36.10.tsv.gz",
+]
+images_without_features = "skip"
+
+[real.splits.train]
+questions = "{samples}/vqa-v2/v2_OpenEnded_mscoco_train2014_questions.60000.json.gz"
+annotations = "{samples}/vqa-v2/v2_mscoco_train2014_annotations.60000.json.gz"
+
+[real.splits.test]
+questions = "flat_questions.json"
+annotations = "flat_annotations.json"
+"""
+
+
+@pytest.fixture(scope="module")
+def catalog(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a catalogue of the samples; the flat files lose what is in the others too."""
+    folder = tmp_path_factory.mktemp("real")
+    v2 = samples / "vqa-v2"
+    known = {q.question_id for q in read_questions(v2 / "v2_OpenEnded_mscoco_train2014_questions.60000.json.gz")}
+    flat = [q for q in read_questions(v2 / "flat_layout_questions.32723.json.gz") if q.question_id not in known]
+    assert len(flat) == 32_723 - 3_013
+    kept = {question.question_id for question in flat}
+    annotations = read_annotations(v2 / "flat_layout_annotations.32723.json.gz")
+    write_questions(folder / "flat_questions.json", flat)
+    write_annotations(folder / "flat_annotations.json", [a for a in annotations if a.question_id in kept])
+    path = folder / "catalog.toml"
+    path.write_text(CATALOG.format(samples=samples))
+    return path
+
+
+@pytest.fixture(scope="module")
+def prepared(catalog: Path) -> Prepared:
+    return prepare(find_dataset("real", catalog, catalog.parent / "data"), lambda _: None)
+
+
+def test_the_real_questions_with_features_and_all_65_types_are_prepared(prepared: Prepared) -> None:
+    spec = prepared.spec
+    assert prepared.features.regions.shape == (10, 36, 2048)  # the other ten images are nowhere asked about
+    assert len(spec.question_types) == 65
+    assert spec.questions_T.sum() == 60_000
+    assert sum(len(split.types) for split in prepared.splits.values()) == 15
+    assert {"yes", "no", "2", "white"} <= set(spec.answers)
+
+
+def test_every_answer_of_the_vocabulary_is_a_most_common_one(prepared: Prepared) -> None:
+    counts_A = prepared.spec.answer_counts_TA.sum(0)
+    assert (counts_A >= 9).all()
+    assert prepared.spec.mean_targets_TA.max() <= 1
+    assert prepared.spec.answers[0] == "yes"
+
+
+@pytest.mark.slow
+def test_updn_trains_an_epoch_on_the_real_questions_that_have_features(
+    cli: CommandLine, catalog: Path, tmp_path: Path
+) -> None:
+    sizes = ("--set", "hidden=32", "--set", "embedding=32")
+    done = cli(
+        "train", "updn", "--dataset", "real", "--catalog", catalog, "--epochs", "1", *sizes, "--loss", "rescale"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "questions are left out: no features" in done.stderr
+    (folder,) = tmp_path.glob("runs/real/updn/*/seed-0")
+    assert Run(folder).read_manifest().status == "finished"
+    answered = json.loads((folder / "predictions.test.json").read_text())
+    assert {answer["question_id"] for answer in answered} <= {
+        question.question_id for question in read_questions(catalog.parent / "flat_questions.json")
+    }
+
+
+def test_annotations_without_a_most_common_answer_are_read(samples: Path) -> None:
+    annotations = read_annotations(samples / "vqa-v2" / "smallval_annotations.json")
+    assert len(annotations) == 589
+    assert all(annotation.multiple_choice_answer is None for annotation in annotations)
