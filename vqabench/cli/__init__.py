@@ -4,8 +4,6 @@ Nothing here may load torch, numpy, h5py or scikit-learn at import: `--help`, `p
 completion answer at once.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from typing import Annotated

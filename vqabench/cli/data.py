@@ -1,7 +1,5 @@
 """`vqabench data`."""
 
-from __future__ import annotations
-
 import typer
 
 from vqabench.cli.parameters import AsJson, Catalog, DataDir, DatasetName

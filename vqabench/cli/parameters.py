@@ -1,7 +1,5 @@
 """Parameters that several commands share, and what the shell offers for them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

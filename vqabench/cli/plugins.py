@@ -1,7 +1,5 @@
 """`vqabench plugins`."""
 
-from __future__ import annotations
-
 import json
 from typing import Annotated
 

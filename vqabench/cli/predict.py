@@ -1,7 +1,5 @@
 """`vqabench predict`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 
