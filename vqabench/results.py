@@ -86,9 +86,7 @@ class Run:
 
     def read_manifest(self) -> Manifest:
         """Read `run.json`. Raises InputError where it is missing or damaged."""
-        return read_json(
-            self.manifest_file, Manifest, "this is no run, or a damaged one; train it again with --force"
-        )
+        return read_json(self.manifest_file, Manifest, "not a run, or a damaged one: train it again with --force")
 
     def write_manifest(self, manifest: Manifest) -> None:
         """Write `run.json`."""

@@ -92,11 +92,11 @@ def test_what_is_not_finished_or_is_damaged_is_left_out_and_told(tmp_path: Path)
     write_run(tmp_path, 43.0, seed=3).manifest_file.write_text("{}")
     comparison = compare(find_runs([tmp_path]))
     assert comparison.rows[0].seeds == (0,)
-    assert [note.split(",")[1].split(":")[0].strip() for note in comparison.notes[:3]] == [
-        "stopped",
-        "damaged",
-        "damaged",
-    ]
+    stopped, damaged, *_ = comparison.notes
+    assert stopped == f"left out, stopped: {tmp_path / 'plain--1'}"
+    assert damaged.startswith("left out, damaged: ")
+    assert "plain--2" in damaged
+    assert "plain--3" in damaged
 
 
 def test_runs_on_other_states_of_the_data_are_told(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def rendered(comparison: Comparison, width: int = 120) -> str:
 
 def test_columns_are_headed_as_the_literature_does(comparison: Comparison) -> None:
     (first, *_) = lay_out(comparison, "accuracy", "answer-type")
-    assert first.head[4:] == ("Y/N", "Num.", "Other", "All", "vs plain")
+    assert first.head[4:] == ("Y/N", "Num.", "Other", "All", "gain")
     assert [cell.text for cell in first.rows[1]][-2:] == ["50.50 ±0.71", "+10.00"]
 
 

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from vqabench.errors import InputError
+from vqabench.errors import InputError, first_few
 from vqabench.evaluation.scores import CATEGORIES, Scores
 from vqabench.results import Manifest, Run, read_json
 
@@ -70,13 +70,14 @@ def compare(runs: Iterable[Run], dataset: str | None = None) -> Comparison:
     Raises InputError where there is no finished run.
     """
     groups: dict[tuple[str, ...], list[tuple[Manifest, dict[str, Scores]]]] = {}
-    notes: list[str] = []
+    left_out: dict[str, list[str]] = {}
     for run in runs:
-        loaded = _load(run, dataset, notes)
+        loaded = _load(run, dataset, left_out)
         if loaded is not None:
             manifest = loaded[0]
             key = (manifest.dataset, manifest.backbone, manifest.objective, manifest.loss, manifest.label)
             groups.setdefault(key, []).append(loaded)
+    notes = [f"left out, {why}: {first_few(which, 3)}" for why, which in left_out.items()]
     if not groups:
         which = f" of {dataset}" if dataset else ""
         raise InputError("; ".join([f"no finished run{which}", *notes]))
@@ -88,18 +89,20 @@ def compare(runs: Iterable[Run], dataset: str | None = None) -> Comparison:
     return Comparison(tuple(rows), _question_types(everything), (*notes, *_warn(rows)))
 
 
-def _load(run: Run, dataset: str | None, notes: list[str]) -> tuple[Manifest, dict[str, Scores]] | None:
+def _load(
+    run: Run, dataset: str | None, left_out: dict[str, list[str]]
+) -> tuple[Manifest, dict[str, Scores]] | None:
     try:
         manifest = run.read_manifest()
         if dataset is not None and manifest.dataset != dataset:
             return None
         if manifest.status != "finished":
-            notes.append(f"left out, {manifest.status}: {run.folder}")
+            left_out.setdefault(manifest.status, []).append(str(run.folder))
             return None
         advice = "the run is damaged; train it again with --force"
         return manifest, read_json(run.scores_file, dict[str, Scores], advice)
     except InputError as error:
-        notes.append(f"left out, damaged: {error}")
+        left_out.setdefault("damaged", []).append(str(error))
         return None
 
 

@@ -50,7 +50,7 @@ def lay_out(comparison: Comparison, metric: str | None, by: By) -> list[Grid]:
 
 
 def _by_answer_type(title: str, rows: list[Row], split: str, metric: str) -> Grid:
-    head = ("backbone", "objective", "loss", "seeds", *(HEADS[c] for c in CATEGORIES), "vs plain")
+    head = ("backbone", "objective", "loss", "seeds", *(HEADS[c] for c in CATEGORIES), "gain")
     return Grid(title, head, 3, tuple(_line(row, split, metric) for row in rows))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text as RichText
 
@@ -11,10 +12,12 @@ from vqabench.reporting.grids import HEADS, Grid
 
 def draw(grid: Grid) -> Table:
     """Draw a grid, the best numbers in bold."""
-    table = Table(title=RichText(grid.title), title_justify="left")
+    table = Table(title=RichText(grid.title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for number, name in enumerate(grid.head):
-        justify = "left" if number < grid.names else "right"
-        table.add_column(RichText(name), justify=justify, overflow="fold")  # type: ignore[arg-type]
+        if number < grid.names:
+            table.add_column(RichText(name), overflow="fold")
+        else:
+            table.add_column(RichText(name), justify="right", no_wrap=True)
     for row in grid.rows:
         table.add_row(*(RichText(cell.text, style="bold" if cell.best else "") for cell in row))
     return table
@@ -22,13 +25,18 @@ def draw(grid: Grid) -> Table:
 
 def draw_scores(title: str, scores: Scores) -> list[Table]:
     """Draw one result: by answer type, and by question type."""
-    by_answer = Table(title=RichText(f"{title}: {scores.questions:,} questions"), title_justify="left")
+    by_answer = Table(
+        title=RichText(f"{title}: {scores.questions:,} questions"),
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+    )
     by_answer.add_column("")
     for category in CATEGORIES:
         by_answer.add_column(HEADS[category], justify="right")
     for name, values in (("accuracy", scores.accuracy), ("kappa", scores.kappa)):
         by_answer.add_row(name, *(spell_number(values[category]) for category in CATEGORIES))
-    by_type = Table(title="accuracy by question type", title_justify="left")
+    by_type = Table(title="accuracy by question type", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for name, justify in (("question type", "left"), ("questions", "right"), ("accuracy", "right")):
         by_type.add_column(name, justify=justify)  # type: ignore[arg-type]
     for name, scored in scores.per_question_type.items():
