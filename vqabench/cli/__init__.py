@@ -59,6 +59,10 @@ def main() -> None:
         # The reader of our output has gone; say nothing more, at exit neither.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
+    except OSError as error:
+        if debug or error.filename is None:
+            raise
+        code = _say_error(f"{error.filename}: {error.strerror}", 2 if isinstance(error, PermissionError) else 1)
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -70,6 +74,13 @@ def _report(error: VqabenchError | typer.exceptions.TyperException) -> int:
         if not isinstance(error, typer.BadParameter) and message.lstrip().startswith("Usage:"):
             typer.echo(message)  # a group without its command: its help
             return error.exit_code
-    typer.secho("error: ", fg="red", bold=True, err=True, nl=False)
-    typer.echo(" ".join(message.split()), err=True)
-    return error.exit_code
+    return _say_error(message, error.exit_code)
+
+
+def _say_error(message: str, code: int) -> int:
+    from rich.console import Console
+    from rich.text import Text
+
+    told = Text.assemble(("error: ", "bold red"), " ".join(message.split()))
+    Console(stderr=True, soft_wrap=True).print(told, highlight=False)
+    return code

@@ -27,12 +27,13 @@ def evaluate(
     if from_files == (dataset is not None) or (split is not None and dataset is None):
         raise InputError("say what was asked: either --dataset D [--split S], or --questions F --annotations F")
 
+    from vqabench.reporting.progress import WatchedProgress
     from vqabench.workflows import evaluation
     from vqabench.workflows.places import Places
 
     if dataset is not None:
         places = Places(data=data_dir, catalog=catalog)
-        scores = evaluation.evaluate_on_dataset(predictions, dataset, split or "test", places)
+        scores = evaluation.evaluate_on_dataset(predictions, dataset, split or "test", places, WatchedProgress())
     elif questions is not None and annotations is not None:
         scores = evaluation.evaluate(predictions, questions, annotations)
     else:

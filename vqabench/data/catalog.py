@@ -152,7 +152,9 @@ def _convert(name: str, table: object, path: Path) -> Entry:
             raise InputError(f"{path}: [{name}]: {unknown('key', key, Entry.__struct_fields__)}")
     if isinstance(fields.get("features"), str):
         fields["features"] = [fields["features"]]
-    fields["splits"] = {split: _listed(files) for split, files in dict(fields.get("splits", {})).items()}
+    splits = fields.get("splits", {})
+    if isinstance(splits, Mapping):
+        fields["splits"] = {split: _listed(files) for split, files in splits.items()}
     try:
         entry = msgspec.convert(fields, Entry)
     except msgspec.ValidationError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -29,6 +28,7 @@ from vqabench.data.priors import Priors, count_priors
 from vqabench.data.questions import collect_words, count_type_words, encode, split_words
 from vqabench.data.word_vectors import read_word_vectors
 from vqabench.errors import InputError, first_few
+from vqabench.results import write_through
 
 FORMAT = 1
 """Raised whenever prepared files must be made anew."""
@@ -158,16 +158,16 @@ def _build(dataset: Dataset, path: Path, fingerprint: str, say: Say) -> None:
     train_types = [encoder.types[annotation.question_type] for annotation in raw["train"][1]]
     priors = count_priors(train_types, human_answers["train"], encoder.answers, len(types))
 
-    part = path.with_name(f"{path.name}.part-{os.getpid()}")
-    with h5py.File(part, "w") as file:
-        file.attrs["fingerprint"] = fingerprint
-        _write_spec(file, dataset, encoder, priors)
-        for split, (questions, annotations) in raw.items():
-            rows, kept = _locate_images(dataset, split, questions, features, say)
-            _write_split(
-                file.create_group(split), encoder, questions, annotations, human_answers[split], rows, kept
-            )
-    part.replace(path)
+    def write(part: Path) -> None:
+        with h5py.File(part, "w") as file:
+            file.attrs["fingerprint"] = fingerprint
+            _write_spec(file, dataset, encoder, priors)
+            for split, (questions, annotations) in raw.items():
+                rows, kept = _locate_images(dataset, split, questions, features, say)
+                group = file.create_group(split)
+                _write_split(group, encoder, questions, annotations, human_answers[split], rows, kept)
+
+    write_through(path, write)
     say(f"{len(answers)} answers, {len(encoder.words) - 2} words, {len(types)} question types")
 
 

@@ -138,9 +138,10 @@ def build_model(plan: Plan, spec: DataSpec) -> Backbone:
     return model
 
 
-def build_losses(plan: Plan, spec: DataSpec) -> nn.ModuleDict:
-    """Build the losses of all stages, by name."""
-    return nn.ModuleDict({part.plugin.name: _build(part, spec, objective=plan.objective) for part in plan.losses})
+def build_losses(plan: Plan, spec: DataSpec) -> nn.ModuleList:
+    """Build the loss of each stage."""
+    parts = {part.plugin.name: part for part in plan.losses}
+    return nn.ModuleList([_build(parts[stage.loss], spec, objective=plan.objective) for stage in plan.stages])
 
 
 def _build(part: Part, spec: DataSpec, **ready: Any) -> Any:
@@ -278,9 +279,9 @@ def _changed_choices(config: TrainConfig) -> dict[str, object]:
 
 
 def origin_name(folder: Path) -> str:
-    """Name the configuration that a run starts from: `updn/ce-plain`, whichever seed."""
-    configuration = folder.parent if folder.name.startswith("seed-") else folder
-    return f"{configuration.parent.name}/{configuration.name}"
+    """Name what a run starts from: `updn/ce-plain`, each seed from its own, or `updn/ce-plain/seed-0`."""
+    kept = 3 if folder.name.startswith("seed-") else 2
+    return "/".join(folder.absolute().parts[-kept:])
 
 
 def _choose_objective(config: TrainConfig, parts: Sequence[Part]) -> str:

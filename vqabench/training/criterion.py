@@ -42,8 +42,9 @@ class Criterion:
         `first_step` is the number of the first loss since then. Raises TrainingError, with step, learning
         rate and parts, where a loss is not finite.
         """
-        steps = [{name: float(part) for name, part in step.items()} for step in self.parts]
-        accuracy = float(torch.stack(self.accuracies).mean()) * 100
+        numbers = iter(torch.stack([part.float() for step in self.parts for part in step.values()]).tolist())
+        steps = [{name: next(numbers) for name in step} for step in self.parts]
+        accuracy = 100 * torch.stack(self.accuracies).mean().item()
         self.parts.clear()
         self.accuracies.clear()
         totals = [sum(step.values()) for step in steps]

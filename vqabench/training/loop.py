@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -43,7 +43,7 @@ class Position:
 def fit(
     plan: Plan,
     model: Backbone,
-    losses: nn.ModuleDict,
+    losses: nn.ModuleList,
     splits: Mapping[str, SplitData],
     seed: int,
     run: Run,
@@ -66,8 +66,8 @@ def fit(
     epochs = sum(stage.epochs for stage in plan.stages)
     progress.start(str(run.folder), epochs, position.epochs, len(train))
 
-    for stage, epoch in _epochs_to_go(plan.stages, position.epochs):
-        began, loss = time.perf_counter(), cast(Loss, losses[stage.loss])
+    for stage, loss, epoch in _epochs_to_go(plan.stages, losses, position.epochs):
+        began = time.perf_counter()
         loss.start_epoch(epoch, stage.epochs)
         criterion = Criterion(loss)
         meter = _Meter()
@@ -97,9 +97,10 @@ def fit(
     return position
 
 
-def _epochs_to_go(stages: tuple[Stage, ...], done: int) -> Iterator[tuple[Stage, int]]:
-    """Give each epoch that is not done yet: its stage, and its number within it."""
-    everything = [(stage, epoch) for stage in stages for epoch in range(stage.epochs)]
+def _epochs_to_go(stages: tuple[Stage, ...], losses: nn.ModuleList, done: int) -> Iterator[tuple[Stage, Loss, int]]:
+    """Give each epoch that is not done yet: its stage, the stage's loss, and its number within the stage."""
+    pairs = zip(stages, cast(Iterable[Loss], losses), strict=True)
+    everything = [(stage, loss, epoch) for stage, loss in pairs for epoch in range(stage.epochs)]
     yield from everything[done:]
 
 
@@ -168,7 +169,7 @@ def _choose(
 def _save(
     run: Run,
     model: nn.Module,
-    losses: nn.ModuleDict,
+    losses: nn.ModuleList,
     optimizer: torch.optim.Optimizer,
     order: torch.Generator,
     position: Position,
@@ -189,7 +190,7 @@ def _save(
 def _go_on(
     run: Run,
     model: nn.Module,
-    losses: nn.ModuleDict,
+    losses: nn.ModuleList,
     optimizer: torch.optim.Optimizer,
     order: torch.Generator,
 ) -> Position:

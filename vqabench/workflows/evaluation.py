@@ -7,7 +7,7 @@ from pathlib import Path
 from vqabench.data.annotations import check_answers, pair, read_annotations, read_predictions, read_questions
 from vqabench.errors import InputError, unknown
 from vqabench.evaluation.scores import Scores, check_predictions, score
-from vqabench.training.progress import Silence
+from vqabench.training.progress import Progress, Silence
 from vqabench.workflows.places import Places
 
 
@@ -22,7 +22,9 @@ def evaluate(predictions: Path, questions: Path, annotations: Path) -> Scores:
     return score(check_predictions(read_predictions(predictions), paired, str(predictions)), paired)
 
 
-def evaluate_on_dataset(predictions: Path, name: str, split: str, places: Places) -> Scores:
+def evaluate_on_dataset(
+    predictions: Path, name: str, split: str, places: Places, progress: Progress | None = None
+) -> Scores:
     """Score a results file against a split of a data set of the catalogue.
 
     Raises InputError as `evaluate` does.
@@ -32,7 +34,7 @@ def evaluate_on_dataset(predictions: Path, name: str, split: str, places: Places
         raise InputError(unknown(f"split of {name}", split, dataset.entry.splits))
     from vqabench.data.prepared import prepare  # it loads torch, which scoring plain files does without
 
-    prepared = prepare(dataset, Silence().say)
+    prepared = prepare(dataset, (progress or Silence()).say)
     asked = set(prepared.splits[split].question_ids.tolist())
     annotations = [a for a in dataset.read_split(split)[1] if a.question_id in asked]
     return score(check_predictions(read_predictions(predictions), annotations, str(predictions)), annotations)

@@ -1,0 +1,88 @@
+"""Where output goes, and in what form."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import CommandLine
+from tests.tiny import write_tiny
+from vqabench.results import Run
+
+
+def in_terminal(arguments: list[str], folder: Path, **environment: str) -> str:
+    """Run the command line in a pseudo-terminal; gives what it showed."""
+    own, theirs = pty.openpty()
+    inherited = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+    inherited |= {"TERM": "xterm-256color", "COLUMNS": "100", "VQABENCH_DATA": str(folder / "data")}
+    command = [sys.executable, "-m", "vqabench", *arguments]
+    process = subprocess.Popen(
+        command, cwd=folder, env=inherited | environment, stdin=theirs, stdout=theirs, stderr=theirs
+    )
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            read = os.read(own, 65536)
+        except OSError:  # how Linux tells that the other side is closed
+            break
+        if not read:
+            break
+        shown += read
+    process.wait(timeout=60)
+    os.close(own)
+    return shown.decode()
+
+
+def test_colours_are_for_terminals_that_want_them(tmp_path: Path) -> None:
+    command = ["train", "updm"]
+    assert "\x1b[1;31merror" in in_terminal(command, tmp_path)
+    assert "\x1b[1;31m" not in in_terminal(command, tmp_path, NO_COLOR="1")
+    assert "\x1b[31m" not in in_terminal(command, tmp_path, NO_COLOR="1")
+
+
+def test_a_terminal_shows_a_bar_and_a_pipe_gets_lines(tmp_path: Path, vqabench: CommandLine) -> None:
+    catalog = str(write_tiny(tmp_path / "own"))
+    common = ["train", "updn", "--dataset", "tiny", "--catalog", catalog, "--epochs", "2", "--set", "hidden=8"]
+    assert "epoch 1/2" in in_terminal(common, tmp_path)
+    done = vqabench(*common, "--force")
+    assert done.stderr.count("samples/s") == 2
+    assert "\x1b" not in done.stderr + done.stdout
+
+
+def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "vqabench", "plugins", "list"], stdout=writer, stderr=subprocess.PIPE, timeout=60
+    )
+    os.close(writer)
+    assert done.stderr == b""
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_finished_epochs_and_says_how_to_go_on(tmp_path: Path) -> None:
+    catalog = write_tiny(tmp_path / "own")
+    command = [sys.executable, "-m", "vqabench", "train", "updn", "--dataset", "tiny", "--catalog", str(catalog)]
+    command += ["--epochs", "100000", "--set", "hidden=8"]
+    environment = os.environ | {"VQABENCH_DATA": str(tmp_path / "data")}
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("runs/**/resume.pt")):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "--resume" in stderr.splitlines()[-1]
+    assert "Traceback" not in stderr
+    (folder,) = tmp_path.glob("runs/**/seed-0")
+    assert Run(folder).read_manifest().status == "stopped"
+    assert (folder / "model.safetensors").is_file()
