@@ -21,6 +21,8 @@ from vqabench.evaluation.scores import Scores
 from vqabench.results import find_runs, read_json
 
 LOSSES = ("plain", "focal", "rescale", "mask", "mask+rescale")
+PLAN: list[tuple[str, str, list[str]]] = [(objective, loss, []) for objective in ("ce", "bce") for loss in LOSSES]
+PLAN.append(("bce", "rescale", ["--set", "rescale.variant=released"]))
 COLUMNS = (("test", "accuracy"), ("val", "accuracy"), ("test", "kappa"))
 
 
@@ -31,7 +33,7 @@ def train(runs: Path, objective: str, loss: str, seed: int, more: list[str]) -> 
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     lines = done.stderr.strip().splitlines() or [""]
-    print(f"{objective}-{loss} seed {seed}: {lines[-1]}", flush=True)
+    print(lines[-1], flush=True)
 
 
 def read(runs: Path) -> dict[tuple[str, str], list[dict[str, Scores]]]:
@@ -82,9 +84,8 @@ def main() -> None:
     train(arguments.runs, "ce", "plain", 0, more)
     with ThreadPoolExecutor(arguments.jobs) as pool:
         for seed in range(arguments.seeds):
-            for objective in ("ce", "bce"):
-                for loss in LOSSES:
-                    pool.submit(train, arguments.runs, objective, loss, seed, more)
+            for objective, loss, settings in PLAN:
+                pool.submit(train, arguments.runs, objective, loss, seed, [*settings, *more])
     print_table(read(arguments.runs))
 
 

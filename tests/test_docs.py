@@ -1,0 +1,87 @@
+"""The documentation is tested: its plugin trains, its commands and options exist, its links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import CommandLine
+from tests.tiny import write_tiny
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "plugins").glob("*/README.md")])
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+def commands() -> list[list[str]]:
+    """Every `vqabench ...` in a shell block, as words."""
+    found = []
+    for page in PAGES:
+        for block in blocks(page, "bash"):
+            for line in re.split(r"&&|\n", block):
+                words = shlex.split(line, comments=True)
+                if words[:1] == ["vqabench"]:
+                    found.append(words[1:])
+    return found
+
+
+@pytest.mark.slow
+def test_the_plugin_of_the_readme_installs_and_trains(
+    cli: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, installed = tmp_path / "source", tmp_path / "installed"
+    source.mkdir()
+    (python,) = blocks(ROOT / "README.md", "python")
+    (toml,) = blocks(ROOT / "README.md", "toml")
+    (source / "question_only.py").write_text(python)
+    (source / "pyproject.toml").write_text(toml)
+    options = ["--no-deps", "--no-index", "--no-build-isolation", "--quiet", "--target", str(installed)]
+    subprocess.run([sys.executable, "-m", "pip", "install", *options, str(source)], check=True, timeout=120)
+    monkeypatch.syspath_prepend(installed)
+    common = (
+        "--dataset",
+        "tiny",
+        "--catalog",
+        write_tiny(tmp_path / "own"),
+        "--epochs",
+        "1",
+        "--set",
+        "hidden=128",
+    )
+    done = cli("train", "question-only", "--loss", "rescale", *common)
+    assert done.returncode == 0, done.stderr
+    masked = cli("train", "question-only", "--loss", "mask", *common)
+    assert masked.returncode == 2
+    assert "mask builds on question features" in masked.stderr
+
+
+@pytest.mark.parametrize("words", commands(), ids=" ".join)
+def test_every_command_and_option_of_the_documentation_exists(cli: CommandLine, words: list[str]) -> None:
+    name = words[:2] if words[0] in ("data", "plugins") else words[:1]
+    told = cli(*name, "--help", COLUMNS="200", TERM="dumb")
+    assert told.returncode == 0
+    for word in words:
+        if word.startswith("--"):
+            assert word in told.stdout
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_within_the_project_leads_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+        if not link.startswith("http"):
+            assert (page.parent / link).exists(), link
+
+
+def test_every_strategy_and_option_that_the_readme_sets_exists(cli: CommandLine) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for key in re.findall(r"--set (\w+)\.(\w+)=", text):
+        part, option = key
+        assert option in cli("plugins", "show", part, "--json").stdout
