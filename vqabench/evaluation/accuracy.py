@@ -17,13 +17,14 @@ def question_accuracy(prediction: str, answers: Sequence[Answer]) -> float:
     of an answer are the records that differ from it as a whole, so equal records are left out together.
     Raises ZeroDivisionError where a question has no answers.
     """
-    distinct = {answer.answer for answer in answers}  # the ten repeat each other: fewer to normalise
+    texts = [answer.answer for answer in answers]
+    distinct = set(texts)  # the ten repeat each other: fewer to normalise
     form = _choose_form(distinct)
     predicted = form(prediction)
-    matching = {text for text in distinct if form(text) == predicted}
+    matching = [text for text in distinct if form(text) == predicted]
     if distinct and not matching:
         return 0.0
-    hits = tuple([answer.answer in matching for answer in answers])
+    hits = tuple(map(matching.__contains__, texts))
     if len({answer.answer_id for answer in answers}) == len(hits):
         return _mean_over_subsets(hits, (1,) * len(hits))
     return _mean_over_subsets(hits, _count_copies(answers, form))
@@ -40,12 +41,11 @@ def mean_percent(accuracies: Sequence[float]) -> float | None:
 
 def _choose_form(distinct: set[str]) -> Callable[[str], str]:
     """Normalise where the stripped answers differ; otherwise only strip."""
+    if len(distinct) < 2:
+        return strip_space
     # What differs in normal form differs when stripped too; normal forms are remembered, so they come first.
-    if len(distinct) > 1 and (
-        len({normalise(text) for text in distinct}) > 1 or len({strip_space(text) for text in distinct}) > 1
-    ):
-        return normalise
-    return strip_space
+    differ = len(set(map(normalise, distinct))) > 1 or len(set(map(strip_space, distinct))) > 1
+    return normalise if differ else strip_space
 
 
 def _count_copies(answers: Sequence[Answer], form: Callable[[str], str]) -> tuple[int, ...]:
