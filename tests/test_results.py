@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vqabench.errors import InputError
-from vqabench.results import LONGEST_LABEL, find_runs, run_folder, spell_label, write_file, write_through
+from vqabench.results import LONGEST_LABEL, Run, find_runs, run_folder, spell_label, write_file, write_through
 
 VALUES = st.one_of(st.integers(), st.floats(allow_nan=False), st.booleans(), st.none(), st.text(max_size=60))
 CHANGES = st.dictionaries(st.text(min_size=1, max_size=20), VALUES, max_size=6)
@@ -47,6 +47,18 @@ def test_a_reader_never_sees_half_a_file(tmp_path: Path) -> None:
         write_through(path, fail)
     assert path.read_bytes() == b"whole"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_only_whole_lines_of_finished_epochs_are_kept(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    assert run.keep_epochs(3) == 0
+    for epoch in (1, 2, 3):
+        run.append_epoch({"epoch": epoch})
+    with run.epochs_file.open("a") as lines:
+        lines.write('{"epoch": 4, "lo')
+    assert run.keep_epochs(4) == 3
+    assert run.keep_epochs(2) == 2
+    assert run.epochs_file.read_text() == '{"epoch": 1}\n{"epoch": 2}\n'
 
 
 def test_every_run_is_found_once(tmp_path: Path) -> None:

@@ -138,8 +138,8 @@ Criterion = Callable[[Output, Batch], Tensor]
 class Backbone(nn.Module):
     """A VQA model: from a batch to logits over the answers.
 
-    Options are the keyword-only arguments of `__init__`, with a type and a default each. An argument
-    annotated `base: Backbone` receives another backbone, ready made.
+    Options are the keyword-only arguments of `__init__`, with a type and a default each; a value out of range
+    raises ValueError. An argument annotated `base: Backbone` receives another backbone, ready made.
     """
 
     api_version: ClassVar[int] = API_VERSION

@@ -97,15 +97,28 @@ class Run:
         with self.epochs_file.open("a", encoding="utf-8") as lines:
             lines.write(json.dumps(record) + "\n")
 
-    def keep_epochs(self, count: int) -> None:
-        """Drop the lines of epochs behind the first `count`: a resumed run writes them again."""
-        if self.epochs_file.is_file():
-            lines = self.epochs_file.read_text(encoding="utf-8").splitlines(keepends=True)
-            write_file(self.epochs_file, "".join(lines[:count]).encode())
+    def keep_epochs(self, count: int) -> int:
+        """Drop the lines of epochs behind the first `count`, and broken ones; give how many are left."""
+        if not self.epochs_file.is_file():
+            return 0
+        kept = [
+            line for line in self.epochs_file.read_bytes().splitlines() if _epoch_of(line) in range(1, count + 1)
+        ]
+        write_file(self.epochs_file, b"".join(line + b"\n" for line in kept))
+        return len(kept)
 
     def clear(self) -> None:
         """Delete the run."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _epoch_of(line: bytes) -> int | None:
+    """Give the epoch that a line of `epochs.jsonl` is about; None where the line is broken."""
+    try:
+        epoch = json.loads(line)["epoch"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return epoch if isinstance(epoch, int) else None
 
 
 def run_folder(runs: Path, dataset: str, backbone: str, strategy: str, label: str, seed: int) -> Path:
@@ -137,7 +150,9 @@ def find_runs(paths: list[Path]) -> Iterator[Run]:
     seen: set[Path] = set()
     for path in paths:
         if not path.is_dir():
-            raise InputError(f"{path}: there is no such folder of runs")
+            raise InputError(
+                f"{path}: {'that is a file, not a' if path.exists() else 'there is no such'} folder of runs"
+            )
         folders = sorted(file.parent for file in path.glob("**/run.json"))
         if not folders:
             raise InputError(f"{path}: holds no run (no run.json in it or below)")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import json
+import resource
 import shutil
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 
 from tests.conftest import CommandLine
 from tests.tiny import WIDTH, write_tiny, write_tsv
+from vqabench.results import Run
 
 FAST = ("--epochs", "1", "--set", "hidden=8", "--set", "embedding=8")
 
@@ -38,11 +41,15 @@ def fails(done: object, *told: str) -> None:
         (["train", "updn", "--set", "hidden=big"], ["updn.hidden", "'big' is not int or none"]),
         (["train", "updn", "--set", "hidden"], ["write KEY=VALUE"]),
         (["train", "updn", "--set", "rescale.variant=paper"], ["rescale", "part"]),
+        (["train", "updn", "--set", "epochs=3"], ["did you mean recipe.epochs?"]),
+        (["train", "updn", "--loss", "rescale", "--set", "variant=paper"], ["did you mean rescale.variant?"]),
+        (["train", "updn", "--loss", "rescale", "--set", "rescale.lr=1"], ["did you mean recipe.lr?"]),
         (
             ["train", "updn", "--loss", "rescale", "--set", "rescale.variant=realeased"],
             ["rescale.variant", "paper | released", "did you mean 'released'?"],
         ),
-        (["train", "updn", "--set", "recipe.lr=-1"], ["recipe.lr", "out of range"]),
+        (["train", "updn", "--set", "recipe.lr=-1"], ["recipe.lr must be above 0"]),
+        (["train", "updn", "--set", "recipe.finetune_epochs=1"], ["plain has no second stage"]),
         (["train", "updn", "--set", "recipe.rate=1"], ["recipe", "'rate'", "lr"]),
         (["train", "updn", "--seeds", "a"], ["write 0, or 0,1,2, or 0-4"]),
         (["train", "updn", "--seeds", "3-1"], ["3-1"]),
@@ -56,6 +63,10 @@ def fails(done: object, *told: str) -> None:
         (["train", "updn", "--resume", "--force"], ["choose one"]),
         (["train", "updn", "--config", "none.toml"], ["none.toml"]),
         (["train", "updn", "--from", "nowhere", "--epochs", "3"], ["--finetune-epochs"]),
+        (["train", "updn", "--from", "nowhere", "--set", "recipe.epochs=3"], ["recipe.finetune_epochs"]),
+        (["train", "updn", "--from", "nowhere", "--seeds", "4"], ["no run there", "seed-4"]),
+        (["train", "updn", "--runs", "/dev/null"], ["--runs /dev/null", "a file, not a folder"]),
+        (["compare", "--runs", "/dev/null"], ["/dev/null", "a file, not a folder"]),
         (["trian", "updn"], ["trian", "train"]),
         (["compare"], ["no runs yet", "vqabench train"]),
         (["compare", "nowhere"], ["nowhere", "no such folder"]),
@@ -63,8 +74,8 @@ def fails(done: object, *told: str) -> None:
         (["predict", "nowhere"], ["nowhere"]),
         (["evaluate", "none.json"], ["--dataset", "--questions"]),
         (["evaluate", "none.json", "--questions", "q.json"], ["go together"]),
-        (["plugins", "show", "nothing"], ["unknown", "updn"]),
-        (["data", "info", "vqa"], ["unknown dataset 'vqa'"]),
+        (["plugins", "show", "nothing"], ["unknown", "updn", "rescale"]),
+        (["data", "info", "vqa"], ["unknown dataset 'vqa'", "--catalog"]),
         (["data", "list", "--catalog", "none.toml"], ["none.toml", "no such catalogue"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
@@ -173,6 +184,40 @@ def test_features_that_are_not_finite_name_the_image(cli: CommandLine, own: Path
         fails(prepare(cli, own), "line 2", "image 1", "not finite")
 
 
+def test_a_split_without_questions_is_refused(cli: CommandLine, own: Path) -> None:
+    for name in ("val_questions.json", "val_annotations.json"):
+        (own / name).write_text("[]")
+    fails(cli("data", "prepare", "tiny", "--catalog", own / "catalog.toml"), "split val", "no questions")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("question_length = 6", "question_length = 0", ["[tiny]", "question_length", ">= 1"]),
+        ("minimum_answer_count = 2", "minimum_answer_count = 0", ["minimum_answer_count", ">= 1"]),
+        ("question_length = 6", "recipe = { lr = 0 }", ["tiny: recipe.lr must be above 0"]),
+        ("[tiny]", '["../tiny"]', ["'../tiny' cannot name a data set"]),
+    ],
+)
+def test_a_catalogue_with_an_impossible_value_is_refused(
+    cli: CommandLine, own: Path, old: str, new: str, told: list[str]
+) -> None:
+    catalog = own / "catalog.toml"
+    catalog.write_text(catalog.read_text().replace(old, new, 1))
+    fails(cli("data", "prepare", "tiny", "--catalog", catalog), *told)
+
+
+def test_files_may_begin_with_a_mark_of_their_encoding(cli: CommandLine, own: Path) -> None:
+    for name in ("catalog.toml", "train_questions.json"):
+        (own / name).write_bytes(codecs.BOM_UTF8 + (own / name).read_bytes())
+    with (own / "features.tsv").open("a") as features:
+        features.write("\n")
+    assert cli("data", "prepare", "tiny", "--catalog", own / "catalog.toml").returncode == 0
+    questions = own / "val_questions.json"
+    questions.write_bytes(questions.read_text().encode("utf-16"))
+    fails(cli("data", "prepare", "tiny", "--catalog", own / "catalog.toml"), "val_questions.json", "UTF-16")
+
+
 def test_a_catalogue_names_its_unknown_key(cli: CommandLine, own: Path) -> None:
     catalog = own / "catalog.toml"
     catalog.write_text(catalog.read_text().replace("question_length", "question_lenght"))
@@ -219,6 +264,70 @@ def test_a_damaged_run_is_named_and_spoils_no_other(cli: CommandLine, own: Path,
     fails(cli("predict", folder, "--catalog", own / "catalog.toml"), "model.safetensors", "damaged")
     (folder / "run.json").write_text("{")
     fails(cli("predict", folder), "run.json", "--force")
+
+
+def test_a_finished_run_whose_scores_are_damaged_is_scored_again(
+    cli: CommandLine, own: Path, tmp_path: Path
+) -> None:
+    command = ("train", "updn", "--dataset", "tiny", "--catalog", own / "catalog.toml", *FAST)
+    assert cli(*command).returncode == 0
+    (folder,) = tmp_path.glob("runs/**/seed-0")
+    scores, predictions = folder / "scores.json", folder / "predictions.test.json"
+    whole = scores.read_bytes(), predictions.read_bytes()
+    for damaged in (scores, predictions):
+        damaged.write_bytes(damaged.read_bytes()[:20])
+        done = cli(*command, "--resume")
+        assert done.returncode == 0
+        assert "scoring it again" in done.stderr
+        assert "samples/s" not in done.stderr
+        assert (scores.read_bytes(), predictions.read_bytes()) == whole
+        assert Run(folder).read_manifest().status == "finished"
+    (folder / "model.safetensors").write_bytes(b"half")
+    fails(cli(*command, "--resume"), "model.safetensors: damaged", "--force")
+
+
+def test_a_run_that_cannot_go_on_says_so_and_begins_again(cli: CommandLine, own: Path, tmp_path: Path) -> None:
+    command = ("train", "updn", "--dataset", "tiny", "--catalog", own / "catalog.toml", *FAST)
+    assert cli(*command).returncode == 0
+    (folder,) = tmp_path.glob("runs/**/seed-0")
+    run = Run(folder)
+    manifest = run.read_manifest()
+    manifest.status, manifest.epoch = "stopped", None
+    run.write_manifest(manifest)
+    done = cli(*command, "--resume")
+    assert done.returncode == 0
+    assert "resume.pt is missing" in done.stderr
+    assert len((folder / "epochs.jsonl").read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--set", "hidden=0"], ["updn", "hidden must be at least 1, not 0"]),
+        (["--loss", "rescale", "--set", "rescale.minimum=0"], ["minimum must be at least 1, not 0"]),
+        (["--loss", "focal", "--set", "focal.alpha=2"], ["alpha must be in [0, 1]"]),
+    ],
+)
+def test_an_option_out_of_range_is_refused(
+    cli: CommandLine, own: Path, options: list[str], told: list[str]
+) -> None:
+    assert cli("data", "prepare", "tiny", "--catalog", own / "catalog.toml").returncode == 0
+    fails(cli("train", "updn", "--dataset", "tiny", "--catalog", own / "catalog.toml", *options), *told)
+
+
+@pytest.mark.parametrize(("room", "file"), [(4_000, "model.safetensors"), (10_000, "resume.pt")])
+def test_what_the_disk_has_no_room_for_is_one_line(cli: CommandLine, own: Path, room: int, file: str) -> None:
+    command = ("train", "updn", "--dataset", "tiny", "--catalog", own / "catalog.toml", *FAST)
+    assert cli("data", "prepare", "tiny", "--catalog", own / "catalog.toml").returncode == 0
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+    try:
+        done = cli(*command)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert done.returncode == 1
+    assert f"{file}: cannot be written" in done.stderr.splitlines()[-1]
+    assert cli(*command, "--resume").returncode == 0
 
 
 def test_debug_shows_the_traceback(vqabench: CommandLine) -> None:

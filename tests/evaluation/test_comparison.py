@@ -71,6 +71,23 @@ def test_a_gain_is_against_plain_in_the_same_setting_alone(tmp_path: Path) -> No
     assert rows["mask"].cells[ALL].gain is None
 
 
+def test_a_second_stage_is_the_strategys_own_and_a_start_from_another_run_is_not(tmp_path: Path) -> None:
+    write_run(tmp_path, 40.0, recipe={"epochs": 3, "finetune_epochs": 2})
+    write_run(tmp_path, 50.0, loss="mask+rescale", recipe={"epochs": 3, "finetune_epochs": 9})
+    write_run(tmp_path, 60.0, loss="rescale", label="from=x", start_from="runs/d/updn/ce-plain/seed-0")
+    write_run(tmp_path, 45.0, loss="focal", precision="bfloat16", label="precision=bfloat16")
+    rows = by_loss(compare(find_runs([tmp_path])))
+    assert rows["mask+rescale"].cells[ALL].gain == pytest.approx(10)
+    assert rows["rescale"].cells[ALL].gain is None
+    assert rows["focal"].cells[ALL].gain is None
+
+
+def test_plain_gains_nothing_on_plain(tmp_path: Path) -> None:
+    write_run(tmp_path, 40.0)
+    write_run(tmp_path, 42.0, label="another")
+    assert [row.cells[ALL].gain for row in compare(find_runs([tmp_path])).rows] == [None, None]
+
+
 def test_the_best_of_each_column_is_marked(tmp_path: Path) -> None:
     write_run(tmp_path, 40.0)
     write_run(tmp_path, 50.0, loss="rescale")

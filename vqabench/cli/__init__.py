@@ -6,6 +6,7 @@ completion answer at once.
 
 import os
 import sys
+import traceback
 from typing import Annotated
 
 import typer
@@ -53,28 +54,24 @@ def main() -> None:
         code = app(arguments, prog_name="vqabench", standalone_mode=False)
     except (VqabenchError, typer.exceptions.TyperException) as error:
         if debug:
-            raise
+            traceback.print_exc()
         code = _report(error)
     except BrokenPipeError:
         # The reader of our output has gone; say nothing more, at exit neither.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     except OSError as error:
-        if debug or error.filename is None:
-            raise
-        code = _say_error(f"{error.filename}: {error.strerror}", 2 if isinstance(error, PermissionError) else 1)
+        if debug:
+            traceback.print_exc()
+        where = error.filename or "the output cannot be written"
+        code = _say_error(f"{where}: {error.strerror or error}", 2 if isinstance(error, PermissionError) else 1)
     sys.exit(code if isinstance(code, int) else 0)
 
 
 def _report(error: VqabenchError | typer.exceptions.TyperException) -> int:
-    if isinstance(error, VqabenchError):
-        message = str(error)
-    else:
-        message = error.format_message()
-        if not isinstance(error, typer.BadParameter) and message.lstrip().startswith("Usage:"):
-            typer.echo(message)  # a group without its command: its help
-            return error.exit_code
-    return _say_error(message, error.exit_code)
+    message = str(error) if isinstance(error, VqabenchError) else error.format_message()
+    # Typer has nothing to say of a group without its command: it has printed the group's help.
+    return _say_error(message, error.exit_code) if message else error.exit_code
 
 
 def _say_error(message: str, code: int) -> int:

@@ -54,7 +54,10 @@ def train(
             "recipe.KEY the recipe's (recipe.lr=0.001).",
         ),
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="A TOML file with these same keys.")] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="A TOML file: backbone, loss, set, ... as above and below; what is given here wins."),
+    ] = None,
     start_from: Annotated[
         Path | None, typer.Option("--from", metavar="RUN", help="Start from the weights of a finished run.")
     ] = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import io
 import re
@@ -19,6 +20,8 @@ from vqabench.errors import InputError, first_few, unknown
 from vqabench.results import write_file
 
 ImageId = int | str
+
+ANSWER_TYPES = ("yes/no", "number", "other")
 
 
 class Question(msgspec.Struct, gc=False, frozen=True):
@@ -157,6 +160,9 @@ _PREDICTIONS = _Layouts("predictions", msgspec.json.Decoder(list[Prediction]))
 
 
 def _decode(path: Path, content: bytes, layouts: _Layouts[Entry]) -> list[Entry]:
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise InputError(f"{path}: is in UTF-16; save it as UTF-8")
+    content = content.removeprefix(codecs.BOM_UTF8)
     start = re.search(rb"\S", content)
     if start is None:
         raise InputError(f"{path}: empty, but JSON is expected")

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 import platformdirs
 
 from vqabench.data.annotations import Annotation, Question, check_answers, pair, read_annotations, read_questions
-from vqabench.errors import InputError, unknown
+from vqabench.errors import InputError, first_few, unknown
 
 SPLITS = ("train", "val", "test")
 """Training, in-domain validation, out-of-domain test."""
+
+
+Positive = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class SplitFiles(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -40,9 +44,9 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """`skip`: questions about them count for vocabulary and priors, but are neither trained on nor tested."""
     word_vectors: str | None = None
     """A GloVe text file: a word and its numbers a line."""
-    minimum_answer_count: int = 9
+    minimum_answer_count: Positive = 9
     """An answer enters the vocabulary if it is the most common one of so many training questions."""
-    question_length: int = 14
+    question_length: Positive = 14
     recipe: dict[str, Any] = {}
     """What every backbone's recipe is changed to on this data set: its size may ask for other steps."""
 
@@ -76,13 +80,15 @@ class Dataset:
     def read_split(self, split: str) -> tuple[list[Question], list[Annotation]]:
         """Read a split's questions and, in the same order, their annotations.
 
-        Raises InputError where a file is broken, the two do not belong together, or a question has other
-        than ten answers.
+        Raises InputError where a file is broken, there are no questions, the two do not belong together, or
+        a question has other than ten answers.
         """
         files = self.entry.splits[split]  # type: ignore[index]
         questions = self.read_questions(split)
         annotations = [a for name in files.annotations for a in read_annotations(self.source / name)]
         where = f"{self.name}, split {split}"
+        if not questions:
+            raise InputError(f"{where}: there are no questions in {first_few(files.questions)}")
         paired = pair(questions, annotations, where)
         check_answers(paired, where)
         return questions, paired
@@ -109,7 +115,7 @@ def find_dataset(name: str, own_catalog: Path | None, data_dir: Path | None) -> 
     """Find a data set by its name. Raises InputError, with the nearest name, if there is none."""
     catalog = read_catalog(own_catalog)
     if name not in catalog:
-        raise InputError(unknown("dataset", name, catalog))
+        raise InputError(f"{unknown('dataset', name, catalog)}; your own come with --catalog FILE")
     entry, source = catalog[name]
     folder = data_folder(data_dir) / name
     if entry.generator:
@@ -135,7 +141,7 @@ def _bundled_catalog() -> Path:
 
 def _read_entries(path: Path) -> dict[str, tuple[Entry, Path]]:
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such catalogue") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -144,6 +150,8 @@ def _read_entries(path: Path) -> dict[str, tuple[Entry, Path]]:
 
 
 def _convert(name: str, table: object, path: Path) -> Entry:
+    if not re.fullmatch(r"\w[\w.-]*", name):  # it becomes the name of folders
+        raise InputError(f"{path}: {name!r} cannot name a data set: letters, digits, '.', '_' and '-' only")
     if not isinstance(table, Mapping):
         raise InputError(f"{path}: {name!r} must be a table, as in [{name}]")
     fields: dict[str, Any] = dict(table)

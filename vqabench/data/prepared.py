@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from vqabench.api import DataSpec
 from vqabench.data import digits
-from vqabench.data.annotations import Annotation, Question
+from vqabench.data.annotations import ANSWER_TYPES, Annotation, Question
 from vqabench.data.answers import count_answers, modal_answer, soft_target, vocabulary
 from vqabench.data.catalog import Dataset
 from vqabench.data.conversion import convert_features
@@ -169,6 +169,7 @@ def _build(dataset: Dataset, path: Path, fingerprint: str, say: Say) -> None:
 
     write_through(path, write)
     say(f"{len(answers)} answers, {len(encoder.words) - 2} words, {len(types)} question types")
+    _tell_other_answer_types(raw, say)
 
 
 def _check_distinct(raw: Raw, name: str) -> None:
@@ -177,6 +178,13 @@ def _check_distinct(raw: Raw, name: str) -> None:
     repeated = [question_id for question_id, count in counts.items() if count > 1]
     if repeated:
         raise InputError(f"{name}: {len(repeated)} questions stand in two splits: ids {first_few(repeated)}")
+
+
+def _tell_other_answer_types(raw: Raw, say: Say) -> None:
+    counts = Counter(annotation.answer_type for _, annotations in raw.values() for annotation in annotations)
+    other = [f"{count} of {name!r}" for name, count in counts.items() if name not in ANSWER_TYPES]
+    if other:
+        say(f"answer types other than {', '.join(ANSWER_TYPES)} count in All alone: {first_few(other)}")
 
 
 def _vocabulary(train: Sequence[Annotation], dataset: Dataset) -> tuple[str, ...]:

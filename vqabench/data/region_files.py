@@ -101,6 +101,8 @@ def _lines(source: Path) -> Iterator[tuple[list[bytes], str]]:
             for number, line in enumerate(lines, 1):
                 where = f"{source}, line {number}"
                 columns = line.rstrip(b"\r\n").split(b"\t")
+                if columns == [b""]:
+                    continue
                 if len(columns) not in (6, 10):
                     raise InputError(f"{where}: {len(columns)} columns, but bottom-up has 6 and LXMERT 10")
                 yield columns, where

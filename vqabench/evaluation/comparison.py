@@ -6,6 +6,7 @@ import json
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from vqabench.errors import InputError, first_few
 from vqabench.evaluation.scores import CATEGORIES, Scores
@@ -99,7 +100,7 @@ def _load(
         if manifest.status != "finished":
             left_out.setdefault(manifest.status, []).append(str(run.folder))
             return None
-        advice = "the run is damaged; train it again with --force"
+        advice = "damaged; train it again with --resume, which scores it from its weights"
         return manifest, read_json(run.scores_file, dict[str, Scores], advice)
     except InputError as error:
         left_out.setdefault("damaged", []).append(str(error))
@@ -129,8 +130,13 @@ def _make_row(group: Sequence[tuple[Manifest, dict[str, Scores]]]) -> Row:
 
 
 def _spell_setting(manifest: Manifest) -> str:
+    """Spell what a strategy and its plain counterpart share; a second stage is the strategy's own."""
+    origin = Path(manifest.start_from).parts[-3:-1] if manifest.start_from else None
+    unused = "epochs" if origin else "finetune_epochs"
+    recipe = {name: value for name, value in manifest.recipe.items() if name != unused}
     backbones = {label: manifest.options[label] for label in ("backbone", *manifest.bases)}
-    return json.dumps([manifest.bases, backbones, manifest.recipe, manifest.select], sort_keys=True)
+    shared = [manifest.bases, backbones, recipe, origin, manifest.select, manifest.precision]
+    return json.dumps(shared, sort_keys=True)
 
 
 def _flatten(split: str, form: Scores) -> Iterable[tuple[Key, float | None]]:
@@ -154,7 +160,7 @@ def _add_gains(rows: Sequence[Row]) -> None:
     plain = {(row.dataset, row.backbone, row.objective, row.setting): row for row in rows if row.loss == "plain"}
     for row in rows:
         base = plain.get((row.dataset, row.backbone, row.objective, row.setting))
-        if base is None or base is row:
+        if base is None or row.loss == "plain":
             continue
         for key, cell in row.cells.items():
             other = base.cells.get(key)

@@ -8,13 +8,13 @@ from typing import TypeVar
 
 import msgspec
 
-from vqabench.data.annotations import Annotation, Prediction
+from vqabench.data.annotations import ANSWER_TYPES, Annotation, Prediction
 from vqabench.data.answers import modal_answer, normalise
 from vqabench.errors import InputError, first_few
 from vqabench.evaluation.accuracy import mean_percent, question_accuracy
 from vqabench.evaluation.kappa import kappa
 
-CATEGORIES = ("yes/no", "number", "other", "all")
+CATEGORIES = (*ANSWER_TYPES, "all")
 
 Value = TypeVar("Value")
 

@@ -11,9 +11,12 @@ from vqabench.errors import InputError
 def answer_sets(spec: DataSpec, minimum: int) -> Tensor:
     """Give bool [T, A]: the answers that training gave to a type at least `minimum` times.
 
-    All ten human answers are counted. Raises InputError where no type keeps an answer.
+    All ten human answers are counted. Raises InputError where `minimum` is below 1, or no
+    type keeps an answer.
     """
-    kept_TA = spec.answer_counts_TA >= max(1, minimum)
+    if minimum < 1:
+        raise InputError(f"minimum must be at least 1, not {minimum}")
+    kept_TA = spec.answer_counts_TA >= minimum
     if not kept_TA.any():
         most = int(spec.answer_counts_TA.max())
         raise InputError(

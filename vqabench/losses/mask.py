@@ -42,7 +42,10 @@ class AnswerMask(Transform):
         if not 0 <= dropout <= 1:
             raise InputError(f"mask.dropout must be in [0, 1], not {dropout}")
         if base.question_width == 0:
-            raise InputError("mask builds on question features, which this backbone does not give")
+            raise InputError(
+                "mask builds on question features, which this backbone does not give (its author sets "
+                "question_width, and question_features_BQ in the Output)"
+            )
         self.activation = softplus_g if activation == "softplus-g" else torch.sigmoid
         self.reduction = reduction
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(base.question_width, len(spec.answers)))

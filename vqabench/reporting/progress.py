@@ -1,4 +1,4 @@
-"""A training run as one watches it, on stderr: a bar in a terminal, plain lines elsewhere."""
+"""A training run as one watches it, on stderr: a line per epoch, and in a terminal a bar below them."""
 
 from __future__ import annotations
 
@@ -31,13 +31,12 @@ class WatchedProgress:
         began = f", going on behind epoch {done}" if done else ""
         self.say(f"training {name}: {epochs} epochs of {samples:,} questions{began}")
         self.epochs, self.samples, self.began = epochs, samples, time.perf_counter()
-        self.seen, self.loss, self.accuracy = 0, float("nan"), float("nan")
-        self.to_do = (epochs - done) * samples
+        self.done, self.seen, self.latest = done, 0, ""
         if self.console.is_terminal:
             self.bar = Progress(
                 TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
                 BarColumn(bar_width=None),
-                TextColumn("loss {task.fields[loss]:.3f}  acc {task.fields[accuracy]:.1f}"),
+                TextColumn("{task.fields[latest]}"),
                 TextColumn("{task.fields[rate]:,.0f}/s"),
                 TimeElapsedColumn(),
                 TimeRemainingColumn(),
@@ -55,20 +54,18 @@ class WatchedProgress:
 
     def measure(self, loss: float, accuracy: float) -> None:
         """Show the latest loss and accuracy."""
-        self.loss, self.accuracy = loss, accuracy
+        self.latest = f"loss {loss:.3f}  acc {accuracy:.1f}"
 
-    def finish_epoch(self, record: Mapping[str, object]) -> None:
-        """Print an epoch's line, unless a bar shows it all."""
-        if self.bar is not None:
-            return
-        left = (self.to_do - self.seen) / self._rate()
+    def finish_epoch(self, record: Mapping[str, Any]) -> None:
+        """Print an epoch's line; the time left is reckoned from it alone, as machines change their speed."""
+        left = (self.epochs - record["epoch"]) * record["seconds"]
         watched = [
             (key, record[key]) for key in ("train_accuracy", "val_accuracy", "test_accuracy") if key in record
         ]
         accuracies = ", ".join(f"{key.removesuffix('_accuracy')} {value:.2f}" for key, value in watched)
         self.say(
-            f"epoch {record['epoch']}/{self.epochs}: loss {record['loss']:.4f}, accuracy {accuracies}, "
-            f"{self._rate():,.0f} samples/s, {left:.0f} s left"
+            f"epoch {record['epoch']}/{self.epochs}: loss {record['loss']:.4f}, soft accuracy {accuracies}, "
+            f"{self.samples / record['seconds']:,.0f} samples/s, {left:.0f} s left"
         )
 
     def stop(self) -> None:
@@ -77,15 +74,7 @@ class WatchedProgress:
             self.bar.stop()
             self.bar = None
 
-    def _rate(self) -> float:
-        return max(1, self.seen) / max(1e-9, time.perf_counter() - self.began)
-
     def _fields(self) -> dict[str, Any]:
-        done = self.epochs - (self.to_do - self.seen) / self.samples
-        return {
-            "epoch": min(self.epochs, int(done) + 1),
-            "epochs": self.epochs,
-            "loss": self.loss,
-            "accuracy": self.accuracy,
-            "rate": self._rate(),
-        }
+        epoch = min(self.epochs, self.done + self.seen // self.samples + 1)
+        rate = self.seen / max(1e-9, time.perf_counter() - self.began)
+        return {"epoch": epoch, "epochs": self.epochs, "latest": self.latest, "rate": rate}

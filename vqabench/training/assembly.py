@@ -100,12 +100,12 @@ def make_plan(config: TrainConfig, dataset_recipe: Mapping[str, object] | None =
     losses = [loss]
     if transforms and loss.kind.finetunes and config.start_from is None:
         losses.append(_load_loss_part(PLAIN))
-    sections = _sort_settings(settings, [part.label for part in (*chain, *transforms, loss)])
+    sections = _sort_settings(settings, (*chain, *transforms, loss))
     chain, transforms, losses = (
         [_with_options(part, sections) for part in parts] for parts in (chain, transforms, losses)
     )
-    own_recipe = _change_recipe(_inherited_recipe(chain), dataset_recipe or {}, f"{config.dataset}: recipe")
-    recipe = _change_recipe(own_recipe, _given_recipe(config, sections["recipe"]), "recipe")
+    own_recipe = change_recipe(_inherited_recipe(chain), dataset_recipe or {}, f"{config.dataset}: recipe")
+    recipe = change_recipe(own_recipe, _given_recipe(config, sections["recipe"]), "recipe")
     changes = {name: value for part in (*chain, *transforms, *losses) for name, value in part.changes().items()}
     changes |= {part.label: part.plugin.name for part in chain[1:] if part.label in config.settings}
     changes |= _changed_fields(recipe, own_recipe) | _changed_choices(config)
@@ -149,10 +149,12 @@ def _build(part: Part, spec: DataSpec, **ready: Any) -> Any:
         return part.kind(spec, **ready, **part.options)
     except VqabenchError:
         raise
+    except ValueError as error:  # how a plugin refuses an option's value
+        raise PluginError(f"{part.plugin.name} (from {part.plugin.distribution}): {error}") from error
     except Exception as error:
         raise PluginError(
             f"{part.plugin.name} (from {part.plugin.distribution}) could not be built: "
-            f"{type(error).__name__}: {error}"
+            f"{type(error).__name__}: {' '.join(str(error).split())}"
         ) from error
 
 
@@ -194,14 +196,18 @@ def _load_loss_part(name: str) -> Part:
     return Part(plugin.name, plugin, load(plugin))
 
 
-def _sort_settings(settings: Mapping[str, object], labels: Sequence[str]) -> dict[str, dict[str, object]]:
-    """Give each part the settings that carry its label."""
-    sections: dict[str, dict[str, object]] = {label: {} for label in (*labels, "", "recipe")}
+def _sort_settings(settings: Mapping[str, object], parts: Sequence[Part]) -> dict[str, dict[str, object]]:
+    """Give each part the settings that carry its label. Raises InputError where no part has that label."""
+    names = {part.label: set(options_of(part.kind)) for part in parts} | {"recipe": set(fields_of(Recipe))}
+    sections: dict[str, dict[str, object]] = {label: {} for label in names}
     for key, value in settings.items():
         label, _, name = key.rpartition(".")
+        if name not in names.get(label, ()):
+            meant = [f"{other}.{name}".lstrip(".") for other, options in names.items() if name in options]
+            if meant:
+                raise InputError(f"--set {key}: did you mean {' or '.join(meant)}?")
         if label not in sections:
-            valid = [f"{section}.{name}".lstrip(".") for section in sections]
-            raise InputError(f"--set {key}: {unknown('part', label, filter(None, sections))}; as in {valid[0]}")
+            raise InputError(f"--set {key}: {unknown('part of this run', label, filter(None, sections))}")
         sections[label][name] = value
     return sections
 
@@ -225,36 +231,39 @@ def _given_recipe(config: TrainConfig, settings: Mapping[str, object]) -> dict[s
     """Gather what the user asked of the recipe, through options of their own and through settings."""
     given: dict[str, object] = {"epochs": config.epochs, "finetune_epochs": config.finetune_epochs}
     given = {name: value for name, value in given.items() if value is not None}
+    if config.start_from is not None and "epochs" in settings:
+        raise InputError("--set recipe.epochs: a run --from another has one stage, recipe.finetune_epochs long")
     twice = given.keys() & settings.keys()
     if twice:
         raise InputError(f"--set recipe.{min(twice)}: given by --{min(twice).replace('_', '-')} too")
     return given | dict(settings)
 
 
-def _change_recipe(recipe: Recipe, changes: Mapping[str, object], label: str) -> Recipe:
+def change_recipe(recipe: Recipe, changes: Mapping[str, object], label: str) -> Recipe:
+    """Give the recipe with some fields changed. Raises InputError where a name or a value is not possible."""
     fields = fields_of(Recipe)
     for name in changes:
         if name not in fields:
             raise InputError(unknown(f"option of {label}", name, fields))
     values = {name: convert(fields[name], value, f"{label}.{name}") for name, value in changes.items()}
     changed = dataclasses.replace(recipe, **values)
-    _check_recipe(changed)
+    _check_recipe(changed, label)
     return changed
 
 
-def _check_recipe(recipe: Recipe) -> None:
+def _check_recipe(recipe: Recipe, label: str) -> None:
     allowed = {
-        "epochs": recipe.epochs >= 1,
-        "finetune_epochs": recipe.finetune_epochs >= 1,
-        "batch_size": recipe.batch_size >= 1,
-        "lr": recipe.lr > 0,
-        "weight_decay": recipe.weight_decay >= 0,
-        "warmup": 0 <= recipe.warmup < 1,
-        "clip": recipe.clip is None or recipe.clip > 0,
+        "epochs": (recipe.epochs >= 1, "at least 1"),
+        "finetune_epochs": (recipe.finetune_epochs >= 1, "at least 1"),
+        "batch_size": (recipe.batch_size >= 1, "at least 1"),
+        "lr": (recipe.lr > 0, "above 0"),
+        "weight_decay": (recipe.weight_decay >= 0, "at least 0"),
+        "warmup": (0 <= recipe.warmup < 1, "at least 0 and below 1"),
+        "clip": (recipe.clip is None or recipe.clip > 0, "above 0, or none"),
     }
-    for name, right in allowed.items():
+    for name, (right, range_) in allowed.items():
         if not right:
-            raise InputError(f"recipe.{name} = {getattr(recipe, name)} is out of range")
+            raise InputError(f"{label}.{name} must be {range_}, not {getattr(recipe, name)}")
 
 
 def _changed_fields(recipe: Recipe, own: Recipe) -> dict[str, object]:
@@ -307,7 +316,7 @@ def _make_stages(config: TrainConfig, recipe: Recipe, losses: Sequence[Part]) ->
         return (Stage("finetune", own, recipe.finetune_epochs),)
     if len(losses) > 1:
         return Stage("train", PLAIN, recipe.epochs), Stage("finetune", own, recipe.finetune_epochs)
-    if config.finetune_epochs is not None:
+    if config.finetune_epochs is not None or "recipe.finetune_epochs" in config.settings:
         raise InputError(
             f"--finetune-epochs: {config.loss} has no second stage; set --epochs, or start --from a run"
         )

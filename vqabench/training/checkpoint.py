@@ -11,14 +11,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from vqabench.errors import InputError, first_few
+from vqabench.errors import InputError, VqabenchError, first_few
 from vqabench.results import write_through
 
 
 def save_weights(model: nn.Module, path: Path) -> None:
     """Write a model's parameters and buffers."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    write_through(path, lambda part: save_file(state, part))
+    try:
+        write_through(path, lambda part: save_file(state, part))
+    except SafetensorError as error:  # for example a full disk
+        raise VqabenchError(f"{path}: cannot be written: {error}") from error
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
@@ -28,7 +31,7 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise InputError(f"{path}: the run has no weights (it has not finished an epoch)") from None
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: damaged: {error}") from error
+        raise InputError(f"{path}: damaged ({error}); train the run again with --force") from error
 
 
 def restore(model: nn.Module, path: Path) -> None:
@@ -70,7 +73,10 @@ def _match(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, 
 
 def save_state(state: Mapping[str, Any], path: Path) -> None:
     """Write what a run needs to go on."""
-    write_through(path, lambda part: torch.save(dict(state), part))
+    try:
+        write_through(path, lambda part: torch.save(dict(state), part))
+    except RuntimeError as error:  # PyTorch's own, where the disk is full
+        raise VqabenchError(f"{path}: cannot be written: {' '.join(str(error).split())}") from error
 
 
 def load_state(path: Path) -> dict[str, Any]:

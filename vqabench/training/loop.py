@@ -62,6 +62,8 @@ def fit(
     position = Position()
     if run.resume_file.is_file():
         position = _go_on(run, model, losses, optimizer, order)
+    if run.keep_epochs(position.epochs) < position.epochs:
+        progress.warn(f"{run.epochs_file}: lacks finished epochs; training goes on without their record")
     steps_per_epoch = -(-len(train) // recipe.batch_size)
     epochs = sum(stage.epochs for stage in plan.stages)
     progress.start(str(run.folder), epochs, position.epochs, len(train))
@@ -90,7 +92,7 @@ def fit(
         record = {"epoch": position.epochs, "stage": stage.name, **meter.means(), "lr": lr}
         record |= _watched_accuracies(plan, model, splits, autocast)
         _choose(plan, stage, record, position, model, run)
-        record["seconds"] = round(time.perf_counter() - began, 3)
+        record["seconds"] = max(0.001, round(time.perf_counter() - began, 3))
         run.append_epoch(record)
         _save(run, model, losses, optimizer, order, position)
         progress.finish_epoch(record)
@@ -207,5 +209,4 @@ def _go_on(
         raise InputError(f"{run.resume_file}: does not fit this run; train it again with --force") from error
     if torch.cuda.is_available() and len(state["random_cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(state["random_cuda"])
-    run.keep_epochs(position.epochs)
     return position

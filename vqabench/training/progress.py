@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class Progress(Protocol):
@@ -24,7 +24,7 @@ class Progress(Protocol):
     def measure(self, loss: float, accuracy: float) -> None:
         """Hear the mean loss and soft accuracy (percent) of the latest batches."""
 
-    def finish_epoch(self, record: Mapping[str, object]) -> None:
+    def finish_epoch(self, record: Mapping[str, Any]) -> None:
         """Hear what was recorded of an epoch."""
 
     def stop(self) -> None:
@@ -48,7 +48,7 @@ class Silence:
     def measure(self, loss: float, accuracy: float) -> None:
         """Ignore it."""
 
-    def finish_epoch(self, record: Mapping[str, object]) -> None:
+    def finish_epoch(self, record: Mapping[str, Any]) -> None:
         """Ignore it."""
 
     def stop(self) -> None:

@@ -43,6 +43,8 @@ def train_run(
 ) -> dict[str, Scores]:
     """Train with one seed, or the rest of it where the run has begun before; score the chosen weights.
 
+    A run that was trained to its end is only scored again.
+
     Raises InputError where the folder's run began otherwise, TrainingError where a loss is not finite.
     Whatever ends it, the manifest says how.
     """
@@ -53,7 +55,7 @@ def train_run(
     if run.manifest_file.is_file():
         _take_over(run, manifest, progress)
     elif plan.config.start_from is not None:
-        _start_from(plan.config.start_from, manifest, model, progress)
+        _start_from(find_origin(plan.config.start_from, seed), manifest, model, progress)
     model.to(device)
     losses.to(device)
     splits = {split: load_split(model, prepared, dataset, split, device) for split in prepared.splits}
@@ -62,14 +64,15 @@ def train_run(
     context = autocast(device, precision)
     began = time.perf_counter()
     try:
-        position = fit(plan, model, losses, splits, seed, run, context, progress)
+        if manifest.epoch is None:
+            manifest.epoch = fit(plan, model, losses, splits, seed, run, context, progress).chosen_epoch
         restore(model, run.weights_file)
         scores: dict[str, Scores] = {}
         for split in ("val", "test"):
             if split in splits:
                 scores[split] = _answer(plan, model, splits[split], split, prepared, dataset, run, context)
         write_file(run.scores_file, msgspec.json.format(msgspec.json.encode(scores), indent=2))
-        manifest.status, manifest.epoch = "finished", position.chosen_epoch
+        manifest.status = "finished"
     except KeyboardInterrupt:
         manifest.status = "stopped"
         raise
@@ -129,20 +132,32 @@ def _describe(
     )
 
 
-def _start_from(source: Path, manifest: Manifest, model: Backbone, progress: Progress) -> None:
-    """Start a model from a finished run: the run named, or the one of this seed in the folder named."""
-    folder = source if (source / "run.json").is_file() else source / f"seed-{manifest.seed}"
+def find_origin(source: Path, seed: int) -> Run:
+    """Find the finished run to start from: the one named, or the one of this seed in the folder named.
+
+    Raises InputError where there is none.
+    """
+    folder = source if (source / "run.json").is_file() else source / f"seed-{seed}"
+    if not (folder / "run.json").is_file():
+        raise InputError(f"--from {source}: no run there, and no seed-{seed} in it")
     origin = Run(folder)
+    status = origin.read_manifest().status
+    if status != "finished":
+        raise InputError(f"--from {folder}: that run is {status}, not finished")
+    return origin
+
+
+def _start_from(origin: Run, manifest: Manifest, model: Backbone, progress: Progress) -> None:
     if origin.read_manifest().fingerprint != manifest.fingerprint:
-        raise InputError(f"{folder}: it was trained on other data than {manifest.dataset} holds now")
+        raise InputError(f"{origin.folder}: it was trained on other data than {manifest.dataset} holds now")
     told = adopt(model, origin.weights_file)
-    manifest.start_from = str(folder)
+    manifest.start_from = str(origin.folder)
     if told:
-        progress.say(f"from {folder}: {told}")
+        progress.say(f"from {origin.folder}: {told}")
 
 
 def _take_over(run: Run, manifest: Manifest, progress: Progress) -> None:
-    """See that a run goes on as it began, and take over its threads and its time so far."""
+    """See that a run goes on as it began; take over its threads, its time so far, and its epoch if it has one."""
     before = run.read_manifest()
     for name in ("options", "bases", "distributions", "recipe", "stages", "select", "fingerprint", "precision"):
         was, now = getattr(before, name), getattr(manifest, name)
@@ -152,7 +167,11 @@ def _take_over(run: Run, manifest: Manifest, progress: Progress) -> None:
         progress.say(f"{run.folder}: goes on with {before.threads} threads, as it began")
         torch.set_num_threads(before.threads)
     manifest.threads, manifest.start_from = before.threads, before.start_from
-    manifest.started, manifest.seconds = before.started, before.seconds
+    manifest.started, manifest.seconds, manifest.epoch = before.started, before.seconds, before.epoch
+    if before.epoch is not None:
+        progress.say(f"{run.folder}: trained already; scoring it again")
+    elif run.epochs_file.is_file() and not run.resume_file.is_file():
+        progress.warn(f"{run.folder}: {run.resume_file.name} is missing, so it begins with its first epoch again")
 
 
 def recall_config(manifest: Manifest) -> TrainConfig:

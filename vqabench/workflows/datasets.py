@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vqabench.api import Recipe
 from vqabench.data.catalog import Dataset, data_folder, read_catalog
 from vqabench.data.prepared import Prepared, open_prepared, prepare
+from vqabench.training.assembly import change_recipe
 from vqabench.training.progress import Progress, Silence
 from vqabench.workflows.places import Places
 
@@ -43,7 +45,7 @@ def describe_dataset(name: str, places: Places) -> dict[str, str | int]:
     spec = prepared.spec
     return facts | {
         "answers": len(spec.answers),
-        "words": len(spec.words),
+        "words": len(spec.words) - 2,  # without the padding and the unknown token
         "question types": len(spec.question_types),
         "images": len(prepared.features.image_ids),
         "regions per image, at most": spec.regions,
@@ -53,6 +55,7 @@ def describe_dataset(name: str, places: Places) -> dict[str, str | int]:
 
 
 def prepare_dataset(name: str, places: Places, progress: Progress | None = None) -> tuple[Dataset, Prepared]:
-    """Prepare a data set. Raises InputError where its files are broken."""
+    """Prepare a data set. Raises InputError where its files or its recipe are broken."""
     dataset = places.dataset(name)
+    change_recipe(Recipe(), dataset.entry.recipe, f"{name}: recipe")
     return dataset, prepare(dataset, (progress or Silence()).say)

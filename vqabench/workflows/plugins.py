@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vqabench import options, plugins
+from vqabench.errors import PluginError, unknown
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,15 @@ class PluginDetails:
 
 def show_plugin(name: str) -> PluginDetails:
     """Load a backbone or a loss, and describe it. Raises PluginError where that is not possible."""
-    plain = name.rpartition(":")[2]
-    group = plugins.LOSSES if plain in plugins.names(plugins.LOSSES) else plugins.BACKBONES
+    names = {group: plugins.names(group) for group in (plugins.BACKBONES, plugins.LOSSES)}
+    group = next((group for group in names if name.rpartition(":")[2] in names[group]), None)
+    if group is None:
+        raise PluginError(unknown("plugin", name, (one for listed in names.values() for one in listed)))
     plugin = plugins.find(group, name)
     kind = plugins.load(plugin)
     return PluginDetails(
         plugin,
-        inspect.getdoc(kind) or "",
+        inspect.cleandoc(kind.__doc__ or ""),  # not inherited: the base class's would be about something else
         tuple(kind.objectives),
         tuple(
             OptionDetails(option.name, options.describe(option.annotation), option.default)

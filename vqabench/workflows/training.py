@@ -6,15 +6,17 @@ from collections.abc import Mapping
 from typing import Literal
 
 from vqabench.config import TrainConfig
+from vqabench.data.annotations import read_predictions
 from vqabench.data.catalog import Dataset
 from vqabench.data.prepared import prepare
 from vqabench.errors import InputError
 from vqabench.evaluation.scores import Scores
-from vqabench.results import Run, run_folder
+from vqabench.results import Run, read_json, run_folder
 from vqabench.training.assembly import make_plan
+from vqabench.training.checkpoint import load_weights
 from vqabench.training.device import choose_device
 from vqabench.training.progress import Progress, Silence
-from vqabench.training.run import train_run
+from vqabench.training.run import find_origin, train_run
 from vqabench.workflows.places import Places
 
 IfExists = Literal["refuse", "resume", "force"]
@@ -33,6 +35,8 @@ def train(
     plan = make_plan(config, dataset.entry.recipe)
     device = choose_device(config.device)
     _check_splits(config, dataset)
+    if places.runs.exists() and not places.runs.is_dir():
+        raise InputError(f"--runs {places.runs}: that is a file, not a folder")
     runs = {
         seed: Run(
             run_folder(
@@ -42,6 +46,9 @@ def train(
         for seed in config.seeds
     }
     done = {seed for seed, run in runs.items() if _is_done(run, if_exists)}
+    if config.start_from is not None:
+        for seed in set(config.seeds) - done:
+            find_origin(config.start_from, seed)
     if config.select == "test":
         progress.warn("--select test chooses the epoch on the test split; the run and every table will say so")
     prepared = prepare(dataset, progress.say)
@@ -65,12 +72,24 @@ def _check_splits(config: TrainConfig, dataset: Dataset) -> None:
 
 
 def _is_done(run: Run, if_exists: IfExists) -> bool:
-    """Tell whether a run is finished and is to stay."""
+    """Tell whether a run is finished, its files are whole, and it is to stay."""
     if not run.folder.exists() or if_exists == "force":
         return False
     if if_exists == "refuse":
         raise InputError(f"{run.folder} exists: go on with it (--resume), or train it again (--force)")
-    return run.read_manifest().status == "finished"
+    return run.read_manifest().status == "finished" and _is_scored(run)
+
+
+def _is_scored(run: Run) -> bool:
+    """Tell whether a run's answers and scores can be read. Raises InputError where its weights cannot."""
+    if run.weights_file.is_file():  # a user short of disk may have deleted them
+        load_weights(run.weights_file)
+    try:
+        for split in read_json(run.scores_file, dict[str, Scores], ""):
+            read_predictions(run.predictions_file(split))
+    except InputError:
+        return False
+    return True
 
 
 def _spell_scores(scores: Mapping[str, Scores]) -> str:

@@ -39,7 +39,10 @@ class UpDn(Backbone):
         classifier_dropout: float = 0.5,
     ) -> None:
         super().__init__(spec)
-        hidden = hidden or spec.region_width // 2
+        hidden = spec.region_width // 2 if hidden is None else hidden
+        for name, size in (("hidden", hidden), ("embedding", embedding)):
+            if size < 1:
+                raise ValueError(f"{name} must be at least 1, not {size}")
         self.question_width = hidden
         self.embedding = _embed(spec, embedding)
         self.gru = nn.GRU(self.embedding.embedding_dim, hidden, batch_first=True)
