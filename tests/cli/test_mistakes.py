@@ -195,7 +195,6 @@ def test_a_split_without_questions_is_refused(cli: CommandLine, own: Path) -> No
     [
         ("question_length = 6", "question_length = 0", ["[tiny]", "question_length", ">= 1"]),
         ("minimum_answer_count = 2", "minimum_answer_count = 0", ["minimum_answer_count", ">= 1"]),
-        ("question_length = 6", "recipe = { lr = 0 }", ["tiny: recipe.lr must be above 0"]),
         ("[tiny]", '["../tiny"]', ["'../tiny' cannot name a data set"]),
     ],
 )
@@ -298,6 +297,14 @@ def test_a_run_that_cannot_go_on_says_so_and_begins_again(cli: CommandLine, own:
     assert done.returncode == 0
     assert "resume.pt is missing" in done.stderr
     assert len((folder / "epochs.jsonl").read_text().splitlines()) == 1
+
+
+def test_a_recipe_of_the_catalogue_is_checked_before_anything_is_prepared(cli: CommandLine, own: Path) -> None:
+    catalog = own / "catalog.toml"
+    catalog.write_text(catalog.read_text().replace("question_length = 6", "recipe = { lr = 0 }", 1))
+    done = cli("train", "updn", "--dataset", "tiny", "--catalog", catalog)
+    fails(done, "tiny: recipe.lr must be above 0")
+    assert "preparing" not in done.stderr
 
 
 @pytest.mark.parametrize(

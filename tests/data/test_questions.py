@@ -12,7 +12,7 @@ def test_words_are_split_as_the_published_models_do() -> None:
 
 
 def test_padding_stands_in_front_and_long_questions_are_cut() -> None:
-    ids = {"is": 2, "it": 3}
+    ids = {word: number for number, word in enumerate(collect_words([["is", "it"]]))}
     assert encode(["is", "it"], ids, 4) == [PADDING, PADDING, 2, 3]
     assert encode(["is", "it", "red"], ids, 2) == [2, 3]
     assert encode(["never"], ids, 1) == [UNKNOWN]

@@ -44,6 +44,6 @@ def prepare(name: DatasetName, data_dir: DataDir = None, catalog: Catalog = None
     from vqabench.workflows import datasets
     from vqabench.workflows.places import Places
 
-    dataset, prepared = datasets.prepare_dataset(name, Places(data=data_dir, catalog=catalog), WatchedProgress())
-    sizes = ", ".join(f"{split} {len(arrays.types):,}" for split, arrays in prepared.splits.items())
-    typer.echo(f"{dataset.folder}: {sizes} questions; {len(prepared.spec.answers):,} answers; ready")
+    dataset, summary = datasets.prepare_dataset(name, Places(data=data_dir, catalog=catalog), WatchedProgress())
+    sizes = ", ".join(f"{split} {count:,}" for split, count in summary.questions.items())
+    typer.echo(f"{dataset.folder}: {sizes} questions; {summary.answers:,} answers; ready")

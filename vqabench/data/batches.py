@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vqabench.api import PADDING, Batch
-from vqabench.data.prepared import Prepared, SplitArrays
+from vqabench.data.preparation import SplitArrays
+from vqabench.data.prepared import Prepared
 
 
 class SplitData:

@@ -62,6 +62,16 @@ class Dataset:
     folder: Path
     """Where its prepared form lies."""
 
+    @property
+    def prepared_file(self) -> Path:
+        """Name the file that everything but the features is prepared into."""
+        return self.folder / "prepared.h5"
+
+    @property
+    def features_file(self) -> Path:
+        """Name the file that the region features are prepared into."""
+        return self.folder / "features.h5"
+
     def feature_files(self) -> list[Path]:
         """Give the files that hold region features."""
         return [self.source / name for name in self.entry.features]

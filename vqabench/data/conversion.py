@@ -83,7 +83,10 @@ def _allocate(part: Path, counts: dict[ImageId, int], width: int, with_objects: 
             h5py.h5d.create(file.id, name.encode(), h5py.h5t.py_create(np.dtype(dtype)), space, early)
         offsets = {name: file[name].id.get_offset() for name in arrays}
     _reserve(part)
-    return {name: np.memmap(part, dtype, "r+", offsets[name], size) for name, (size, dtype) in arrays.items()}
+    return {
+        name: np.memmap(part, dtype, "r+", offsets[name], size).view(np.ndarray)
+        for name, (size, dtype) in arrays.items()
+    }
 
 
 def _reserve(part: Path) -> None:

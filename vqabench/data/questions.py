@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from vqabench.api import PADDING, UNKNOWN
+# These stand first, as vqabench.api promises: PADDING, UNKNOWN.
+_PADDING, _UNKNOWN = "<padding>", "<unknown>"
+SPECIAL_WORDS = 2
 
 
 def split_words(question: str) -> list[str]:
@@ -15,13 +17,14 @@ def split_words(question: str) -> list[str]:
 def collect_words(questions: Iterable[Sequence[str]]) -> tuple[str, ...]:
     """List the padding, the unknown token, and all words in order of first appearance."""
     seen = dict.fromkeys(word for words in questions for word in words)
-    return ("<padding>", "<unknown>", *(word for word in seen if word not in ("<padding>", "<unknown>")))
+    return (_PADDING, _UNKNOWN, *(word for word in seen if word not in (_PADDING, _UNKNOWN)))
 
 
 def encode(words: Sequence[str], ids: dict[str, int], length: int) -> list[int]:
     """Give the ids of the first `length` words, padded in front to `length`."""
-    tokens = [ids.get(word, UNKNOWN) for word in words[:length]]
-    return [PADDING] * (length - len(tokens)) + tokens
+    unknown = ids[_UNKNOWN]
+    tokens = [ids.get(word, unknown) for word in words[:length]]
+    return [ids[_PADDING]] * (length - len(tokens)) + tokens
 
 
 def count_type_words(words: Sequence[str], type_words: Sequence[str]) -> int:

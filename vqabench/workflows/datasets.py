@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vqabench.api import Recipe
 from vqabench.data.catalog import Dataset, data_folder, read_catalog
-from vqabench.data.prepared import Prepared, open_prepared, prepare
-from vqabench.training.assembly import change_recipe
+from vqabench.data.preparation import Summary, prepare_files, summarise
 from vqabench.training.progress import Progress, Silence
 from vqabench.workflows.places import Places
 
@@ -38,24 +36,22 @@ def describe_dataset(name: str, places: Places) -> dict[str, str | int]:
     facts |= {"citation": entry.citation} if entry.citation else {}
     facts |= {"splits": ", ".join(entry.splits), "folder": str(dataset.folder)}
     facts |= {f"recipe.{name}": value for name, value in entry.recipe.items()}
-    prepared = open_prepared(dataset)
-    if prepared is None:
+    summary = summarise(dataset)
+    if summary is None:
         return facts | {"prepared": "no"}
-    facts |= {f"{split} questions": len(arrays.types) for split, arrays in prepared.splits.items()}
-    spec = prepared.spec
+    facts |= {f"{split} questions": count for split, count in summary.questions.items()}
     return facts | {
-        "answers": len(spec.answers),
-        "words": len(spec.words) - 2,  # without the padding and the unknown token
-        "question types": len(spec.question_types),
-        "images": len(prepared.features.image_ids),
-        "regions per image, at most": spec.regions,
-        "width of a region's feature": spec.region_width,
-        "fingerprint": prepared.fingerprint,
+        "answers": summary.answers,
+        "words": summary.words,
+        "question types": summary.question_types,
+        "images": summary.images,
+        "regions per image, at most": summary.regions,
+        "width of a region's feature": summary.region_width,
+        "fingerprint": summary.fingerprint,
     }
 
 
-def prepare_dataset(name: str, places: Places, progress: Progress | None = None) -> tuple[Dataset, Prepared]:
-    """Prepare a data set. Raises InputError where its files or its recipe are broken."""
+def prepare_dataset(name: str, places: Places, progress: Progress | None = None) -> tuple[Dataset, Summary]:
+    """Prepare a data set. Raises InputError where its files are broken."""
     dataset = places.dataset(name)
-    change_recipe(Recipe(), dataset.entry.recipe, f"{name}: recipe")
-    return dataset, prepare(dataset, (progress or Silence()).say)
+    return dataset, prepare_files(dataset, (progress or Silence()).say)

@@ -32,9 +32,9 @@ def evaluate_on_dataset(
     dataset = places.dataset(name)
     if split not in dataset.entry.splits:
         raise InputError(unknown(f"split of {name}", split, dataset.entry.splits))
-    from vqabench.data.prepared import prepare  # it loads torch, which scoring plain files does without
+    from vqabench.data.preparation import prepare_files, read_question_ids  # scoring plain files does without
 
-    prepared = prepare(dataset, (progress or Silence()).say)
-    asked = set(prepared.splits[split].question_ids.tolist())
+    prepare_files(dataset, (progress or Silence()).say)
+    asked = set(read_question_ids(dataset, split))
     annotations = [a for a in dataset.read_split(split)[1] if a.question_id in asked]
     return score(check_predictions(read_predictions(predictions), annotations, str(predictions)), annotations)

@@ -1,0 +1,293 @@
+"""From raw files to `prepared.h5`: vocabulary, tokens, sparse targets and counts per question type."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from vqabench.data import digits
+from vqabench.data.annotations import ANSWER_TYPES, Annotation, Question
+from vqabench.data.answers import count_answers, modal_answer, soft_target, vocabulary
+from vqabench.data.catalog import SPLITS, Dataset
+from vqabench.data.conversion import convert_features
+from vqabench.data.features import FeatureStore, open_features
+from vqabench.data.priors import Priors, count_priors
+from vqabench.data.questions import SPECIAL_WORDS, collect_words, count_type_words, encode, split_words
+from vqabench.data.word_vectors import read_word_vectors
+from vqabench.errors import InputError, first_few
+from vqabench.results import write_through
+
+FORMAT = 1
+"""Raised whenever prepared files must be made anew."""
+
+Array = NDArray[Any]
+Say = Callable[[str], None]
+Raw = dict[str, tuple[list[Question], list[Annotation]]]
+"""Split -> its questions and, in the same order, their annotations."""
+
+
+@dataclass(frozen=True)
+class SplitArrays:
+    """One split of N questions. Targets are sparse: question n's stand at `starts[n]:starts[n + 1]`."""
+
+    question_ids: Array
+    """int64 [N]."""
+    image_rows: Array
+    """int64 [N]: rows of the features file."""
+    types: Array
+    """int64 [N]."""
+    tokens: Array
+    """int32 [N, L]."""
+    type_word_counts: Array
+    """int32 [N]: words at the question's start that spell its type."""
+    starts: Array
+    """int64 [N + 1]."""
+    target_answers: Array
+    """int32: indices into the vocabulary."""
+    target_values: Array
+    """float32 in (0, 1]."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How much a prepared data set holds."""
+
+    questions: dict[str, int]
+    """Split -> questions."""
+    answers: int
+    words: int
+    """Of the training questions, without the padding and the unknown token."""
+    question_types: int
+    images: int
+    regions: int
+    """The largest number of regions of an image."""
+    region_width: int
+    fingerprint: str
+    """Hash of every input file and setting that it was made from."""
+
+
+def prepare_files(dataset: Dataset, say: Say) -> Summary:
+    """Make a data set's files ready for training, or see that an earlier call made them of the same inputs.
+
+    `say` hears, in a line each, what is done and what was found. Raises InputError where an input is broken.
+    """
+    _generate(dataset, say)
+    fingerprint = _fingerprint(dataset)
+    there = summarise(dataset)
+    if there is None or there.fingerprint != fingerprint:
+        say(f"preparing {dataset.name} in {dataset.folder}")
+        _build(dataset, fingerprint, say)
+        there = summarise(dataset)
+    assert there is not None
+    return there
+
+
+def summarise(dataset: Dataset) -> Summary | None:
+    """Tell what was prepared of a data set, whether or not its inputs have changed since.
+
+    None where nothing was, or it is damaged: then it is made anew.
+    """
+    try:
+        features = open_features(dataset.features_file)
+        with h5py.File(dataset.prepared_file) as file:
+            return Summary(
+                questions={split: len(file[split]["types"]) for split in SPLITS if split in file},
+                answers=len(file["answers"]),
+                words=len(file["words"]) - SPECIAL_WORDS,
+                question_types=len(file["types"]),
+                images=len(features.image_ids),
+                regions=features.regions.shape[1],
+                region_width=features.regions.shape[2],
+                fingerprint=str(file.attrs["fingerprint"]),
+            )
+    except (InputError, OSError, KeyError):
+        return None
+
+
+def read_question_ids(dataset: Dataset, split: str) -> list[int]:
+    """Read which questions a prepared split holds, in its order."""
+    with h5py.File(dataset.prepared_file) as file:
+        ids: list[int] = file[split]["question_ids"][:].tolist()
+        return ids
+
+
+def _generate(dataset: Dataset, say: Say) -> None:
+    if dataset.entry.generator is None:
+        return
+    stamp = dataset.source / "version"
+    version = str(digits.VERSION)
+    if stamp.is_file() and stamp.read_text() == version and all(file.is_file() for file in dataset.files()):
+        return
+    say(f"generating {dataset.name}, version {version}, in {dataset.source}")
+    digits.generate(dataset.source)
+    stamp.write_text(version)
+
+
+def _fingerprint(dataset: Dataset) -> str:
+    """Hash every input file, and the settings that bear on what is made of them."""
+    others = ("title", "licence", "citation", "recipe")
+    settings = {key: value for key, value in msgspec.to_builtins(dataset.entry).items() if key not in others}
+    digest = hashlib.sha256(json.dumps([FORMAT, settings], sort_keys=True).encode())
+    for path in dataset.files():
+        digest.update(_hash_file(path, dataset.name))
+    return digest.hexdigest()
+
+
+def _hash_file(path: Path, name: str) -> bytes:
+    """Hash a file; of one above 256 MiB the size and 64 samples of 1 MiB, since features take tens of GB."""
+    real = Path(str(path).partition("::")[0])
+    if not real.is_file():
+        raise InputError(f"{real}: missing; the catalogue names it for {name}")
+    size, chunk = real.stat().st_size, 1 << 20
+    digest = hashlib.sha256(str(size).encode())
+    with real.open("rb") as stream:
+        if size <= 256 * chunk:
+            digest.update(stream.read())
+        else:
+            for position in np.linspace(0, size - chunk, 64, dtype=np.int64):
+                stream.seek(int(position))
+                digest.update(stream.read(chunk))
+    return digest.digest()
+
+
+def _build(dataset: Dataset, fingerprint: str, say: Say) -> None:
+    dataset.folder.mkdir(parents=True, exist_ok=True)
+    raw: Raw = {split: dataset.read_split(split) for split in dataset.entry.splits}
+    _check_distinct(raw, dataset.name)
+    images = {question.image_id for questions, _ in raw.values() for question in questions}
+    convert_features(dataset.feature_files(), dataset.features_file, images)
+    features = open_features(dataset.features_file)
+
+    answers = _vocabulary(raw["train"][1], dataset)
+    types = tuple(dict.fromkeys(a.question_type for _, annotations in raw.values() for a in annotations))
+    encoder = _Encoder(dataset, answers, types, collect_words(split_words(q.question) for q in raw["train"][0]))
+    human_answers = {split: [count_answers(a) for a in annotations] for split, (_, annotations) in raw.items()}
+    train_types = [encoder.types[annotation.question_type] for annotation in raw["train"][1]]
+    priors = count_priors(train_types, human_answers["train"], encoder.answers, len(types))
+
+    def write(part: Path) -> None:
+        with h5py.File(part, "w") as file:
+            file.attrs["fingerprint"] = fingerprint
+            _write_spec(file, dataset, encoder, priors)
+            for split, (questions, annotations) in raw.items():
+                rows, kept = _locate_images(dataset, split, questions, features, say)
+                group = file.create_group(split)
+                _write_split(group, encoder, questions, annotations, human_answers[split], rows, kept)
+
+    write_through(dataset.prepared_file, write)
+    say(f"{len(answers)} answers, {len(encoder.words) - SPECIAL_WORDS} words, {len(types)} question types")
+    _tell_other_answer_types(raw, say)
+
+
+def _check_distinct(raw: Raw, name: str) -> None:
+    """A question in two splits would be trained on and tested."""
+    counts = Counter(question.question_id for questions, _ in raw.values() for question in questions)
+    repeated = [question_id for question_id, count in counts.items() if count > 1]
+    if repeated:
+        raise InputError(f"{name}: {len(repeated)} questions stand in two splits: ids {first_few(repeated)}")
+
+
+def _tell_other_answer_types(raw: Raw, say: Say) -> None:
+    counts = Counter(annotation.answer_type for _, annotations in raw.values() for annotation in annotations)
+    other = [f"{count} of {name!r}" for name, count in counts.items() if name not in ANSWER_TYPES]
+    if other:
+        say(f"answer types other than {', '.join(ANSWER_TYPES)} count in All alone: {first_few(other)}")
+
+
+def _vocabulary(train: Sequence[Annotation], dataset: Dataset) -> tuple[str, ...]:
+    minimum = dataset.entry.minimum_answer_count
+    answers = vocabulary(map(modal_answer, train), minimum)
+    if not answers:
+        raise InputError(
+            f"{dataset.name}: no answer is the most common one of {minimum} training questions; "
+            "set a smaller minimum_answer_count in the catalogue"
+        )
+    return answers
+
+
+class _Encoder:
+    """Names to numbers."""
+
+    def __init__(
+        self, dataset: Dataset, answers: Iterable[str], types: Iterable[str], words: Iterable[str]
+    ) -> None:
+        self.answers = {name: number for number, name in enumerate(answers)}
+        self.types = {name: number for number, name in enumerate(types)}
+        self.words = {name: number for number, name in enumerate(words)}
+        self.length = dataset.entry.question_length
+        self.type_words = {name: split_words(name) for name in self.types}
+
+    def tokens(self, question: str, question_type: str) -> tuple[list[int], int]:
+        """Give a question's tokens and how many of them spell its type."""
+        words = split_words(question)
+        spelled = min(count_type_words(words, self.type_words[question_type]), self.length)
+        return encode(words, self.words, self.length), spelled
+
+    def targets(self, human_answers: Mapping[str, int]) -> list[tuple[int, float]]:
+        """Give the soft targets of the answers that the vocabulary holds."""
+        return [
+            (self.answers[answer], soft_target(annotators))
+            for answer, annotators in human_answers.items()
+            if answer in self.answers
+        ]
+
+
+def _locate_images(
+    dataset: Dataset, split: str, questions: Sequence[Question], features: FeatureStore, say: Say
+) -> tuple[Array, Array]:
+    """Give each question's row of features, and which questions have one."""
+    if dataset.entry.images_without_features == "refuse":
+        return features.rows([q.image_id for q in questions]), np.arange(len(questions))
+    known = set(features.image_ids.tolist())
+    kept = np.array([n for n, question in enumerate(questions) if question.image_id in known], np.int64)
+    if len(kept) == 0:
+        raise InputError(f"{dataset.name}, split {split}: no question's image has features")
+    if len(kept) < len(questions):
+        say(f"{split}: {len(questions) - len(kept)} of {len(questions)} questions are left out: no features")
+    return features.rows([questions[n].image_id for n in kept]), kept
+
+
+def _write_split(
+    group: h5py.Group,
+    encoder: _Encoder,
+    questions: Sequence[Question],
+    annotations: Sequence[Annotation],
+    human_answers: Sequence[Mapping[str, int]],
+    image_rows: Array,
+    kept: Array,
+) -> None:
+    encoded = [encoder.tokens(questions[n].question, annotations[n].question_type) for n in kept]
+    targets = [encoder.targets(human_answers[n]) for n in kept]
+    flat = [target for listed in targets for target in listed]
+    arrays = SplitArrays(
+        question_ids=np.array([questions[n].question_id for n in kept], np.int64),
+        image_rows=image_rows.astype(np.int64),
+        types=np.array([encoder.types[annotations[n].question_type] for n in kept], np.int64),
+        tokens=np.array([tokens for tokens, _ in encoded], np.int32),
+        type_word_counts=np.array([spelled for _, spelled in encoded], np.int32),
+        starts=np.cumsum([0, *map(len, targets)], dtype=np.int64),
+        target_answers=np.array([answer for answer, _ in flat], np.int32),
+        target_values=np.array([value for _, value in flat], np.float32),
+    )
+    for name, array in vars(arrays).items():
+        group[name] = array
+
+
+def _write_spec(file: h5py.File, dataset: Dataset, encoder: _Encoder, priors: Priors) -> None:
+    file.attrs["question_length"] = encoder.length
+    for name, strings in (("answers", encoder.answers), ("words", encoder.words), ("types", encoder.types)):
+        file.create_dataset(name, data=list(strings), dtype=h5py.string_dtype())
+    for name, array in vars(priors).items():
+        file[f"priors/{name}"] = array
+    if dataset.entry.word_vectors:
+        file["word_vectors"] = read_word_vectors(dataset.source / dataset.entry.word_vectors, encoder.words)
