@@ -201,7 +201,7 @@ def test_the_large_arrays_are_mapped_and_writing_to_them_leaves_the_file_alone(t
     path = write_own(tmp_path / "features.h5")
     before = path.read_bytes()
     store = open_features(path)
-    assert isinstance(store.regions, np.memmap)
+    assert isinstance(store.regions.base, np.memmap)
     store.regions[:] = 0
     assert path.read_bytes() == before
     path.rename(tmp_path / "moved.h5")  # no handle stands in the way of the next writer

@@ -125,6 +125,6 @@ def _map(path: Path, dataset: h5py.Dataset) -> NDArray[Any]:
     if offset is None:  # chunked or compressed: it can only be read whole
         array: NDArray[Any] = dataset[:]
         return array
-    # Copy on write: PyTorch takes writable arrays only, and nothing ever reaches the file. As a plain array: numpy's
-    # own kind of mapped ones costs microseconds at every touch.
+    # Copy on write: PyTorch takes writable arrays only, and nothing ever reaches the file. Viewed as a plain array,
+    # since numpy's own kind of mapped ones costs microseconds at every touch.
     return np.memmap(path, dataset.dtype, "c", offset, dataset.shape).view(np.ndarray)
