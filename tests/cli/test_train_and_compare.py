@@ -51,7 +51,7 @@ def test_two_seeds_and_two_losses_make_two_rows(cli: CommandLine, catalog: Path)
     assert "out-of-domain test" in table
     assert "in-domain val" in table
     markdown = cli("compare", "--format", "markdown", "--metric", "accuracy").stdout
-    assert "| updn | ce | plain" in markdown
+    assert "| updn | ce-plain" in markdown
     csv = cli("compare", "--format", "csv").stdout.splitlines()
     assert csv[0].startswith("dataset,backbone,objective,loss,label")
 

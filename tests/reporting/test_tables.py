@@ -11,7 +11,7 @@ from rich.console import Console
 from tests.evaluation.test_comparison import write_run
 from vqabench.evaluation.comparison import Comparison, compare
 from vqabench.reporting.exports import comparison_to_json, to_csv, to_markdown
-from vqabench.reporting.grids import lay_out
+from vqabench.reporting.grids import By, lay_out
 from vqabench.reporting.tables import draw
 from vqabench.results import find_runs
 
@@ -27,7 +27,7 @@ def comparison(tmp_path: Path) -> Comparison:
 def rendered(comparison: Comparison, width: int = 120) -> str:
     console = Console(file=io.StringIO(), width=width, force_terminal=True)
     for grid in lay_out(comparison, "accuracy", "answer-type"):
-        console.print(draw(grid))
+        console.print(*draw(grid, width))
     file = console.file
     assert isinstance(file, io.StringIO)
     return file.getvalue()
@@ -35,7 +35,7 @@ def rendered(comparison: Comparison, width: int = 120) -> str:
 
 def test_columns_are_headed_as_the_literature_does(comparison: Comparison) -> None:
     (first, *_) = lay_out(comparison, "accuracy", "answer-type")
-    assert first.head[4:] == ("Y/N", "Num.", "Other", "All", "gain")
+    assert first.head[3:] == ("Y/N", "Num.", "Other", "All", "gain")
     assert [cell.text for cell in first.rows[1]][-2:] == ["50.50 ±0.71", "+10.00"]
 
 
@@ -55,6 +55,27 @@ def test_every_metric_and_split_has_a_table_of_its_own(comparison: Comparison) -
 def test_by_question_type_a_line_is_a_type(comparison: Comparison) -> None:
     (grid, *_) = lay_out(comparison, None, "question-type")
     assert [cell.text for cell in grid.rows[0]] == ["how many", "40.50 ±0.71", "50.50 ±0.71"]
+
+
+@pytest.mark.parametrize("by", ["answer-type", "question-type"])
+@pytest.mark.parametrize("width", [40, 60, 80, 100])
+def test_a_narrow_terminal_cuts_no_number_and_no_name(tmp_path: Path, width: int, by: By) -> None:
+    accuracies = (40.25, 50.25, 60.25, 70.25)
+    for accuracy, loss in zip(accuracies, ("plain", "focal", "rescale", "mask+rescale"), strict=True):
+        for seed in (0, 1):
+            write_run(tmp_path, accuracy + seed, seed=seed, loss=loss)
+    console = Console(file=io.StringIO(), width=width)
+    for grid in lay_out(compare(find_runs([tmp_path])), "accuracy", by):
+        console.print(*draw(grid, width))
+    assert isinstance(console.file, io.StringIO)
+    text = console.file.getvalue()
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= width
+    for accuracy in accuracies:
+        assert f"{accuracy + 0.5:.2f}" in text
+    if by == "answer-type":
+        assert "60.75 ±0.71" in text  # under "All", however narrow
+    assert "plain" in text
 
 
 def test_csv_and_json_hold_every_number(comparison: Comparison) -> None:

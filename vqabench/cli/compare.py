@@ -67,7 +67,7 @@ def compare(
     else:
         console = lists.stdout_console()
         for grid in grids.lay_out(comparison, metric, by.value):
-            console.print(tables.draw(grid))
+            console.print(*tables.draw(grid, console.width))
         for note in comparison.notes:
             console.print(note, markup=False)
         return

@@ -127,4 +127,4 @@ def train(
         return
     console = lists.stdout_console()
     for grid in grids.lay_out(compared, "accuracy", "answer-type"):
-        console.print(tables.draw(grid))
+        console.print(*tables.draw(grid, console.width))

@@ -18,8 +18,16 @@ By = Literal["answer-type", "question-type"]
 class Text:
     """One cell."""
 
-    text: str
+    mean: str
+    """Or a name."""
+    spread: str = ""
+    """What follows a mean: ` ±1.25`."""
     best: bool = False
+
+    @property
+    def text(self) -> str:
+        """Give all of it."""
+        return self.mean + self.spread
 
 
 @dataclass(frozen=True)
@@ -50,8 +58,8 @@ def lay_out(comparison: Comparison, metric: str | None, by: By) -> list[Grid]:
 
 
 def _by_answer_type(title: str, rows: list[Row], split: str, metric: str) -> Grid:
-    head = ("backbone", "objective", "loss", "seeds", *(HEADS[c] for c in CATEGORIES), "gain")
-    return Grid(title, head, 3, tuple(_line(row, split, metric) for row in rows))
+    head = ("backbone", "strategy", "seeds", *(HEADS[c] for c in CATEGORIES), "gain")
+    return Grid(title, head, 2, tuple(_line(row, split, metric) for row in rows))
 
 
 def _line(row: Row, split: str, metric: str) -> tuple[Text, ...]:
@@ -59,17 +67,20 @@ def _line(row: Row, split: str, metric: str) -> tuple[Text, ...]:
     gain = cells[-1].gain if cells[-1] is not None else None
     return (
         Text(row.backbone),
-        Text(row.objective),
-        Text(row.name + (" ‡" if row.branded else "")),
+        Text(_strategy(row)),
         Text(str(len(row.seeds))),
         *(_spell(cell) for cell in cells),
         Text("" if gain is None else f"{gain:+.2f}"),
     )
 
 
+def _strategy(row: Row) -> str:
+    return f"{row.objective}-{row.name}{' ‡' if row.branded else ''}"
+
+
 def _by_question_type(title: str, rows: list[Row], split: str) -> Grid:
     types = {key[2]: None for row in rows for key in row.cells if key[0] == split and key[2] not in CATEGORIES}
-    head = ("question type", *(f"{row.backbone} {row.objective}-{row.name}" for row in rows))
+    head = ("question type", *(f"{row.backbone} {_strategy(row)}" for row in rows))
     lines = tuple(
         (Text(name), *(_spell(row.cells.get((split, "accuracy", name))) for row in rows)) for name in sorted(types)
     )
@@ -80,4 +91,4 @@ def _spell(cell: Cell | None) -> Text:
     if cell is None or cell.mean is None:
         return Text("–")
     spread = "" if cell.deviation is None else f" ±{cell.deviation:.2f}"
-    return Text(f"{cell.mean:.2f}{spread}", cell.best)
+    return Text(f"{cell.mean:.2f}", spread, cell.best)

@@ -2,25 +2,85 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text as RichText
 
 from vqabench.evaluation.scores import CATEGORIES, Scores
 from vqabench.reporting.grids import HEADS, Grid
 
+SHORTEST_NAMES = 22
+"""Names fold into lines of at least so many columns before a number gives way."""
 
-def draw(grid: Grid) -> Table:
-    """Draw a grid, the best numbers in bold."""
-    table = Table(title=RichText(grid.title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+
+def draw(grid: Grid, width: int) -> list[Table]:
+    """Draw a grid in `width` columns, the best numbers in bold; no number is ever cut.
+
+    Where it is too wide, deviations stand under "All" alone; where that is still too wide, the columns are dealt
+    out to several tables.
+    """
+    if _width(grid) > width:
+        grid = _without_spreads(grid)
+    return [_draw(part) for part in _deal(grid, width)]
+
+
+def _draw(grid: Grid) -> Table:
+    table = Table(title=RichText(grid.title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for number, name in enumerate(grid.head):
         if number < grid.names:
             table.add_column(RichText(name), overflow="fold")
         else:
-            table.add_column(RichText(name), justify="right", no_wrap=True)
+            table.add_column(RichText(name), justify="right", width=_column_width(grid, number))
     for row in grid.rows:
         table.add_row(*(RichText(cell.text, style="bold" if cell.best else "") for cell in row))
     return table
+
+
+def _width(grid: Grid) -> int:
+    """Give the columns that a table takes at least, with a space and a border after each of its own."""
+    columns = [_column_width(grid, number) + 2 for number in range(len(grid.head))]
+    return sum(columns[grid.names :]) + min(sum(columns[: grid.names]), SHORTEST_NAMES)
+
+
+def _column_width(grid: Grid, number: int) -> int:
+    longest_word = max(map(cell_len, grid.head[number].split()), default=0)
+    return max([longest_word, *(cell_len(row[number].text) for row in grid.rows)])
+
+
+def _without_spreads(grid: Grid) -> Grid:
+    rows = tuple(
+        tuple(
+            cell if name == HEADS["all"] else replace(cell, spread="")
+            for name, cell in zip(grid.head, row, strict=True)
+        )
+        for row in grid.rows
+    )
+    return replace(grid, rows=rows)
+
+
+def _deal(grid: Grid, width: int) -> list[Grid]:
+    """Cut a grid into grids that fit, each with the names and at least one more column."""
+    parts: list[Grid] = []
+    names, rest = range(grid.names), range(grid.names, len(grid.head))
+    kept = list(names)
+    for number in rest:
+        if len(kept) > grid.names and _width(_choose(grid, [*kept, number])) > width:
+            parts.append(_choose(grid, kept))
+            kept = list(names)
+        kept.append(number)
+    return [*parts, _choose(grid, kept)]
+
+
+def _choose(grid: Grid, columns: Sequence[int]) -> Grid:
+    return replace(
+        grid,
+        head=tuple(grid.head[number] for number in columns),
+        rows=tuple(tuple(row[number] for number in columns) for row in grid.rows),
+    )
 
 
 def draw_scores(title: str, scores: Scores) -> list[Table]:
