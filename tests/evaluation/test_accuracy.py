@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from vqabench.data.annotations import Annotation, Answer
 from vqabench.data.answers import normalise, strip_space
-from vqabench.evaluation.accuracy import mean_percent, question_accuracy
+from vqabench.evaluation.accuracy import add, mean_percent, question_accuracies, question_accuracy
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "official_accuracy.json"
 TEXTS = st.sampled_from(["yes", "Yes", "yes.", " yes\n", "no", "the yes", "two", "2"])
@@ -29,7 +29,17 @@ def leave_one_out(prediction: str, answers: Sequence[Answer]) -> float:
     for record in records:
         others = [other for other in records if other != record]
         accuracies.append(min(1, sum(text == prediction for text, *_ in others) / 3))
-    return sum(accuracies) / len(accuracies)
+    return add(accuracies) / len(accuracies)
+
+
+@given(st.lists(st.tuples(TEXTS, st.lists(TEXTS, min_size=10, max_size=10)), min_size=1, max_size=8), st.booleans())
+def test_many_questions_at_once_have_the_accuracy_of_each_to_the_bit(
+    asked: list[tuple[str, list[str]]], numbered: bool
+) -> None:
+    predictions = [prediction for prediction, _ in asked]
+    answers = [number(*texts) if numbered else [Answer(text) for text in texts] for _, texts in asked]
+    expected = [leave_one_out(*pair) for pair in zip(predictions, answers, strict=True)]
+    assert question_accuracies(predictions, answers) == expected
 
 
 def number(*texts: str) -> list[Answer]:

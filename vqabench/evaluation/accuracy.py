@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import operator
 from collections import Counter
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache, reduce
+
+import numpy as np
+from numpy.typing import NDArray
 
 from vqabench.data.annotations import Answer
 from vqabench.data.answers import normalise, strip_space
+from vqabench.data.numbering import Numbering
 
 
 def question_accuracy(prediction: str, answers: Sequence[Answer]) -> float:
@@ -30,13 +35,47 @@ def question_accuracy(prediction: str, answers: Sequence[Answer]) -> float:
     return _mean_over_subsets(hits, _count_copies(answers, form))
 
 
+def question_accuracies(predictions: Sequence[str], answers: Sequence[Sequence[Answer]]) -> list[float]:
+    """Give `question_accuracy` of N questions, to the bit.
+
+    Where all answers are numbered from 1 to 10, as VQA's are, no record equals another, and arrays do it.
+    """
+    if [a.answer_id for given in answers for a in given] != [*range(1, 11)] * len(answers):
+        return [question_accuracy(*pair) for pair in zip(predictions, answers, strict=True)]
+    texts = Numbering()
+    texts_NK = texts.number(a.answer for given in answers for a in given).reshape(-1, 10)
+    stripped_NK, stripped_N1 = _in_form(strip_space, texts, texts_NK, predictions)
+    normal_NK, normal_N1 = _in_form(normalise, texts, texts_NK, predictions)
+    unanimous_N1 = (stripped_NK == stripped_NK[:, :1]).all(1, keepdims=True)
+    hits_NK = np.where(unanimous_N1, stripped_NK == stripped_N1, normal_NK == normal_N1)
+    summands_NK = np.minimum(1.0, (hits_NK.sum(1, keepdims=True) - hits_NK) / 3)
+    totals_N = np.add.accumulate(summands_NK, axis=1)[:, -1]  # one by one, as `_mean_over_subsets` adds
+    means: list[float] = (totals_N / 10).tolist()
+    return means
+
+
+def _in_form(
+    form: Callable[[str], str], texts: Numbering, texts_NK: NDArray[np.int32], predictions: Sequence[str]
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Number the forms of answers [N, K] and predictions [N, 1] alike; -1 for what no answer is."""
+    forms, form_of = texts.regroup(form)
+    distinct = Numbering()
+    predictions_N = distinct.number(predictions)
+    return form_of[texts_NK], forms.find(map(form, distinct))[predictions_N][:, None]
+
+
 def mean_percent(accuracies: Sequence[float]) -> float | None:
     """Give the mean of accuracies in [0, 1] as percent, unrounded; None where there are none.
 
-    Sums in the order given, as the official code does: where a mean ends in exactly half a hundredth, the
-    last bit decides how it is rounded. Sixteen questions of a type are enough for that.
+    Adds one by one in the order given, as the official code does: where a mean ends in exactly half a
+    hundredth, the last bit decides how it is rounded. Sixteen questions of a type are enough for that.
     """
-    return 100 * sum(accuracies) / len(accuracies) if accuracies else None
+    return 100 * add(accuracies) / len(accuracies) if accuracies else None
+
+
+def add(values: Iterable[float]) -> float:
+    """Add one by one, rounding each time: from Python 3.12 on, `sum` does not."""
+    return reduce(operator.add, values, 0.0)
 
 
 def _choose_form(distinct: set[str]) -> Callable[[str], str]:
@@ -64,4 +103,4 @@ def _mean_over_subsets(hits: tuple[bool, ...], copies: tuple[int, ...]) -> float
     """
     matches = sum(hits)
     others = [matches - hit * left_out for hit, left_out in zip(hits, copies, strict=True)]
-    return sum([min(1.0, other / 3) for other in others]) / len(others)
+    return add(min(1.0, other / 3) for other in others) / len(others)

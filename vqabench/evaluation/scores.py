@@ -11,7 +11,7 @@ import msgspec
 from vqabench.data.annotations import ANSWER_TYPES, Annotation, Prediction
 from vqabench.data.answers import modal_answer, normalise
 from vqabench.errors import InputError, first_few
-from vqabench.evaluation.accuracy import mean_percent, question_accuracy
+from vqabench.evaluation.accuracy import mean_percent, question_accuracies
 from vqabench.evaluation.kappa import kappa
 
 CATEGORIES = (*ANSWER_TYPES, "all")
@@ -61,8 +61,9 @@ def score(answers: Mapping[int, str], annotations: Sequence[Annotation]) -> Scor
     Other answer types than the three count in "all" only. Raises KeyError where a question has no answer:
     `check_predictions` comes first.
     """
-    accuracies = [question_accuracy(answers[a.question_id], a.answers) for a in annotations]
-    predicted = [normalise(answers[annotation.question_id]) for annotation in annotations]
+    given = [answers[annotation.question_id] for annotation in annotations]
+    accuracies = question_accuracies(given, [annotation.answers for annotation in annotations])
+    predicted = [normalise(answer) for answer in given]
     expected = [modal_answer(annotation) for annotation in annotations]
     groups = _group(annotation.answer_type for annotation in annotations)
     groups["all"] = list(range(len(annotations)))

@@ -1,0 +1,29 @@
+"""Strings as numbers: what millions of records repeat is looked at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Numbering(dict[str, int]):
+    """Numbers strings from 0, in the order of their first appearance."""
+
+    def __missing__(self, text: str) -> int:
+        number = self[text] = len(self)
+        return number
+
+    def number(self, texts: Iterable[str]) -> NDArray[np.int32]:
+        """Give the number of each string, a new one where it is new: [N]."""
+        return np.fromiter(map(self.__getitem__, texts), np.int32)
+
+    def find(self, texts: Iterable[str]) -> NDArray[np.int32]:
+        """Give the number of each string, -1 where it has none: [N]."""
+        return np.fromiter((self.get(text, -1) for text in texts), np.int32)
+
+    def regroup(self, form: Callable[[str], str]) -> tuple[Numbering, NDArray[np.int32]]:
+        """Number the forms of all strings: the forms, and which of them each string has."""
+        forms = Numbering()
+        return forms, forms.number(map(form, self))
