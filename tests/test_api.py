@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import pytest
 import torch
 
 from tests.losses.cases import make_batch, make_spec
 from vqabench.api import Backbone, Batch, Output, Recipe
+from vqabench.errors import PluginError, TrainingError
 from vqabench.losses.plain import Plain
 from vqabench.training.criterion import Criterion
 
@@ -29,7 +31,7 @@ def test_the_criterion_adds_auxiliary_losses_and_penalties() -> None:
     )
     expected = plain(logits_BA, BATCH) + 0.5 * plain(other_BA, BATCH) + 0.25
     torch.testing.assert_close(criterion(output, BATCH), expected)
-    assert criterion.parts[0].keys() == {"answers", "question", "entropy"}
+    assert criterion.calls[0].keys() == {"answers", "question", "entropy"}
 
 
 def test_the_loss_sees_training_logits_and_accuracy_the_scored_ones() -> None:
@@ -37,7 +39,47 @@ def test_the_loss_sees_training_logits_and_accuracy_the_scored_ones() -> None:
     criterion = Criterion(Plain(SPEC, "ce"))
     loss = criterion(Output(logits_BA=right_BA, training_logits_BA=wrong_BA), BATCH)
     assert loss > 5
-    assert criterion.read(1, 0.1)[1] == torch.tensor([1.0, 0.9]).mean().item() * 100
+    criterion.finish_step(loss)
+    reading = criterion.read(0, 0.1)
+    assert reading is not None
+    assert reading.accuracy == torch.tensor([1.0, 0.9]).mean().item() * 100
+
+
+def test_what_is_metered_is_what_was_minimised_and_accuracy_is_of_the_first_call() -> None:
+    right_BA, wrong_BA = torch.tensor([[9.0, 0], [0, 9]]), torch.tensor([[0, 9.0], [9, 0]])
+    criterion = Criterion(Plain(SPEC, "ce"))
+    first = criterion(Output(logits_BA=right_BA), BATCH) + 1
+    criterion.finish_step(first)
+    second = criterion(Output(logits_BA=wrong_BA), BATCH)
+    criterion.finish_step(second)
+    reading = criterion.read(0, 0.1)
+    assert reading is not None
+    assert reading.steps == 2
+    assert reading.loss == pytest.approx((first + second).item() / 2)
+    assert reading.accuracy == pytest.approx(95)
+
+
+def test_a_loss_that_a_backbone_spoils_by_itself_is_noticed() -> None:
+    criterion = Criterion(Plain(SPEC, "ce"))
+    criterion.finish_step(criterion(Output(logits_BA=torch.zeros(2, 2)), BATCH) + torch.nan)
+    with pytest.raises(TrainingError, match=r"step 8 \(learning rate 0\.1; answers 0\."):
+        criterion.read(7, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("output", "told"),
+    [
+        (Output(logits_BA=torch.zeros(2, 3)), r"logits_BA are \[2, 3\], but the answers \[2, 2\]"),
+        (
+            Output(logits_BA=torch.zeros(2, 2), penalties={"p": torch.zeros(1)}),
+            r"penalties\['p'\] must be a tensor of no dimensions, not \[1\]",
+        ),
+        (Output(logits_BA=torch.zeros(2, 2), penalties={"answers": torch.tensor(0.0)}), "are called 'answers'"),
+    ],
+)
+def test_a_malformed_output_names_its_field(output: Output, told: str) -> None:
+    with pytest.raises(PluginError, match=told):
+        Criterion(Plain(SPEC, "ce"))(output, BATCH)
 
 
 def test_a_backbone_yields_one_loss_per_batch_by_default() -> None:

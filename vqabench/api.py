@@ -100,7 +100,10 @@ class Output:
     auxiliary: Mapping[str, tuple[Tensor, float]] = field(default_factory=dict)
     """Further logits [B, A] and their weights: scored by the same loss and added to it."""
     penalties: Mapping[str, Tensor] = field(default_factory=dict)
-    """Scalars added to the loss as they are. Only where the batch has targets."""
+    """Scalars added to the loss as they are. Only where the batch has targets.
+
+    The names of auxiliary losses and penalties must differ, and `answers` is taken.
+    """
     question_features_BQ: Tensor | None = None
     """The question encoder's output."""
     joint_features_BH: Tensor | None = None
@@ -140,6 +143,8 @@ class Backbone(nn.Module):
 
     Options are the keyword-only arguments of `__init__`, with a type and a default each; a value out of range
     raises ValueError. An argument annotated `base: Backbone` receives another backbone, ready made.
+
+    Random numbers come from PyTorch's generators: those are seeded, and restored when a run is resumed.
     """
 
     api_version: ClassVar[int] = API_VERSION
@@ -148,6 +153,8 @@ class Backbone(nn.Module):
     recipe: Recipe = Recipe()
     question_width: int = 0
     """Width of `Output.question_features_BQ`, for transforms that build on it; 0: it gives none."""
+    default_base: ClassVar[str | None] = None
+    """Name of the backbone that `base` receives where the user chooses none; None: the user must."""
 
     def __init__(self, spec: DataSpec) -> None:
         super().__init__()
@@ -161,7 +168,11 @@ class Backbone(nn.Module):
         return {}
 
     def training_losses(self, batch: Batch, criterion: Criterion) -> Iterator[Tensor]:
-        """Yield the batch's losses; the training loop takes one optimiser step after each."""
+        """Yield the batch's losses, scalars; the training loop takes one optimiser step after each.
+
+        The first call of `criterion` is on the batch itself: it gives the training accuracy. A backbone over a
+        base that has such a procedure of its own must go through `self.base.training_losses`.
+        """
         yield criterion(self(batch), batch)
 
 
@@ -171,7 +182,6 @@ class Transform(Backbone):
     def __init__(self, spec: DataSpec, base: Backbone) -> None:
         super().__init__(spec)
         self.base = base
-        self.recipe = base.recipe
         self.question_width = base.question_width
 
     def prepare_questions(self, questions: Sequence[str]) -> Mapping[str, Tensor]:

@@ -38,6 +38,11 @@ class Plugin:
     target: str
     """`module:attribute`."""
 
+    @property
+    def qualified(self) -> str:
+        """Spell the name that finds this one whatever others offer."""
+        return f"{self.distribution}:{self.name}"
+
 
 @dataclass(frozen=True)
 class Discovery:
@@ -73,7 +78,7 @@ def find(group: str, name: str) -> Plugin:
         told = "".join(f"; {problem}" for problem in found.problems)
         raise PluginError(unknown(KINDS[group], name, {plugin.name for plugin in found.plugins}) + told)
     if len(matches) > 1:
-        choices = " or ".join(f"{plugin.distribution}:{plugin.name}" for plugin in matches)
+        choices = " or ".join(plugin.qualified for plugin in matches)
         raise PluginError(f"{KINDS[group]} {plain!r} is offered by {len(matches)} distributions; write {choices}")
     return matches[0]
 

@@ -40,6 +40,38 @@ def test_a_backbone_is_installed_trained_and_removed(
     assert (gone.returncode, "unknown backbone" in gone.stderr) == (2, True)
 
 
+def test_backbones_are_built_over_others(
+    cli: CommandLine, catalog: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(install_fixture("nested", tmp_path / "installed"))
+    assert "must be chosen" in cli("plugins", "show", "scaled").stdout
+    assert "recipe" not in cli("plugins", "show", "scaled").stdout
+    common = ("--dataset", "tiny", "--catalog", catalog)
+    small = ("--epochs", "1", "--set")
+    done = cli("train", "scaled", *common)
+    assert (done.returncode, "--set base=NAME" in done.stderr) == (2, True)
+    done = cli("train", "scaled", *common, "--set", "base=twice")
+    assert (done.returncode, "twice trains by a procedure of its own" in done.stderr) == (2, True)
+
+    done = cli("train", "updn", *common, *small, "hidden=4")
+    assert done.returncode == 0, done.stderr
+    (origin,) = (tmp_path / "runs" / "tiny" / "updn").iterdir()
+    nested = ("--set", "base=scaled", "--set", "base.base=updn", "--set", "base.base.hidden=4")
+    done = cli(
+        "train", "twice", *common, *nested, "--loss", "mask+rescale", "--from", origin, "--finetune-epochs", "1"
+    )
+    assert done.returncode == 0, done.stderr
+    # All of UpDn is found, two wrappers and a transform deep.
+    assert (
+        "parameters: 3 start afresh (base.inner.head.1.bias, base.inner.head.1.weight, base.scale)" in done.stderr
+    )
+    (run,) = (tmp_path / "runs" / "tiny" / "twice").glob("*/seed-0")
+    assert cli("predict", run, "--catalog", catalog).returncode == 0
+    done = cli("train", "twice", *common, *small, "base.hidden=4")
+    assert done.returncode == 0, done.stderr
+    assert not list((tmp_path / "runs" / "tiny" / "twice").glob("ce-plain@*base=updn*"))
+
+
 def test_a_broken_plugin_stops_only_who_asks_for_it(
     cli: CommandLine, catalog: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from vqabench.errors import InputError
 from vqabench.evaluation.comparison import Comparison, Row, compare
-from vqabench.evaluation.scores import Scores, TypeScore
+from vqabench.evaluation.scores import CATEGORIES, Scores, TypeScore
 from vqabench.results import Manifest, Run, find_runs
 
 
@@ -22,7 +22,7 @@ def write_run(folder: Path, all_: float | None, *, seed: int = 0, loss: str = "p
         "label": "",
         "seed": seed,
         "options": {"backbone": {"hidden": 8}},
-        "distributions": {},
+        "distributions": {loss: "vqabench"},
         "recipe": {"epochs": 3},
         "stages": [],
         "select": "last",
@@ -49,7 +49,7 @@ def by_loss(comparison: Comparison) -> dict[str, Row]:
     return {row.loss: row for row in comparison.rows}
 
 
-ALL = ("test", "accuracy", "all")
+ALL = ("test", "accuracy", "answer-type", "all")
 
 
 def test_a_row_has_mean_and_sample_deviation_over_its_seeds(tmp_path: Path) -> None:
@@ -80,6 +80,31 @@ def test_a_second_stage_is_the_strategys_own_and_a_start_from_another_run_is_not
     assert rows["mask+rescale"].cells[ALL].gain == pytest.approx(10)
     assert rows["rescale"].cells[ALL].gain is None
     assert rows["focal"].cells[ALL].gain is None
+
+
+def test_a_question_type_may_be_named_like_an_answer_type(tmp_path: Path) -> None:
+    run = write_run(tmp_path, 40.0)
+    form = Scores(10, dict.fromkeys(CATEGORIES, 40.0), dict.fromkeys(CATEGORIES), {"number": TypeScore(4, 90.0)})
+    run.scores_file.write_bytes(msgspec.json.encode({"test": form}))
+    (row,) = compare(find_runs([tmp_path])).rows
+    assert row.cells["test", "accuracy", "answer-type", "number"].mean == 40
+    assert row.cells["test", "accuracy", "question-type", "number"].mean == 90
+
+
+def test_runs_with_other_defaults_are_no_seeds_of_one_row(tmp_path: Path) -> None:
+    write_run(tmp_path, 40.0, seed=0, options={"backbone": {"hidden": 8}})
+    write_run(tmp_path, 60.0, seed=1, options={"backbone": {"hidden": 16}})
+    comparison = compare(find_runs([tmp_path]))
+    assert [row.seeds for row in comparison.rows] == [(0,), (1,)]
+    assert any("rows of one name differ" in note for note in comparison.notes)
+
+
+def test_a_run_chosen_on_test_is_never_the_best(tmp_path: Path) -> None:
+    write_run(tmp_path, 40.0)
+    write_run(tmp_path, 45.0, loss="focal")
+    write_run(tmp_path, 90.0, loss="rescale", select="test", label="select=test")
+    rows = by_loss(compare(find_runs([tmp_path])))
+    assert [loss for loss, row in rows.items() if row.cells[ALL].best] == ["focal"]
 
 
 def test_plain_gains_nothing_on_plain(tmp_path: Path) -> None:

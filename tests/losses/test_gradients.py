@@ -57,3 +57,14 @@ def test_focal_without_modulation_is_a_share_of_the_plain_loss() -> None:
     spec, batch, logits_BA = load_case(CASES[0])
     focal = Focal(spec, "ce", alpha=0.5, gamma=0.0)(logits_BA, batch)
     assert focal.item() == pytest.approx(0.5 * Plain(spec, "ce")(logits_BA, batch).item())
+
+
+@pytest.mark.parametrize("objective", ["bce", "ce"])
+def test_a_small_power_has_a_gradient_where_nothing_is_missed(objective: str) -> None:
+    spec, batch, _ = load_case(CASES[0])
+    assert batch.targets_BA is not None
+    targets_BA = torch.zeros_like(batch.targets_BA)  # no human answer is in the vocabulary
+    logits_BA = torch.full_like(targets_BA, -200.0, requires_grad=True)
+    Focal(spec, objective, gamma=0.5)(logits_BA, batch.replace(targets_BA=targets_BA)).backward()
+    assert logits_BA.grad is not None
+    assert logits_BA.grad.isfinite().all()

@@ -76,6 +76,51 @@ def test_a_stopped_run_goes_on_to_the_same_bits(places: Places, tmp_path: Path, 
     assert not again.resume_file.exists()
 
 
+def test_a_run_from_another_that_was_stopped_in_its_first_epoch_starts_from_it_again(
+    places: Places, tmp_path: Path
+) -> None:
+    origin = run(places, epochs=1)
+    given: dict[str, Any] = {"epochs": None, "finetune_epochs": 1, "loss": "rescale"}
+    given["start_from"] = origin.folder.parent
+    whole = run(dataclasses.replace(places, runs=tmp_path / "whole"), **given)
+    with pytest.raises(KeyboardInterrupt):
+        run(places, progress=StopAfter(2), **given)
+    again = run(places, "resume", **given)
+    first, second = weights(whole), weights(again)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_finished_run_is_not_taken_for_one_with_other_defaults(places: Places) -> None:
+    done = run(places, epochs=1)
+    manifest = done.read_manifest()
+    manifest.options["backbone"]["attention_dropout"] = 0.7  # as if the default had changed since
+    done.write_manifest(manifest)
+    with pytest.raises(InputError, match=r"began with options .*0\.7.*--force"):
+        run(places, "resume", epochs=1)
+
+
+def test_force_keeps_the_old_run_until_the_new_one_can_begin(places: Places) -> None:
+    origin = run(places, epochs=1)
+    given: dict[str, Any] = {"epochs": None, "finetune_epochs": 1, "start_from": origin.folder}
+    done = run(places, **given)
+    before = done.weights_file.read_bytes()
+    origin.weights_file.write_bytes(b"damaged")
+    with pytest.raises(InputError, match="damaged"):
+        run(places, "force", **given)
+    assert done.weights_file.read_bytes() == before
+
+
+def test_a_resumed_run_tells_which_versions_have_changed(places: Places) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(places, progress=StopAfter(6))
+    (folder,) = places.runs.glob("**/seed-0")
+    manifest = Run(folder).read_manifest()
+    manifest.versions["vqabench-updn"] = "0.0.1"
+    Run(folder).write_manifest(manifest)
+    notes = run(places, "resume").read_manifest().notes
+    assert any("began with vqabench-updn 0.0.1, now" in note for note in notes)
+
+
 def test_a_seed_decides_everything(places: Places, tmp_path: Path) -> None:
     runs = [
         run(dataclasses.replace(places, runs=tmp_path / name), seeds=(seed,))

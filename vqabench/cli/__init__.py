@@ -68,6 +68,10 @@ def main() -> None:
             traceback.print_exc()
         where = error.filename or "the output cannot be written"
         code = _say_error(f"{where}: {error.strerror or error}", 2 if isinstance(error, PermissionError) else 1)
+    except Exception as error:  # of a plugin, or our own mistake
+        if debug:
+            traceback.print_exc()
+        code = _say_error(f"{type(error).__name__}: {error} (vqabench --debug ... shows where)", 1)
     sys.exit(code if isinstance(code, int) else 0)
 
 

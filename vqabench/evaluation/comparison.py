@@ -28,8 +28,8 @@ class Cell:
     best: bool = False
 
 
-Key = tuple[str, str, str]
-"""Split, metric, and category (or question type)."""
+Key = tuple[str, str, str, str]
+"""Split, metric, `answer-type` or `question-type`, and the name of one."""
 
 
 @dataclass
@@ -45,6 +45,8 @@ class Row:
     branded: bool
     """Some seed chose its epoch on the test split."""
     fingerprints: frozenset[str]
+    plain: bool
+    """Trained with the plain loss that comes with vqabench."""
     setting: str
     """Everything but the strategy that decides what was trained: a gain is against plain in the same setting."""
     cells: dict[Key, Cell] = field(default_factory=dict)
@@ -76,14 +78,14 @@ def compare(runs: Iterable[Run], dataset: str | None = None) -> Comparison:
         loaded = _load(run, dataset, left_out)
         if loaded is not None:
             manifest = loaded[0]
-            key = (manifest.dataset, manifest.backbone, manifest.objective, manifest.loss, manifest.label)
+            key = (*_name(manifest), _spell_identity(manifest))
             groups.setdefault(key, []).append(loaded)
     notes = [f"left out, {why}: {first_few(which, 3)}" for why, which in left_out.items()]
     if not groups:
         which = f" of {dataset}" if dataset else ""
         raise InputError("; ".join([f"no finished run{which}", *notes]))
     rows = [_make_row(group) for group in groups.values()]
-    rows.sort(key=lambda row: (row.dataset, row.backbone, row.objective, row.loss != "plain", row.loss, row.label))
+    rows.sort(key=lambda row: (row.dataset, row.backbone, row.objective, not row.plain, row.loss, row.label))
     _add_gains(rows)
     _mark_best(rows)
     everything = [scores for group in groups.values() for _, scores in group]
@@ -124,9 +126,19 @@ def _make_row(group: Sequence[tuple[Manifest, dict[str, Scores]]]) -> Row:
         tuple(sorted(manifest.seed for manifest in manifests)),
         any(manifest.branded() for manifest in manifests),
         frozenset(manifest.fingerprint for manifest in manifests),
+        first.loss == "plain" and first.distributions.get("plain") == "vqabench",
         _spell_setting(first),
         {key: _summarise(numbers) for key, numbers in values.items()},
     )
+
+
+def _name(manifest: Manifest) -> tuple[str, ...]:
+    return manifest.dataset, manifest.backbone, manifest.objective, manifest.loss, manifest.label
+
+
+def _spell_identity(manifest: Manifest) -> str:
+    """Spell what seeds of one row share: a label leaves the defaults out, and they change with versions."""
+    return json.dumps([manifest.options, manifest.bases, manifest.recipe, manifest.distributions], sort_keys=True)
 
 
 def _spell_setting(manifest: Manifest) -> str:
@@ -141,10 +153,10 @@ def _spell_setting(manifest: Manifest) -> str:
 
 def _flatten(split: str, form: Scores) -> Iterable[tuple[Key, float | None]]:
     for category in CATEGORIES:
-        yield (split, "accuracy", category), form.accuracy[category]
-        yield (split, "kappa", category), form.kappa[category]
+        yield (split, "accuracy", "answer-type", category), form.accuracy[category]
+        yield (split, "kappa", "answer-type", category), form.kappa[category]
     for question_type, scored in form.per_question_type.items():
-        yield (split, "accuracy", question_type), scored.accuracy
+        yield (split, "accuracy", "question-type", question_type), scored.accuracy
 
 
 def _summarise(numbers: Sequence[float | None]) -> Cell:
@@ -157,10 +169,10 @@ def _summarise(numbers: Sequence[float | None]) -> Cell:
 
 def _add_gains(rows: Sequence[Row]) -> None:
     """Compare each row with the plain one of its backbone and objective, trained in the same setting."""
-    plain = {(row.dataset, row.backbone, row.objective, row.setting): row for row in rows if row.loss == "plain"}
+    plain = {(row.dataset, row.backbone, row.objective, row.setting): row for row in rows if row.plain}
     for row in rows:
         base = plain.get((row.dataset, row.backbone, row.objective, row.setting))
-        if base is None or row.loss == "plain":
+        if base is None or row.plain:
             continue
         for key, cell in row.cells.items():
             other = base.cells.get(key)
@@ -169,9 +181,9 @@ def _add_gains(rows: Sequence[Row]) -> None:
 
 
 def _mark_best(rows: Sequence[Row]) -> None:
-    """Mark the highest mean of each column within a data set."""
+    """Mark the highest mean of each column within a data set, of honest runs."""
     for dataset in {row.dataset for row in rows}:
-        within = [row for row in rows if row.dataset == dataset]
+        within = [row for row in rows if row.dataset == dataset and not row.branded]
         if len(within) < 2:
             continue
         for key in {key for row in within for key in row.cells}:
@@ -199,6 +211,11 @@ def _warn(rows: Sequence[Row]) -> list[str]:
         prints = {mark for row in rows if row.dataset == dataset for mark in row.fingerprints}
         if len(prints) > 1:
             notes.append(f"{dataset}: these runs saw {len(prints)} different states of the data")
+    names = [(row.dataset, row.backbone, row.objective, row.name) for row in rows]
+    if len(set(names)) < len(names):
+        notes.append(
+            "rows of one name differ in options or defaults that their labels do not show: see their run.json"
+        )
     if any(len(row.seeds) == 1 for row in rows):
         notes.append("a single seed shows no spread: train several before you claim a difference")
     return notes

@@ -12,6 +12,7 @@ from vqabench.data.annotations import Prediction
 from vqabench.data.batches import SplitData
 from vqabench.data.catalog import Dataset
 from vqabench.data.prepared import Prepared
+from vqabench.errors import TrainingError
 from vqabench.evaluation.scores import Scores, score
 
 
@@ -33,14 +34,17 @@ def predict(
 ) -> Tensor:
     """Answer every question of a split, in its order: int64 [N] indices into the vocabulary, on the CPU.
 
-    The model is asked in evaluation mode, and is left in the mode it was in.
+    The model is asked in evaluation mode, and is left in the mode it was in. Raises TrainingError where its
+    logits are not numbers: their largest would be the first answer.
     """
     was_training = model.training
     model.eval()
     with torch.inference_mode(), autocast or nullcontext():
-        chosen = [model(batch).logits_BA.argmax(1) for batch in data.in_order(batch_size)]
+        largest = [model(batch).logits_BA.max(1) for batch in data.in_order(batch_size)]
     model.train(was_training)
-    return torch.cat(chosen).cpu()
+    if torch.cat([values for values, _ in largest]).isnan().any():
+        raise TrainingError("the model's answers are not numbers (NaN)")
+    return torch.cat([indices for _, indices in largest]).cpu()
 
 
 def spell(chosen: Tensor, prepared: Prepared, split: str) -> list[Prediction]:

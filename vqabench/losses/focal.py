@@ -8,6 +8,9 @@ from torch import Tensor
 from vqabench.api import Batch, DataSpec, Loss, plain_loss
 from vqabench.errors import InputError
 
+SMALLEST = 1e-12
+"""1 - p_t is kept above this: at 0 a power below 1 has no gradient."""
+
 
 class Focal(Loss):
     """Focal loss (Eq. 10; Lin et al. 2017), with soft targets.
@@ -37,4 +40,4 @@ class Focal(Loss):
         return (alpha_BA * self._miss(miss_BA) * loss_BA).sum(1).mean()
 
     def _miss(self, one_minus_p_t: Tensor) -> Tensor:
-        return one_minus_p_t**self.gamma
+        return one_minus_p_t.clamp(min=SMALLEST) ** self.gamma

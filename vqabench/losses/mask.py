@@ -55,13 +55,19 @@ class AnswerMask(Transform):
         self.register_buffer("seen_T", spec.questions_T > 0, persistent=False)
 
     def forward(self, batch: Batch) -> Output:
-        """Answer as the base does, with masked logits; in training add the mask's own loss."""
+        """Answer as the base does, with masked logits; in training add the mask's own loss.
+
+        Auxiliary logits come from other heads and stay as they are.
+        """
         output: Output = self.base(batch)
         mask_BA = self.activation(self.head(output.question_features_BQ))
         penalties = dict(output.penalties)
         if batch.targets_BA is not None:
             penalties["mask"] = self.loss(mask_BA, batch.question_types_B)
-        return dataclasses.replace(output, logits_BA=output.logits_BA * mask_BA, penalties=penalties)
+        training_BA = None if output.training_logits_BA is None else output.training_logits_BA * mask_BA
+        return dataclasses.replace(
+            output, logits_BA=output.logits_BA * mask_BA, training_logits_BA=training_BA, penalties=penalties
+        )
 
     def loss(self, mask_BA: Tensor, question_types_B: Tensor) -> Tensor:
         """Give the cross-entropy of the mask against its type's answer set (Eq. 5): a scalar."""

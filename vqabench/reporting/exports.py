@@ -43,7 +43,7 @@ def to_csv(comparison: Comparison) -> str:
     """Give a line per configuration, split, metric and category (or question type)."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    head = "dataset backbone objective loss label seeds branded split metric category mean deviation gain"
+    head = "dataset backbone objective loss label seeds branded split metric by category mean deviation gain"
     writer.writerow(head.split())
     for row in comparison.rows:
         seeds = " ".join(map(str, row.seeds))
@@ -54,14 +54,14 @@ def to_csv(comparison: Comparison) -> str:
 
 
 def comparison_to_json(comparison: Comparison) -> str:
-    """Give every row with its numbers: split -> metric -> category -> mean, deviation, gain, best."""
+    """Give every row with its numbers: split -> metric (or `question-type`) -> category -> mean, ..."""
     rows = []
     for row in comparison.rows:
         numbers: dict[str, Any] = {}
-        for (split, metric, category), cell in sorted(row.cells.items()):
-            numbers.setdefault(split, {}).setdefault(metric, {})[category] = msgspec.to_builtins(cell)
-        about = {
-            name: value for name, value in vars(row).items() if name not in ("cells", "fingerprints", "setting")
-        }
+        for (split, metric, by, category), cell in sorted(row.cells.items()):
+            table = by if by == "question-type" else metric
+            numbers.setdefault(split, {}).setdefault(table, {})[category] = msgspec.to_builtins(cell)
+        hidden = ("cells", "fingerprints", "setting", "plain")
+        about = {name: value for name, value in vars(row).items() if name not in hidden}
         rows.append(about | {"fingerprints": sorted(row.fingerprints), "scores": numbers})
     return to_json({"rows": rows, "notes": comparison.notes})

@@ -63,7 +63,7 @@ def _by_answer_type(title: str, rows: list[Row], split: str, metric: str) -> Gri
 
 
 def _line(row: Row, split: str, metric: str) -> tuple[Text, ...]:
-    cells = [row.cells.get((split, metric, category)) for category in CATEGORIES]
+    cells = [row.cells.get((split, metric, "answer-type", category)) for category in CATEGORIES]
     gain = cells[-1].gain if cells[-1] is not None else None
     return (
         Text(row.backbone),
@@ -79,10 +79,11 @@ def _strategy(row: Row) -> str:
 
 
 def _by_question_type(title: str, rows: list[Row], split: str) -> Grid:
-    types = {key[2]: None for row in rows for key in row.cells if key[0] == split and key[2] not in CATEGORIES}
+    types = {key[3]: None for row in rows for key in row.cells if key[0] == split and key[2] == "question-type"}
     head = ("question type", *(f"{row.backbone} {_strategy(row)}" for row in rows))
     lines = tuple(
-        (Text(name), *(_spell(row.cells.get((split, "accuracy", name))) for row in rows)) for name in sorted(types)
+        (Text(name), *(_spell(row.cells.get((split, "accuracy", "question-type", name))) for row in rows))
+        for name in sorted(types)
     )
     return Grid(title, head, 1, lines)
 

@@ -52,9 +52,9 @@ class WatchedProgress:
         if self.bar is not None:
             self.bar.update(self.task, advance=samples, **self._fields())
 
-    def measure(self, loss: float, accuracy: float) -> None:
+    def measure(self, loss: float, accuracy: float | None) -> None:
         """Show the latest loss and accuracy."""
-        self.latest = f"loss {loss:.3f}  acc {accuracy:.1f}"
+        self.latest = f"loss {loss:.3f}" + ("" if accuracy is None else f"  acc {accuracy:.1f}")
 
     def finish_epoch(self, record: Mapping[str, Any]) -> None:
         """Print an epoch's line; the time left is reckoned from it alone, as machines change their speed."""

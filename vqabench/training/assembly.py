@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,10 @@ from vqabench.options import base_parameters, convert, fields_of, options_of, re
 from vqabench.plugins import BACKBONES, LOSSES, Plugin, find, load
 from vqabench.results import spell_label
 
-PLAIN = "plain"
-"""The loss of a strategy that names none, and of the first of two stages."""
+PLAIN = "vqabench:plain"
+"""The loss of a strategy that names none, and of the first of two stages; others may offer a `plain`, too."""
+RESERVED = ("recipe", "backbone")
+"""Labels that no part may have."""
 
 
 @dataclass(frozen=True)
@@ -79,12 +83,23 @@ class Plan:
     @property
     def loss(self) -> str:
         """Name the strategy in its one spelling: transforms, then the loss; `plain` only where it stands alone."""
-        own = self.losses[0].plugin.name
-        return "+".join([*(part.plugin.name for part in self.transforms), own]).removesuffix(f"+{PLAIN}")
+        own = [] if self.transforms and self.losses[0].plugin.qualified == PLAIN else [self.losses[0]]
+        return "+".join(part.plugin.name for part in (*self.transforms, *own))
 
     def settings(self) -> dict[str, dict[str, Any]]:
         """Give every part's options by its label; `backbone` for the backbone's."""
         return {part.label or "backbone": dict(part.options) for part in self.parts}
+
+    def identity(self) -> dict[str, Any]:
+        """Give what a run must share with the plan to be one of it, by the names in the run's manifest."""
+        return {
+            "options": self.settings(),
+            "bases": {part.label: part.plugin.name for part in self.chain[1:]},
+            "distributions": {part.label or "backbone": part.plugin.distribution for part in self.parts},
+            "recipe": dataclasses.asdict(self.recipe),
+            "stages": [dataclasses.asdict(stage) for stage in self.stages],
+            "select": self.config.select,
+        }
 
 
 def make_plan(config: TrainConfig, dataset_recipe: Mapping[str, object] | None = None) -> Plan:
@@ -100,6 +115,7 @@ def make_plan(config: TrainConfig, dataset_recipe: Mapping[str, object] | None =
     losses = [loss]
     if transforms and loss.kind.finetunes and config.start_from is None:
         losses.append(_load_loss_part(PLAIN))
+    _check_labels([part.label for part in (*chain, *transforms, *losses)])
     sections = _sort_settings(settings, (*chain, *transforms, loss))
     chain, transforms, losses = (
         [_with_options(part, sections) for part in parts] for parts in (chain, transforms, losses)
@@ -107,7 +123,9 @@ def make_plan(config: TrainConfig, dataset_recipe: Mapping[str, object] | None =
     own_recipe = change_recipe(_inherited_recipe(chain), dataset_recipe or {}, f"{config.dataset}: recipe")
     recipe = change_recipe(own_recipe, _given_recipe(config, sections["recipe"]), "recipe")
     changes = {name: value for part in (*chain, *transforms, *losses) for name, value in part.changes().items()}
-    changes |= {part.label: part.plugin.name for part in chain[1:] if part.label in config.settings}
+    for part, around in zip(chain[1:], chain, strict=False):
+        if part.plugin.name != around.kind.default_base:
+            changes[part.label] = part.plugin.name
     changes |= _changed_fields(recipe, own_recipe) | _changed_choices(config)
     return Plan(
         config=config,
@@ -124,12 +142,8 @@ def make_plan(config: TrainConfig, dataset_recipe: Mapping[str, object] | None =
 def build_model(plan: Plan, spec: DataSpec) -> Backbone:
     """Build the innermost network, its transforms around it, and the wrappers around those."""
     *wrappers, innermost = plan.chain
+    _check_procedures([*wrappers, *reversed(plan.transforms), innermost])
     model: Backbone = _build(innermost, spec)
-    if plan.transforms and type(model).training_losses is not Backbone.training_losses:
-        raise PluginError(
-            f"{innermost.plugin.name} trains by a procedure of its own, which would go around "
-            f"{plan.transforms[0].plugin.name}; it cannot be the innermost network of a transform"
-        )
     for transform in plan.transforms:
         model = _build(transform, spec, base=model)
     for wrapper in reversed(wrappers):
@@ -140,8 +154,19 @@ def build_model(plan: Plan, spec: DataSpec) -> Backbone:
 
 def build_losses(plan: Plan, spec: DataSpec) -> nn.ModuleList:
     """Build the loss of each stage."""
-    parts = {part.plugin.name: part for part in plan.losses}
-    return nn.ModuleList([_build(parts[stage.loss], spec, objective=plan.objective) for stage in plan.stages])
+    by_stage = reversed(plan.losses)  # the strategy's own is that of the last stage
+    return nn.ModuleList([_build(part, spec, objective=plan.objective) for part in by_stage])
+
+
+def _check_procedures(parts: Sequence[Part]) -> None:
+    """See that no part, from the outermost on, hides the training procedure of the one inside it."""
+    for outer, inner in pairwise(parts):
+        own = [part.kind.training_losses is not Backbone.training_losses for part in (outer, inner)]
+        if own == [False, True]:
+            raise PluginError(
+                f"{inner.plugin.name} trains by a procedure of its own, which {outer.plugin.name} around it would "
+                "go around; put it outermost"
+            )
 
 
 def _build(part: Part, spec: DataSpec, **ready: Any) -> Any:
@@ -172,7 +197,7 @@ def _load_chain(name: str, settings: dict[str, object]) -> list[Part]:
         if len(chain) > 5 or len(needed) > 1:
             raise PluginError(f"{name}: a backbone is built over at most one base, and at most five deep")
         label = f"{label}.{needed[0]}".lstrip(".")
-        chosen = settings.pop(label, None) or getattr(kind, "default_base", None)
+        chosen = settings.pop(label, None) or kind.default_base
         if chosen is None:
             raise InputError(f"{name} is built over another backbone: choose it with --set {label}=NAME")
         name = str(chosen)
@@ -194,6 +219,13 @@ def _load_strategy(spelled: str) -> tuple[list[Part], Part]:
 def _load_loss_part(name: str) -> Part:
     plugin = find(LOSSES, name)
     return Part(plugin.name, plugin, load(plugin))
+
+
+def _check_labels(labels: Sequence[str]) -> None:
+    """Settings find their part by its label."""
+    for label, count in Counter([*labels, *RESERVED]).items():
+        if count > 1:
+            raise PluginError(f"a part of this run is called {label!r}, as another is: they cannot go together")
 
 
 def _sort_settings(settings: Mapping[str, object], parts: Sequence[Part]) -> dict[str, dict[str, object]]:
@@ -288,9 +320,9 @@ def _changed_choices(config: TrainConfig) -> dict[str, object]:
 
 
 def origin_name(folder: Path) -> str:
-    """Name what a run starts from: `updn/ce-plain`, each seed from its own, or `updn/ce-plain/seed-0`."""
+    """Name what a run starts from: `updn.ce-plain`, each seed from its own, or `updn.ce-plain.seed-0`."""
     kept = 3 if folder.name.startswith("seed-") else 2
-    return "/".join(folder.absolute().parts[-kept:])
+    return ".".join(folder.absolute().parts[-kept:])
 
 
 def _choose_objective(config: TrainConfig, parts: Sequence[Part]) -> str:
@@ -315,7 +347,8 @@ def _make_stages(config: TrainConfig, recipe: Recipe, losses: Sequence[Part]) ->
     if config.start_from is not None:
         return (Stage("finetune", own, recipe.finetune_epochs),)
     if len(losses) > 1:
-        return Stage("train", PLAIN, recipe.epochs), Stage("finetune", own, recipe.finetune_epochs)
+        first = Stage("train", losses[1].plugin.name, recipe.epochs)
+        return first, Stage("finetune", own, recipe.finetune_epochs)
     if config.finetune_epochs is not None or "recipe.finetune_epochs" in config.settings:
         raise InputError(
             f"--finetune-epochs: {config.loss} has no second stage; set --epochs, or start --from a run"

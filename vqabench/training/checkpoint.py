@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from vqabench.api import Backbone
 from vqabench.errors import InputError, VqabenchError, first_few
 from vqabench.results import write_through
 
@@ -42,33 +43,50 @@ def restore(model: nn.Module, path: Path) -> None:
         raise InputError(f"{path}: does not fit the model: {' '.join(str(error).split())}") from error
 
 
-def adopt(model: nn.Module, path: Path) -> str | None:
-    """Start a model from another run's weights; gives a line on the parts that only one of them has.
+def adopt(model: Backbone, origin: Backbone) -> str | None:
+    """Start a model from another's weights, part by part of the same class, from the innermost on.
 
-    Raises InputError where a part has another shape, or they share nothing.
+    Gives a line on the parameters that only one of them has. Raises InputError where a part has another shape,
+    or they share none.
     """
-    given, own = load_weights(path), model.state_dict()
-    shared = _match(given, own)
-    other = [n for n, stored in shared.items() if own[n].shape != given[stored].shape]
-    if other or not shared:
-        raise InputError(f"{path}: does not fit the model: {first_few(other) or 'they share no part'}")
-    model.load_state_dict({n: given[stored] for n, stored in shared.items()}, strict=False)
-    fresh = sorted(set(own) - set(shared))
-    unused = sorted(set(given) - set(shared.values()))
+    own, given = model.state_dict(), origin.state_dict()
+    sources = _match(_parts(model), _parts(origin), own, given)
+    other = [name for name, source in sources.items() if own[name].shape != given[source].shape]
+    if other or not sources:
+        raise InputError(f"--from: its model does not fit this one: {first_few(other) or 'they share no part'}")
+    model.load_state_dict({name: given[source] for name, source in sources.items()}, strict=False)
+    fresh, unused = sorted(own.keys() - sources.keys()), sorted(given.keys() - sources.values())
     told = [f"{len(fresh)} start afresh ({first_few(fresh, 3)})"] if fresh else []
     told += [f"{len(unused)} are not used ({first_few(unused, 3)})"] if unused else []
     return f"parameters: {'; '.join(told)}" if told else None
 
 
-def _match(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, str]:
-    """Match names; a transform puts `base.` in front of the names of what it wraps."""
-    shared = {}
-    for name in own:
-        candidates = [name, f"base.{name}", name.removeprefix("base.")]
-        stored = next((candidate for candidate in candidates if candidate in given), None)
-        if stored is not None:
-            shared[name] = stored
-    return shared
+def _parts(model: Backbone) -> list[tuple[str, type[Backbone]]]:
+    """List the backbones that a model is nested of, innermost first: their places in it, and their classes."""
+    modules = model.named_modules()
+    found = [(f"{place}." if place else "", type(part)) for place, part in modules if isinstance(part, Backbone)]
+    return sorted(found, key=lambda part: -len(part[0]))
+
+
+def _match(
+    own_parts: Sequence[tuple[str, type[Backbone]]],
+    given_parts: Sequence[tuple[str, type[Backbone]]],
+    own: Iterable[str],
+    given: Container[str],
+) -> dict[str, str]:
+    """Give the names of parameters that parts of one class share: the model's own -> the origin's."""
+    matched: dict[str, str] = {}
+    seen: set[str] = set()
+    left = list(given_parts)
+    for place, kind in own_parts:
+        names = [name for name in own if name.startswith(place) and name not in seen]
+        seen.update(names)
+        source = next((part for part in left if part[1] is kind), None)
+        if source is not None:
+            left.remove(source)
+            pairs = ((name, source[0] + name[len(place) :]) for name in names)
+            matched |= {name: stored for name, stored in pairs if stored in given}
+    return matched
 
 
 def save_state(state: Mapping[str, Any], path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from vqabench.api import Backbone, Loss
 from vqabench.data.batches import SplitData
-from vqabench.errors import InputError, TrainingError
+from vqabench.errors import InputError, PluginError, TrainingError
 from vqabench.evaluation.predict import mean_soft_target, predict
 from vqabench.results import Run
 from vqabench.training.assembly import Plan, Stage
 from vqabench.training.checkpoint import load_state, save_state, save_weights
-from vqabench.training.criterion import Criterion
+from vqabench.training.criterion import Criterion, Reading
 from vqabench.training.optimizer import learning_rate, make_optimizer, set_learning_rate
 from vqabench.training.progress import Progress
 
@@ -72,7 +72,7 @@ def fit(
         began = time.perf_counter()
         loss.start_epoch(epoch, stage.epochs)
         criterion = Criterion(loss)
-        meter = _Meter()
+        readings: list[Reading] = []
         model.train()
         for number, batch in enumerate(train.shuffled(recipe.batch_size, order)):
             lr = learning_rate(recipe, epoch * steps_per_epoch + number, stage.epochs * steps_per_epoch)
@@ -83,13 +83,19 @@ def fit(
                 if recipe.clip is not None:
                     nn.utils.clip_grad_norm_(parameters, recipe.clip)
                 optimizer.step()
-                position.steps += 1
+                criterion.finish_step(value)
+            criterion.finish_batch()
             progress.advance(len(batch))
             if (number + 1) % STEPS_BETWEEN_READINGS == 0 or number + 1 == steps_per_epoch:
-                meter.read(criterion, position.steps, lr, progress)
+                reading = criterion.read(position.steps, lr)
+                if reading is not None:
+                    position.steps += reading.steps
+                    readings.append(reading)
+                    progress.measure(reading.loss, reading.accuracy)
 
         position.epochs += 1
-        record = {"epoch": position.epochs, "stage": stage.name, **meter.means(), "lr": lr}
+        _check_weights(parameters, position.epochs)
+        record = {"epoch": position.epochs, "stage": stage.name, **_means(readings), "lr": lr}
         record |= _watched_accuracies(plan, model, splits, autocast)
         _choose(plan, stage, record, position, model, run)
         record["seconds"] = max(0.001, round(time.perf_counter() - began, 3))
@@ -116,27 +122,24 @@ def _under(autocast: Autocast, losses: Iterator[Tensor]) -> Iterator[Tensor]:
         yield value
 
 
-class _Meter:
-    """Means over an epoch of what the criterion saw."""
+def _means(readings: Sequence[Reading]) -> dict[str, float]:
+    """Give the means over an epoch. Raises PluginError where the backbone gave no loss at all."""
+    steps = sum(reading.steps for reading in readings)
+    if steps == 0:
+        raise PluginError("the backbone yielded no loss for any batch of an epoch")
+    means = {"loss": sum(reading.steps * reading.loss for reading in readings) / steps}
+    accuracies = [(reading.steps, reading.accuracy) for reading in readings if reading.accuracy is not None]
+    if accuracies:
+        measured = sum(count for count, _ in accuracies)
+        means["train_accuracy"] = sum(count * accuracy for count, accuracy in accuracies) / measured
+    return means
 
-    def __init__(self) -> None:
-        self.readings: list[tuple[int, float, float]] = []
 
-    def read(self, criterion: Criterion, steps: int, lr: float, progress: Progress) -> None:
-        count = len(criterion.parts)
-        if count == 0:  # a backbone may skip a batch
-            return
-        loss, accuracy = criterion.read(steps - count + 1, lr)
-        self.readings.append((count, loss, accuracy))
-        progress.measure(loss, accuracy)
-
-    def means(self) -> dict[str, float]:
-        total = sum(count for count, _, _ in self.readings)
-        if total == 0:
-            raise TrainingError("the backbone gave no loss for any batch of an epoch")
-        loss = sum(count * loss for count, loss, _ in self.readings) / total
-        accuracy = sum(count * accuracy for count, _, accuracy in self.readings) / total
-        return {"loss": loss, "train_accuracy": accuracy}
+def _check_weights(parameters: Sequence[nn.Parameter], epoch: int) -> None:
+    """Raise TrainingError unless all weights are finite: a finite loss may still have had another gradient."""
+    finite = torch.stack([parameter.detach().isfinite().all() for parameter in parameters])
+    if not finite.all():
+        raise TrainingError(f"the weights are no longer finite behind epoch {epoch}; those before it are kept")
 
 
 def _watched_accuracies(

@@ -21,8 +21,8 @@ class Progress(Protocol):
     def advance(self, samples: int) -> None:
         """Hear that a batch is done."""
 
-    def measure(self, loss: float, accuracy: float) -> None:
-        """Hear the mean loss and soft accuracy (percent) of the latest batches."""
+    def measure(self, loss: float, accuracy: float | None) -> None:
+        """Hear the mean loss and soft accuracy (percent, where it is known) of the latest batches."""
 
     def finish_epoch(self, record: Mapping[str, Any]) -> None:
         """Hear what was recorded of an epoch."""
@@ -45,7 +45,7 @@ class Silence:
     def advance(self, samples: int) -> None:
         """Ignore it."""
 
-    def measure(self, loss: float, accuracy: float) -> None:
+    def measure(self, loss: float, accuracy: float | None) -> None:
         """Ignore it."""
 
     def finish_epoch(self, record: Mapping[str, Any]) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from vqabench.errors import InputError
 from vqabench.evaluation.predict import load_split, predict, score_split, spell
 from vqabench.evaluation.scores import Scores
 from vqabench.results import Manifest, Run, write_file
-from vqabench.training.assembly import Plan, build_losses, build_model
+from vqabench.training.assembly import Plan, build_losses, build_model, make_plan
 from vqabench.training.checkpoint import adopt, restore
 from vqabench.training.device import autocast, choose_precision
 from vqabench.training.loop import fit
@@ -40,10 +39,13 @@ def train_run(
     seed: int,
     run: Run,
     progress: Progress,
+    *,
+    afresh: bool = False,
 ) -> dict[str, Scores]:
     """Train with one seed, or the rest of it where the run has begun before; score the chosen weights.
 
-    A run that was trained to its end is only scored again.
+    A run that was trained to its end is only scored again; with `afresh`, what the folder holds is deleted
+    instead, once nothing stands in the way of training.
 
     Raises InputError where the folder's run began otherwise, TrainingError where a loss is not finite.
     Whatever ends it, the manifest says how.
@@ -52,13 +54,17 @@ def train_run(
     model, losses = build_model(plan, prepared.spec), build_losses(plan, prepared.spec)
     precision = choose_precision(plan.config.precision, device)
     manifest = _describe(plan, prepared, device, precision, seed, model)
-    if run.manifest_file.is_file():
-        _take_over(run, manifest, progress)
-    elif plan.config.start_from is not None:
-        _start_from(find_origin(plan.config.start_from, seed), manifest, model, progress)
+    if plan.config.start_from is not None:
+        manifest.start_from = str(find_origin(plan.config.start_from, seed).folder.resolve())
+    if run.manifest_file.is_file() and not afresh:
+        _take_over(run, manifest, plan, progress)
+    if manifest.start_from is not None and manifest.epoch is None and (afresh or not run.resume_file.is_file()):
+        _start_from(Run(Path(manifest.start_from)), prepared, model, progress)
     model.to(device)
     losses.to(device)
     splits = {split: load_split(model, prepared, dataset, split, device) for split in prepared.splits}
+    if afresh:
+        run.clear()
     run.folder.mkdir(parents=True, exist_ok=True)
     run.write_manifest(manifest)
     context = autocast(device, precision)
@@ -107,7 +113,6 @@ def _describe(
     plan: Plan, prepared: Prepared, device: torch.device, precision: str, seed: int, model: nn.Module
 ) -> Manifest:
     config = plan.config
-    versions = {"vqabench": __version__, "python": platform.python_version(), "torch": str(torch.__version__)}
     return Manifest(
         dataset=config.dataset,
         backbone=plan.backbone,
@@ -115,15 +120,10 @@ def _describe(
         loss=plan.loss,
         label=plan.label,
         seed=seed,
-        options=plan.settings(),
-        bases={part.label: part.plugin.name for part in plan.chain[1:]},
-        distributions={part.label or "backbone": part.plugin.distribution for part in plan.parts},
-        recipe=dataclasses.asdict(plan.recipe),
-        stages=[dataclasses.asdict(stage) for stage in plan.stages],
-        select=config.select,
+        **plan.identity(),
         track_test=config.track_test,
         fingerprint=prepared.fingerprint,
-        versions=versions | {part.plugin.distribution: part.plugin.version for part in plan.parts},
+        versions=_versions(plan),
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} cpu",
         precision=precision,
         threads=torch.get_num_threads(),
@@ -147,26 +147,57 @@ def find_origin(source: Path, seed: int) -> Run:
     return origin
 
 
-def _start_from(origin: Run, manifest: Manifest, model: Backbone, progress: Progress) -> None:
-    if origin.read_manifest().fingerprint != manifest.fingerprint:
-        raise InputError(f"{origin.folder}: it was trained on other data than {manifest.dataset} holds now")
-    told = adopt(model, origin.weights_file)
-    manifest.start_from = str(origin.folder)
+def _start_from(origin: Run, prepared: Prepared, model: Backbone, progress: Progress) -> None:
+    told = adopt(model, load_model(origin, prepared, progress))
     if told:
         progress.say(f"from {origin.folder}: {told}")
 
 
-def _take_over(run: Run, manifest: Manifest, progress: Progress) -> None:
+def load_model(run: Run, prepared: Prepared, progress: Progress) -> Backbone:
+    """Build a run's model with its weights. Raises InputError where the data has changed or a file is damaged."""
+    manifest = run.read_manifest()
+    if manifest.fingerprint != prepared.fingerprint:
+        raise InputError(f"{run.folder}: it was trained on other data than {manifest.dataset} holds now")
+    plan = make_plan(recall_config(manifest))
+    for told in _changed_versions(manifest, _versions(plan)):
+        progress.warn(f"{run.folder}: was trained with {told}")
+    model = build_model(plan, prepared.spec)
+    restore(model, run.weights_file)
+    return model
+
+
+def _versions(plan: Plan) -> dict[str, str]:
+    own = {"vqabench": __version__, "python": platform.python_version(), "torch": str(torch.__version__)}
+    return own | {part.plugin.distribution: part.plugin.version for part in plan.parts}
+
+
+def _changed_versions(before: Manifest, now: Mapping[str, str]) -> list[str]:
+    """Tell which versions have changed since a run began."""
+    pairs = {name: (version, now[name]) for name, version in before.versions.items() if name in now}
+    return [f"{name} {was}, now {is_}" for name, (was, is_) in sorted(pairs.items()) if was != is_]
+
+
+def see_same(run: Run, before: Manifest, now: Mapping[str, object]) -> None:
+    """Raise InputError unless a run began with these values of its manifest."""
+    for name, value in now.items():
+        was = getattr(before, name)
+        if was != value:
+            raise InputError(f"{run.folder}: began with {name} {was}, now {value}; train it again with --force")
+
+
+def _take_over(run: Run, manifest: Manifest, plan: Plan, progress: Progress) -> None:
     """See that a run goes on as it began; take over its threads, its time so far, and its epoch if it has one."""
     before = run.read_manifest()
-    for name in ("options", "bases", "distributions", "recipe", "stages", "select", "fingerprint", "precision"):
-        was, now = getattr(before, name), getattr(manifest, name)
-        if was != now:
-            raise InputError(f"{run.folder}: began with {name} {was}, now {now}; train it again with --force")
+    names = ("fingerprint", "precision", "start_from")
+    see_same(run, before, plan.identity() | {name: getattr(manifest, name) for name in names})
+    manifest.notes = before.notes
+    for told in _changed_versions(before, manifest.versions):
+        progress.warn(f"{run.folder}: began with {told}")
+        manifest.notes.append(f"began with {told}")
     if before.threads != manifest.threads:
         progress.say(f"{run.folder}: goes on with {before.threads} threads, as it began")
         torch.set_num_threads(before.threads)
-    manifest.threads, manifest.start_from = before.threads, before.start_from
+    manifest.threads = before.threads
     manifest.started, manifest.seconds, manifest.epoch = before.started, before.seconds, before.epoch
     if before.epoch is not None:
         progress.say(f"{run.folder}: trained already; scoring it again")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,24 +29,39 @@ class PluginDetails:
     objectives: tuple[str, ...]
     options: tuple[OptionDetails, ...]
     recipe: Mapping[str, Any]
-    """Empty for a loss."""
+    """Empty for a loss, and for a backbone that takes its base's."""
 
 
 def show_plugin(name: str) -> PluginDetails:
     """Load a backbone or a loss, and describe it. Raises PluginError where that is not possible."""
-    names = {group: plugins.names(group) for group in (plugins.BACKBONES, plugins.LOSSES)}
-    group = next((group for group in names if name.rpartition(":")[2] in names[group]), None)
-    if group is None:
-        raise PluginError(unknown("plugin", name, (one for listed in names.values() for one in listed)))
-    plugin = plugins.find(group, name)
+    plugin = _find(name)
     kind = plugins.load(plugin)
+    bases = options.base_parameters(kind) if plugin.group == plugins.BACKBONES else []
     return PluginDetails(
         plugin,
         inspect.cleandoc(kind.__doc__ or ""),  # not inherited: the base class's would be about something else
         tuple(kind.objectives),
-        tuple(
-            OptionDetails(option.name, options.describe(option.annotation), option.default)
-            for option in options.options_of(kind).values()
+        (
+            *(OptionDetails(base, "a backbone", kind.default_base or "must be chosen") for base in bases),
+            *(
+                OptionDetails(option.name, options.describe(option.annotation), option.default)
+                for option in options.options_of(kind).values()
+            ),
         ),
-        dict(vars(kind.recipe)) if group == plugins.BACKBONES else {},
+        dict(vars(kind.recipe)) if plugin.group == plugins.BACKBONES and _has_recipe(kind, bases) else {},
     )
+
+
+def _has_recipe(kind: type[Any], bases: Sequence[str]) -> bool:
+    from vqabench.api import Backbone  # loaded with the plugin
+
+    return not bases or kind.recipe is not Backbone.recipe
+
+
+def _find(name: str) -> plugins.Plugin:
+    """Find the one plugin of that name, of whichever kind."""
+    found = [one for group in plugins.KINDS for one in plugins.available(group).plugins]
+    named = [one for one in found if name in (one.name, one.qualified)]
+    if not named:
+        raise PluginError(unknown("plugin", name, {one.name for one in found}))
+    return plugins.find(named[0].group, name)

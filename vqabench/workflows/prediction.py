@@ -10,11 +10,9 @@ from vqabench.errors import InputError, unknown
 from vqabench.evaluation.predict import load_split, predict, score_split, spell
 from vqabench.evaluation.scores import Scores
 from vqabench.results import Run
-from vqabench.training.assembly import build_model, make_plan
-from vqabench.training.checkpoint import restore
 from vqabench.training.device import autocast, choose_device
 from vqabench.training.progress import Progress, Silence
-from vqabench.training.run import recall_config
+from vqabench.training.run import load_model
 from vqabench.workflows.places import Places
 
 
@@ -36,15 +34,14 @@ def predict_run(
     dataset = places.dataset(manifest.dataset)
     if split not in dataset.entry.splits:
         raise InputError(unknown(f"split of {dataset.name}", split, dataset.entry.splits))
-    prepared = prepare(dataset, progress.say)
-    if prepared.fingerprint != manifest.fingerprint:
-        raise InputError(f"{folder}: it was trained on other data than {dataset.name} holds now")
+    path = out or run.predictions_file(split)
+    if not path.parent.is_dir():
+        raise InputError(f"--out {path}: there is no folder {path.parent}")
     device = choose_device(device_name)
-    model = build_model(make_plan(recall_config(manifest)), prepared.spec)
-    restore(model, run.weights_file)
+    prepared = prepare(dataset, progress.say)
+    model = load_model(run, prepared, progress)
     data = load_split(model.to(device), prepared, dataset, split, device)
     context = autocast(device, manifest.precision)()
     predictions = spell(predict(model, data, manifest.recipe["batch_size"], context), prepared, split)
-    path = out or run.predictions_file(split)
     write_predictions(path, predictions)
     return path, score_split(predictions, dataset, split)

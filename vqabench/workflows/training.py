@@ -12,11 +12,11 @@ from vqabench.data.prepared import prepare
 from vqabench.errors import InputError
 from vqabench.evaluation.scores import Scores
 from vqabench.results import Run, read_json, run_folder
-from vqabench.training.assembly import make_plan
+from vqabench.training.assembly import Plan, make_plan
 from vqabench.training.checkpoint import load_weights
 from vqabench.training.device import choose_device
 from vqabench.training.progress import Progress, Silence
-from vqabench.training.run import find_origin, train_run
+from vqabench.training.run import find_origin, see_same, train_run
 from vqabench.workflows.places import Places
 
 IfExists = Literal["refuse", "resume", "force"]
@@ -45,7 +45,7 @@ def train(
         )
         for seed in config.seeds
     }
-    done = {seed for seed, run in runs.items() if _is_done(run, if_exists)}
+    done = {seed for seed, run in runs.items() if _is_done(run, if_exists, plan, seed)}
     if config.start_from is not None:
         for seed in set(config.seeds) - done:
             find_origin(config.start_from, seed)
@@ -54,11 +54,11 @@ def train(
     prepared = prepare(dataset, progress.say)
     for seed, run in runs.items():
         if seed in done:
+            see_same(run, run.read_manifest(), {"fingerprint": prepared.fingerprint})
             progress.say(f"{run.folder}: finished already")
             continue
-        if if_exists == "force":
-            run.clear()
-        scores = train_run(plan, prepared, dataset, device, seed, run, progress)
+        afresh = if_exists == "force"
+        scores = train_run(plan, prepared, dataset, device, seed, run, progress, afresh=afresh)
         progress.say(f"{run.folder}: {_spell_scores(scores)}")
     return list(runs.values())
 
@@ -71,13 +71,23 @@ def _check_splits(config: TrainConfig, dataset: Dataset) -> None:
         raise InputError(f"--track-test: {has}")
 
 
-def _is_done(run: Run, if_exists: IfExists) -> bool:
-    """Tell whether a run is finished, its files are whole, and it is to stay."""
+def _is_done(run: Run, if_exists: IfExists, plan: Plan, seed: int) -> bool:
+    """Tell whether a run is finished, its files are whole, and it is to stay.
+
+    Raises InputError where there is one that must not be gone on with.
+    """
     if not run.folder.exists() or if_exists == "force":
         return False
     if if_exists == "refuse":
         raise InputError(f"{run.folder} exists: go on with it (--resume), or train it again (--force)")
-    return run.read_manifest().status == "finished" and _is_scored(run)
+    manifest = run.read_manifest()
+    if manifest.status != "finished":
+        return False
+    identity, origin = plan.identity(), plan.config.start_from
+    if origin is not None and origin.exists():  # it may have been deleted since
+        identity["start_from"] = str(find_origin(origin, seed).folder.resolve())
+    see_same(run, manifest, identity)
+    return _is_scored(run)
 
 
 def _is_scored(run: Run) -> bool:
