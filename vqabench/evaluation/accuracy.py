@@ -43,7 +43,7 @@ def question_accuracies(predictions: Sequence[str], answers: Sequence[Sequence[A
     if [a.answer_id for given in answers for a in given] != [*range(1, 11)] * len(answers):
         return [question_accuracy(*pair) for pair in zip(predictions, answers, strict=True)]
     texts = Numbering()
-    texts_NK = texts.number(a.answer for given in answers for a in given).reshape(-1, 10)
+    texts_NK = texts.number([a.answer for given in answers for a in given]).reshape(-1, 10)
     stripped_NK, stripped_N1 = _in_form(strip_space, texts, texts_NK, predictions)
     normal_NK, normal_N1 = _in_form(normalise, texts, texts_NK, predictions)
     unanimous_N1 = (stripped_NK == stripped_NK[:, :1]).all(1, keepdims=True)
@@ -61,7 +61,7 @@ def _in_form(
     forms, form_of = texts.regroup(form)
     distinct = Numbering()
     predictions_N = distinct.number(predictions)
-    return form_of[texts_NK], forms.find(map(form, distinct))[predictions_N][:, None]
+    return form_of[texts_NK], forms.find([form(text) for text in distinct])[predictions_N][:, None]
 
 
 def mean_percent(accuracies: Sequence[float]) -> float | None:
