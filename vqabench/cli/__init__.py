@@ -50,9 +50,6 @@ def main() -> None:
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
-    # Read when PyTorch's OpenMP loads: threads that wait shall sleep. By default they spin, and beside any other
-    # busy process a small model then trains at a tenth of its speed.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         code = app(arguments, prog_name="vqabench", standalone_mode=False)
     except (VqabenchError, typer.exceptions.TyperException) as error:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import msgspec
 import torch
-from torch import nn
 
 from vqabench import __version__
 from vqabench.api import Backbone
@@ -26,7 +25,7 @@ from vqabench.evaluation.scores import Scores
 from vqabench.results import Manifest, Run, write_file
 from vqabench.training.assembly import Plan, build_losses, build_model, make_plan
 from vqabench.training.checkpoint import adopt, restore
-from vqabench.training.device import autocast, choose_precision
+from vqabench.training.device import autocast, choose_precision, choose_threads
 from vqabench.training.loop import fit
 from vqabench.training.progress import Progress
 
@@ -52,8 +51,10 @@ def train_run(
     """
     torch.manual_seed(seed)
     model, losses = build_model(plan, prepared.spec), build_losses(plan, prepared.spec)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    choose_threads(parameters, device)
     precision = choose_precision(plan.config.precision, device)
-    manifest = _describe(plan, prepared, device, precision, seed, model)
+    manifest = _describe(plan, prepared, device, precision, seed, parameters)
     if plan.config.start_from is not None:
         manifest.start_from = str(find_origin(plan.config.start_from, seed).folder.resolve())
     if run.manifest_file.is_file() and not afresh:
@@ -110,7 +111,7 @@ def _answer(
 
 
 def _describe(
-    plan: Plan, prepared: Prepared, device: torch.device, precision: str, seed: int, model: nn.Module
+    plan: Plan, prepared: Prepared, device: torch.device, precision: str, seed: int, parameters: int
 ) -> Manifest:
     config = plan.config
     return Manifest(
@@ -127,7 +128,7 @@ def _describe(
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} cpu",
         precision=precision,
         threads=torch.get_num_threads(),
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        parameters=parameters,
         started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
 
