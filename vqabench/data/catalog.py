@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 import platformdirs
 
 from vqabench.data.annotations import Annotation, Question, check_answers, pair, read_annotations, read_questions
+from vqabench.data.carving import Carving
 from vqabench.errors import InputError, first_few, unknown
 
-SPLITS = ("train", "val", "test")
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
 """Training, in-domain validation, out-of-domain test."""
 
 
@@ -38,7 +41,9 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     citation: str = ""
     generator: Literal["digits"] | None = None
     """A data set that is made here instead of read."""
-    splits: dict[Literal["train", "val", "test"], SplitFiles] = {}
+    splits: dict[Split, SplitFiles] = {}
+    validation: Carving | None = None
+    """Makes the split `val` of some of the training images, with all their questions."""
     features: tuple[str, ...] = ()
     images_without_features: Literal["refuse", "skip"] = "refuse"
     """`skip`: questions about them count for vocabulary and priors, but are neither trained on nor tested."""
@@ -63,6 +68,12 @@ class Dataset:
     """Where its prepared form lies."""
 
     @property
+    def splits(self) -> tuple[str, ...]:
+        """Name the splits that it has."""
+        carved = ["val"] if self.entry.validation else []
+        return tuple(split for split in SPLITS if split in (*self.entry.splits, *carved))
+
+    @property
     def prepared_file(self) -> Path:
         """Name the file that everything but the features is prepared into."""
         return self.folder / "prepared.h5"
@@ -84,8 +95,9 @@ class Dataset:
 
     def read_questions(self, split: str) -> list[Question]:
         """Read a split's questions. Raises InputError where a file is broken."""
-        files = self.entry.splits[split]  # type: ignore[index]
-        return [question for name in files.questions for question in read_questions(self.source / name)]
+        files = self.entry.splits[self._source_of(split)]
+        questions = [question for name in files.questions for question in read_questions(self.source / name)]
+        return list(compress(questions, self._inside(split, questions)))
 
     def read_split(self, split: str) -> tuple[list[Question], list[Annotation]]:
         """Read a split's questions and, in the same order, their annotations.
@@ -93,8 +105,20 @@ class Dataset:
         Raises InputError where a file is broken, there are no questions, the two do not belong together, or
         a question has other than ten answers.
         """
-        files = self.entry.splits[split]  # type: ignore[index]
-        questions = self.read_questions(split)
+        return self._part(split, *self._read_files(self._source_of(split)))
+
+    def read_splits(self) -> dict[str, tuple[list[Question], list[Annotation]]]:
+        """Read every split as `read_split` does, each file once."""
+        whole = {split: self._read_files(split) for split in self.entry.splits}
+        return {split: self._part(split, *whole[self._source_of(split)]) for split in self.splits}
+
+    def _source_of(self, split: str) -> Split:
+        """Name the split whose files hold this one."""
+        return "train" if split == "val" and self.entry.validation else split  # type: ignore[return-value]
+
+    def _read_files(self, split: Split) -> tuple[list[Question], list[Annotation]]:
+        files = self.entry.splits[split]
+        questions = [question for name in files.questions for question in read_questions(self.source / name)]
         annotations = [a for name in files.annotations for a in read_annotations(self.source / name)]
         where = f"{self.name}, split {split}"
         if not questions:
@@ -102,6 +126,23 @@ class Dataset:
         paired = pair(questions, annotations, where)
         check_answers(paired, where)
         return questions, paired
+
+    def _part(
+        self, split: str, questions: list[Question], annotations: list[Annotation]
+    ) -> tuple[list[Question], list[Annotation]]:
+        """Take the part of some files' questions that is a split."""
+        inside = self._inside(split, questions)
+        if not any(inside):
+            raise InputError(f"{self.name}: validation.share leaves the split {split} no image")
+        return list(compress(questions, inside)), list(compress(annotations, inside))
+
+    def _inside(self, split: str, questions: Sequence[Question]) -> list[bool]:
+        """Tell which questions of a file are of the split."""
+        carving = self.entry.validation
+        if carving is None or split == "test":
+            return [True] * len(questions)
+        chosen = carving.choose({question.image_id for question in questions})
+        return [(question.image_id in chosen) == (split == "val") for question in questions]
 
 
 def data_folder(given: Path | None) -> Path:
@@ -135,10 +176,7 @@ def find_dataset(name: str, own_catalog: Path | None, data_dir: Path | None) -> 
 
 def _generated(entry: Entry) -> Entry:
     """Name the files that a generator writes."""
-    splits: dict[Literal["train", "val", "test"], SplitFiles] = {
-        split: SplitFiles((f"{split}_questions.json",), (f"{split}_annotations.json",))  # type: ignore[misc]
-        for split in SPLITS
-    }
+    splits = {split: SplitFiles((f"{split}_questions.json",), (f"{split}_annotations.json",)) for split in SPLITS}
     return msgspec.structs.replace(entry, splits=splits, features=("features.h5",))
 
 
@@ -193,5 +231,7 @@ def _check_complete(name: str, entry: Entry, path: Path) -> None:
         return
     if "train" not in entry.splits:
         raise InputError(f"{path}: [{name}]: needs [{name}.splits.train] with questions and annotations")
+    if "val" in entry.splits and entry.validation:
+        raise InputError(f"{path}: [{name}]: has a val split; validation would carve another from train")
     if not entry.features:
         raise InputError(f"{path}: [{name}]: needs features = [...], the files with region features")

@@ -74,6 +74,8 @@ class Summary:
     region_width: int
     fingerprint: str
     """Hash of every input file and setting that it was made from."""
+    val_ids_hash: str
+    """SHA-256 of the validation split's question ids, sorted, a line each; empty where there is none."""
 
 
 def prepare_files(dataset: Dataset, say: Say) -> Summary:
@@ -109,9 +111,14 @@ def summarise(dataset: Dataset) -> Summary | None:
                 regions=features.regions.shape[1],
                 region_width=features.regions.shape[2],
                 fingerprint=str(file.attrs["fingerprint"]),
+                val_ids_hash=_hash_ids(file["val"]["question_ids"][:]) if "val" in file else "",
             )
     except (InputError, OSError, KeyError):
         return None
+
+
+def _hash_ids(ids: Array) -> str:
+    return hashlib.sha256("".join(f"{number}\n" for number in sorted(ids.tolist())).encode()).hexdigest()
 
 
 def read_question_ids(dataset: Dataset, split: str) -> list[int]:
@@ -162,7 +169,7 @@ def _hash_file(path: Path, name: str) -> bytes:
 
 def _build(dataset: Dataset, fingerprint: str, say: Say) -> None:
     dataset.folder.mkdir(parents=True, exist_ok=True)
-    raw: Raw = {split: dataset.read_split(split) for split in dataset.entry.splits}
+    raw: Raw = dataset.read_splits()
     _check_distinct(raw, dataset.name)
     images = {question.image_id for questions, _ in raw.values() for question in questions}
     convert_features(dataset.feature_files(), dataset.features_file, images)

@@ -41,7 +41,7 @@ def prepare(dataset: Dataset, say: Say) -> Prepared:
             questions_T=torch.from_numpy(file["priors/questions"][:]),
             word_vectors=torch.from_numpy(file["word_vectors"][:]) if "word_vectors" in file else None,
         )
-        splits = {
+        splits: dict[str, SplitArrays] = {
             split: SplitArrays(**{name: array[:] for name, array in file[split].items()})
             for split in SPLITS
             if split in file

@@ -34,7 +34,9 @@ def describe_dataset(name: str, places: Places) -> dict[str, str | int]:
     entry = dataset.entry
     facts: dict[str, str | int] = {"name": name, "title": entry.title, "licence": entry.licence}
     facts |= {"citation": entry.citation} if entry.citation else {}
-    facts |= {"splits": ", ".join(entry.splits), "folder": str(dataset.folder)}
+    facts |= {"splits": ", ".join(dataset.splits), "folder": str(dataset.folder)}
+    if entry.validation:
+        facts |= {"val": f"{entry.validation.share:.1%} of train's images, seed {entry.validation.seed}"}
     facts |= {f"recipe.{name}": value for name, value in entry.recipe.items()}
     summary = summarise(dataset)
     if summary is None:
@@ -48,6 +50,7 @@ def describe_dataset(name: str, places: Places) -> dict[str, str | int]:
         "regions per image, at most": summary.regions,
         "width of a region's feature": summary.region_width,
         "fingerprint": summary.fingerprint,
+        **({"sha256 of val's question ids": summary.val_ids_hash} if summary.val_ids_hash else {}),
     }
 
 

@@ -30,8 +30,8 @@ def evaluate_on_dataset(
     Raises InputError as `evaluate` does.
     """
     dataset = places.dataset(name)
-    if split not in dataset.entry.splits:
-        raise InputError(unknown(f"split of {name}", split, dataset.entry.splits))
+    if split not in dataset.splits:
+        raise InputError(unknown(f"split of {name}", split, dataset.splits))
     from vqabench.data.preparation import prepare_files, read_question_ids  # scoring plain files does without
 
     prepare_files(dataset, (progress or Silence()).say)

@@ -32,8 +32,8 @@ def predict_run(
     run = Run(folder)
     manifest = run.read_manifest()
     dataset = places.dataset(manifest.dataset)
-    if split not in dataset.entry.splits:
-        raise InputError(unknown(f"split of {dataset.name}", split, dataset.entry.splits))
+    if split not in dataset.splits:
+        raise InputError(unknown(f"split of {dataset.name}", split, dataset.splits))
     path = out or run.predictions_file(split)
     if not path.parent.is_dir():
         raise InputError(f"--out {path}: there is no folder {path.parent}")

@@ -64,10 +64,10 @@ def train(
 
 
 def _check_splits(config: TrainConfig, dataset: Dataset) -> None:
-    has = f"{dataset.name} has no such split; it has {', '.join(dataset.entry.splits)}"
-    if config.select != "last" and config.select not in dataset.entry.splits:
+    has = f"{dataset.name} has no such split; it has {', '.join(dataset.splits)}"
+    if config.select != "last" and config.select not in dataset.splits:
         raise InputError(f"--select {config.select}: {has}")
-    if config.track_test and "test" not in dataset.entry.splits:
+    if config.track_test and "test" not in dataset.splits:
         raise InputError(f"--track-test: {has}")
 
 
