@@ -1,8 +1,14 @@
 """`vqabench data`."""
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
 import typer
 
 from vqabench.cli.parameters import AsJson, Catalog, DataDir, DatasetName
+
+if TYPE_CHECKING:
+    from vqabench.workflows.splits import Derived
 
 app = typer.Typer(no_args_is_help=True, help="Data sets: the catalogue, and what is prepared of it.")
 
@@ -35,6 +41,51 @@ def info(name: DatasetName, data_dir: DataDir = None, catalog: Catalog = None, a
         return
     spelled = {key: f"{value:,}" if isinstance(value, int) else str(value) for key, value in facts.items()}
     lists.stdout_console().print(lists.draw_facts(spelled))
+
+
+Out = Annotated[Path, typer.Option("--out", help="A new folder for the files and their catalogue.")]
+
+
+@app.command("rebuild-cp")
+def rebuild_cp(
+    name: DatasetName,
+    test_ids: Annotated[
+        Path, typer.Option(help="Ids of the test questions: keys of a JSON object, a JSON list, or lines.")
+    ],
+    out: Out,
+    data_dir: DataDir = None,
+    catalog: Catalog = None,
+) -> None:
+    """Split all questions of a data set by a published list of test questions: VQA and its list make VQA-CP."""
+    from vqabench.workflows import splits
+    from vqabench.workflows.places import Places
+
+    _tell(splits.rebuild_cp(name, test_ids, out, Places(data=data_dir, catalog=catalog)))
+
+
+@app.command("resplit")
+def resplit(
+    name: DatasetName,
+    out: Out,
+    share: Annotated[float, typer.Option(help="Of all questions, for the test split.")] = 1 / 3,
+    seed: Annotated[int, typer.Option(help="Decides which groups of questions come first.")] = 0,
+    data_dir: DataDir = None,
+    catalog: Catalog = None,
+) -> None:
+    """Split all questions of a data set anew, so that the answers of a type change. Makes no VQA-CP."""
+    from vqabench.workflows import splits
+    from vqabench.workflows.places import Places
+
+    _tell(splits.resplit(name, share, seed, out, Places(data=data_dir, catalog=catalog)))
+
+
+def _tell(derived: "Derived") -> None:
+    typer.echo(f"{derived.name}: train {derived.train_questions:,}, test {derived.test_questions:,} questions")
+    typer.echo(
+        f"answers of a type, train against test: total variation distance {derived.shift.distance:.3f}; "
+        f"{derived.shift.concepts_covered:.1%} of the test's words are in train"
+    )
+    typer.echo(f"next: vqabench data prepare {derived.name} --catalog {derived.catalog}")
 
 
 @app.command("prepare")

@@ -1,0 +1,207 @@
+"""Splits whose answer priors change between training and test.
+
+`split_by_ids` follows a published list of test questions, as VQA-CP's. `resplit` makes such a split of any data
+set, after Agrawal et al. 2018 (Don't Just Assume; Look and Answer, section 4): it is not VQA-CP.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from vqabench.data.annotations import Annotation
+from vqabench.data.answers import modal_answer
+from vqabench.data.questions import split_words
+from vqabench.errors import InputError, first_few
+
+Group = tuple[str, str]
+"""Question type and most common answer, normalised: all questions of a group go to one split."""
+
+
+@dataclass(frozen=True)
+class Shift:
+    """How far the priors differ, and how much of the test the training split has words for."""
+
+    distance: float
+    """Total variation distance between a type's answers in train and test, averaged over test questions: 0 to 1."""
+    concepts_covered: float
+    """Share of the test's concepts that are in train, too: 0 to 1."""
+
+
+def read_test_ids(path: Path) -> set[int]:
+    """Read question ids: a JSON object whose keys they are, a JSON list, or lines of text.
+
+    Raises InputError where they are none of these, or there are none.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    for kind in (dict[int, msgspec.Raw], list[int]):
+        try:
+            decoded: Iterable[int] = msgspec.json.decode(content, type=kind)
+            break
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            continue
+    else:
+        decoded = _ids_of_lines(path, content)
+    ids = set(decoded)
+    if not ids:
+        raise InputError(f"{path}: holds no question ids")
+    return ids
+
+
+def _ids_of_lines(path: Path, content: bytes) -> list[int]:
+    try:
+        return [int(line) for line in content.split()]
+    except ValueError:
+        raise InputError(
+            f"{path}: neither a JSON object with question ids for keys, nor a JSON list of them, nor lines of them"
+        ) from None
+
+
+def split_by_ids(question_ids: Sequence[int], test_ids: Collection[int]) -> list[bool]:
+    """Tell which questions are of the test split. Raises InputError where a test id is of no question."""
+    missing = sorted(set(test_ids) - set(question_ids))
+    if missing:
+        told = f"{len(missing):,} of the {len(test_ids):,} test questions are not in the data"
+        raise InputError(f"{told} (ids {first_few(missing)}): are all of its parts there?")
+    return [question_id in test_ids for question_id in question_ids]
+
+
+def resplit(annotations: Sequence[Annotation], share: float, seed: int) -> list[bool]:
+    """Tell which questions become the test split, `share` of them at most and nearly.
+
+    Groups are visited in an order drawn from the seed. Each is put into the test, unless it is in train already,
+    too large for what the test still lacks, or the only one left with some concept: train is to cover all concepts
+    of the test. Then the group that holds the most concepts which the test has and train lacks is put into train.
+    What is left at the end goes to train. Raises InputError where no group can go to the test.
+    """
+    groups = [group_of(annotation) for annotation in annotations]
+    sizes = Counter(groups)
+    order = sorted(sizes)
+    random.Random(seed).shuffle(order)
+    largest = round(share * len(groups))
+    cover = _Cover({group: concepts_of(group) for group in order})
+    test: set[Group] = set()
+    tested = 0
+    for group in order:
+        if cover.spares(group) and tested + sizes[group] <= largest:
+            cover.ask(group)
+            test.add(group)
+            tested += sizes[group]
+            cover.answer()
+    if not test:
+        raise InputError("no group of questions can go to the test: each is too large, or has a word of its own")
+    return [group in test for group in groups]
+
+
+def group_of(annotation: Annotation) -> Group:
+    """Give a question's group."""
+    return annotation.question_type, modal_answer(annotation)
+
+
+def concepts_of(group: Group) -> frozenset[str]:
+    """Give the words of a question type and an answer, without stop words."""
+    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS  # it takes a second to load
+
+    words = [word for text in group for word in split_words(text)]
+    return frozenset(word for word in words if word not in ENGLISH_STOP_WORDS)
+
+
+@dataclass
+class _Cover:
+    """A greedy cover of concepts: how many of those wanted each group that is left would bring."""
+
+    concepts: Mapping[Group, frozenset[str]]
+    left: dict[Group, int] = field(init=False)
+    """Group -> wanted concepts that it holds."""
+
+    def __post_init__(self) -> None:
+        self.left = dict.fromkeys(self.concepts, 0)
+        self.rank = {group: number for number, group in enumerate(self.concepts)}
+        self.holders: dict[str, list[Group]] = defaultdict(list)
+        for group, concepts in self.concepts.items():
+            for concept in concepts:
+                self.holders[concept].append(group)
+        self.holding = Counter({concept: len(holders) for concept, holders in self.holders.items()})
+        self.wanted: set[str] = set()
+        self.covered: set[str] = set()
+        self.heap: list[tuple[int, int, Group]] = []
+
+    def spares(self, group: Group) -> bool:
+        """Tell whether a group is left, and others are for what train lacks of its concepts."""
+        return group in self.left and all(self.holding[c] > 1 for c in self.concepts[group] - self.covered)
+
+    def ask(self, group: Group) -> None:
+        """Put a group into the test: its concepts are wanted in train."""
+        self._take(group)
+        new = self.concepts[group] - self.covered - self.wanted
+        self.wanted |= new
+        self._change(new, +1)
+
+    def answer(self) -> None:
+        """Put the group that holds the most wanted concepts into train, if one holds any."""
+        while self.heap:
+            count, _, group = heapq.heappop(self.heap)
+            if self.left.get(group) == -count:  # otherwise it was counted anew since, or has gone
+                break
+        else:
+            return
+        self._take(group)
+        brought = self.concepts[group] & self.wanted
+        self.wanted -= brought
+        self.covered |= self.concepts[group]
+        self._change(brought, -1)
+
+    def _take(self, group: Group) -> None:
+        del self.left[group]
+        self.holding.subtract(self.concepts[group])
+
+    def _change(self, concepts: Iterable[str], by: int) -> None:
+        touched = set()
+        for concept in concepts:
+            for group in self.holders[concept]:
+                if group in self.left:
+                    self.left[group] += by
+                    touched.add(group)
+        for group in touched:
+            if self.left[group]:
+                heapq.heappush(self.heap, (-self.left[group], self.rank[group], group))
+
+
+def measure_shift(annotations: Sequence[Annotation], in_test: Sequence[bool]) -> Shift:
+    """Measure what a split does to the priors. Raises InputError where one side is empty."""
+    counts: dict[bool, dict[str, Counter[str]]] = {False: defaultdict(Counter), True: defaultdict(Counter)}
+    for annotation, test in zip(annotations, in_test, strict=True):
+        question_type, answer = group_of(annotation)
+        counts[test][question_type][answer] += 1
+    train, tested = counts[False], counts[True]
+    if not train or not tested:
+        raise InputError("a split with no question on one side has no shift")
+    total = sum(answers.total() for answers in tested.values())
+    distance = sum(answers.total() * _distance(answers, train[name]) for name, answers in tested.items()) / total
+    train_concepts, test_concepts = (
+        {
+            concept
+            for name, answers in types.items()
+            for answer in answers
+            for concept in concepts_of((name, answer))
+        }
+        for types in (train, tested)
+    )
+    return Shift(min(1.0, distance), len(test_concepts & train_concepts) / max(1, len(test_concepts)))
+
+
+def _distance(first: Counter[str], second: Counter[str]) -> float:
+    """Give the total variation distance of two distributions; 1 where one of them is empty."""
+    if not first or not second:
+        return 1.0
+    answers = first.keys() | second.keys()
+    return sum(abs(first[a] / first.total() - second[a] / second.total()) for a in answers) / 2

@@ -1,0 +1,78 @@
+"""`vqabench data rebuild-cp` and `vqabench data resplit`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from vqabench.data import changing_priors
+from vqabench.data.annotations import Annotation, Question
+from vqabench.data.catalog import Dataset
+from vqabench.data.derivation import write_split
+from vqabench.errors import InputError
+from vqabench.workflows.places import Places
+
+
+@dataclass(frozen=True)
+class Derived:
+    """A new data set."""
+
+    name: str
+    catalog: Path
+    train_questions: int
+    test_questions: int
+    shift: changing_priors.Shift
+
+
+def rebuild_cp(name: str, test_ids: Path, out: Path, places: Places) -> Derived:
+    """Split all questions of a data set by a list of test questions, as VQA-CP is published.
+
+    Raises InputError where the list names a question that the data set does not have.
+    """
+    dataset = places.dataset(name)
+    ids = changing_priors.read_test_ids(test_ids)
+    questions, annotations = _read_everything(dataset)
+    in_test = changing_priors.split_by_ids([question.question_id for question in questions], ids)
+    record = {"method": "test question ids", "file": test_ids.name, "sha256": _hash_file(test_ids)}
+    title = f"{dataset.entry.title}, split by the test questions of {test_ids.name}"
+    return _derive(dataset, out, f"{name}-cp", title, questions, annotations, in_test, record)
+
+
+def resplit(name: str, share: float, seed: int, out: Path, places: Places) -> Derived:
+    """Split all questions of a data set so that the priors change. Raises InputError where that cannot be."""
+    if not 0 < share < 1:
+        raise InputError(f"--share must be above 0 and below 1, not {share}")
+    dataset = places.dataset(name)
+    questions, annotations = _read_everything(dataset)
+    in_test = changing_priors.resplit(annotations, share, seed)
+    record = {"method": "re-split with changing priors; not VQA-CP", "share": share, "seed": seed}
+    title = f"{dataset.entry.title}, re-split with changing priors (not VQA-CP)"
+    return _derive(dataset, out, f"{name}-resplit", title, questions, annotations, in_test, record)
+
+
+def _derive(
+    dataset: Dataset,
+    out: Path,
+    name: str,
+    title: str,
+    questions: Sequence[Question],
+    annotations: Sequence[Annotation],
+    in_test: Sequence[bool],
+    record: dict[str, Any],
+) -> Derived:
+    shift = changing_priors.measure_shift(annotations, in_test)
+    record = {"source": dataset.name, **record, "shift": asdict(shift)}
+    catalog = write_split(dataset, out, name, title, questions, annotations, in_test, record)
+    return Derived(name, catalog, in_test.count(False), in_test.count(True), shift)
+
+
+def _read_everything(dataset: Dataset) -> tuple[list[Question], list[Annotation]]:
+    splits = dataset.read_splits().values()
+    return [q for questions, _ in splits for q in questions], [a for _, annotated in splits for a in annotated]
+
+
+def _hash_file(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
