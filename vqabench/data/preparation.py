@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from vqabench.data import digits
 from vqabench.data.annotations import ANSWER_TYPES, Annotation, Question
-from vqabench.data.answers import count_answers, modal_answer, soft_target, vocabulary
+from vqabench.data.answers import modal_answer, vocabulary
 from vqabench.data.catalog import SPLITS, Dataset
 from vqabench.data.conversion import convert_features
 from vqabench.data.features import FeatureStore, open_features
+from vqabench.data.human_answers import HumanAnswers, count_human_answers
 from vqabench.data.priors import Priors, count_priors
 from vqabench.data.questions import SPECIAL_WORDS, collect_words, count_type_words, encode, split_words
 from vqabench.data.word_vectors import read_word_vectors
@@ -177,10 +178,10 @@ def _build(dataset: Dataset, fingerprint: str, say: Say) -> None:
 
     answers = _vocabulary(raw["train"][1], dataset)
     types = tuple(dict.fromkeys(a.question_type for _, annotations in raw.values() for a in annotations))
-    encoder = _Encoder(dataset, answers, types, collect_words(split_words(q.question) for q in raw["train"][0]))
-    human_answers = {split: [count_answers(a) for a in annotations] for split, (_, annotations) in raw.items()}
-    train_types = [encoder.types[annotation.question_type] for annotation in raw["train"][1]]
-    priors = count_priors(train_types, human_answers["train"], encoder.answers, len(types))
+    train_questions = dict.fromkeys(question.question for question in raw["train"][0])
+    encoder = _Encoder(dataset, answers, types, collect_words(map(split_words, train_questions)))
+    given = {split: count_human_answers(annotated, encoder.answers) for split, (_, annotated) in raw.items()}
+    priors = count_priors(encoder.number_types(raw["train"][1]), given["train"], len(answers), len(types))
 
     def write(part: Path) -> None:
         with h5py.File(part, "w") as file:
@@ -189,7 +190,8 @@ def _build(dataset: Dataset, fingerprint: str, say: Say) -> None:
             for split, (questions, annotations) in raw.items():
                 rows, kept = _locate_images(dataset, split, questions, features, say)
                 group = file.create_group(split)
-                _write_split(group, encoder, questions, annotations, human_answers[split], rows, kept)
+                chosen = [questions[n] for n in kept], [annotations[n] for n in kept]
+                _write_split(group, encoder, *chosen, given[split].take(kept), rows)
 
     write_through(dataset.prepared_file, write)
     say(f"{len(answers)} answers, {len(encoder.words) - SPECIAL_WORDS} words, {len(types)} question types")
@@ -234,19 +236,22 @@ class _Encoder:
         self.length = dataset.entry.question_length
         self.type_words = {name: split_words(name) for name in self.types}
 
-    def tokens(self, question: str, question_type: str) -> tuple[list[int], int]:
-        """Give a question's tokens and how many of them spell its type."""
-        words = split_words(question)
-        spelled = min(count_type_words(words, self.type_words[question_type]), self.length)
-        return encode(words, self.words, self.length), spelled
+    def number_types(self, annotations: Sequence[Annotation]) -> Array:
+        """Give the number of each question's type: int64 [N]."""
+        return np.array([self.types[annotation.question_type] for annotation in annotations], np.int64)
 
-    def targets(self, human_answers: Mapping[str, int]) -> list[tuple[int, float]]:
-        """Give the soft targets of the answers that the vocabulary holds."""
-        return [
-            (self.answers[answer], soft_target(annotators))
-            for answer, annotators in human_answers.items()
-            if answer in self.answers
-        ]
+    def encode(self, questions: Sequence[Question], annotations: Sequence[Annotation]) -> tuple[Array, Array]:
+        """Give the questions' tokens, int32 [N, L], and how many words spell their types, int32 [N].
+
+        Questions repeat each other: each text with its type is looked at once.
+        """
+        pairs = [(q.question, a.question_type) for q, a in zip(questions, annotations, strict=True)]
+        rows = {pair: row for row, pair in enumerate(dict.fromkeys(pairs))}
+        words = [split_words(question) for question, _ in rows]
+        spelled = [count_type_words(w, self.type_words[kind]) for w, (_, kind) in zip(words, rows, strict=True)]
+        tokens = np.array([encode(w, self.words, self.length) for w in words], np.int32).reshape(-1, self.length)
+        chosen = np.fromiter(map(rows.__getitem__, pairs), np.int64, len(pairs))
+        return tokens[chosen], np.minimum(np.array(spelled, np.int32), self.length)[chosen]
 
 
 def _locate_images(
@@ -269,22 +274,19 @@ def _write_split(
     encoder: _Encoder,
     questions: Sequence[Question],
     annotations: Sequence[Annotation],
-    human_answers: Sequence[Mapping[str, int]],
+    given: HumanAnswers,
     image_rows: Array,
-    kept: Array,
 ) -> None:
-    encoded = [encoder.tokens(questions[n].question, annotations[n].question_type) for n in kept]
-    targets = [encoder.targets(human_answers[n]) for n in kept]
-    flat = [target for listed in targets for target in listed]
+    tokens, type_word_counts = encoder.encode(questions, annotations)
     arrays = SplitArrays(
-        question_ids=np.array([questions[n].question_id for n in kept], np.int64),
+        question_ids=np.array([question.question_id for question in questions], np.int64),
         image_rows=image_rows.astype(np.int64),
-        types=np.array([encoder.types[annotations[n].question_type] for n in kept], np.int64),
-        tokens=np.array([tokens for tokens, _ in encoded], np.int32),
-        type_word_counts=np.array([spelled for _, spelled in encoded], np.int32),
-        starts=np.cumsum([0, *map(len, targets)], dtype=np.int64),
-        target_answers=np.array([answer for answer, _ in flat], np.int32),
-        target_values=np.array([value for _, value in flat], np.float32),
+        types=encoder.number_types(annotations),
+        tokens=tokens,
+        type_word_counts=type_word_counts,
+        starts=np.append(0, np.cumsum(np.bincount(given.questions, minlength=given.size))),
+        target_answers=given.answers,
+        target_values=given.targets,
     )
     for name, array in vars(arrays).items():
         group[name] = array

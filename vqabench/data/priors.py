@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vqabench.data.answers import soft_target
+from vqabench.data.human_answers import HumanAnswers
 
 
 @dataclass(frozen=True)
@@ -23,19 +23,15 @@ class Priors:
     """[T]."""
 
 
-def count_priors(
-    types: Sequence[int], human_answers: Sequence[Mapping[str, int]], answers: Mapping[str, int], n_types: int
-) -> Priors:
-    """Count the training questions' human answers, given per question as answer -> annotators."""
-    counts = np.zeros((n_types, len(answers)), np.float64)
-    targets = np.zeros_like(counts)
-    for question_type, given in zip(types, human_answers, strict=True):
-        for answer, annotators in given.items():
-            column = answers.get(answer)
-            if column is not None:
-                counts[question_type, column] += annotators
-                targets[question_type, column] += soft_target(annotators)
-    questions = np.bincount(np.asarray(types, np.int64), minlength=n_types)
-    mean = np.full_like(targets, 1 / len(answers))
-    np.divide(targets, questions[:, None], out=mean, where=questions[:, None] > 0)
-    return Priors(counts.astype(np.float32), mean.astype(np.float32), questions)
+def count_priors(types: NDArray[np.int64], given: HumanAnswers, answers: int, n_types: int) -> Priors:
+    """Count the training questions' human answers, by the type of each question: `types` is [N]."""
+    cells = types[given.questions] * answers + given.answers
+
+    def add(weights: NDArray[Any]) -> NDArray[np.float64]:
+        sums: NDArray[np.float64] = np.bincount(cells, weights.astype(np.float64), n_types * answers)
+        return sums.reshape(n_types, answers)
+
+    questions = np.bincount(types, minlength=n_types)
+    mean = np.full((n_types, answers), 1 / answers)
+    np.divide(add(given.targets), questions[:, None], out=mean, where=questions[:, None] > 0)
+    return Priors(add(given.annotators).astype(np.float32), mean.astype(np.float32), questions)
