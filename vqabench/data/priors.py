@@ -28,7 +28,7 @@ def count_priors(types: NDArray[np.int64], given: HumanAnswers, answers: int, n_
     cells = types[given.questions] * answers + given.answers
 
     def add(weights: NDArray[Any]) -> NDArray[np.float64]:
-        sums: NDArray[np.float64] = np.bincount(cells, weights.astype(np.float64), n_types * answers)
+        sums = np.bincount(cells, weights, n_types * answers).astype(np.float64)
         return sums.reshape(n_types, answers)
 
     questions = np.bincount(types, minlength=n_types)
