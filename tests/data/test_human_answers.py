@@ -52,6 +52,17 @@ def test_taking_some_questions_leaves_their_records_alone(
 
 
 @given(annotation_lists())
+def test_the_best_reachable_accuracy_takes_the_best_answer_of_the_vocabulary(annotations: list[Annotation]) -> None:
+    given_ = count_human_answers(annotations, VOCABULARY)
+    best = [
+        max((soft_target(count) for text, count in count_answers(a).items() if text in VOCABULARY), default=0.0)
+        for a in annotations
+    ]
+    assert given_.reachable == pytest.approx(sum(best) / len(best))
+    assert given_.unanswerable == pytest.approx(best.count(0.0) / len(best))
+
+
+@given(annotation_lists())
 def test_priors_are_sums_over_the_questions_of_a_type(annotations: list[Annotation]) -> None:
     types = np.arange(len(annotations)) % 2
     priors = count_priors(types, count_human_answers(annotations, VOCABULARY), len(VOCABULARY), 3)

@@ -35,6 +35,18 @@ class HumanAnswers:
         targets: NDArray[np.float32] = SOFT_TARGETS[self.annotators]
         return targets
 
+    @property
+    def reachable(self) -> float:
+        """Give the mean of each question's largest target: the best soft accuracy that the vocabulary allows."""
+        best = np.zeros(self.size)
+        np.maximum.at(best, self.questions, self.targets)
+        return float(best.mean())
+
+    @property
+    def unanswerable(self) -> float:
+        """Give the share of questions none of whose answers the vocabulary holds."""
+        return 1 - len(np.unique(self.questions)) / self.size
+
     def take(self, kept: NDArray[np.int64]) -> HumanAnswers:
         """Give the records of some questions, whose rows are rising, with the rows counted anew."""
         row = np.full(self.size, -1, np.int64)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -196,6 +196,15 @@ def _build(dataset: Dataset, fingerprint: str, say: Say) -> None:
     write_through(dataset.prepared_file, write)
     say(f"{len(answers)} answers, {len(encoder.words) - SPECIAL_WORDS} words, {len(types)} question types")
     _tell_other_answer_types(raw, say)
+    _tell_limits(given, say)
+
+
+def _tell_limits(given: Mapping[str, HumanAnswers], say: Say) -> None:
+    """Tell how far the vocabulary falls short, where it does."""
+    for split, answers in given.items():
+        if answers.reachable < 1:
+            missed = f"{answers.unanswerable:.1%} of the questions have no answer of the vocabulary"
+            say(f"{split}: {missed}; the best soft accuracy that it allows is {100 * answers.reachable:.2f}")
 
 
 def _check_distinct(raw: Raw, name: str) -> None:
