@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,11 @@ from vqabench.data.annotations import ANSWER_TYPES, Annotation, Question
 from vqabench.data.answers import modal_answer, vocabulary
 from vqabench.data.catalog import SPLITS, Dataset
 from vqabench.data.conversion import convert_features
+from vqabench.data.encoder import Encoder
 from vqabench.data.features import FeatureStore, open_features
 from vqabench.data.human_answers import HumanAnswers, count_human_answers
 from vqabench.data.priors import Priors, count_priors
-from vqabench.data.questions import SPECIAL_WORDS, collect_words, count_type_words, encode, split_words
+from vqabench.data.questions import SPECIAL_WORDS, collect_words, split_words
 from vqabench.data.word_vectors import read_word_vectors
 from vqabench.errors import InputError, first_few
 from vqabench.results import write_through
@@ -179,7 +180,9 @@ def _build(dataset: Dataset, fingerprint: str, say: Say) -> None:
     answers = _vocabulary(raw["train"][1], dataset)
     types = tuple(dict.fromkeys(a.question_type for _, annotations in raw.values() for a in annotations))
     train_questions = dict.fromkeys(question.question for question in raw["train"][0])
-    encoder = _Encoder(dataset, answers, types, collect_words(map(split_words, train_questions)))
+    encoder = Encoder(
+        dataset.entry.question_length, answers, types, collect_words(map(split_words, train_questions))
+    )
     given = {split: count_human_answers(annotated, encoder.answers) for split, (_, annotated) in raw.items()}
     priors = count_priors(encoder.number_types(raw["train"][1]), given["train"], len(answers), len(types))
 
@@ -233,36 +236,6 @@ def _vocabulary(train: Sequence[Annotation], dataset: Dataset) -> tuple[str, ...
     return answers
 
 
-class _Encoder:
-    """Names to numbers."""
-
-    def __init__(
-        self, dataset: Dataset, answers: Iterable[str], types: Iterable[str], words: Iterable[str]
-    ) -> None:
-        self.answers = {name: number for number, name in enumerate(answers)}
-        self.types = {name: number for number, name in enumerate(types)}
-        self.words = {name: number for number, name in enumerate(words)}
-        self.length = dataset.entry.question_length
-        self.type_words = {name: split_words(name) for name in self.types}
-
-    def number_types(self, annotations: Sequence[Annotation]) -> Array:
-        """Give the number of each question's type: int64 [N]."""
-        return np.array([self.types[annotation.question_type] for annotation in annotations], np.int64)
-
-    def encode(self, questions: Sequence[Question], annotations: Sequence[Annotation]) -> tuple[Array, Array]:
-        """Give the questions' tokens, int32 [N, L], and how many words spell their types, int32 [N].
-
-        Questions repeat each other: each text with its type is looked at once.
-        """
-        pairs = [(q.question, a.question_type) for q, a in zip(questions, annotations, strict=True)]
-        rows = {pair: row for row, pair in enumerate(dict.fromkeys(pairs))}
-        words = [split_words(question) for question, _ in rows]
-        spelled = [count_type_words(w, self.type_words[kind]) for w, (_, kind) in zip(words, rows, strict=True)]
-        tokens = np.array([encode(w, self.words, self.length) for w in words], np.int32).reshape(-1, self.length)
-        chosen = np.fromiter(map(rows.__getitem__, pairs), np.int64, len(pairs))
-        return tokens[chosen], np.minimum(np.array(spelled, np.int32), self.length)[chosen]
-
-
 def _locate_images(
     dataset: Dataset, split: str, questions: Sequence[Question], features: FeatureStore, say: Say
 ) -> tuple[Array, Array]:
@@ -280,7 +253,7 @@ def _locate_images(
 
 def _write_split(
     group: h5py.Group,
-    encoder: _Encoder,
+    encoder: Encoder,
     questions: Sequence[Question],
     annotations: Sequence[Annotation],
     given: HumanAnswers,
@@ -301,7 +274,7 @@ def _write_split(
         group[name] = array
 
 
-def _write_spec(file: h5py.File, dataset: Dataset, encoder: _Encoder, priors: Priors) -> None:
+def _write_spec(file: h5py.File, dataset: Dataset, encoder: Encoder, priors: Priors) -> None:
     file.attrs["question_length"] = encoder.length
     for name, strings in (("answers", encoder.answers), ("words", encoder.words), ("types", encoder.types)):
         file.create_dataset(name, data=list(strings), dtype=h5py.string_dtype())
