@@ -13,6 +13,7 @@ from vqabench.api import PADDING, UNKNOWN
 from vqabench.data.batches import SplitData
 from vqabench.data.catalog import Dataset, find_dataset
 from vqabench.data.prepared import Prepared, prepare
+from vqabench.errors import InputError
 
 
 @pytest.fixture
@@ -38,6 +39,23 @@ def test_vocabulary_and_counts_come_from_training_answers(dataset: Dataset) -> N
     assert spec.questions_T.tolist() == [30, 30]
     assert spec.answer_counts_TA.tolist() == [[80.0, 80.0, 80.0, 0, 0, 0], [0, 0, 0, 80.0, 80.0, 80.0]]
     assert spec.mean_targets_TA[0, :3].tolist() == pytest.approx([1 / 3] * 3)
+
+
+def test_a_preparation_that_fails_leaves_no_old_arrays_beside_new_features(dataset: Dataset) -> None:
+    quietly(dataset)
+    catalog = dataset.source / "catalog.toml"
+    features = dataset.source / "features.tsv"
+    lines = features.read_text().splitlines(keepends=True)
+    features.write_text("".join(reversed(lines)))
+    text = catalog.read_text()
+    catalog.write_text(text.replace("minimum_answer_count = 2", "minimum_answer_count = 1000"))
+    with pytest.raises(InputError, match="minimum_answer_count"):
+        quietly(find_dataset("tiny", catalog, dataset.folder.parent))
+    catalog.write_text(text)
+    features.write_text("".join(lines))
+    prepared = quietly(dataset)
+    asked = prepared.features.image_ids[prepared.splits["train"].image_rows]
+    assert asked.tolist() == [question.image_id for question in dataset.read_questions("train")]
 
 
 def test_batches_hold_what_the_files_say(dataset: Dataset) -> None:

@@ -174,6 +174,8 @@ def _build(dataset: Dataset, fingerprint: str, say: Say) -> None:
     raw: Raw = dataset.read_splits()
     _check_distinct(raw, dataset.name)
     images = {question.image_id for questions, _ in raw.values() for question in questions}
+    # The old arrays point into the old features: whatever fails from here on, they must not meet the new ones.
+    dataset.prepared_file.unlink(missing_ok=True)
     convert_features(dataset.feature_files(), dataset.features_file, images)
     features = open_features(dataset.features_file)
 
