@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vqabench.config import make_config, parse_seeds, parse_settings, read_config_file
+from vqabench.config import combine, make_config, parse_seeds, parse_settings, read_config_file
 from vqabench.errors import InputError
 
 
@@ -64,3 +64,13 @@ def test_a_broken_file_names_itself_and_what_is_wrong(tmp_path: Path, text: str,
     with pytest.raises(InputError, match=r"own\.toml") as raised:
         read_config_file(path)
     assert told in str(raised.value)
+
+
+def test_the_command_line_wins_over_the_file_in_either_spelling() -> None:
+    file = {"epochs": 5, "seeds": (1,), "settings": {"recipe.finetune_epochs": 3, "hidden": 4}}
+    line = {"finetune_epochs": 2, "settings": {"recipe.epochs": "9", "hidden": "8"}}
+    assert combine(file, line) == {
+        "seeds": (1,),
+        "finetune_epochs": 2,
+        "settings": {"recipe.epochs": "9", "hidden": "8"},
+    }

@@ -61,6 +61,17 @@ def test_only_whole_lines_of_finished_epochs_are_kept(tmp_path: Path) -> None:
     assert run.epochs_file.read_text() == '{"epoch": 1}\n{"epoch": 2}\n'
 
 
+def test_a_link_is_written_through_and_a_device_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    write_file(tmp_path / "link", b"content")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target").read_bytes() == b"content"
+    for other in (Path("/dev/null"), tmp_path):
+        with pytest.raises(InputError, match="not a file"):
+            write_file(other, b"content")
+    assert Path("/dev/null").is_char_device()
+
+
 def test_every_run_is_found_once(tmp_path: Path) -> None:
     for name in ("a/seed-0", "a/seed-1", "b/seed-0"):
         (tmp_path / name).mkdir(parents=True)

@@ -94,6 +94,14 @@ def read_config_file(path: Path) -> dict[str, Any]:
     return given
 
 
+def combine(file: Mapping[str, Any], line: Mapping[str, Any]) -> dict[str, Any]:
+    """Combine the fields that a file and the command line give; the line wins, in either spelling of an option."""
+    doubled = {f"recipe.{name}" for name in line}
+    settings = {key: value for key, value in file.get("settings", {}).items() if key not in doubled}
+    kept = {name: value for name, value in file.items() if f"recipe.{name}" not in line["settings"]}
+    return {**kept, **line, "settings": settings | line["settings"]}
+
+
 def make_config(given: Mapping[str, Any]) -> TrainConfig:
     """Check the values of a configuration's fields. Raises InputError, saying what is allowed."""
     if not given.get("backbone"):

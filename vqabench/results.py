@@ -64,6 +64,11 @@ class Manifest(msgspec.Struct, kw_only=True, forbid_unknown_fields=False):
     epoch: int | None = None
     """The chosen epoch, counted from 1 over all stages."""
 
+    def __post_init__(self) -> None:
+        missing = {"backbone", *self.bases} - self.options.keys()
+        if missing:
+            raise ValueError(f"options lack {', '.join(sorted(missing))}")
+
     def branded(self) -> bool:
         """Tell whether the numbers were chosen on the test split."""
         return self.select == "test"
@@ -180,8 +185,22 @@ def write_file(path: Path, content: bytes) -> None:
     write_through(path, lambda part: part.write_bytes(content))
 
 
+def find_place(path: Path) -> Path:
+    """Give the file that a name stands for, links followed.
+
+    Raises InputError where no file can be written there: no such folder, or something else, such as a device.
+    """
+    place = path.resolve()
+    if not place.parent.is_dir():
+        raise InputError(f"{path}: there is no folder {place.parent}")
+    if place.exists() and not place.is_file():
+        raise InputError(f"{path}: not a file, so it cannot be written")
+    return place
+
+
 def write_through(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a file beside the name `path`, then rename it."""
+    """Let `write` fill a file beside the name `path`, then rename it. Raises as `find_place` does."""
+    path = find_place(path)
     part = path.with_name(f".{path.name}.part-{os.getpid()}")
     try:
         write(part)

@@ -307,6 +307,30 @@ def test_a_recipe_of_the_catalogue_is_checked_before_anything_is_prepared(cli: C
     assert "preparing" not in done.stderr
 
 
+def test_an_empty_folder_of_a_run_is_no_run(cli: CommandLine, own: Path, tmp_path: Path) -> None:
+    command = ("train", "updn", "--dataset", "tiny", "--catalog", own / "catalog.toml", *FAST)
+    assert cli(*command).returncode == 0
+    (folder,) = tmp_path.glob("runs/**/seed-0")
+    shutil.rmtree(folder)
+    folder.mkdir()
+    assert cli(*command, "--resume").returncode == 0
+
+
+def test_predicting_with_an_unfinished_run_is_told(cli: CommandLine, own: Path, tmp_path: Path) -> None:
+    assert cli("train", "updn", "--dataset", "tiny", "--catalog", own / "catalog.toml", *FAST).returncode == 0
+    (folder,) = tmp_path.glob("runs/**/seed-0")
+    fails(cli("predict", folder, "--out", ".", "--catalog", own / "catalog.toml"), "not a file")
+    fails(
+        cli("predict", folder, "--out", "no/p.json", "--catalog", own / "catalog.toml"),
+        "no/p.json: there is no folder",
+    )
+    manifest = Run(folder).read_manifest()
+    manifest.status = "failed"
+    Run(folder).write_manifest(manifest)
+    done = cli("predict", folder, "--catalog", own / "catalog.toml")
+    assert (done.returncode, "is failed, not finished" in done.stderr) == (0, True)
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [

@@ -144,7 +144,39 @@ def test_what_is_not_finished_or_is_damaged_is_left_out_and_told(tmp_path: Path)
 def test_runs_on_other_states_of_the_data_are_told(tmp_path: Path) -> None:
     write_run(tmp_path, 40.0)
     write_run(tmp_path, 50.0, loss="rescale", fingerprint="g")
-    assert any("2 different states of the data" in note for note in compare(find_runs([tmp_path])).notes)
+    write_run(tmp_path, 45.0, seed=1, fingerprint="g")
+    comparison = compare(find_runs([tmp_path]))
+    assert any("2 different states of the data" in note for note in comparison.notes)
+    plain = [row for row in comparison.rows if row.plain]
+    assert [row.seeds for row in plain] == [(0,), (1,)]  # no mean over both
+    assert by_loss(comparison)["rescale"].cells[ALL].gain == pytest.approx(5)
+
+
+def test_a_seed_counts_once_however_often_it_is_given(tmp_path: Path) -> None:
+    write_run(tmp_path / "first", 40.0)
+    write_run(tmp_path / "copy", 40.0)
+    comparison = compare(find_runs([tmp_path / "first", tmp_path / "copy"]))
+    assert [row.seeds for row in comparison.rows] == [(0,)]
+    assert any("its seed stands in the row already" in note and "copy" in note for note in comparison.notes)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("scores.json", '{"test": {"questions": 1, "accuracy": {"all": 1}, "kappa": {}, "per_question_type": {}}}'),
+        ("run.json", '"options": {}'),
+    ],
+)
+def test_files_that_lack_a_part_are_damaged(tmp_path: Path, file: str, content: str) -> None:
+    write_run(tmp_path, 40.0)
+    path = write_run(tmp_path, 50.0, seed=1).folder / file
+    if file == "run.json":
+        manifest = msgspec.json.decode(path.read_bytes())
+        content = msgspec.json.encode(manifest | {"options": {}}).decode()
+    path.write_text(content)
+    comparison = compare(find_runs([tmp_path]))
+    assert [row.seeds for row in comparison.rows] == [(0,)]
+    assert any(note.startswith("left out, damaged: ") and file in note for note in comparison.notes)
 
 
 def test_a_single_seed_is_no_claim_and_a_branded_run_is_marked(tmp_path: Path) -> None:

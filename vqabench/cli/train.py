@@ -56,7 +56,10 @@ def train(
     ] = None,
     config: Annotated[
         Path | None,
-        typer.Option(help="A TOML file: backbone, loss, set, ... as above and below; what is given here wins."),
+        typer.Option(
+            help="A TOML file with these keys (backbone, loss, seeds, from, ..., options in a table set), but for "
+            "folders, --resume and --force. What the command line says wins."
+        ),
     ] = None,
     start_from: Annotated[
         Path | None, typer.Option("--from", metavar="RUN", help="Start from the weights of a finished run.")
@@ -72,7 +75,8 @@ def train(
         ),
     ] = None,
     track_test: Annotated[
-        bool | None, typer.Option("--track-test", help="Record test accuracy by epoch; never selects on it.")
+        bool | None,
+        typer.Option("--track-test/--no-track-test", help="Record test accuracy by epoch; never selects on it."),
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:0, ...", show_default="auto")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, float32 or bfloat16.", show_default="auto")] = None,
@@ -82,7 +86,7 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train a backbone with a loss strategy, then score it out of domain and in domain."""
-    from vqabench.config import make_config, parse_seeds, parse_settings, read_config_file
+    from vqabench.config import combine, make_config, parse_seeds, parse_settings, read_config_file
     from vqabench.errors import InputError
 
     if resume and force:
@@ -102,9 +106,8 @@ def train(
         "device": device,
         "precision": precision,
     }
-    given |= {name: value for name, value in spelled.items() if value is not None}
-    given["settings"] = {**given.get("settings", {}), **parse_settings(settings or [])}
-    made = make_config(given)
+    line = {name: value for name, value in spelled.items() if value is not None}
+    made = make_config(combine(given, line | {"settings": parse_settings(settings or [])}))
 
     from vqabench.reporting.progress import WatchedProgress
     from vqabench.workflows import comparison, training

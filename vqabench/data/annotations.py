@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import codecs
 import gzip
+import hashlib
 import io
 import re
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -130,6 +131,11 @@ def check_answers(annotations: Sequence[Annotation], where: str) -> None:
             f"{where}: {len(other)} questions have other than ten answers ({first_few(counts)} of them; "
             f"ids {first_few(other)})"
         )
+
+
+def hash_ids(ids: Iterable[int]) -> str:
+    """Give the SHA-256 of question ids, sorted, a line each: the name of a split that anyone can compute."""
+    return hashlib.sha256("".join(f"{number}\n" for number in sorted(ids)).encode()).hexdigest()
 
 
 class _QuestionFile(msgspec.Struct, gc=False):

@@ -95,8 +95,7 @@ class Dataset:
 
     def read_questions(self, split: str) -> list[Question]:
         """Read a split's questions. Raises InputError where a file is broken."""
-        files = self.entry.splits[self._source_of(split)]
-        questions = [question for name in files.questions for question in read_questions(self.source / name)]
+        questions = self._read_question_files(self._source_of(split))
         return list(compress(questions, self._inside(split, questions)))
 
     def read_split(self, split: str) -> tuple[list[Question], list[Annotation]]:
@@ -116,9 +115,13 @@ class Dataset:
         """Name the split whose files hold this one."""
         return "train" if split == "val" and self.entry.validation else split  # type: ignore[return-value]
 
+    def _read_question_files(self, split: Split) -> list[Question]:
+        names = self.entry.splits[split].questions
+        return [question for name in names for question in read_questions(self.source / name)]
+
     def _read_files(self, split: Split) -> tuple[list[Question], list[Annotation]]:
         files = self.entry.splits[split]
-        questions = [question for name in files.questions for question in read_questions(self.source / name)]
+        questions = self._read_question_files(split)
         annotations = [a for name in files.annotations for a in read_annotations(self.source / name)]
         where = f"{self.name}, split {split}"
         if not questions:

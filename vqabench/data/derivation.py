@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import compress
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from vqabench.data.annotations import Annotation, Question, write_annotations, write_questions
+from vqabench.data.annotations import Annotation, Question, hash_ids, write_annotations, write_questions
 from vqabench.data.catalog import Dataset, Entry
 from vqabench.errors import InputError
 from vqabench.results import write_file
@@ -42,7 +41,7 @@ def write_split(
         chosen = list(compress(questions, wanted))
         write_questions(folder / f"{split}_questions.json", chosen)
         write_annotations(folder / f"{split}_annotations.json", list(compress(annotations, wanted)))
-        sizes[split] = {"questions": len(chosen), "ids_sha256": _hash_ids(q.question_id for q in chosen)}
+        sizes[split] = {"questions": len(chosen), "ids_sha256": hash_ids(q.question_id for q in chosen)}
     write_file(
         folder / "split.json", msgspec.json.format(msgspec.json.encode({**record, "splits": sizes}), indent=2)
     )
@@ -72,7 +71,3 @@ def _spell(value: object) -> str:
     if isinstance(value, Mapping):
         return f"{{ {', '.join(f'{key} = {_spell(one)}' for key, one in value.items())} }}"
     return json.dumps(value, ensure_ascii=False)
-
-
-def _hash_ids(ids: Iterable[int]) -> str:
-    return hashlib.sha256("".join(f"{number}\n" for number in sorted(ids)).encode()).hexdigest()

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqabench.data import digits
-from vqabench.data.annotations import ANSWER_TYPES, Annotation, Question
+from vqabench.data.annotations import ANSWER_TYPES, Annotation, Question, hash_ids
 from vqabench.data.answers import modal_answer, vocabulary
 from vqabench.data.catalog import SPLITS, Dataset
 from vqabench.data.conversion import convert_features
@@ -77,7 +77,7 @@ class Summary:
     fingerprint: str
     """Hash of every input file and setting that it was made from."""
     val_ids_hash: str
-    """SHA-256 of the validation split's question ids, sorted, a line each; empty where there is none."""
+    """`hash_ids` of the validation split; empty where there is none."""
 
 
 def prepare_files(dataset: Dataset, say: Say) -> Summary:
@@ -113,14 +113,10 @@ def summarise(dataset: Dataset) -> Summary | None:
                 regions=features.regions.shape[1],
                 region_width=features.regions.shape[2],
                 fingerprint=str(file.attrs["fingerprint"]),
-                val_ids_hash=_hash_ids(file["val"]["question_ids"][:]) if "val" in file else "",
+                val_ids_hash=hash_ids(file["val"]["question_ids"][:].tolist()) if "val" in file else "",
             )
     except (InputError, OSError, KeyError):
         return None
-
-
-def _hash_ids(ids: Array) -> str:
-    return hashlib.sha256("".join(f"{number}\n" for number in sorted(ids.tolist())).encode()).hexdigest()
 
 
 def read_question_ids(dataset: Dataset, split: str) -> list[int]:

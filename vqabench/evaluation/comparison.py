@@ -44,7 +44,8 @@ class Row:
     seeds: tuple[int, ...]
     branded: bool
     """Some seed chose its epoch on the test split."""
-    fingerprints: frozenset[str]
+    fingerprint: str
+    """Of the data."""
     plain: bool
     """Trained with the plain loss that comes with vqabench."""
     setting: str
@@ -62,8 +63,6 @@ class Comparison:
     """Rows in the order of a table, and what its reader must know."""
 
     rows: tuple[Row, ...]
-    question_types: dict[str, int]
-    """Question type -> its number of questions in the test split (or else the validation split)."""
     notes: tuple[str, ...]
 
 
@@ -78,8 +77,11 @@ def compare(runs: Iterable[Run], dataset: str | None = None) -> Comparison:
         loaded = _load(run, dataset, left_out)
         if loaded is not None:
             manifest = loaded[0]
-            key = (*_name(manifest), _spell_identity(manifest))
-            groups.setdefault(key, []).append(loaded)
+            group = groups.setdefault((*_name(manifest), _spell_identity(manifest)), [])
+            if manifest.seed in (other.seed for other, _ in group):
+                left_out.setdefault("its seed stands in the row already", []).append(str(run.folder))
+            else:
+                group.append(loaded)
     notes = [f"left out, {why}: {first_few(which, 3)}" for why, which in left_out.items()]
     if not groups:
         which = f" of {dataset}" if dataset else ""
@@ -88,8 +90,7 @@ def compare(runs: Iterable[Run], dataset: str | None = None) -> Comparison:
     rows.sort(key=lambda row: (row.dataset, row.backbone, row.objective, not row.plain, row.loss, row.label))
     _add_gains(rows)
     _mark_best(rows)
-    everything = [scores for group in groups.values() for _, scores in group]
-    return Comparison(tuple(rows), _question_types(everything), (*notes, *_warn(rows)))
+    return Comparison(tuple(rows), (*notes, *_warn(rows)))
 
 
 def _load(
@@ -125,7 +126,7 @@ def _make_row(group: Sequence[tuple[Manifest, dict[str, Scores]]]) -> Row:
         first.label,
         tuple(sorted(manifest.seed for manifest in manifests)),
         any(manifest.branded() for manifest in manifests),
-        frozenset(manifest.fingerprint for manifest in manifests),
+        first.fingerprint,
         first.loss == "plain" and first.distributions.get("plain") == "vqabench",
         _spell_setting(first),
         {key: _summarise(numbers) for key, numbers in values.items()},
@@ -137,8 +138,9 @@ def _name(manifest: Manifest) -> tuple[str, ...]:
 
 
 def _spell_identity(manifest: Manifest) -> str:
-    """Spell what seeds of one row share: a label leaves the defaults out, and they change with versions."""
-    return json.dumps([manifest.options, manifest.bases, manifest.recipe, manifest.distributions], sort_keys=True)
+    """Spell what seeds of one row share: a label leaves the defaults out, and they change; so does the data."""
+    shared = [manifest.options, manifest.bases, manifest.recipe, manifest.distributions, manifest.fingerprint]
+    return json.dumps(shared, sort_keys=True)
 
 
 def _spell_setting(manifest: Manifest) -> str:
@@ -147,7 +149,7 @@ def _spell_setting(manifest: Manifest) -> str:
     unused = "epochs" if origin else "finetune_epochs"
     recipe = {name: value for name, value in manifest.recipe.items() if name != unused}
     backbones = {label: manifest.options[label] for label in ("backbone", *manifest.bases)}
-    shared = [manifest.bases, backbones, recipe, origin, manifest.select, manifest.precision]
+    shared = [manifest.bases, backbones, recipe, origin, manifest.select, manifest.precision, manifest.fingerprint]
     return json.dumps(shared, sort_keys=True)
 
 
@@ -195,26 +197,18 @@ def _mark_best(rows: Sequence[Row]) -> None:
                 row.cells[key] = Cell(cell.mean, cell.deviation, cell.gain, best=True)
 
 
-def _question_types(everything: Sequence[dict[str, Scores]]) -> dict[str, int]:
-    for split in ("test", "val"):
-        for scores in everything:
-            if split in scores:
-                return {name: scored.questions for name, scored in scores[split].per_question_type.items()}
-    return {}
-
-
 def _warn(rows: Sequence[Row]) -> list[str]:
     notes = []
     if any(row.branded for row in rows):
         notes.append("‡ the epoch was chosen on the test split: not comparable with honest runs")
     for dataset in sorted({row.dataset for row in rows}):
-        prints = {mark for row in rows if row.dataset == dataset for mark in row.fingerprints}
+        prints = {row.fingerprint for row in rows if row.dataset == dataset}
         if len(prints) > 1:
             notes.append(f"{dataset}: these runs saw {len(prints)} different states of the data")
     names = [(row.dataset, row.backbone, row.objective, row.name) for row in rows]
     if len(set(names)) < len(names):
         notes.append(
-            "rows of one name differ in options or defaults that their labels do not show: see their run.json"
+            "rows of one name differ in data, options or defaults that their labels do not show: see their run.json"
         )
     if any(len(row.seeds) == 1 for row in rows):
         notes.append("a single seed shows no spread: train several before you claim a difference")

@@ -34,6 +34,11 @@ class Scores(msgspec.Struct, frozen=True):
     kappa: dict[str, float | None]
     per_question_type: dict[str, TypeScore]
 
+    def __post_init__(self) -> None:
+        for metric in ("accuracy", "kappa"):
+            if getattr(self, metric).keys() != set(CATEGORIES):
+                raise ValueError(f"{metric} must have the keys {', '.join(CATEGORIES)}")
+
 
 def check_predictions(
     predictions: Sequence[Prediction], annotations: Sequence[Annotation], source: str

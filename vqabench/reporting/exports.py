@@ -61,7 +61,7 @@ def comparison_to_json(comparison: Comparison) -> str:
         for (split, metric, by, category), cell in sorted(row.cells.items()):
             table = by if by == "question-type" else metric
             numbers.setdefault(split, {}).setdefault(table, {})[category] = msgspec.to_builtins(cell)
-        hidden = ("cells", "fingerprints", "setting", "plain")
+        hidden = ("cells", "setting", "plain")
         about = {name: value for name, value in vars(row).items() if name not in hidden}
-        rows.append(about | {"fingerprints": sorted(row.fingerprints), "scores": numbers})
+        rows.append(about | {"scores": numbers})
     return to_json({"rows": rows, "notes": comparison.notes})

@@ -9,7 +9,7 @@ from vqabench.data.prepared import prepare
 from vqabench.errors import InputError, unknown
 from vqabench.evaluation.predict import load_split, predict, score_split, spell
 from vqabench.evaluation.scores import Scores
-from vqabench.results import Run
+from vqabench.results import Run, find_place
 from vqabench.training.device import autocast, choose_device
 from vqabench.training.progress import Progress, Silence
 from vqabench.training.run import load_model
@@ -34,9 +34,10 @@ def predict_run(
     dataset = places.dataset(manifest.dataset)
     if split not in dataset.splits:
         raise InputError(unknown(f"split of {dataset.name}", split, dataset.splits))
+    if manifest.status != "finished":
+        progress.warn(f"{folder}: that run is {manifest.status}, not finished")
     path = out or run.predictions_file(split)
-    if not path.parent.is_dir():
-        raise InputError(f"--out {path}: there is no folder {path.parent}")
+    find_place(path)  # before anything is computed
     device = choose_device(device_name)
     prepared = prepare(dataset, progress.say)
     model = load_model(run, prepared, progress)

@@ -76,7 +76,8 @@ def _is_done(run: Run, if_exists: IfExists, plan: Plan, seed: int) -> bool:
 
     Raises InputError where there is one that must not be gone on with.
     """
-    if not run.folder.exists() or if_exists == "force":
+    begun = run.folder.exists() and any(run.folder.iterdir())  # a full disk may leave it empty
+    if not begun or if_exists == "force":
         return False
     if if_exists == "refuse":
         raise InputError(f"{run.folder} exists: go on with it (--resume), or train it again (--force)")
