@@ -1,7 +1,7 @@
 """Times preparation and evaluation at the full size of VQA-CP v2: 438,183 training and 219,928 test questions.
 
 `python benchmarks/full_scale.py --folder DIR` writes such files into DIR, where they are not yet there (65 question
-types, Zipf's law over answers and words, about 2.4 spellings a question, every third question text new), then runs
+types, Zipf's law over answers and words, 2.3 spellings a question, 27 distinct texts to 100 test questions), then runs
 `vqabench data prepare` and `vqabench evaluate`: seconds, peak memory, and the ratio to the standard library's json
 module reading the same annotations in the same run.
 """
