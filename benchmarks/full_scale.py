@@ -1,9 +1,9 @@
 """Times preparation and evaluation at the full size of VQA-CP v2: 438,183 training and 219,928 test questions.
 
 `python benchmarks/full_scale.py --folder DIR` writes such files into DIR, where they are not yet there (65 question
-types, Zipf's law over answers and words, 2.3 spellings a question, 27 distinct texts to 100 test questions), then runs
-`vqabench data prepare` and `vqabench evaluate`: seconds, peak memory, and the ratio to the standard library's json
-module reading the same annotations in the same run.
+types, Zipf's law over answers and words, 2.3 spellings a question, 27 distinct texts to 100 test questions), then
+runs `vqabench data prepare` and `vqabench evaluate`: seconds, peak memory, and the ratio to the standard library's
+json module reading the same annotations in the same run.
 """
 
 from __future__ import annotations
