@@ -14,6 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from vqabench.data.annotation_table import tabulate
 from vqabench.data.annotations import (
     Annotation,
     Answer,
@@ -64,7 +65,8 @@ def make_data(questions: int) -> tuple[list[Question], list[Annotation], list[Pr
 def time_scoring(annotations: list[Annotation], predictions: list[Prediction]) -> None:
     for state in ("cold", "warm"):
         wall, cpu = time.perf_counter(), time.process_time()
-        scores = score(check_predictions(predictions, annotations, "predictions"), annotations)
+        table = tabulate(annotations)
+        scores = score(check_predictions(predictions, table.question_ids.tolist(), "predictions"), table)
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         print(f"score, {state}: {wall:.2f} s ({cpu:.2f} s of CPU), accuracy {scores.accuracy['all']:.2f}")
 

@@ -40,9 +40,9 @@ def test_train_and_val_share_the_training_questions_and_no_image(dataset: Datase
     images = {split: {question.image_id for question in questions} for split, (questions, _) in splits.items()}
     assert not images["train"] & images["val"]
     assert len(splits["train"][0]) + len(splits["val"][0]) == 60
-    for split, (questions, annotated) in splits.items():
-        assert [q.question_id for q in questions] == [a.question_id for a in annotated]
-        assert dataset.read_split(split) == (questions, annotated)
+    for split, (questions, table) in splits.items():
+        assert [q.question_id for q in questions] == table.question_ids.tolist()
+        assert dataset.read_split(split)[1].question_ids.tolist() == table.question_ids.tolist()
         assert dataset.read_questions(split) == questions
 
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vqabench.data.annotation_table import tabulate
 from vqabench.data.annotations import Annotation, Answer
 from vqabench.data.answers import count_answers, soft_target
 from vqabench.data.human_answers import count_human_answers
@@ -27,7 +28,7 @@ def annotation_lists(draw: st.DrawFn) -> list[Annotation]:
 
 @given(annotation_lists())
 def test_arrays_hold_what_counting_question_by_question_gives(annotations: list[Annotation]) -> None:
-    given_ = count_human_answers(annotations, VOCABULARY)
+    given_ = count_human_answers(tabulate(annotations).answers, VOCABULARY)
     found: list[Counter[int]] = [Counter() for _ in annotations]
     for question, answer, annotators in zip(given_.questions, given_.answers, given_.annotators, strict=True):
         found[question][int(answer)] = int(annotators)
@@ -44,8 +45,8 @@ def test_taking_some_questions_leaves_their_records_alone(
     annotations: list[Annotation], data: st.DataObject
 ) -> None:
     kept = sorted(data.draw(st.sets(st.sampled_from(range(len(annotations))), min_size=1)))
-    taken = count_human_answers(annotations, VOCABULARY).take(np.array(kept))
-    alone = count_human_answers([annotations[n] for n in kept], VOCABULARY)
+    taken = count_human_answers(tabulate(annotations).answers, VOCABULARY).take(np.array(kept))
+    alone = count_human_answers(tabulate([annotations[n] for n in kept]).answers, VOCABULARY)
     assert taken.size == alone.size == len(kept)
     for name in ("questions", "answers", "annotators"):
         assert getattr(taken, name).tolist() == getattr(alone, name).tolist()
@@ -53,7 +54,7 @@ def test_taking_some_questions_leaves_their_records_alone(
 
 @given(annotation_lists())
 def test_the_best_reachable_accuracy_takes_the_best_answer_of_the_vocabulary(annotations: list[Annotation]) -> None:
-    given_ = count_human_answers(annotations, VOCABULARY)
+    given_ = count_human_answers(tabulate(annotations).answers, VOCABULARY)
     best = [
         max((soft_target(count) for text, count in count_answers(a).items() if text in VOCABULARY), default=0.0)
         for a in annotations
@@ -65,7 +66,7 @@ def test_the_best_reachable_accuracy_takes_the_best_answer_of_the_vocabulary(ann
 @given(annotation_lists())
 def test_priors_are_sums_over_the_questions_of_a_type(annotations: list[Annotation]) -> None:
     types = np.arange(len(annotations)) % 2
-    priors = count_priors(types, count_human_answers(annotations, VOCABULARY), len(VOCABULARY), 3)
+    priors = count_priors(types, count_human_answers(tabulate(annotations).answers, VOCABULARY), len(VOCABULARY), 3)
     assert priors.questions.tolist() == [*np.bincount(types, minlength=2), 0]
     for kind in (0, 1):
         asked = [count_answers(a) for a, own in zip(annotations, types, strict=True) if own == kind]

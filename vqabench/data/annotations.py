@@ -13,14 +13,15 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import IO, Annotated, Any, Generic, TypeVar
 
 import msgspec
 
 from vqabench.errors import InputError, first_few, unknown
 from vqabench.results import write_file
 
-ImageId = int | str
+Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+ImageId = Int64 | str
 
 ANSWER_TYPES = ("yes/no", "number", "other")
 
@@ -28,7 +29,7 @@ ANSWER_TYPES = ("yes/no", "number", "other")
 class Question(msgspec.Struct, gc=False, frozen=True):
     """One entry of a questions file."""
 
-    question_id: int
+    question_id: Int64
     image_id: ImageId
     question: str
 
@@ -44,7 +45,7 @@ class Answer(msgspec.Struct, gc=False, frozen=True):
 class Annotation(msgspec.Struct, gc=False, frozen=True):
     """One entry of an annotations file: the question's type and its ten human answers."""
 
-    question_id: int
+    question_id: Int64
     image_id: ImageId
     question_type: str
     answer_type: str
@@ -55,7 +56,7 @@ class Annotation(msgspec.Struct, gc=False, frozen=True):
 class Prediction(msgspec.Struct, gc=False, frozen=True):
     """One entry of a results file in the official format."""
 
-    question_id: int
+    question_id: Int64
     answer: str
 
 
@@ -65,15 +66,32 @@ def read_questions(path: Path) -> list[Question]:
     Raises InputError, naming file and position, where it is missing, broken, or names a question twice.
     """
     questions = _decode(path, _read(path), _QUESTIONS)
-    _check_ids([question.question_id for question in questions], path)
+    check_ids([question.question_id for question in questions], path)
     return questions
 
 
 def read_annotations(path: Path) -> list[Annotation]:
     """Read an annotations file, likewise."""
-    annotations = _decode(path, _read(path), _ANNOTATIONS)
-    _check_ids([annotation.question_id for annotation in annotations], path)
+    annotations = decode_annotations(path, _read(path))
+    check_ids([annotation.question_id for annotation in annotations], path)
     return annotations
+
+
+def open_content(path: Path) -> IO[bytes]:
+    """Open a file for reading, unzipped or ungzipped in memory. Raises InputError where it cannot be read."""
+    try:
+        stream = path.open("rb")
+    except OSError:
+        return io.BytesIO(_read(path))
+    if not stream.read(4).startswith((b"PK", b"\x1f\x8b")):
+        return stream
+    stream.close()
+    return io.BytesIO(_read(path))
+
+
+def decode_annotations(path: Path, content: bytes) -> list[Annotation]:
+    """Decode what an annotations file holds, or what might be one. Raises InputError where it is broken."""
+    return _decode(path, content, _ANNOTATIONS)
 
 
 def read_predictions(path: Path) -> list[Prediction]:
@@ -96,30 +114,38 @@ def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
     write_file(path, msgspec.json.encode(predictions))
 
 
-def pair(questions: Sequence[Question], annotations: Sequence[Annotation], where: str) -> list[Annotation]:
-    """Give the annotations in the order of their questions.
+def match(
+    questions: Sequence[Question], question_ids: Sequence[int], image_ids: Sequence[ImageId], where: str
+) -> Sequence[int]:
+    """Give each question's row of the annotations, of which the ids are given.
 
     Raises InputError where one has none of the other, comes twice, or they disagree about the image.
     """
-    if [(q.question_id, q.image_id) for q in questions] == [(a.question_id, a.image_id) for a in annotations]:
-        return list(annotations)  # the usual case, at a tenth of the time
-    by_id = {annotation.question_id: annotation for annotation in annotations}
+    if [q.question_id for q in questions] == question_ids and [q.image_id for q in questions] == image_ids:
+        return range(len(questions))  # the usual case, at a tenth of the time
+    rows = {question_id: row for row, question_id in enumerate(question_ids)}
     asked = {question.question_id for question in questions}
     problems = {
         # One file holds no question twice, but several read one behind the other may.
         "questions given more than once": _repeated([q.question_id for q in questions]),
-        "questions annotated more than once": _repeated([a.question_id for a in annotations]),
-        "questions without annotations": [q.question_id for q in questions if q.question_id not in by_id],
-        "annotations without questions": [number for number in by_id if number not in asked],
+        "questions annotated more than once": _repeated(question_ids),
+        "questions without annotations": [q.question_id for q in questions if q.question_id not in rows],
+        "annotations without questions": [number for number in rows if number not in asked],
     }
     if not any(problems.values()):
         problems["questions whose annotation names another image"] = [
-            q.question_id for q in questions if by_id[q.question_id].image_id != q.image_id
+            q.question_id for q in questions if image_ids[rows[q.question_id]] != q.image_id
         ]
     told = [f"{len(ids)} {what} (ids {first_few(ids)})" for what, ids in problems.items() if ids]
     if told:
         raise InputError(f"{where}: {'; '.join(told)}")
-    return [by_id[question.question_id] for question in questions]
+    return [rows[question.question_id] for question in questions]
+
+
+def pair(questions: Sequence[Question], annotations: Sequence[Annotation], where: str) -> list[Annotation]:
+    """Give the annotations in the order of their questions. Raises as `match` does."""
+    ids, images = [a.question_id for a in annotations], [a.image_id for a in annotations]
+    return [annotations[row] for row in match(questions, ids, images, where)]
 
 
 def check_answers(annotations: Sequence[Annotation], where: str) -> None:
@@ -223,7 +249,8 @@ def _read_member(name: str, content: bytes, member: str) -> bytes:
         return archive.read(chosen[0])
 
 
-def _check_ids(ids: Sequence[int], path: Path) -> None:
+def check_ids(ids: Sequence[int], path: Path) -> None:
+    """Raise InputError where a file names a question twice."""
     repeated = _repeated(ids)
     if repeated:
         raise InputError(f"{path}: {len(repeated)} question ids occur more than once: {first_few(repeated)}")

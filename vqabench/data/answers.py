@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Mapping
 from functools import cache
 
 from vqabench.data.annotations import Annotation
@@ -75,11 +75,11 @@ def modal_answer(annotation: Annotation) -> str:
     return count_answers(annotation).most_common(1)[0][0]
 
 
-def vocabulary(modal_answers: Iterable[str], minimum: int) -> tuple[str, ...]:
+def vocabulary(counts: Mapping[str, int], minimum: int) -> tuple[str, ...]:
     """Give the answers that are the most common one, normalised, of at least `minimum` questions.
 
-    The most frequent stands first; equally frequent ones stand in alphabetical order.
+    `counts` says of how many each is. The most frequent stands first; equally frequent ones stand in
+    alphabetical order.
     """
-    counts = Counter(modal_answers)
     kept = [answer for answer, count in counts.items() if count >= minimum]
     return tuple(sorted(kept, key=lambda answer: (-counts[answer], answer)))

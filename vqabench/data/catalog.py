@@ -7,14 +7,23 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import compress
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 import platformdirs
 
-from vqabench.data.annotations import Annotation, Question, check_answers, pair, read_annotations, read_questions
+from vqabench.data.annotation_reading import read_annotation_table
+from vqabench.data.annotation_table import AnnotationTable, concatenate
+from vqabench.data.annotations import (
+    Annotation,
+    Question,
+    check_answers,
+    match,
+    pair,
+    read_annotations,
+    read_questions,
+)
 from vqabench.data.carving import Carving
 from vqabench.errors import InputError, first_few, unknown
 
@@ -96,9 +105,9 @@ class Dataset:
     def read_questions(self, split: str) -> list[Question]:
         """Read a split's questions. Raises InputError where a file is broken."""
         questions = self._read_question_files(self._source_of(split))
-        return list(compress(questions, self._inside(split, questions)))
+        return [questions[row] for row in self._rows(split, questions)]
 
-    def read_split(self, split: str) -> tuple[list[Question], list[Annotation]]:
+    def read_split(self, split: str) -> tuple[list[Question], AnnotationTable]:
         """Read a split's questions and, in the same order, their annotations.
 
         Raises InputError where a file is broken, there are no questions, the two do not belong together, or
@@ -106,10 +115,21 @@ class Dataset:
         """
         return self._part(split, *self._read_files(self._source_of(split)))
 
-    def read_splits(self) -> dict[str, tuple[list[Question], list[Annotation]]]:
+    def read_splits(self) -> dict[str, tuple[list[Question], AnnotationTable]]:
         """Read every split as `read_split` does, each file once."""
         whole = {split: self._read_files(split) for split in self.entry.splits}
         return {split: self._part(split, *whole[self._source_of(split)]) for split in self.splits}
+
+    def read_records(self) -> tuple[list[Question], list[Annotation]]:
+        """Read the questions of all splits and, in the same order, their annotations as they were written.
+
+        Raises InputError as `read_split` does.
+        """
+        questions = [question for split in self.entry.splits for question in self._read_question_files(split)]
+        names = [name for files in self.entry.splits.values() for name in files.annotations]
+        annotations = [annotation for name in names for annotation in read_annotations(self.source / name)]
+        check_answers(annotations, self.name)
+        return questions, pair(questions, annotations, self.name)
 
     def _source_of(self, split: str) -> Split:
         """Name the split whose files hold this one."""
@@ -119,33 +139,31 @@ class Dataset:
         names = self.entry.splits[split].questions
         return [question for name in names for question in read_questions(self.source / name)]
 
-    def _read_files(self, split: Split) -> tuple[list[Question], list[Annotation]]:
+    def _read_files(self, split: Split) -> tuple[list[Question], AnnotationTable]:
         files = self.entry.splits[split]
         questions = self._read_question_files(split)
-        annotations = [a for name in files.annotations for a in read_annotations(self.source / name)]
+        table = concatenate([read_annotation_table(self.source / name) for name in files.annotations])
         where = f"{self.name}, split {split}"
         if not questions:
             raise InputError(f"{where}: there are no questions in {first_few(files.questions)}")
-        paired = pair(questions, annotations, where)
-        check_answers(paired, where)
-        return questions, paired
+        return questions, table.take(match(questions, table.question_ids.tolist(), table.image_ids, where))
 
     def _part(
-        self, split: str, questions: list[Question], annotations: list[Annotation]
-    ) -> tuple[list[Question], list[Annotation]]:
+        self, split: str, questions: list[Question], annotations: AnnotationTable
+    ) -> tuple[list[Question], AnnotationTable]:
         """Take the part of some files' questions that is a split."""
-        inside = self._inside(split, questions)
-        if not any(inside):
+        rows = self._rows(split, questions)
+        if not rows:
             raise InputError(f"{self.name}: validation.share leaves the split {split} no image")
-        return list(compress(questions, inside)), list(compress(annotations, inside))
+        return [questions[row] for row in rows], annotations.take(rows)
 
-    def _inside(self, split: str, questions: Sequence[Question]) -> list[bool]:
-        """Tell which questions of a file are of the split."""
+    def _rows(self, split: str, questions: Sequence[Question]) -> Sequence[int]:
+        """Tell which of a file's questions are of the split."""
         carving = self.entry.validation
         if carving is None or split == "test":
-            return [True] * len(questions)
+            return range(len(questions))
         chosen = carving.choose({question.image_id for question in questions})
-        return [(question.image_id in chosen) == (split == "val") for question in questions]
+        return [row for row, asked in enumerate(questions) if (asked.image_id in chosen) == (split == "val")]
 
 
 def data_folder(given: Path | None) -> Path:

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vqabench.data.annotations import Annotation, Question
+from vqabench.data.annotation_table import Labels
+from vqabench.data.annotations import Question
+from vqabench.data.numbering import Numbering
 from vqabench.data.questions import count_type_words, encode, split_words
 
 
@@ -22,21 +24,26 @@ class Encoder:
         self.length = length
         self.type_words = {name: split_words(name) for name in self.types}
 
-    def number_types(self, annotations: Sequence[Annotation]) -> NDArray[Any]:
-        """Give the number of each question's type: int64 [N]."""
-        return np.array([self.types[annotation.question_type] for annotation in annotations], np.int64)
+    def number_types(self, types: Labels) -> NDArray[np.int64]:
+        """Give the number of each question's type: [N]."""
+        number: NDArray[np.int64] = np.array([self.types.get(name, -1) for name in types.names], np.int64)[
+            types.codes
+        ]
+        return number
 
-    def encode(
-        self, questions: Sequence[Question], annotations: Sequence[Annotation]
-    ) -> tuple[NDArray[Any], NDArray[Any]]:
+    def encode(self, questions: Sequence[Question], types: Labels) -> tuple[NDArray[Any], NDArray[Any]]:
         """Give the questions' tokens, int32 [N, L], and how many words spell their types, int32 [N].
 
         Questions repeat each other: each text with its type is looked at once.
         """
-        pairs = [(q.question, a.question_type) for q, a in zip(questions, annotations, strict=True)]
-        rows = {pair: row for row, pair in enumerate(dict.fromkeys(pairs))}
-        words = [split_words(question) for question, _ in rows]
-        spelled = [count_type_words(w, self.type_words[kind]) for w, (_, kind) in zip(words, rows, strict=True)]
-        tokens = np.array([encode(w, self.words, self.length) for w in words], np.int32).reshape(-1, self.length)
-        chosen = np.fromiter(map(rows.__getitem__, pairs), np.int64, len(pairs))
-        return tokens[chosen], np.minimum(np.array(spelled, np.int32), self.length)[chosen]
+        texts = Numbering()
+        pairs = texts.number([q.question for q in questions]) * len(types.names) + types.codes.astype(np.int64)
+        distinct, chosen = np.unique(pairs, return_inverse=True)
+        words = list(map(split_words, texts))
+        tokens = encode(words, self.words, self.length)
+        text_of, type_of = np.divmod(distinct, len(types.names))
+        spelled = [
+            count_type_words(words[text], self.type_words[types.names[kind]])
+            for text, kind in zip(text_of.tolist(), type_of.tolist(), strict=True)
+        ]
+        return tokens[text_of[chosen]], np.minimum(np.array(spelled, np.int32), self.length)[chosen]

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vqabench.data.annotations import Annotation
+from vqabench.data.annotation_table import Labels
 from vqabench.data.answers import normalise, soft_target
-from vqabench.data.numbering import Numbering
 
 SOFT_TARGETS = np.array([soft_target(annotators) for annotators in range(11)], np.float32)
 
@@ -38,14 +37,19 @@ class HumanAnswers:
     @property
     def reachable(self) -> float:
         """Give the mean of each question's largest target: the best soft accuracy that the vocabulary allows."""
-        best = np.zeros(self.size)
-        np.maximum.at(best, self.questions, self.targets)
-        return float(best.mean())
+        if len(self.questions) == 0:
+            return 0.0
+        return float(np.maximum.reduceat(self.targets, self._starts).sum(dtype=np.float64)) / self.size
 
     @property
     def unanswerable(self) -> float:
         """Give the share of questions none of whose answers the vocabulary holds."""
-        return 1 - len(np.unique(self.questions)) / self.size
+        return 1 - len(self._starts) / self.size
+
+    @property
+    def _starts(self) -> NDArray[np.int64]:
+        """Give the first record of each question that has any."""
+        return np.flatnonzero(np.diff(self.questions, prepend=-1))
 
     def take(self, kept: NDArray[np.int64]) -> HumanAnswers:
         """Give the records of some questions, whose rows are rising, with the rows counted anew."""
@@ -56,16 +60,14 @@ class HumanAnswers:
         return HumanAnswers(len(kept), row[chosen[0]], chosen[1], chosen[2])
 
 
-def count_human_answers(annotations: Sequence[Annotation], vocabulary: Mapping[str, int]) -> HumanAnswers:
-    """Count who gave which answer of the vocabulary, normalised. Every question has ten answers."""
-    texts = Numbering()
-    given_NK = texts.number([a.answer for annotation in annotations for a in annotation.answers]).reshape(-1, 10)
-    column = np.array([vocabulary.get(normalise(text), -1) for text in texts], np.int32)
-    sorted_NK = np.sort(column[given_NK], axis=1)
+def count_human_answers(given: Labels, vocabulary: Mapping[str, int]) -> HumanAnswers:
+    """Count who gave which answer of the vocabulary, normalised: `given` is [N, 10], as written."""
+    column = np.array([vocabulary.get(normalise(text), -1) for text in given.names], np.int32)
+    sorted_NK = np.sort(column[given.codes], axis=1)
     is_first_NK = np.ones_like(sorted_NK, bool)
     is_first_NK[:, 1:] = sorted_NK[:, 1:] != sorted_NK[:, :-1]
     starts = np.flatnonzero(is_first_NK)
     annotators = np.diff(starts, append=sorted_NK.size)
     answers = sorted_NK.ravel()[starts]
     known = answers >= 0
-    return HumanAnswers(len(annotations), starts[known] // 10, answers[known], annotators[known])
+    return HumanAnswers(len(given), starts[known] // 10, answers[known], annotators[known])

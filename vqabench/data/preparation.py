@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqabench.data import digits
-from vqabench.data.annotations import ANSWER_TYPES, Annotation, Question, hash_ids
-from vqabench.data.answers import modal_answer, vocabulary
+from vqabench.data.annotation_table import AnnotationTable
+from vqabench.data.annotations import ANSWER_TYPES, Question, hash_ids
+from vqabench.data.answers import vocabulary
 from vqabench.data.catalog import SPLITS, Dataset
 from vqabench.data.conversion import convert_features
 from vqabench.data.encoder import Encoder
@@ -34,7 +35,7 @@ FORMAT = 1
 
 Array = NDArray[Any]
 Say = Callable[[str], None]
-Raw = dict[str, tuple[list[Question], list[Annotation]]]
+Raw = dict[str, tuple[list[Question], AnnotationTable]]
 """Split -> its questions and, in the same order, their annotations."""
 
 
@@ -176,13 +177,14 @@ def _build(dataset: Dataset, fingerprint: str, say: Say) -> None:
     features = open_features(dataset.features_file)
 
     answers = _vocabulary(raw["train"][1], dataset)
-    types = tuple(dict.fromkeys(a.question_type for _, annotations in raw.values() for a in annotations))
+    types = tuple(dict.fromkeys(name for _, table in raw.values() for name in table.question_types.counts()))
     train_questions = dict.fromkeys(question.question for question in raw["train"][0])
     encoder = Encoder(
         dataset.entry.question_length, answers, types, collect_words(map(split_words, train_questions))
     )
-    given = {split: count_human_answers(annotated, encoder.answers) for split, (_, annotated) in raw.items()}
-    priors = count_priors(encoder.number_types(raw["train"][1]), given["train"], len(answers), len(types))
+    given = {split: count_human_answers(table.answers, encoder.answers) for split, (_, table) in raw.items()}
+    train_types = encoder.number_types(raw["train"][1].question_types)
+    priors = count_priors(train_types, given["train"], len(answers), len(types))
 
     def write(part: Path) -> None:
         with h5py.File(part, "w") as file:
@@ -191,7 +193,7 @@ def _build(dataset: Dataset, fingerprint: str, say: Say) -> None:
             for split, (questions, annotations) in raw.items():
                 rows, kept = _locate_images(dataset, split, questions, features, say)
                 group = file.create_group(split)
-                chosen = [questions[n] for n in kept], [annotations[n] for n in kept]
+                chosen = [questions[n] for n in kept], annotations.take(kept.tolist())
                 _write_split(group, encoder, *chosen, given[split].take(kept), rows)
 
     write_through(dataset.prepared_file, write)
@@ -217,15 +219,17 @@ def _check_distinct(raw: Raw, name: str) -> None:
 
 
 def _tell_other_answer_types(raw: Raw, say: Say) -> None:
-    counts = Counter(annotation.answer_type for _, annotations in raw.values() for annotation in annotations)
+    counts: Counter[str] = Counter()
+    for _, table in raw.values():
+        counts.update(table.answer_types.counts())
     other = [f"{count} of {name!r}" for name, count in counts.items() if name not in ANSWER_TYPES]
     if other:
         say(f"answer types other than {', '.join(ANSWER_TYPES)} count in All alone: {first_few(other)}")
 
 
-def _vocabulary(train: Sequence[Annotation], dataset: Dataset) -> tuple[str, ...]:
+def _vocabulary(train: AnnotationTable, dataset: Dataset) -> tuple[str, ...]:
     minimum = dataset.entry.minimum_answer_count
-    answers = vocabulary(map(modal_answer, train), minimum)
+    answers = vocabulary(train.modal_answers.counts(), minimum)
     if not answers:
         raise InputError(
             f"{dataset.name}: no answer is the most common one of {minimum} training questions; "
@@ -253,15 +257,15 @@ def _write_split(
     group: h5py.Group,
     encoder: Encoder,
     questions: Sequence[Question],
-    annotations: Sequence[Annotation],
+    annotations: AnnotationTable,
     given: HumanAnswers,
     image_rows: Array,
 ) -> None:
-    tokens, type_word_counts = encoder.encode(questions, annotations)
+    tokens, type_word_counts = encoder.encode(questions, annotations.question_types)
     arrays = SplitArrays(
-        question_ids=np.array([question.question_id for question in questions], np.int64),
+        question_ids=annotations.question_ids,
         image_rows=image_rows.astype(np.int64),
-        types=encoder.number_types(annotations),
+        types=encoder.number_types(annotations.question_types),
         tokens=tokens,
         type_word_counts=type_word_counts,
         starts=np.append(0, np.cumsum(np.bincount(given.questions, minlength=given.size))),

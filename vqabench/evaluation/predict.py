@@ -57,8 +57,8 @@ def spell(chosen: Tensor, prepared: Prepared, split: str) -> list[Prediction]:
 def score_split(predictions: list[Prediction], dataset: Dataset, split: str) -> Scores:
     """Score predictions against the annotations of the questions that they answer."""
     answers = {prediction.question_id: prediction.answer for prediction in predictions}
-    _, annotations = dataset.read_split(split)
-    return score(answers, [annotation for annotation in annotations if annotation.question_id in answers])
+    _, table = dataset.read_split(split)
+    return score(answers, table.choose(answers))
 
 
 def mean_soft_target(data: SplitData, chosen: Tensor, batch_size: int = 4096) -> float:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeVar
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
-from vqabench.data.annotations import ANSWER_TYPES, Annotation, Prediction
-from vqabench.data.answers import modal_answer, normalise
+from vqabench.data.annotation_table import AnnotationTable, Labels
+from vqabench.data.annotations import ANSWER_TYPES, Prediction
+from vqabench.data.answers import normalise
+from vqabench.data.numbering import Numbering
 from vqabench.errors import InputError, first_few
 from vqabench.evaluation.accuracy import mean_percent, question_accuracies
 from vqabench.evaluation.kappa import kappa
 
 CATEGORIES = (*ANSWER_TYPES, "all")
 
-Value = TypeVar("Value")
+Codes = NDArray[np.int32]
 
 
 class TypeScore(msgspec.Struct, frozen=True):
@@ -41,18 +44,18 @@ class Scores(msgspec.Struct, frozen=True):
 
 
 def check_predictions(
-    predictions: Sequence[Prediction], annotations: Sequence[Annotation], source: str
+    predictions: Sequence[Prediction], question_ids: Sequence[int], source: str
 ) -> dict[int, str]:
     """Give the answers by question id.
 
     Raises InputError where a question is answered twice, not at all, or was never asked.
     """
     answers = {prediction.question_id: prediction.answer for prediction in predictions}
-    asked = {annotation.question_id for annotation in annotations}
+    asked = set(question_ids)
     problems = {
         "answered more than once": _repeated(predictions) if len(answers) < len(predictions) else [],
         "never asked": [number for number in answers if number not in asked],
-        "not answered": [a.question_id for a in annotations if a.question_id not in answers],
+        "not answered": [number for number in question_ids if number not in answers],
     }
     told = [f"questions {what}: {len(ids)} (ids {first_few(ids)})" for what, ids in problems.items() if ids]
     if told:
@@ -60,42 +63,43 @@ def check_predictions(
     return answers
 
 
-def score(answers: Mapping[int, str], annotations: Sequence[Annotation]) -> Scores:
+def score(answers: Mapping[int, str], annotations: AnnotationTable) -> Scores:
     """Score one answer per annotated question.
 
     Other answer types than the three count in "all" only. Raises KeyError where a question has no answer:
     `check_predictions` comes first.
     """
-    given = [answers[annotation.question_id] for annotation in annotations]
-    accuracies = question_accuracies(given, [annotation.answers for annotation in annotations])
-    predicted = [normalise(answer) for answer in given]
-    expected = [modal_answer(annotation) for annotation in annotations]
-    groups = _group(annotation.answer_type for annotation in annotations)
-    groups["all"] = list(range(len(annotations)))
-    rows = {name: groups.get(name, []) for name in CATEGORIES}
+    given = [answers[question_id] for question_id in annotations.question_ids.tolist()]
+    accuracies = question_accuracies(given, annotations.answers, annotations.records)
+    predicted, expected = _number_alike(given, annotations.modal_answers)
+    rows = _group(annotations.answer_types) | {"all": np.arange(len(annotations))}
+    chosen = {name: rows.get(name, np.arange(0)) for name in CATEGORIES}
     return Scores(
         len(annotations),
-        {name: mean_percent(_take(accuracies, rows[name])) for name in CATEGORIES},
-        {name: kappa(_take(predicted, rows[name]), _take(expected, rows[name])) for name in CATEGORIES},
-        _score_types(accuracies, _group(annotation.question_type for annotation in annotations)),
+        {name: mean_percent(accuracies[own]) for name, own in chosen.items()},
+        {name: kappa(predicted[own], expected[own]) for name, own in chosen.items()},
+        _score_types(accuracies, _group(annotations.question_types)),
     )
 
 
-def _score_types(accuracies: Sequence[float], rows: Mapping[str, list[int]]) -> dict[str, TypeScore]:
-    means = {name: mean_percent(_take(accuracies, rows[name])) for name in sorted(rows)}
+def _number_alike(given: Sequence[str], modal: Labels) -> tuple[Codes, Codes]:
+    """Number predicted and most common answers, all normalised: [N] each."""
+    numbers = Numbering()
+    expected = numbers.number(modal.names)[modal.codes] if len(modal) else modal.codes
+    return numbers.number([normalise(answer) for answer in given]), expected
+
+
+def _score_types(accuracies: NDArray[np.float64], rows: Mapping[str, NDArray[np.int64]]) -> dict[str, TypeScore]:
+    means = {name: mean_percent(accuracies[rows[name]]) for name in sorted(rows)}
     return {name: TypeScore(len(rows[name]), mean) for name, mean in means.items() if mean is not None}
 
 
-def _group(names: Iterable[str]) -> dict[str, list[int]]:
-    """Give the rows of each name."""
-    groups: dict[str, list[int]] = defaultdict(list)
-    for row, name in enumerate(names):
-        groups[name].append(row)
-    return groups
-
-
-def _take(values: Sequence[Value], rows: Sequence[int]) -> list[Value]:
-    return [values[row] for row in rows]
+def _group(labels: Labels) -> dict[str, NDArray[np.int64]]:
+    """Give the rows of each name that occurs."""
+    order = np.argsort(labels.codes, kind="stable")
+    counts = np.bincount(labels.codes, minlength=len(labels.names))
+    rows = np.split(order, np.cumsum(counts)[:-1]) if len(counts) else []
+    return {name: own for name, own in zip(labels.names, rows, strict=True) if len(own)}
 
 
 def _repeated(predictions: Sequence[Prediction]) -> list[int]:

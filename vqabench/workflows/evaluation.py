@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vqabench.data.annotations import check_answers, pair, read_annotations, read_predictions, read_questions
+from vqabench.data.annotation_reading import read_annotation_table
+from vqabench.data.annotations import match, read_predictions, read_questions
 from vqabench.errors import InputError, unknown
 from vqabench.evaluation.scores import Scores, check_predictions, score
 from vqabench.training.progress import Progress, Silence
@@ -16,10 +17,10 @@ def evaluate(predictions: Path, questions: Path, annotations: Path) -> Scores:
 
     Raises InputError where a file is broken, or the question ids of the three do not agree.
     """
-    where = f"{questions} and {annotations}"
-    paired = pair(read_questions(questions), read_annotations(annotations), where)
-    check_answers(paired, where)
-    return score(check_predictions(read_predictions(predictions), paired, str(predictions)), paired)
+    table = read_annotation_table(annotations)
+    ids = table.question_ids.tolist()
+    rows = match(read_questions(questions), ids, table.image_ids, f"{questions} and {annotations}")
+    return score(check_predictions(read_predictions(predictions), ids, str(predictions)), table.take(rows))
 
 
 def evaluate_on_dataset(
@@ -35,6 +36,7 @@ def evaluate_on_dataset(
     from vqabench.data.preparation import prepare_files, read_question_ids  # scoring plain files does without
 
     prepare_files(dataset, (progress or Silence()).say)
-    asked = set(read_question_ids(dataset, split))
-    annotations = [a for a in dataset.read_split(split)[1] if a.question_id in asked]
-    return score(check_predictions(read_predictions(predictions), annotations, str(predictions)), annotations)
+    asked = read_question_ids(dataset, split)
+    answers = check_predictions(read_predictions(predictions), asked, str(predictions))
+    _, table = dataset.read_split(split)
+    return score(answers, table.choose(set(asked)))

@@ -34,7 +34,7 @@ def rebuild_cp(name: str, test_ids: Path, out: Path, places: Places) -> Derived:
     """
     dataset = places.dataset(name)
     ids = changing_priors.read_test_ids(test_ids)
-    questions, annotations = _read_everything(dataset)
+    questions, annotations = dataset.read_records()
     in_test = changing_priors.split_by_ids([question.question_id for question in questions], ids)
     record = {"method": "test question ids", "file": test_ids.name, "sha256": _hash_file(test_ids)}
     title = f"{dataset.entry.title}, split by the test questions of {test_ids.name}"
@@ -46,7 +46,7 @@ def resplit(name: str, share: float, seed: int, out: Path, places: Places) -> De
     if not 0 < share < 1:
         raise InputError(f"--share must be above 0 and below 1, not {share}")
     dataset = places.dataset(name)
-    questions, annotations = _read_everything(dataset)
+    questions, annotations = dataset.read_records()
     in_test = changing_priors.resplit(annotations, share, seed)
     record = {"method": "re-split with changing priors; not VQA-CP", "share": share, "seed": seed}
     title = f"{dataset.entry.title}, re-split with changing priors (not VQA-CP)"
@@ -67,11 +67,6 @@ def _derive(
     record = {"source": dataset.name, **record, "shift": asdict(shift)}
     catalog = write_split(dataset, out, name, title, questions, annotations, in_test, record)
     return Derived(name, catalog, in_test.count(False), in_test.count(True), shift)
-
-
-def _read_everything(dataset: Dataset) -> tuple[list[Question], list[Annotation]]:
-    splits = dataset.read_splits().values()
-    return [q for questions, _ in splits for q in questions], [a for _, annotated in splits for a in annotated]
 
 
 def _hash_file(path: Path) -> str:

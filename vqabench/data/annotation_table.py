@@ -1,0 +1,173 @@
+"""The annotations of many questions as columns: what soft targets, priors and scores are computed from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from operator import attrgetter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vqabench.data.annotations import Annotation, Answer, ImageId
+from vqabench.data.answers import modal_answer
+from vqabench.data.numbering import Numbering
+
+ANNOTATORS = 10
+CHUNK = 10_000
+"""Questions whose records are held as objects at once: they take ten times the room of their columns."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Strings, few of them distinct."""
+
+    names: Sequence[str]
+    """The distinct ones."""
+    codes: NDArray[np.int32]
+    """Of any shape: indices into the names."""
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def take(self, rows: NDArray[Any]) -> Labels:
+        """Give some rows, chosen by number or by mask."""
+        return Labels(self.names, self.codes[rows])
+
+    def spell(self) -> list[str]:
+        """Give the strings of a single column."""
+        return list(map(self.names.__getitem__, self.codes.tolist()))
+
+    def regroup(self, form: Callable[[str], str]) -> Labels:
+        """Give the forms of all strings, each distinct one formed once."""
+        forms = Numbering()
+        form_of = forms.number([form(name) for name in self.names])
+        return Labels(list(forms), form_of[self.codes] if len(form_of) else self.codes)
+
+    def counts(self) -> dict[str, int]:
+        """Count each string that occurs."""
+        counts = np.bincount(self.codes.ravel(), minlength=len(self.names))
+        return {name: int(count) for name, count in zip(self.names, counts, strict=True) if count}
+
+
+@dataclass(frozen=True)
+class AnnotationTable:
+    """The annotations of N questions of ten answers each."""
+
+    question_ids: NDArray[np.int64]
+    """[N]."""
+    image_ids: Sequence[ImageId]
+    question_types: Labels
+    """[N]."""
+    answer_types: Labels
+    """[N]."""
+    modal_answers: Labels
+    """[N]: the most common answer, normalised."""
+    answers: Labels
+    """[N, 10], as written."""
+    records: NDArray[np.int8]
+    """[N, 10]: which of the ten is the first with the same id and confidence. Ids as VQA's make it 0 to 9."""
+
+    def __len__(self) -> int:
+        return len(self.question_ids)
+
+    def take(self, chosen: Sequence[int]) -> AnnotationTable:
+        """Give some questions, in the order of their row numbers."""
+        if chosen == range(len(self)):
+            return self
+        rows = np.array(chosen, np.int64)
+        return AnnotationTable(
+            self.question_ids[rows],
+            [self.image_ids[row] for row in chosen],
+            self.question_types.take(rows),
+            self.answer_types.take(rows),
+            self.modal_answers.take(rows),
+            self.answers.take(rows),
+            self.records[rows],
+        )
+
+    def choose(self, question_ids: Container[int]) -> AnnotationTable:
+        """Give the questions of these ids, in the order that they have here."""
+        chosen = [row for row, number in enumerate(self.question_ids.tolist()) if number in question_ids]
+        return self if len(chosen) == len(self) else self.take(chosen)
+
+
+def tabulate(annotations: Iterable[Annotation]) -> AnnotationTable:
+    """Turn records into columns. Raises ValueError unless every question has ten answers."""
+    numberings = Numbering(), Numbering(), Numbering(), Numbering()
+    iterator = iter(annotations)
+    parts = [_tabulate_few(few, *numberings) for few in iter(lambda: list(islice(iterator, CHUNK)), [])]
+    question_ids, image_ids, *codes, records = zip(*(parts or [_tabulate_few([], *numberings)]), strict=True)
+    types, answer_types, modal_answers, answers = (
+        Labels(list(names), np.concatenate(parts)) for names, parts in zip(numberings, codes, strict=True)
+    )
+    return AnnotationTable(
+        np.concatenate(question_ids),
+        [*chain.from_iterable(image_ids)],
+        types,
+        answer_types,
+        modal_answers,
+        answers,
+        np.concatenate(records),
+    )
+
+
+def _tabulate_few(
+    few: Sequence[Annotation], types: Numbering, answer_types: Numbering, modal: Numbering, texts: Numbering
+) -> tuple[Any, ...]:
+    """Give the columns, the strings as numbers. Millions of records pass here: the loops are Python's own in C."""
+    if any(len(annotation.answers) != ANNOTATORS for annotation in few):
+        raise ValueError("a question has other than ten answers")
+    answers = list(chain.from_iterable(_column(few, "answers")))
+    return (
+        np.fromiter(_column(few, "question_id"), np.int64, len(few)),
+        list(_column(few, "image_id")),
+        types.number(list(_column(few, "question_type"))),
+        answer_types.number(list(_column(few, "answer_type"))),
+        modal.number(list(map(modal_answer, few))),
+        texts.number(list(_column(answers, "answer"))).reshape(-1, ANNOTATORS),
+        _number_records(few, answers),
+    )
+
+
+def _column(records: Sequence[object], name: str) -> Iterator[Any]:
+    return map(attrgetter(name), records)
+
+
+def _number_records(few: Sequence[Annotation], answers: Sequence[Answer]) -> NDArray[np.int8]:
+    numbered = np.tile(np.arange(ANNOTATORS, dtype=np.int8), (len(few), 1))
+    if list(_column(answers, "answer_id")) == [*range(1, ANNOTATORS + 1)] * len(few):  # as VQA's own
+        return numbered
+    for row, annotation in enumerate(few):
+        marks = [(answer.answer_id, answer.answer_confidence) for answer in annotation.answers]
+        numbered[row] = [marks.index(mark) for mark in marks]
+    return numbered
+
+
+def concatenate(tables: Sequence[AnnotationTable]) -> AnnotationTable:
+    """Give the questions of all tables, one behind the other."""
+    if len(tables) == 1:
+        return tables[0]
+    return AnnotationTable(
+        np.concatenate([table.question_ids for table in tables]),
+        [image for table in tables for image in table.image_ids],
+        _concatenate_labels([table.question_types for table in tables]),
+        _concatenate_labels([table.answer_types for table in tables]),
+        _concatenate_labels([table.modal_answers for table in tables]),
+        _concatenate_labels([table.answers for table in tables]),
+        np.concatenate([table.records for table in tables]),
+    )
+
+
+def _concatenate_labels(several: Sequence[Labels]) -> Labels:
+    names = Numbering()
+    codes = list(_renumber(several, names))
+    return Labels(list(names), np.concatenate(codes))
+
+
+def _renumber(several: Sequence[Labels], names: Numbering) -> Iterator[NDArray[np.int32]]:
+    for labels in several:
+        new = names.number(labels.names)
+        yield new[labels.codes] if len(new) else labels.codes
