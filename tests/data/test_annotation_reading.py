@@ -71,10 +71,17 @@ def test_several_processes_read_what_one_reads(tmp_path: Path, layout: Any, coun
     path.write_bytes(layout(annotations))
     expected = spell(tabulate(annotations))
     assert spell(read_annotation_table(path)) == expected
-    if count == 200:
-        together = annotation_reading._read_together(path, 3)
-        assert together is not None
-        assert spell(together) == expected
+
+
+@pytest.mark.usefixtures("small_pieces")
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+def test_each_process_reads_its_share_and_no_other(tmp_path: Path, layout: Any) -> None:
+    annotations = make_annotations(200)
+    path = tmp_path / "annotations.json"
+    path.write_bytes(layout(annotations))
+    shares = [spell(tabulate(annotation_reading._read_share(path, share, 3))) for share in range(3)]
+    assert all(50 < len(share) < 80 for share in shares)
+    assert [row for share in shares for row in share] == spell(tabulate(annotations))
 
 
 @pytest.mark.usefixtures("small_pieces")

@@ -14,8 +14,8 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -46,14 +46,42 @@ WINDOW = 1_000_000
 
 def read_annotation_table(path: Path) -> AnnotationTable:
     """Read an annotations file. Raises InputError where it is broken or a question has other than ten answers."""
+    with reading_annotations(path) as read:
+        return read()
+
+
+@contextmanager
+def reading_annotations(path: Path) -> Iterator[Callable[[], AnnotationTable]]:
+    """Start to read a file in other processes; what is given reads the rest, as `read_annotation_table` does."""
     processes = _count_processes(path)
-    table = _read_together(path, processes) if processes > 1 else None
+    with ExitStack() as stack:
+        try:
+            children = [stack.enter_context(_start_child(path, share, processes)) for share in range(1, processes)]
+        except OSError:
+            children = []
+        for child in children:
+            stack.callback(child.kill)
+        yield lambda: _read_rest(path, children)
+
+
+def _read_rest(path: Path, children: Sequence[subprocess.Popen[bytes]]) -> AnnotationTable:
+    table = _read_together(path, children) if children else None
     if table is None:
         annotations = read_annotations(path)
         check_answers(annotations, str(path))
-        table = tabulate(annotations)
+        return tabulate(annotations)
     check_ids(table.question_ids.tolist(), path)
     return table
+
+
+def _read_together(path: Path, children: Sequence[subprocess.Popen[bytes]]) -> AnnotationTable | None:
+    """Read the first share here; None where that or a child fails, so that reading at one go tells why."""
+    try:
+        tables = [tabulate(_read_share(path, 0, 1 + len(children)))]
+        tables += [_unpack(child.stdout.read()) for child in children if child.stdout is not None]
+    except (InputError, OSError, ValueError, msgspec.MsgspecError):
+        return None
+    return concatenate(tables)
 
 
 def _count_processes(path: Path) -> int:
@@ -65,20 +93,6 @@ def _count_processes(path: Path) -> int:
 
 def _count_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _read_together(path: Path, processes: int) -> AnnotationTable | None:
-    """Read one share here and the others in children; None where one fails: reading at one go tells why."""
-    with ExitStack() as stack:
-        try:
-            children = [stack.enter_context(_start_child(path, share, processes)) for share in range(1, processes)]
-            for child in children:
-                stack.callback(child.kill)
-            tables = [tabulate(_read_share(path, 0, processes))]
-            tables += [_unpack(child.stdout.read()) for child in children if child.stdout is not None]
-        except (InputError, OSError, ValueError, msgspec.MsgspecError):
-            return None
-    return concatenate(tables)
 
 
 def _start_child(path: Path, share: int, shares: int) -> subprocess.Popen[bytes]:

@@ -26,7 +26,6 @@ _MOST_PERIODS = int(re.UNICODE)
 _SOFT_TARGETS = (0.0, 0.3, 0.6, 0.9, 1.0)
 
 
-@cache
 def strip_space(answer: str) -> str:
     """Turn newlines and tabs into spaces and strip the ends: what the official evaluation always does."""
     return answer.replace("\n", " ").replace("\t", " ").strip()

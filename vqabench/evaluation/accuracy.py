@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import cache
+from itertools import compress
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vqabench.data.annotation_table import Labels
+from vqabench.data.annotation_table import ANNOTATORS, Labels
 from vqabench.data.answers import normalise, strip_space
 from vqabench.data.numbering import Numbering
+
+_DISTINCT = np.arange(ANNOTATORS)
+_BITS = 1 << _DISTINCT
 
 
 def question_accuracies(
@@ -17,42 +23,51 @@ def question_accuracies(
 ) -> NDArray[np.float64]:
     """Give the accuracy of each question's predicted answer, [N] in [0, 1], to the bit of `vqaEval.py`.
 
-    `answers` and `records` are [N, K], as an AnnotationTable has them. Predictions and answers are normalised
+    `answers` and `records` are [N, 10], as an AnnotationTable has them. Predictions and answers are normalised
     only where a question's answers are not all the same. The other annotators of an answer are the records
     that differ from it as a whole, so equal records are left out together.
     """
-    stripped_NK, stripped_N1 = _in_form(strip_space, answers, predictions)
-    normal_NK, normal_N1 = _in_form(normalise, answers, predictions)
-    unanimous_N1 = (stripped_NK == stripped_NK[:, :1]).all(1, keepdims=True)
-    forms_NK = np.where(unanimous_N1, stripped_NK, normal_NK)
-    hits_NK = forms_NK == np.where(unanimous_N1, stripped_N1, normal_N1)
-    others_NK = hits_NK.sum(1, keepdims=True) - _count_hits_left_out(hits_NK, forms_NK, records)
-    accuracies: NDArray[np.float64] = add_up(np.minimum(1.0, others_NK / 3)) / hits_NK.shape[1]
-    return accuracies
+    forms_NK, predicted_N = _in_form(normalise, answers, predictions)
+    stripped_NK, stripped_N = _in_form(strip_space, answers, predictions)
+    unanimous_N = (stripped_NK == stripped_NK[:, :1]).all(1)
+    forms_NK[unanimous_N], predicted_N[unanimous_N] = stripped_NK[unanimous_N], stripped_N[unanimous_N]
+    hits_NK = forms_NK == predicted_N[:, None]
+    accuracies_N: NDArray[np.float64] = _accuracies_of_patterns()[hits_NK @ _BITS]
+    (alike,) = np.nonzero((records != _DISTINCT).any(1))  # no question, in VQA's own files
+    for row in alike.tolist():
+        equal = list(zip(records[row].tolist(), forms_NK[row].tolist(), strict=True))
+        accuracies_N[row] = _mean_over_subsets(hits_NK[row].tolist(), equal)
+    return accuracies_N
 
 
 def _in_form(
     form: Callable[[str], str], answers: Labels, predictions: Sequence[str]
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Number the forms of answers [N, K] and predictions [N, 1] alike; -1 for what no answer is."""
+    """Number the forms of answers [N, 10] and predictions [N] alike; -1 for what no answer is."""
     formed = answers.regroup(form)
     number = {name: code for code, name in enumerate(formed.names)}
     distinct = Numbering()
     predictions_N = distinct.number(predictions)
     codes = np.array([number.get(form(text), -1) for text in distinct], np.int32)
-    return formed.codes, codes[predictions_N][:, None]
+    return formed.codes, codes[predictions_N]
 
 
-def _count_hits_left_out(
-    hits_NK: NDArray[np.bool_], forms_NK: NDArray[np.int32], records_NK: NDArray[np.int8]
-) -> NDArray[np.int64]:
-    """Count, for each record, the hits among the records that equal it, which leave a subset together: [N, K]."""
-    left_out_NK = hits_NK.astype(np.int64)
-    (alike,) = np.nonzero((records_NK != np.arange(records_NK.shape[1])).any(1))  # no question, in VQA's own files
-    for row in alike.tolist():
-        pairs = list(zip(records_NK[row].tolist(), forms_NK[row].tolist(), strict=True))
-        left_out_NK[row] = [sum(hits_NK[row][[pair == own for pair in pairs]]) for own in pairs]
-    return left_out_NK
+@cache
+def _accuracies_of_patterns() -> NDArray[np.float64]:
+    """Give the accuracy for each pattern of hits, bit k for record k, where no two records are equal: [1024]."""
+    patterns = np.arange(1 << ANNOTATORS)[:, None] & _BITS != 0
+    return np.array([_mean_over_subsets(hits, range(ANNOTATORS)) for hits in patterns.tolist()])
+
+
+def _mean_over_subsets(hits: Sequence[bool], records: Sequence[object]) -> float:
+    """Average min(1, matches / 3) over the subsets that leave out one record with all that equal it.
+
+    `hits` says which records match the prediction. There is one summand a record, in the order of the file:
+    a formula in the number of matches alone is off in the last bit.
+    """
+    matches = Counter(compress(records, hits))
+    others = [matches.total() - matches[record] for record in records]
+    return float(add_up(np.minimum(1.0, np.array(others) / 3))) / len(others)
 
 
 def mean_percent(accuracies: NDArray[np.float64]) -> float | None:

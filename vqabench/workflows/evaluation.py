@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vqabench.data.annotation_reading import read_annotation_table
+from vqabench.data.annotation_reading import reading_annotations
 from vqabench.data.annotations import match, read_predictions, read_questions
 from vqabench.errors import InputError, unknown
 from vqabench.evaluation.scores import Scores, check_predictions, score
@@ -17,10 +17,12 @@ def evaluate(predictions: Path, questions: Path, annotations: Path) -> Scores:
 
     Raises InputError where a file is broken, or the question ids of the three do not agree.
     """
-    table = read_annotation_table(annotations)
+    with reading_annotations(annotations) as read:
+        asked, answered = read_questions(questions), read_predictions(predictions)
+        table = read()
     ids = table.question_ids.tolist()
-    rows = match(read_questions(questions), ids, table.image_ids, f"{questions} and {annotations}")
-    return score(check_predictions(read_predictions(predictions), ids, str(predictions)), table.take(rows))
+    rows = match(asked, ids, table.image_ids, f"{questions} and {annotations}")
+    return score(check_predictions(answered, ids, str(predictions)), table.take(rows))
 
 
 def evaluate_on_dataset(
