@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vqabench.errors import InputError
+from vqabench.errors import InputError, VqabenchError
 from vqabench.results import LONGEST_LABEL, Run, find_runs, run_folder, spell_label, write_file, write_through
 
 VALUES = st.one_of(st.integers(), st.floats(allow_nan=False), st.booleans(), st.none(), st.text(max_size=60))
@@ -43,7 +43,7 @@ def test_a_reader_never_sees_half_a_file(tmp_path: Path) -> None:
         part.write_bytes(b"ha")
         raise OSError("disk full")
 
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(VqabenchError, match="file: cannot be written: disk full"):
         write_through(path, fail)
     assert path.read_bytes() == b"whole"
     assert list(tmp_path.iterdir()) == [path]

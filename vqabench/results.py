@@ -11,12 +11,13 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from vqabench.errors import InputError
+from vqabench.errors import InputError, VqabenchError
 
 Status = Literal["running", "finished", "stopped", "failed"]
 LONGEST_LABEL = 80
@@ -85,12 +86,31 @@ class Run:
         self.scores_file = folder / "scores.json"
         self.resume_file = folder / "resume.pt"
 
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other processes from training the run. Raises InputError where one does."""
+        from filelock import FileLock, Timeout  # only where something is trained: it loads asyncio and more
+
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.folder.with_name(f".{self.folder.name}.lock"))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise InputError(f"{self.folder}: another process is training it") from None
+        try:
+            yield
+        finally:
+            Path(lock.lock_file).unlink(missing_ok=True)  # while it is held: whoever waits has a file of no name
+            lock.release()
+
     def predictions_file(self, split: str) -> Path:
         """Give the name of a split's predictions."""
         return self.folder / f"predictions.{split}.json"
 
     def read_manifest(self) -> Manifest:
         """Read `run.json`. Raises InputError where it is missing or damaged."""
+        if not self.folder.is_dir():
+            raise InputError(f"{self.folder}: there is no such run")
         return read_json(self.manifest_file, Manifest, "not a run, or a damaged one: train it again with --force")
 
     def write_manifest(self, manifest: Manifest) -> None:
@@ -113,8 +133,9 @@ class Run:
         return len(kept)
 
     def clear(self) -> None:
-        """Delete the run."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Delete the run, if there is one. Raises OSError where that is not allowed."""
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
 
 
 def _epoch_of(line: bytes) -> int | None:
@@ -176,7 +197,9 @@ def read_json(path: Path, kind: type[Decoded], advice: str) -> Decoded:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except FileNotFoundError:
         raise InputError(f"{path}: missing: {advice}") from None
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: {error}: {advice}") from error
 
 
@@ -205,5 +228,9 @@ def write_through(path: Path, write: Callable[[Path], object]) -> None:
     try:
         write(part)
         part.replace(path)
+    except OSError as error:
+        if error.filename is None:  # as where a disk is full
+            raise VqabenchError(f"{path}: cannot be written: {error.strerror or error}") from error
+        raise
     finally:
         part.unlink(missing_ok=True)

@@ -6,13 +6,18 @@ import codecs
 import json
 import resource
 import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import CommandLine
 from tests.tiny import WIDTH, write_tiny, write_tsv
+from vqabench.errors import TrainingError
 from vqabench.results import Run
+from vqabench.training import loop
 
 FAST = ("--epochs", "1", "--set", "hidden=8", "--set", "embedding=8")
 
@@ -40,7 +45,12 @@ def fails(done: object, *told: str) -> None:
         (["train", "updn", "--set", "hiden=3"], ["unknown option of updn 'hiden'", "did you mean 'hidden'?"]),
         (["train", "updn", "--set", "hidden=big"], ["updn.hidden", "'big' is not int or none"]),
         (["train", "updn", "--set", "hidden"], ["write KEY=VALUE"]),
-        (["train", "updn", "--set", "rescale.variant=paper"], ["rescale", "part"]),
+        (
+            ["train", "updn", "--set", "rescale.variant=paper"],
+            ["rescale is not part of this run; its parts: plain"],
+        ),
+        (["train", "updn", "--set", f"recipe.batch_size={10**23}"], ["recipe.batch_size must be from 1 to"]),
+        (["train", "updn", "--epochs", "1000000000"], ["recipe.epochs must be from 1 to"]),
         (["train", "updn", "--set", "epochs=3"], ["did you mean recipe.epochs?"]),
         (["train", "updn", "--loss", "rescale", "--set", "variant=paper"], ["did you mean rescale.variant?"]),
         (["train", "updn", "--loss", "rescale", "--set", "rescale.lr=1"], ["did you mean recipe.lr?"]),
@@ -71,7 +81,7 @@ def fails(done: object, *told: str) -> None:
         (["compare"], ["no runs yet", "vqabench train"]),
         (["compare", "nowhere"], ["nowhere", "no such folder"]),
         (["compare", "--by", "question-type", "--metric", "kappa"], ["kappa is defined by answer type"]),
-        (["predict", "nowhere"], ["nowhere"]),
+        (["predict", "nowhere"], ["nowhere: there is no such run"]),
         (["evaluate", "none.json"], ["--dataset", "--questions"]),
         (["evaluate", "none.json", "--questions", "q.json"], ["go together"]),
         (["plugins", "show", "nothing"], ["unknown", "updn", "rescale"]),
@@ -89,7 +99,7 @@ def own(tmp_path: Path) -> Path:
     return write_tiny(tmp_path / "own").parent
 
 
-def prepare(cli: CommandLine, own: Path) -> object:
+def prepare(cli: CommandLine, own: Path) -> subprocess.CompletedProcess[str]:
     return cli("data", "prepare", "tiny", "--catalog", own / "catalog.toml")
 
 
@@ -307,6 +317,99 @@ def test_a_recipe_of_the_catalogue_is_checked_before_anything_is_prepared(cli: C
     assert "preparing" not in done.stderr
 
 
+def test_a_run_is_trained_by_one_process_at_a_time(cli: CommandLine, own: Path, tmp_path: Path) -> None:
+    command = ("train", "updn", "--dataset", "tiny", "--catalog", own / "catalog.toml", *FAST)
+    assert prepare(cli, own).returncode == 0
+    folder = tmp_path / "runs" / "tiny" / "updn" / "ce-plain@embedding=8,epochs=1,hidden=8" / "seed-0"
+    with Run(folder).lock():
+        done = cli(*command)
+    fails(done, "seed-0: another process is training it")
+    assert cli(*command).returncode == 0
+    assert [path.name for path in folder.parent.iterdir()] == ["seed-0"]
+
+
+def test_a_run_that_was_begun_needs_its_origin_no_more(cli: CommandLine, own: Path, tmp_path: Path) -> None:
+    command = ("train", "updn", "--dataset", "tiny", "--catalog", own / "catalog.toml", *FAST[2:])
+    assert cli(*command, "--epochs", "1").returncode == 0
+    (origin,) = tmp_path.glob("runs/**/seed-0")
+    further = (*command, "--loss", "rescale", "--from", origin, "--finetune-epochs", "2")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "_check_weights", fail_behind_the_first_epoch)
+        assert cli(*further).returncode == 1
+    origin.rename(tmp_path / "moved")
+    done = cli(*further, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert "going on behind epoch 1" in done.stderr
+    fails(cli(*further, "--force"), "no run there")
+
+
+def fail_behind_the_first_epoch(_: object, epoch: int) -> None:
+    if epoch > 1:
+        raise TrainingError("stopped here")
+
+
+def test_a_trained_run_without_weights_and_scores_is_told_apart(
+    cli: CommandLine, own: Path, tmp_path: Path
+) -> None:
+    command = ("train", "updn", "--dataset", "tiny", "--catalog", own / "catalog.toml", *FAST)
+    assert cli(*command).returncode == 0
+    (folder,) = tmp_path.glob("runs/**/seed-0")
+    assert (folder / "model.safetensors").stat().st_mode == (folder / "run.json").stat().st_mode
+    (folder / "model.safetensors").unlink()
+    (folder / "scores.json").unlink()
+    fails(cli(*command, "--resume"), "seed-0: was trained, but model.safetensors is gone", "--force")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ('features = "features.tsv"', 'features = "features.tsv"\nimages_without_features = "skp"', "refuse, skip"),
+        ('questions = "val_questions.json"', "questions = []", "length >= 1 - at `$.splits[...].questions`"),
+    ],
+)
+def test_a_catalogues_wrong_value_is_told_with_the_right_ones(
+    cli: CommandLine, own: Path, old: str, new: str, told: str
+) -> None:
+    catalog = own / "catalog.toml"
+    catalog.write_text(catalog.read_text().replace(old, new, 1))
+    fails(prepare(cli, own), told)
+
+
+def test_a_catalogue_in_another_encoding_is_refused(cli: CommandLine, own: Path) -> None:
+    catalog = own / "catalog.toml"
+    catalog.write_text(catalog.read_text(), encoding="utf-16")
+    fails(prepare(cli, own), "catalog.toml", "UTF-8")
+
+
+def test_ids_and_texts_that_no_file_can_hold_are_refused(cli: CommandLine, own: Path) -> None:
+    path = own / "train_questions.json"
+    whole = path.read_text()
+    path.write_text(whole.replace('"question_id":59,', f'"question_id":{2**63},'))
+    fails(prepare(cli, own), "train_questions.json", "Expected `int` <= 9223372036854775807")
+    path.write_text(whole.replace("How many sheep", "How ma\\u0000ny sheep"))
+    fails(prepare(cli, own), r"one of the words, 'ma\x00ny' holds a NUL character")
+
+
+def test_evaluating_no_questions_is_refused(cli: CommandLine, own: Path) -> None:
+    for name in ("questions", "annotations", "predictions"):
+        (own / f"{name}.json").write_text("[]")
+    files = ("--questions", own / "questions.json", "--annotations", own / "annotations.json")
+    fails(cli("evaluate", own / "predictions.json", *files), "questions.json: there are no questions in it")
+
+
+def test_what_another_catalogue_prepared_under_a_name_is_outdated(
+    cli: CommandLine, own: Path, tmp_path: Path
+) -> None:
+    assert prepare(cli, own).returncode == 0
+    listed = cli("data", "list", "--catalog", own / "catalog.toml", "--json").stdout
+    assert [one["prepared"] for one in json.loads(listed) if one["name"] == "tiny"] == ["yes"]
+    other = write_tiny(tmp_path / "other")
+    assert "outdated" in cli("data", "list", "--catalog", other).stdout
+    assert "outdated: made of other files or settings" in cli("data", "info", "tiny", "--catalog", other).stdout
+    assert cli("data", "prepare", "tiny", "--catalog", other).returncode == 0
+    assert "outdated" not in cli("data", "list", "--catalog", other).stdout
+
+
 def test_an_empty_folder_of_a_run_is_no_run(cli: CommandLine, own: Path, tmp_path: Path) -> None:
     command = ("train", "updn", "--dataset", "tiny", "--catalog", own / "catalog.toml", *FAST)
     assert cli(*command).returncode == 0
@@ -346,16 +449,31 @@ def test_an_option_out_of_range_is_refused(
     fails(cli("train", "updn", "--dataset", "tiny", "--catalog", own / "catalog.toml", *options), *told)
 
 
-@pytest.mark.parametrize(("room", "file"), [(4_000, "model.safetensors"), (10_000, "resume.pt")])
-def test_what_the_disk_has_no_room_for_is_one_line(cli: CommandLine, own: Path, room: int, file: str) -> None:
-    command = ("train", "updn", "--dataset", "tiny", "--catalog", own / "catalog.toml", *FAST)
-    assert cli("data", "prepare", "tiny", "--catalog", own / "catalog.toml").returncode == 0
+@contextmanager
+def room(size: int) -> Iterator[None]:
+    """Let no file grow beyond a size, as if the disk were full."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
-        done = cli(*command)
+        yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_spoils_no_preparation(cli: CommandLine, own: Path, tmp_path: Path) -> None:
+    with room(8_000):
+        done = prepare(cli, own)
+    assert (done.returncode, "prepared.h5: cannot be written" in done.stderr.splitlines()[-1]) == (1, True)
+    assert not list(tmp_path.glob("data/tiny/*part*"))
+    assert prepare(cli, own).returncode == 0
+
+
+@pytest.mark.parametrize(("size", "file"), [(4_000, "model.safetensors"), (10_000, "resume.pt")])
+def test_what_the_disk_has_no_room_for_is_one_line(cli: CommandLine, own: Path, size: int, file: str) -> None:
+    command = ("train", "updn", "--dataset", "tiny", "--catalog", own / "catalog.toml", *FAST)
+    assert cli("data", "prepare", "tiny", "--catalog", own / "catalog.toml").returncode == 0
+    with room(size):
+        done = cli(*command)
     assert done.returncode == 1
     assert f"{file}: cannot be written" in done.stderr.splitlines()[-1]
     assert cli(*command, "--resume").returncode == 0

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
+import zipfile
 from collections import Counter
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from vqabench.api import PADDING, UNKNOWN
 from vqabench.data.batches import SplitData
 from vqabench.data.catalog import Dataset, find_dataset
 from vqabench.data.prepared import Prepared, prepare
+from vqabench.data.word_vectors import read_word_vectors
 from vqabench.errors import InputError
 
 
@@ -139,14 +142,53 @@ def test_settings_that_do_not_bear_on_it_leave_the_fingerprint(dataset: Dataset,
     assert quietly(again).fingerprint == first
 
 
-def test_word_vectors_are_read_for_the_training_words(dataset: Dataset, tmp_path: Path) -> None:
-    (dataset.source / "glove.txt").write_text("sheep 1.0 2.0\nunicorn 3 4\nmany 0.5 -1\n")
+def pack(path: Path, content: bytes) -> None:
+    """Write a file as its name says."""
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("glove.2d.txt", content)
+    else:
+        path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+
+
+@pytest.mark.parametrize("name", ["glove.txt", "glove.txt.gz", "glove.zip"])
+def test_word_vectors_are_read_for_the_training_words(dataset: Dataset, tmp_path: Path, name: str) -> None:
+    pack(dataset.source / name, "sheep 1.0 2.0\nunicorn 3 4\ncaf\xe9 5 6\nmany 0.5 -1\n".encode("latin-1"))
     catalog = tmp_path / "own" / "catalog.toml"
-    catalog.write_text(catalog.read_text().replace("[tiny]", '[tiny]\nword_vectors = "glove.txt"', 1))
+    catalog.write_text(catalog.read_text().replace("[tiny]", f'[tiny]\nword_vectors = "{name}"', 1))
     spec = quietly(find_dataset("tiny", catalog, tmp_path / "data")).spec
     assert spec.word_vectors is not None
     vectors = {word: spec.word_vectors[row].tolist() for row, word in enumerate(spec.words)}
     assert (vectors["sheep"], vectors["many"], vectors["there"]) == ([1.0, 2.0], [0.5, -1.0], [0.0, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("sheep 1 2\nmany 1\n", "line 2: 1 numbers, but 2 before"),
+        ("\nsheep 1 nan\n", "line 2: not a word and its finite numbers"),
+        ("sheep 1 x\n", "line 1: not a word and its numbers"),
+        ("unicorn 1 2\n", "holds a vector for none of the"),
+    ],
+)
+def test_broken_word_vectors_are_told_by_their_line(tmp_path: Path, content: str, told: str) -> None:
+    path = tmp_path / "glove.txt"
+    path.write_text(content)
+    with pytest.raises(InputError, match=rf"glove\.txt.* {told}"):
+        read_word_vectors(path, {"sheep": 0, "many": 1})
+
+
+def test_archives_of_word_vectors_are_asked_for_a_member(tmp_path: Path) -> None:
+    path = tmp_path / "glove.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("50d.txt", "sheep 1\n")
+        archive.writestr("100d.txt", "sheep 1 2\n")
+    with pytest.raises(InputError, match=r"holds 50d\.txt, 100d\.txt; name one as .*glove\.zip::MEMBER"):
+        read_word_vectors(path, {"sheep": 0})
+    assert read_word_vectors(Path(f"{path}::100d.txt"), {"sheep": 0}).tolist() == [[1.0, 2.0]]
+    path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(InputError, match="cannot be read"):
+        read_word_vectors(path, {"sheep": 0})
 
 
 def test_spec_and_batch_cannot_be_changed_in_place(dataset: Dataset) -> None:

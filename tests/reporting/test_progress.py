@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import io
+import shlex
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
-from rich.console import Console
 
-from vqabench.reporting.progress import WatchedProgress
+from vqabench.reporting.progress import LastingConsole, WatchedProgress
 
 RECORD = {"epoch": 1, "loss": 1.5, "train_accuracy": 40.0, "val_accuracy": 39.5, "seconds": 5.0}
 
@@ -14,7 +17,7 @@ def watch(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.delenv("NO_COLOR", raising=False)
     progress = WatchedProgress()
     stream = io.StringIO()
-    progress.console = Console(file=stream, force_terminal=terminal, width=100, highlight=False)
+    progress.console = LastingConsole(file=stream, force_terminal=terminal, width=100, highlight=False)
     progress.start("runs/[x]", 2, 0, 10)
     progress.advance(10)
     progress.measure(1.5, 40.0)
@@ -39,3 +42,14 @@ def test_a_terminal_shows_a_bar_with_the_same(monkeypatch: pytest.MonkeyPatch) -
     text = watch(True, monkeypatch)
     for part in ("epoch 2/2", "loss 1.500", "acc 40.0", "/s", "val 39.50"):
         assert part in text
+
+
+def test_training_goes_on_where_the_reader_of_its_messages_goes_away(tmp_path: Path) -> None:
+    program = (
+        "from vqabench.reporting.progress import WatchedProgress as W; [W().say('x' * 99999) for _ in range(9)]"
+    )
+    quoted = shlex.join([sys.executable, "-c", f"{program}; print('done')"])
+    command = f"{quoted} 2>&1 >{tmp_path / 'out'} | head -1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "0"
+    assert (tmp_path / "out").read_text() == "done\n"

@@ -24,7 +24,7 @@ def list_datasets(data_dir: DataDir = None, catalog: Catalog = None, as_json: As
     if as_json:
         typer.echo(exports.to_json(listed))
         return
-    rows = [(one.name, "yes" if one.prepared else "no", one.title) for one in listed]
+    rows = [(one.name, one.prepared, one.title) for one in listed]
     lists.stdout_console().print(lists.draw_list(("name", "prepared", "title"), rows))
 
 

@@ -45,5 +45,6 @@ def evaluate(
         typer.echo(exports.to_json(scores))
         return
     console = lists.stdout_console()
-    for table in tables.draw_scores(str(predictions), scores):
+    console.print(f"{predictions}: {scores.questions:,} questions", markup=False, soft_wrap=True)
+    for table in tables.draw_scores(scores):
         console.print(table)

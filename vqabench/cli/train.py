@@ -39,11 +39,12 @@ def train(
     ] = None,
     seeds: Annotated[str | None, typer.Option(help="0, or 0,1,2, or 0-4.", show_default="0")] = None,
     epochs: Annotated[
-        int | None, typer.Option(help="Epochs of the first (or only) stage.", show_default="the backbone's")
+        int | None,
+        typer.Option(help="Epochs of the first (or only) stage.", show_default="the data set's or the backbone's"),
     ] = None,
     finetune_epochs: Annotated[
         int | None,
-        typer.Option(help="Epochs of the second stage, or of a run --from another.", show_default="the backbone's"),
+        typer.Option(help="Epochs of the second stage, or of a run --from another.", show_default="likewise"),
     ] = None,
     settings: Annotated[
         list[str] | None,
@@ -119,7 +120,7 @@ def train(
     try:
         trained = training.train(made, places, if_exists, progress)
     except KeyboardInterrupt:
-        progress.warn("stopped by Ctrl-C; finished epochs are saved: the same command with --resume goes on")
+        progress.warn("stopped by Ctrl-C; the same command with --resume goes on behind the last finished epoch")
         raise typer.Exit(130) from None
     compared = comparison.compare([run.folder for run in trained], None, places)
 

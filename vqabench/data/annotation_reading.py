@@ -32,6 +32,7 @@ from vqabench.data.annotations import (
     decode_annotations,
     open_content,
     read_annotations,
+    real_file,
 )
 from vqabench.errors import InputError
 
@@ -85,7 +86,7 @@ def _read_together(path: Path, children: Sequence[subprocess.Popen[bytes]]) -> A
 
 
 def _count_processes(path: Path) -> int:
-    file = Path(str(path).partition("::")[0])
+    file = real_file(path)
     if not file.is_file() or file.stat().st_size < LARGE:
         return 1
     return min(_count_cores(), MOST_PROCESSES)

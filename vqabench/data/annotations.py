@@ -77,6 +77,11 @@ def read_annotations(path: Path) -> list[Annotation]:
     return annotations
 
 
+def real_file(path: Path) -> Path:
+    """Give the file that a path is of, without the member of an archive that it may name: `F.zip::MEMBER`."""
+    return Path(str(path).partition("::")[0])
+
+
 def open_content(path: Path) -> IO[bytes]:
     """Open a file for reading, unzipped or ungzipped in memory. Raises InputError where it cannot be read."""
     try:

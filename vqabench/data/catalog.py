@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 import platformdirs
@@ -33,13 +33,14 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
+Names = Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
 
 
 class SplitFiles(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where a split's questions and annotations lie; several files are read one behind the other."""
 
-    questions: tuple[str, ...]
-    annotations: tuple[str, ...]
+    questions: Names
+    annotations: Names
 
 
 class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -213,7 +214,9 @@ def _read_entries(path: Path) -> dict[str, tuple[Entry, Path]]:
         tables = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such catalogue") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not a catalogue: TOML is written in UTF-8") from None
+    except (OSError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"{path}: not a catalogue in TOML: {error}") from error
     return {name: (_convert(name, table, path), path.parent.absolute()) for name, table in tables.items()}
 
@@ -235,9 +238,18 @@ def _convert(name: str, table: object, path: Path) -> Entry:
     try:
         entry = msgspec.convert(fields, Entry)
     except msgspec.ValidationError as error:
-        raise InputError(f"{path}: [{name}]: {error}") from error
+        raise InputError(f"{path}: [{name}]: {error}{_valid_values(str(error))}") from error
     _check_complete(name, entry, path)
     return entry
+
+
+def _valid_values(message: str) -> str:
+    """Name what is valid where an error is about a key with a few values."""
+    key = re.search(r"Invalid enum value.* - at `\$\.(\w+)`", message)
+    hint = get_type_hints(Entry)[key[1]] if key else None
+    kinds = [kind for kind in (hint, *get_args(hint)) if get_origin(kind) is Literal]
+    values = [value for kind in kinds for value in get_args(kind)]
+    return f"; valid: {', '.join(values)}" if values else ""
 
 
 def _listed(files: object) -> object:

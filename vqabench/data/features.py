@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqabench.data.annotations import ImageId
+from vqabench.data.hdf5 import write_hdf5
 from vqabench.errors import InputError, first_few
-from vqabench.results import write_through
 
 FORMAT = 1
 
@@ -56,14 +56,13 @@ def write_features(
 ) -> None:
     """Write the features of N images; shapes as in FeatureStore."""
 
-    def write(part: Path) -> None:
-        with h5py.File(part, "w") as file:
-            write_ids(file, image_ids.tolist())
-            file["regions"], file["boxes"], file["counts"] = regions, boxes, counts
-            if object_ids is not None:
-                file["object_ids"] = object_ids
+    def fill(file: h5py.File) -> None:
+        write_ids(file, image_ids.tolist())
+        file["regions"], file["boxes"], file["counts"] = regions, boxes, counts
+        if object_ids is not None:
+            file["object_ids"] = object_ids
 
-    write_through(path, write)
+    write_hdf5(path, fill)
 
 
 def write_ids(file: h5py.File, image_ids: Sequence[ImageId]) -> None:
@@ -71,8 +70,17 @@ def write_ids(file: h5py.File, image_ids: Sequence[ImageId]) -> None:
     numeric = all(isinstance(image_id, int) for image_id in image_ids)
     if not numeric and any(isinstance(image_id, int) for image_id in image_ids):
         raise InputError("image ids must be all whole numbers or all text, not some of each")
+    if not numeric:
+        check_texts("image id", map(str, image_ids))
     file.attrs["format"] = FORMAT
     file.create_dataset("image_ids", data=list(image_ids), dtype=np.int64 if numeric else h5py.string_dtype())
+
+
+def check_texts(kind: str, texts: Iterable[str]) -> None:
+    """Raise InputError where a text holds a NUL character: HDF5 has no place for it."""
+    for text in texts:
+        if "\0" in text:
+            raise InputError(f"{kind} {text!r} holds a NUL character")
 
 
 def open_features(path: Path) -> FeatureStore:

@@ -17,20 +17,20 @@ from numpy.typing import NDArray
 
 from vqabench.data import digits
 from vqabench.data.annotation_table import AnnotationTable
-from vqabench.data.annotations import ANSWER_TYPES, Question, hash_ids
+from vqabench.data.annotations import ANSWER_TYPES, Question, hash_ids, real_file
 from vqabench.data.answers import vocabulary
 from vqabench.data.catalog import SPLITS, Dataset
 from vqabench.data.conversion import convert_features
 from vqabench.data.encoder import Encoder
-from vqabench.data.features import FeatureStore, open_features
+from vqabench.data.features import FeatureStore, check_texts, open_features
+from vqabench.data.hdf5 import write_hdf5
 from vqabench.data.human_answers import HumanAnswers, count_human_answers
 from vqabench.data.priors import Priors, count_priors
 from vqabench.data.questions import SPECIAL_WORDS, collect_words, split_words
 from vqabench.data.word_vectors import read_word_vectors
 from vqabench.errors import InputError, first_few
-from vqabench.results import write_through
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever prepared files must be made anew."""
 
 Array = NDArray[Any]
@@ -79,6 +79,8 @@ class Summary:
     """Hash of every input file and setting that it was made from."""
     val_ids_hash: str
     """`hash_ids` of the validation split; empty where there is none."""
+    current: bool
+    """Whether the settings and, by their sizes and times, the files are those that it was made of."""
 
 
 def prepare_files(dataset: Dataset, say: Say) -> Summary:
@@ -92,9 +94,12 @@ def prepare_files(dataset: Dataset, say: Say) -> Summary:
     if there is None or there.fingerprint != fingerprint:
         say(f"preparing {dataset.name} in {dataset.folder}")
         _build(dataset, fingerprint, say)
-        there = summarise(dataset)
-    assert there is not None
-    return there
+    elif not there.current:  # the files were touched, or copied
+        with h5py.File(dataset.prepared_file, "r+") as file:
+            file.attrs["stamp"] = _stamp(dataset)
+    made = summarise(dataset)
+    assert made is not None
+    return made
 
 
 def summarise(dataset: Dataset) -> Summary | None:
@@ -114,6 +119,7 @@ def summarise(dataset: Dataset) -> Summary | None:
                 regions=features.regions.shape[1],
                 region_width=features.regions.shape[2],
                 fingerprint=str(file.attrs["fingerprint"]),
+                current=file.attrs["stamp"] == _stamp(dataset),
                 val_ids_hash=hash_ids(file["val"]["question_ids"][:].tolist()) if "val" in file else "",
             )
     except (InputError, OSError, KeyError):
@@ -141,17 +147,31 @@ def _generate(dataset: Dataset, say: Say) -> None:
 
 def _fingerprint(dataset: Dataset) -> str:
     """Hash every input file, and the settings that bear on what is made of them."""
-    others = ("title", "licence", "citation", "recipe")
-    settings = {key: value for key, value in msgspec.to_builtins(dataset.entry).items() if key not in others}
-    digest = hashlib.sha256(json.dumps([FORMAT, settings], sort_keys=True).encode())
+    digest = hashlib.sha256(_spell_settings(dataset).encode())
     for path in dataset.files():
         digest.update(_hash_file(path, dataset.name))
     return digest.hexdigest()
 
 
+def _stamp(dataset: Dataset) -> str:
+    """Name the settings and files, without reading these: for looking only, since a file may change unseen."""
+    files = [str(dataset.source.absolute())]
+    for path in dataset.files():
+        real = real_file(path)
+        stat = real.stat() if real.is_file() else None
+        files.append(f"{path} {stat.st_size} {stat.st_mtime_ns}" if stat else f"{path} missing")
+    return hashlib.sha256("\n".join([_spell_settings(dataset), *files]).encode()).hexdigest()
+
+
+def _spell_settings(dataset: Dataset) -> str:
+    others = ("title", "licence", "citation", "recipe")
+    settings = {key: value for key, value in msgspec.to_builtins(dataset.entry).items() if key not in others}
+    return json.dumps([FORMAT, settings], sort_keys=True)
+
+
 def _hash_file(path: Path, name: str) -> bytes:
     """Hash a file; of one above 256 MiB the size and 64 samples of 1 MiB, since features take tens of GB."""
-    real = Path(str(path).partition("::")[0])
+    real = real_file(path)
     if not real.is_file():
         raise InputError(f"{real}: missing; the catalogue names it for {name}")
     size, chunk = real.stat().st_size, 1 << 20
@@ -186,17 +206,16 @@ def _build(dataset: Dataset, fingerprint: str, say: Say) -> None:
     train_types = encoder.number_types(raw["train"][1].question_types)
     priors = count_priors(train_types, given["train"], len(answers), len(types))
 
-    def write(part: Path) -> None:
-        with h5py.File(part, "w") as file:
-            file.attrs["fingerprint"] = fingerprint
-            _write_spec(file, dataset, encoder, priors)
-            for split, (questions, annotations) in raw.items():
-                rows, kept = _locate_images(dataset, split, questions, features, say)
-                group = file.create_group(split)
-                chosen = [questions[n] for n in kept], annotations.take(kept.tolist())
-                _write_split(group, encoder, *chosen, given[split].take(kept), rows)
+    def fill(file: h5py.File) -> None:
+        file.attrs["fingerprint"], file.attrs["stamp"] = fingerprint, _stamp(dataset)
+        _write_spec(file, dataset, encoder, priors)
+        for split, (questions, table) in raw.items():
+            rows, kept = _locate_images(dataset, split, questions, features, say)
+            group = file.create_group(split)
+            chosen = [questions[n] for n in kept], table.take(kept.tolist())
+            _write_split(group, encoder, *chosen, given[split].take(kept), rows)
 
-    write_through(dataset.prepared_file, write)
+    write_hdf5(dataset.prepared_file, fill)
     say(f"{len(answers)} answers, {len(encoder.words) - SPECIAL_WORDS} words, {len(types)} question types")
     _tell_other_answer_types(raw, say)
     _tell_limits(given, say)
@@ -279,6 +298,7 @@ def _write_split(
 def _write_spec(file: h5py.File, dataset: Dataset, encoder: Encoder, priors: Priors) -> None:
     file.attrs["question_length"] = encoder.length
     for name, strings in (("answers", encoder.answers), ("words", encoder.words), ("types", encoder.types)):
+        check_texts(f"{dataset.name}: one of the {name},", strings)
         file.create_dataset(name, data=list(strings), dtype=h5py.string_dtype())
     for name, array in vars(priors).items():
         file[f"priors/{name}"] = array

@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import gzip
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vqabench.errors import InputError
+from vqabench.data.annotations import real_file
+from vqabench.errors import InputError, first_few
 
 
 def read_word_vectors(path: Path, words: Mapping[str, int]) -> NDArray[np.float32]:
     """Read the vectors of the given words: [len(words), E]; zero where the file lacks a word.
 
-    Raises InputError, naming the line, where a line's numbers are broken or of another count than before.
+    The file is text, a word and its numbers a line, plain, `.gz` or inside a `.zip` (`F.zip::MEMBER`). Raises
+    InputError, naming the line, where a line's numbers are broken or of another count than before.
     """
+    rows = {word.encode(): row for word, row in words.items()}
     found: dict[int, NDArray[np.float32]] = {}
     width = None
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            word, _, rest = line.rstrip().partition(" ")
-            if word not in words:
-                continue
-            vector = _parse(rest, path, number)
-            width = width or len(vector)
-            if len(vector) != width:
-                raise InputError(f"{path}, line {number}: {len(vector)} numbers, but {width} before")
-            found[words[word]] = vector
+    for number, line in enumerate(_lines(path), 1):
+        word, _, rest = line.rstrip().partition(b" ")
+        if word not in rows:
+            continue
+        vector = _parse(rest, path, number)
+        width = width or len(vector)
+        if len(vector) != width:
+            raise InputError(f"{path}, line {number}: {len(vector)} numbers, but {width} before")
+        found[rows[word]] = vector
     if width is None:
         raise InputError(f"{path}: holds a vector for none of the {len(words)} words of the training questions")
     vectors = np.zeros((len(words), width), np.float32)
@@ -36,7 +43,40 @@ def read_word_vectors(path: Path, words: Mapping[str, int]) -> NDArray[np.float3
     return vectors
 
 
-def _parse(text: str, path: Path, number: int) -> NDArray[np.float32]:
+def _lines(path: Path) -> Iterator[bytes]:
+    try:
+        with _open(path) as lines:
+            yield from lines
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError) as error:  # the last: encrypted
+        raise InputError(f"{path}: cannot be read: {error}") from error
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[IO[bytes]]:
+    name, member = real_file(path), str(path).partition("::")[2]
+    with name.open("rb") as stream:
+        magic = stream.read(4)
+        stream.seek(0)
+        if magic.startswith(b"PK"):
+            with zipfile.ZipFile(stream) as archive, archive.open(_choose_member(path, archive, member)) as lines:
+                yield lines
+        elif magic.startswith(b"\x1f\x8b"):
+            with gzip.open(stream) as unpacked:
+                yield unpacked  # type: ignore[misc]
+        else:
+            yield stream
+
+
+def _choose_member(path: Path, archive: zipfile.ZipFile, member: str) -> str:
+    """Choose the member named, or the only one there is: GloVe's archives hold one for each width."""
+    members = [name for name in archive.namelist() if not name.endswith("/") and "__MACOSX" not in name]
+    chosen = [name for name in members if member in ("", name)]
+    if len(chosen) != 1:
+        raise InputError(f"{real_file(path)}: holds {first_few(members)}; name one as {real_file(path)}::MEMBER")
+    return chosen[0]
+
+
+def _parse(text: bytes, path: Path, number: int) -> NDArray[np.float32]:
     try:
         vector = np.array(text.split(), np.float32)
     except ValueError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -11,11 +13,20 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 
+class LastingConsole(Console):
+    """Falls silent where the reader of its output goes away: training goes on."""
+
+    def on_broken_pipe(self) -> None:
+        """Say nothing more, at exit neither."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
+
 class WatchedProgress:
     """Tells of a run on stderr."""
 
     def __init__(self) -> None:
-        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.console = LastingConsole(stderr=True, highlight=False, soft_wrap=True)
         self.bar: Progress | None = None
 
     def say(self, message: str) -> None:

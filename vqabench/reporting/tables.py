@@ -83,14 +83,9 @@ def _choose(grid: Grid, columns: Sequence[int]) -> Grid:
     )
 
 
-def draw_scores(title: str, scores: Scores) -> list[Table]:
+def draw_scores(scores: Scores) -> list[Table]:
     """Draw one result: by answer type, and by question type."""
-    by_answer = Table(
-        title=RichText(f"{title}: {scores.questions:,} questions"),
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        pad_edge=False,
-    )
+    by_answer = Table(box=SIMPLE_HEAD, pad_edge=False)
     by_answer.add_column("")
     for category in CATEGORIES:
         by_answer.add_column(HEADS[category], justify="right")

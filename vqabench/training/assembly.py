@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -17,10 +17,12 @@ from vqabench.config import TrainConfig
 from vqabench.errors import InputError, PluginError, VqabenchError, unknown
 from vqabench.options import base_parameters, convert, fields_of, options_of, resolve_options
 from vqabench.plugins import BACKBONES, LOSSES, Plugin, find, load
+from vqabench.plugins import names as names_of
 from vqabench.results import spell_label
 
 PLAIN = "vqabench:plain"
 """The loss of a strategy that names none, and of the first of two stages; others may offer a `plain`, too."""
+MOST_EPOCHS = 100_000
 RESERVED = ("recipe", "backbone")
 """Labels that no part may have."""
 
@@ -238,10 +240,16 @@ def _sort_settings(settings: Mapping[str, object], parts: Sequence[Part]) -> dic
             meant = [f"{other}.{name}".lstrip(".") for other, options in names.items() if name in options]
             if meant:
                 raise InputError(f"--set {key}: did you mean {' or '.join(meant)}?")
+        if label not in sections and label in {*names_of(LOSSES), *names_of(BACKBONES)}:
+            raise InputError(f"--set {key}: {label} is not part of this run; its parts: {_name_parts(sections)}")
         if label not in sections:
             raise InputError(f"--set {key}: {unknown('part of this run', label, filter(None, sections))}")
         sections[label][name] = value
     return sections
+
+
+def _name_parts(labels: Iterable[str]) -> str:
+    return ", ".join(sorted(filter(None, labels)))
 
 
 def _with_options(part: Part, sections: Mapping[str, Mapping[str, object]]) -> Part:
@@ -285,9 +293,9 @@ def change_recipe(recipe: Recipe, changes: Mapping[str, object], label: str) -> 
 
 def _check_recipe(recipe: Recipe, label: str) -> None:
     allowed = {
-        "epochs": (recipe.epochs >= 1, "at least 1"),
-        "finetune_epochs": (recipe.finetune_epochs >= 1, "at least 1"),
-        "batch_size": (recipe.batch_size >= 1, "at least 1"),
+        "epochs": (1 <= recipe.epochs <= MOST_EPOCHS, f"from 1 to {MOST_EPOCHS}"),
+        "finetune_epochs": (1 <= recipe.finetune_epochs <= MOST_EPOCHS, f"from 1 to {MOST_EPOCHS}"),
+        "batch_size": (1 <= recipe.batch_size < 2**31, "from 1 to 2147483647"),
         "lr": (recipe.lr > 0, "above 0"),
         "weight_decay": (recipe.weight_decay >= 0, "at least 0"),
         "warmup": (0 <= recipe.warmup < 1, "at least 0 and below 1"),

@@ -20,9 +20,16 @@ def save_weights(model: nn.Module, path: Path) -> None:
     """Write a model's parameters and buffers."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     try:
-        write_through(path, lambda part: save_file(state, part))
+        write_through(path, lambda part: _save_file(state, part))
     except SafetensorError as error:  # for example a full disk
         raise VqabenchError(f"{path}: cannot be written: {error}") from error
+
+
+def _save_file(state: dict[str, Tensor], part: Path) -> None:
+    part.touch()  # with the rights of any other file; safetensors would give it to its owner alone
+    mode = part.stat().st_mode
+    save_file(state, part)
+    part.chmod(mode)
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
@@ -30,7 +37,7 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except FileNotFoundError:
-        raise InputError(f"{path}: the run has no weights (it has not finished an epoch)") from None
+        raise InputError(f"{path}: missing: the run has finished no epoch, or they were deleted") from None
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path}: damaged ({error}); train the run again with --force") from error
 

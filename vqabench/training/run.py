@@ -55,8 +55,7 @@ def train_run(
     choose_threads(parameters, device)
     precision = choose_precision(plan.config.precision, device)
     manifest = _describe(plan, prepared, device, precision, seed, parameters)
-    if plan.config.start_from is not None:
-        manifest.start_from = str(find_origin(plan.config.start_from, seed).folder.resolve())
+    manifest.start_from = _origin_of(plan, seed, run, afresh)
     if run.manifest_file.is_file() and not afresh:
         _take_over(run, manifest, plan, progress)
     if manifest.start_from is not None and manifest.epoch is None and (afresh or not run.resume_file.is_file()):
@@ -133,6 +132,20 @@ def _describe(
     )
 
 
+def _origin_of(plan: Plan, seed: int, run: Run, afresh: bool) -> str | None:
+    """Name the run to start from, if the plan has one. A run that goes on needs its origin no more."""
+    if plan.config.start_from is None:
+        return None
+    if needs_origin(plan.config.start_from, run, afresh):
+        return str(find_origin(plan.config.start_from, seed).folder.resolve())
+    return run.read_manifest().start_from
+
+
+def needs_origin(source: Path, run: Run, afresh: bool) -> bool:
+    """Tell whether the run to start from must be there: it may have been moved since an epoch was finished."""
+    return afresh or source.exists() or not run.resume_file.is_file()
+
+
 def find_origin(source: Path, seed: int) -> Run:
     """Find the finished run to start from: the one named, or the one of this seed in the folder named.
 
@@ -200,6 +213,10 @@ def _take_over(run: Run, manifest: Manifest, plan: Plan, progress: Progress) -> 
         torch.set_num_threads(before.threads)
     manifest.threads = before.threads
     manifest.started, manifest.seconds, manifest.epoch = before.started, before.seconds, before.epoch
+    if before.epoch is not None and not run.weights_file.is_file():
+        raise InputError(
+            f"{run.folder}: was trained, but {run.weights_file.name} is gone; train it again with --force"
+        )
     if before.epoch is not None:
         progress.say(f"{run.folder}: trained already; scoring it again")
     elif run.epochs_file.is_file() and not run.resume_file.is_file():

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
-from vqabench.data.catalog import Dataset, data_folder, read_catalog
+from vqabench.data.catalog import Dataset, read_catalog
 from vqabench.data.preparation import Summary, prepare_files, summarise
 from vqabench.training.progress import Progress, Silence
 from vqabench.workflows.places import Places
+
+State = Literal["yes", "no", "outdated"]
+"""Whether a data set is prepared; outdated: from other files or settings than those of now."""
 
 
 @dataclass(frozen=True)
@@ -16,16 +20,19 @@ class DatasetLine:
 
     name: str
     title: str
-    prepared: bool
+    prepared: State
 
 
 def list_datasets(places: Places) -> list[DatasetLine]:
     """List the catalogue."""
-    folder = data_folder(places.data)
-    return [
-        DatasetLine(name, entry.title, (folder / name / "prepared.h5").is_file())
-        for name, (entry, _) in read_catalog(places.catalog).items()
-    ]
+    datasets = map(places.dataset, read_catalog(places.catalog))
+    return [DatasetLine(one.name, one.entry.title, _state(summarise(one))) for one in datasets]
+
+
+def _state(summary: Summary | None) -> State:
+    if summary is None:
+        return "no"
+    return "yes" if summary.current else "outdated"
 
 
 def describe_dataset(name: str, places: Places) -> dict[str, str | int]:
@@ -41,6 +48,8 @@ def describe_dataset(name: str, places: Places) -> dict[str, str | int]:
     summary = summarise(dataset)
     if summary is None:
         return facts | {"prepared": "no"}
+    if not summary.current:
+        return facts | {"prepared": "outdated: made of other files or settings; preparing makes it anew"}
     facts |= {f"{split} questions": count for split, count in summary.questions.items()}
     return facts | {
         "answers": summary.answers,

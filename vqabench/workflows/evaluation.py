@@ -20,6 +20,8 @@ def evaluate(predictions: Path, questions: Path, annotations: Path) -> Scores:
     with reading_annotations(annotations) as read:
         asked, answered = read_questions(questions), read_predictions(predictions)
         table = read()
+    if not asked:
+        raise InputError(f"{questions}: there are no questions in it")
     ids = table.question_ids.tolist()
     rows = match(asked, ids, table.image_ids, f"{questions} and {annotations}")
     return score(check_predictions(answered, ids, str(predictions)), table.take(rows))

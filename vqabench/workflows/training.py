@@ -16,7 +16,7 @@ from vqabench.training.assembly import Plan, make_plan
 from vqabench.training.checkpoint import load_weights
 from vqabench.training.device import choose_device
 from vqabench.training.progress import Progress, Silence
-from vqabench.training.run import find_origin, see_same, train_run
+from vqabench.training.run import find_origin, needs_origin, see_same, train_run
 from vqabench.workflows.places import Places
 
 IfExists = Literal["refuse", "resume", "force"]
@@ -48,7 +48,8 @@ def train(
     done = {seed for seed, run in runs.items() if _is_done(run, if_exists, plan, seed)}
     if config.start_from is not None:
         for seed in set(config.seeds) - done:
-            find_origin(config.start_from, seed)
+            if needs_origin(config.start_from, runs[seed], if_exists == "force"):
+                find_origin(config.start_from, seed)
     if config.select == "test":
         progress.warn("--select test chooses the epoch on the test split; the run and every table will say so")
     prepared = prepare(dataset, progress.say)
@@ -57,8 +58,9 @@ def train(
             see_same(run, run.read_manifest(), {"fingerprint": prepared.fingerprint})
             progress.say(f"{run.folder}: finished already")
             continue
-        afresh = if_exists == "force"
-        scores = train_run(plan, prepared, dataset, device, seed, run, progress, afresh=afresh)
+        with run.lock():
+            afresh = if_exists == "force"
+            scores = train_run(plan, prepared, dataset, device, seed, run, progress, afresh=afresh)
         progress.say(f"{run.folder}: {_spell_scores(scores)}")
     return list(runs.values())
 
