@@ -44,6 +44,8 @@ class Manifest(msgspec.Struct, kw_only=True, forbid_unknown_fields=False):
     """Name, loss and epochs of each stage."""
     select: Literal["last", "val", "test"]
     """How the epoch was chosen. `test` brands every table made from the run."""
+    vocabulary: Literal["train", "train+test"] = "train"
+    """Whose questions the answers were taken from. `train+test` brands likewise."""
     track_test: bool = False
     start_from: str | None = None
     """The run whose weights this one started from."""
@@ -70,9 +72,11 @@ class Manifest(msgspec.Struct, kw_only=True, forbid_unknown_fields=False):
         if missing:
             raise ValueError(f"options lack {', '.join(sorted(missing))}")
 
-    def branded(self) -> bool:
-        """Tell whether the numbers were chosen on the test split."""
-        return self.select == "test"
+    def brands(self) -> list[str]:
+        """Tell what its training took from the test split."""
+        vocabulary = "the answer vocabulary was made of train and test"
+        chosen = "the epoch was chosen on the test split"
+        return [chosen] * (self.select == "test") + [vocabulary] * (self.vocabulary != "train")
 
 
 class Run:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.conftest import CommandLine
 from tests.tiny import write_tiny, write_tsv
 from vqabench.api import PADDING, UNKNOWN
 from vqabench.data.batches import SplitData
@@ -199,3 +200,18 @@ def test_spec_and_batch_cannot_be_changed_in_place(dataset: Dataset) -> None:
     other = batch.replace(regions_BRV=torch.zeros_like(batch.regions_BRV))
     assert np.asarray(batch.regions_BRV).any()
     assert not np.asarray(other.regions_BRV).any()
+
+
+def test_the_vocabulary_may_take_the_test_in_and_tables_say_so(cli: CommandLine, tmp_path: Path) -> None:
+    catalog = write_tiny(tmp_path / "own")
+    for kind in ("questions", "annotations"):
+        path = tmp_path / "own" / f"test_{kind}.json"
+        path.write_text(path.read_text().replace('"red"', '"green"'))
+    assert "green" not in quietly(find_dataset("tiny", catalog, tmp_path / "data")).spec.answers
+    catalog.write_text(catalog.read_text().replace("[tiny]", '[tiny]\nvocabulary = "train+test"', 1))
+    assert "green" in quietly(find_dataset("tiny", catalog, tmp_path / "data")).spec.answers
+    fast = ("--epochs", "1", "--set", "hidden=4", "--set", "embedding=4")
+    assert cli("train", "updn", "--dataset", "tiny", "--catalog", catalog, *fast).returncode == 0
+    shown = cli("compare").stdout
+    assert "ce-plain" in shown
+    assert "‡ the answer vocabulary was made of train and test: not comparable with honest runs" in shown

@@ -29,18 +29,33 @@ def list_datasets(data_dir: DataDir = None, catalog: Catalog = None, as_json: As
 
 
 @app.command("info")
-def info(name: DatasetName, data_dir: DataDir = None, catalog: Catalog = None, as_json: AsJson = False) -> None:
-    """Show what the catalogue says of a data set and, where it is prepared, what it holds."""
-    from vqabench.reporting import exports, lists
+def info(
+    name: DatasetName,
+    types: Annotated[int, typer.Option(min=0, help="Question types whose answers are shown.")] = 4,
+    answers: Annotated[int, typer.Option(min=1, help="Answers shown of each.")] = 5,
+    data_dir: DataDir = None,
+    catalog: Catalog = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what the catalogue says of a data set and, where it is prepared, what it holds.
+
+    The answers of its most frequent question types are drawn, in train beside the test.
+    """
+    from vqabench.reporting import charts, exports, lists
     from vqabench.workflows import datasets
     from vqabench.workflows.places import Places
 
-    facts = datasets.describe_dataset(name, Places(data=data_dir, catalog=catalog))
+    places = Places(data=data_dir, catalog=catalog)
+    facts = datasets.describe_dataset(name, places)
+    shares = datasets.compare_answers(name, places, types, answers)
     if as_json:
-        typer.echo(exports.to_json(facts))
+        typer.echo(exports.to_json(facts | {"answers by question type": shares}))
         return
     spelled = {key: f"{value:,}" if isinstance(value, int) else str(value) for key, value in facts.items()}
-    lists.stdout_console().print(lists.draw_facts(spelled))
+    console = lists.stdout_console()
+    console.print(lists.draw_facts(spelled))
+    for drawn in charts.draw_answer_shares(shares, console):
+        console.print(drawn)
 
 
 Out = Annotated[Path, typer.Option("--out", help="A new folder for the files and their catalogue.")]
@@ -98,3 +113,23 @@ def prepare(name: DatasetName, data_dir: DataDir = None, catalog: Catalog = None
     dataset, summary = datasets.prepare_dataset(name, Places(data=data_dir, catalog=catalog), WatchedProgress())
     sizes = ", ".join(f"{split} {count:,}" for split, count in summary.questions.items())
     typer.echo(f"{dataset.folder}: {sizes} questions; {summary.answers:,} answers; ready")
+
+
+@app.command("verify")
+def verify(name: DatasetName, data_dir: DataDir = None, catalog: Catalog = None, as_json: AsJson = False) -> None:
+    """Check counts, ids and cross-references of a data set's files, and compute what is prepared anew."""
+    from vqabench.reporting import exports, lists
+    from vqabench.workflows import datasets
+    from vqabench.workflows.places import Places
+
+    checks = []
+    for check in datasets.verify_dataset(name, Places(data=data_dir, catalog=catalog)):
+        checks.append(check)
+        if not as_json:
+            lists.stdout_console().print(
+                f"{'ok ' if check.fine else 'BAD'} {check.what}: {check.found}", markup=False
+            )
+    if as_json:
+        typer.echo(exports.to_json(checks))
+    if not all(check.fine for check in checks):
+        raise typer.Exit(1)

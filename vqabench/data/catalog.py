@@ -61,6 +61,8 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """A GloVe text file: a word and its numbers a line."""
     minimum_answer_count: Positive = 9
     """An answer enters the vocabulary if it is the most common one of so many training questions."""
+    vocabulary: Literal["train", "train+test"] = "train"
+    """Whose questions count for the vocabulary. The paper's code takes both; tables of such runs are branded."""
     question_length: Positive = 14
     recipe: dict[str, Any] = {}
     """What every backbone's recipe is changed to on this data set: its size may ask for other steps."""

@@ -15,7 +15,15 @@ from vqabench.data.catalog import Dataset, Entry
 from vqabench.errors import InputError
 from vqabench.results import write_file
 
-KEPT = ("licence", "citation", "images_without_features", "minimum_answer_count", "question_length", "recipe")
+KEPT = (
+    "licence",
+    "citation",
+    "images_without_features",
+    "minimum_answer_count",
+    "vocabulary",
+    "question_length",
+    "recipe",
+)
 """What a derived entry takes over as it is."""
 
 

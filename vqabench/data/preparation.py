@@ -89,7 +89,7 @@ def prepare_files(dataset: Dataset, say: Say) -> Summary:
     `say` hears, in a line each, what is done and what was found. Raises InputError where an input is broken.
     """
     _generate(dataset, say)
-    fingerprint = _fingerprint(dataset)
+    fingerprint = fingerprint_of(dataset)
     there = summarise(dataset)
     if there is None or there.fingerprint != fingerprint:
         say(f"preparing {dataset.name} in {dataset.folder}")
@@ -145,7 +145,7 @@ def _generate(dataset: Dataset, say: Say) -> None:
     stamp.write_text(version)
 
 
-def _fingerprint(dataset: Dataset) -> str:
+def fingerprint_of(dataset: Dataset) -> str:
     """Hash every input file, and the settings that bear on what is made of them."""
     digest = hashlib.sha256(_spell_settings(dataset).encode())
     for path in dataset.files():
@@ -188,15 +188,30 @@ def _hash_file(path: Path, name: str) -> bytes:
 
 def _build(dataset: Dataset, fingerprint: str, say: Say) -> None:
     dataset.folder.mkdir(parents=True, exist_ok=True)
-    raw: Raw = dataset.read_splits()
-    _check_distinct(raw, dataset.name)
+    raw = read_raw(dataset)
     images = {question.image_id for questions, _ in raw.values() for question in questions}
     # The old arrays point into the old features: whatever fails from here on, they must not meet the new ones.
     dataset.prepared_file.unlink(missing_ok=True)
     convert_features(dataset.feature_files(), dataset.features_file, images)
     features = open_features(dataset.features_file)
 
-    answers = _vocabulary(raw["train"][1], dataset)
+    def fill(file: h5py.File) -> None:
+        file.attrs["fingerprint"], file.attrs["stamp"] = fingerprint, _stamp(dataset)
+        fill_prepared(file, dataset, raw, features, say)
+
+    write_hdf5(dataset.prepared_file, fill)
+
+
+def read_raw(dataset: Dataset) -> Raw:
+    """Read all splits. Raises InputError where a file is broken or a question stands in two of them."""
+    raw: Raw = dataset.read_splits()
+    _check_distinct(raw, dataset.name)
+    return raw
+
+
+def fill_prepared(file: h5py.File, dataset: Dataset, raw: Raw, features: FeatureStore, say: Say) -> None:
+    """Write all that training needs of the questions. Raises InputError where that cannot be."""
+    answers = _vocabulary(raw, dataset)
     types = tuple(dict.fromkeys(name for _, table in raw.values() for name in table.question_types.counts()))
     train_questions = dict.fromkeys(question.question for question in raw["train"][0])
     encoder = Encoder(
@@ -205,28 +220,28 @@ def _build(dataset: Dataset, fingerprint: str, say: Say) -> None:
     given = {split: count_human_answers(table.answers, encoder.answers) for split, (_, table) in raw.items()}
     train_types = encoder.number_types(raw["train"][1].question_types)
     priors = count_priors(train_types, given["train"], len(answers), len(types))
-
-    def fill(file: h5py.File) -> None:
-        file.attrs["fingerprint"], file.attrs["stamp"] = fingerprint, _stamp(dataset)
-        _write_spec(file, dataset, encoder, priors)
-        for split, (questions, table) in raw.items():
-            rows, kept = _locate_images(dataset, split, questions, features, say)
-            group = file.create_group(split)
-            chosen = [questions[n] for n in kept], table.take(kept.tolist())
-            _write_split(group, encoder, *chosen, given[split].take(kept), rows)
-
-    write_hdf5(dataset.prepared_file, fill)
-    say(f"{len(answers)} answers, {len(encoder.words) - SPECIAL_WORDS} words, {len(types)} question types")
+    _write_spec(file, dataset, encoder, priors)
+    for split, (questions, table) in raw.items():
+        rows, kept = _locate_images(dataset, split, questions, features, say)
+        chosen = [questions[n] for n in kept], table.take(kept.tolist())
+        _write_split(file.create_group(split), encoder, *chosen, given[split].take(kept), rows)
+    _tell_sizes(encoder, priors, say)
     _tell_other_answer_types(raw, say)
     _tell_limits(given, say)
 
 
+def _tell_sizes(encoder: Encoder, priors: Priors, say: Say) -> None:
+    words = len(encoder.words) - SPECIAL_WORDS
+    say(f"{len(encoder.answers):,} answers, {words:,} words, {len(encoder.types):,} question types")
+    own = (priors.answer_counts > 0).sum(1)
+    say(f"answers given to a question type in train: {own.min():,} to {own.max():,}, median {np.median(own):,.0f}")
+
+
 def _tell_limits(given: Mapping[str, HumanAnswers], say: Say) -> None:
-    """Tell how far the vocabulary falls short, where it does."""
+    """Tell how far the vocabulary falls short."""
     for split, answers in given.items():
-        if answers.reachable < 1:
-            missed = f"{answers.unanswerable:.1%} of the questions have no answer of the vocabulary"
-            say(f"{split}: {missed}; the best soft accuracy that it allows is {100 * answers.reachable:.2f}")
+        best = f"the vocabulary allows a soft accuracy of {100 * answers.reachable:.2f}"
+        say(f"{split}: {best}; it holds no answer to {answers.unanswerable:.1%} of the questions")
 
 
 def _check_distinct(raw: Raw, name: str) -> None:
@@ -246,9 +261,12 @@ def _tell_other_answer_types(raw: Raw, say: Say) -> None:
         say(f"answer types other than {', '.join(ANSWER_TYPES)} count in All alone: {first_few(other)}")
 
 
-def _vocabulary(train: AnnotationTable, dataset: Dataset) -> tuple[str, ...]:
+def _vocabulary(raw: Raw, dataset: Dataset) -> tuple[str, ...]:
     minimum = dataset.entry.minimum_answer_count
-    answers = vocabulary(train.modal_answers.counts(), minimum)
+    counts: Counter[str] = Counter()
+    for split in dataset.entry.vocabulary.split("+"):
+        counts.update(raw[split][1].modal_answers.counts() if split in raw else {})
+    answers = vocabulary(counts, minimum)
     if not answers:
         raise InputError(
             f"{dataset.name}: no answer is the most common one of {minimum} training questions; "

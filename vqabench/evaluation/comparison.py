@@ -42,8 +42,8 @@ class Row:
     loss: str
     label: str
     seeds: tuple[int, ...]
-    branded: bool
-    """Some seed chose its epoch on the test split."""
+    brands: tuple[str, ...]
+    """What the training of some seed took from the test split."""
     fingerprint: str
     """Of the data."""
     plain: bool
@@ -51,6 +51,11 @@ class Row:
     setting: str
     """Everything but the strategy that decides what was trained: a gain is against plain in the same setting."""
     cells: dict[Key, Cell] = field(default_factory=dict)
+
+    @property
+    def branded(self) -> bool:
+        """Tell whether its numbers are not comparable with honest ones."""
+        return bool(self.brands)
 
     @property
     def name(self) -> str:
@@ -125,7 +130,7 @@ def _make_row(group: Sequence[tuple[Manifest, dict[str, Scores]]]) -> Row:
         first.loss,
         first.label,
         tuple(sorted(manifest.seed for manifest in manifests)),
-        any(manifest.branded() for manifest in manifests),
+        tuple(dict.fromkeys(brand for manifest in manifests for brand in manifest.brands())),
         first.fingerprint,
         first.loss == "plain" and first.distributions.get("plain") == "vqabench",
         _spell_setting(first),
@@ -198,9 +203,8 @@ def _mark_best(rows: Sequence[Row]) -> None:
 
 
 def _warn(rows: Sequence[Row]) -> list[str]:
-    notes = []
-    if any(row.branded for row in rows):
-        notes.append("‡ the epoch was chosen on the test split: not comparable with honest runs")
+    brands = dict.fromkeys(brand for row in rows for brand in row.brands)
+    notes = [f"‡ {brand}: not comparable with honest runs" for brand in brands]
     for dataset in sorted({row.dataset for row in rows}):
         prints = {row.fingerprint for row in rows if row.dataset == dataset}
         if len(prints) > 1:

@@ -63,5 +63,5 @@ def comparison_to_json(comparison: Comparison) -> str:
             numbers.setdefault(split, {}).setdefault(table, {})[category] = msgspec.to_builtins(cell)
         hidden = ("cells", "setting", "plain")
         about = {name: value for name, value in vars(row).items() if name not in hidden}
-        rows.append(about | {"scores": numbers})
+        rows.append(about | {"branded": row.branded, "scores": numbers})
     return to_json({"rows": rows, "notes": comparison.notes})

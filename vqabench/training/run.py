@@ -54,7 +54,7 @@ def train_run(
     parameters = sum(parameter.numel() for parameter in model.parameters())
     choose_threads(parameters, device)
     precision = choose_precision(plan.config.precision, device)
-    manifest = _describe(plan, prepared, device, precision, seed, parameters)
+    manifest = _describe(plan, dataset, prepared, device, precision, seed, parameters)
     manifest.start_from = _origin_of(plan, seed, run, afresh)
     if run.manifest_file.is_file() and not afresh:
         _take_over(run, manifest, plan, progress)
@@ -110,7 +110,13 @@ def _answer(
 
 
 def _describe(
-    plan: Plan, prepared: Prepared, device: torch.device, precision: str, seed: int, parameters: int
+    plan: Plan,
+    dataset: Dataset,
+    prepared: Prepared,
+    device: torch.device,
+    precision: str,
+    seed: int,
+    parameters: int,
 ) -> Manifest:
     config = plan.config
     return Manifest(
@@ -122,6 +128,7 @@ def _describe(
         seed=seed,
         **plan.identity(),
         track_test=config.track_test,
+        vocabulary=dataset.entry.vocabulary,
         fingerprint=prepared.fingerprint,
         versions=_versions(plan),
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} cpu",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from vqabench.data.answer_shares import TypeShares, read_answer_shares
 from vqabench.data.catalog import Dataset, read_catalog
 from vqabench.data.preparation import Summary, prepare_files, summarise
+from vqabench.data.verification import Check, verify
 from vqabench.training.progress import Progress, Silence
 from vqabench.workflows.places import Places
 
@@ -61,6 +64,24 @@ def describe_dataset(name: str, places: Places) -> dict[str, str | int]:
         "fingerprint": summary.fingerprint,
         **({"sha256 of val's question ids": summary.val_ids_hash} if summary.val_ids_hash else {}),
     }
+
+
+def compare_answers(name: str, places: Places, types: int, answers: int) -> list[TypeShares]:
+    """Tell how the answers of the most frequent question types are shared out, in train and in the test.
+
+    Where there is no test split, in val; nothing where the data set is not prepared.
+    """
+    dataset = places.dataset(name)
+    summary = summarise(dataset)
+    if summary is None or not summary.current:
+        return []
+    against = "test" if "test" in summary.questions else "val"
+    return read_answer_shares(dataset, against, types, answers)
+
+
+def verify_dataset(name: str, places: Places) -> Iterator[Check]:
+    """Check all files of a data set, raw and prepared."""
+    return verify(places.dataset(name))
 
 
 def prepare_dataset(name: str, places: Places, progress: Progress | None = None) -> tuple[Dataset, Summary]:
