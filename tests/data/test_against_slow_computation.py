@@ -1,4 +1,4 @@
-"""What preparation makes of 60,000 real questions, against a computation question by question that shares nothing."""
+"""What preparation makes of 60,000 real questions, against a computation question by question of its own."""
 
 from __future__ import annotations
 
