@@ -36,13 +36,14 @@ class FeatureStore:
     def rows(self, image_ids: Sequence[ImageId]) -> NDArray[np.int64]:
         """Give the rows of some images. Raises InputError, naming the first, where some have no features."""
         known = {image_id: row for row, image_id in enumerate(self.image_ids.tolist())}
-        missing = dict.fromkeys(image_id for image_id in image_ids if image_id not in known)
-        if missing:
-            raise InputError(
-                f"{len(missing)} images have no features (ids {first_few(missing)}); add files of features, "
-                'or set images_without_features = "skip" in the catalogue'
-            )
-        return np.array([known[image_id] for image_id in image_ids], np.int64)
+        try:
+            return np.fromiter(map(known.__getitem__, image_ids), np.int64, len(image_ids))
+        except KeyError:
+            missing = dict.fromkeys(image_id for image_id in image_ids if image_id not in known)
+        raise InputError(
+            f"{len(missing)} images have no features (ids {first_few(missing)}); add files of features, "
+            'or set images_without_features = "skip" in the catalogue'
+        )
 
 
 def write_features(
