@@ -6,6 +6,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -13,7 +14,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import msgspec
 import platformdirs
 
-from vqabench.data.annotation_reading import read_annotation_table
+from vqabench.data.annotation_reading import reading_annotations
 from vqabench.data.annotation_table import AnnotationTable, concatenate
 from vqabench.data.annotations import (
     Annotation,
@@ -144,8 +145,10 @@ class Dataset:
 
     def _read_files(self, split: Split) -> tuple[list[Question], AnnotationTable]:
         files = self.entry.splits[split]
-        questions = self._read_question_files(split)
-        table = concatenate([read_annotation_table(self.source / name) for name in files.annotations])
+        with ExitStack() as stack:
+            readers = [stack.enter_context(reading_annotations(self.source / name)) for name in files.annotations]
+            questions = self._read_question_files(split)
+            table = concatenate([read() for read in readers])
         where = f"{self.name}, split {split}"
         if not questions:
             raise InputError(f"{where}: there are no questions in {first_few(files.questions)}")
