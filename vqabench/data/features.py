@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,8 @@ FORMAT = 1
 class FeatureStore:
     """The region features of N images, memory-mapped."""
 
-    regions: NDArray[np.float16]
-    """[N, R, V]; zero behind an image's last region."""
+    regions: NDArray[np.floating[Any]]
+    """[N, R, V], float16 or float32; zero behind an image's last region."""
     boxes: NDArray[np.float32]
     """[N, R, 4]: left, top, right, bottom in [0, 1], as shares of the image's width and height."""
     counts: NDArray[np.int32]
@@ -32,6 +32,8 @@ class FeatureStore:
     """[N]: int64, or strings."""
     object_ids: NDArray[np.int32] | None = None
     """[N, R]: the class of each region, where the source names it."""
+    attribute_ids: NDArray[np.int32] | None = None
+    """[N, R]: the attribute of each region, likewise."""
 
     def rows(self, image_ids: Sequence[ImageId]) -> NDArray[np.int64]:
         """Give the rows of some images. Raises InputError, naming the first, where some have no features."""
@@ -75,38 +77,67 @@ def write_ids(file: h5py.File, image_ids: Sequence[ImageId]) -> None:
     file.create_dataset("image_ids", data=list(image_ids), dtype=np.int64 if numeric else h5py.string_dtype())
 
 
+def describe_array(file: h5py.File, name: str, shape: tuple[int, ...], dtype: Any) -> int:
+    """Make a contiguous array whose numbers are written past HDF5, and give their place in the file."""
+    early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    early.set_obj_track_times(False)  # the same images make the same bytes
+    early.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    early.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    space = h5py.h5s.create_simple(shape)
+    dataset = h5py.h5d.create(file.id, name.encode(), h5py.h5t.py_create(np.dtype(dtype)), space, early)
+    place: int = dataset.get_offset()
+    return place
+
+
+def read_origin(path: Path) -> str | None:
+    """Tell the hash of all that a features file was made from; None where there is no such file, or no hash."""
+    try:
+        with h5py.File(path) as file:
+            origin = file.attrs.get("origin")
+    except OSError:
+        return None
+    return None if origin is None else str(origin)
+
+
 def open_features(path: Path) -> FeatureStore:
     """Map a features file into memory. Raises InputError where it is missing, damaged or of another form."""
     try:
         with h5py.File(path) as file:
             if file.attrs.get("format") != FORMAT:
                 raise InputError(f"{path}: not a features file of format {FORMAT}; prepare the data again")
-            ids = file["image_ids"]
-            store = FeatureStore(
-                regions=_map(path, file["regions"]),
-                boxes=_map(path, file["boxes"]),
-                counts=file["counts"][:],
-                image_ids=ids.asstr()[:] if h5py.check_string_dtype(ids.dtype) else ids[:],
-                object_ids=file["object_ids"][:] if "object_ids" in file else None,
-            )
+            store = read_arrays(file, lambda dataset: _map(path, dataset))
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such features file") from None
     except (OSError, KeyError) as error:
         raise InputError(f"{path}: not a features file, or a damaged one: {error}") from error
-    _check_form(path, store)
+    check_form(path, store)
     return store
 
 
-def _check_form(path: Path, store: FeatureStore) -> None:
+def read_arrays(file: h5py.File, open_array: Callable[[h5py.Dataset], Any]) -> FeatureStore:
+    """Read ids and counts, and open the large arrays. Raises KeyError where one is missing."""
+    ids = file["image_ids"]
+    named = {name: open_array(file[name]) for name in ("object_ids", "attribute_ids") if name in file}
+    return FeatureStore(
+        regions=open_array(file["regions"]),
+        boxes=open_array(file["boxes"]),
+        counts=file["counts"][:],
+        image_ids=ids.asstr()[:] if h5py.check_string_dtype(ids.dtype) else ids[:],
+        **named,
+    )
+
+
+def check_form(path: Path, store: FeatureStore) -> None:
     """Raise InputError unless types and shapes are those that FeatureStore promises."""
-    if store.regions.dtype != np.float16 or store.regions.ndim != 3:
-        raise InputError(f"{path}: regions must be float16 [images, R, V], not {_form(store.regions)}")
+    if store.regions.dtype not in (np.float16, np.float32) or store.regions.ndim != 3:
+        raise InputError(f"{path}: regions must be float16 or float32 [images, R, V], not {_form(store.regions)}")
     images, regions, _ = store.regions.shape
     expected: list[tuple[str, NDArray[Any] | None, type, tuple[int, ...]]] = [
         ("boxes", store.boxes, np.float32, (images, regions, 4)),
         ("counts", store.counts, np.integer, (images,)),
         ("image_ids", store.image_ids, np.generic, (images,)),
         ("object_ids", store.object_ids, np.integer, (images, regions)),
+        ("attribute_ids", store.attribute_ids, np.integer, (images, regions)),
     ]
     for name, array, dtype, shape in expected:
         if array is not None and (array.shape != shape or not np.issubdtype(array.dtype, dtype)):

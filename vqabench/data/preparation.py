@@ -19,12 +19,14 @@ from vqabench.data import digits
 from vqabench.data.annotations import ANSWER_TYPES, Annotation, Question, hash_ids
 from vqabench.data.answers import modal_answer, vocabulary
 from vqabench.data.catalog import SPLITS, Dataset
-from vqabench.data.conversion import convert_features
+from vqabench.data.conversion import Treatment, convert_features
 from vqabench.data.encoder import Encoder
 from vqabench.data.features import FeatureStore, open_features
 from vqabench.data.human_answers import HumanAnswers, count_human_answers
+from vqabench.data.object_names import read_object_names
 from vqabench.data.priors import Priors, count_priors
 from vqabench.data.questions import SPECIAL_WORDS, collect_words, split_words
+from vqabench.data.region_files import list_files
 from vqabench.data.word_vectors import read_word_vectors
 from vqabench.errors import InputError, first_few
 from vqabench.results import write_through
@@ -143,8 +145,10 @@ def _fingerprint(dataset: Dataset) -> str:
     others = ("title", "licence", "citation", "recipe")
     settings = {key: value for key, value in msgspec.to_builtins(dataset.entry).items() if key not in others}
     digest = hashlib.sha256(json.dumps([FORMAT, settings], sort_keys=True).encode())
+    sources = set(dataset.feature_files())
     for path in dataset.files():
-        digest.update(_hash_file(path, dataset.name))
+        for file in list_files(path) if path in sources else [path]:
+            digest.update(_hash_file(file, dataset.name))
     return digest.hexdigest()
 
 
@@ -172,7 +176,8 @@ def _build(dataset: Dataset, fingerprint: str, say: Say) -> None:
     images = {question.image_id for questions, _ in raw.values() for question in questions}
     # The old arrays point into the old features: whatever fails from here on, they must not meet the new ones.
     dataset.prepared_file.unlink(missing_ok=True)
-    convert_features(dataset.feature_files(), dataset.features_file, images)
+    treatment = Treatment(dataset.entry.feature_precision, dataset.entry.broken_features)
+    convert_features(dataset.feature_files(), dataset.features_file, images, treatment, say=say)
     features = open_features(dataset.features_file)
 
     answers = _vocabulary(raw["train"][1], dataset)
@@ -187,7 +192,7 @@ def _build(dataset: Dataset, fingerprint: str, say: Say) -> None:
     def write(part: Path) -> None:
         with h5py.File(part, "w") as file:
             file.attrs["fingerprint"] = fingerprint
-            _write_spec(file, dataset, encoder, priors)
+            _write_spec(file, dataset, encoder, priors, features)
             for split, (questions, annotations) in raw.items():
                 rows, kept = _locate_images(dataset, split, questions, features, say)
                 group = file.create_group(split)
@@ -272,7 +277,9 @@ def _write_split(
         group[name] = array
 
 
-def _write_spec(file: h5py.File, dataset: Dataset, encoder: Encoder, priors: Priors) -> None:
+def _write_spec(
+    file: h5py.File, dataset: Dataset, encoder: Encoder, priors: Priors, features: FeatureStore
+) -> None:
     file.attrs["question_length"] = encoder.length
     for name, strings in (("answers", encoder.answers), ("words", encoder.words), ("types", encoder.types)):
         file.create_dataset(name, data=list(strings), dtype=h5py.string_dtype())
@@ -280,3 +287,6 @@ def _write_spec(file: h5py.File, dataset: Dataset, encoder: Encoder, priors: Pri
         file[f"priors/{name}"] = array
     if dataset.entry.word_vectors:
         file["word_vectors"] = read_word_vectors(dataset.source / dataset.entry.word_vectors, encoder.words)
+    if dataset.entry.object_names:
+        names = read_object_names(dataset.source / dataset.entry.object_names, features)
+        file.create_dataset("object_names", data=list(names), dtype=h5py.string_dtype())
