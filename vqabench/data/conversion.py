@@ -146,9 +146,9 @@ def _decode_row(row: Row, precision: Precision) -> Decoded:
 
 
 def _check_numbers(numbers: NDArray[Any], precision: Precision, what: str) -> None:
-    if numbers.dtype not in (np.float16, np.float32):
-        raise InputError(f"{what}: features are {numbers.dtype}, not float16 or float32")
-    largest = float(np.abs(numbers).max(initial=0))
+    if numbers.dtype not in (np.float16, np.float32) or not numbers.size:
+        raise InputError(f"{what}: features are {numbers.dtype} {list(numbers.shape)}, not float16 or float32")
+    largest = max(float(numbers.max()), -float(numbers.min()))  # either is nan where a number is
     if not np.isfinite(largest):
         raise InputError(f"{what}: has features that are not finite")
     if precision == "float16" and largest > LARGEST:

@@ -37,7 +37,8 @@ class Rounding(Struct, frozen=True, array_like=True):
 
 def round_to_half(numbers: NDArray[np.float32]) -> tuple[NDArray[np.float16], Rounding]:
     """Round finite numbers, at most `LARGEST` in size, to the nearest float16, ties to even, as NumPy does."""
-    sizes = np.abs(numbers)
+    signed = numbers.view(np.int32).min(initial=0) < 0  # -0 is not less than 0
+    sizes = np.abs(numbers) if signed else numbers
     bits = sizes.view(np.uint32)
     rounded = bits >> _DROPPED
     rounded &= 1
@@ -53,9 +54,10 @@ def round_to_half(numbers: NDArray[np.float32]) -> tuple[NDArray[np.float16], Ro
         steps = (sizes.flat[tiny] + np.float32(0.5)) - np.float32(0.5)
         values.flat[tiny] = steps
         half.flat[tiny] = (steps * np.float32(2**24)).astype(np.uint16)
-    signs = numbers.view(np.uint32) >> 16
-    signs &= 0x8000
-    half |= signs.astype(np.uint16)
+    if signed:
+        signs = numbers.view(np.uint32) >> 16
+        signs &= 0x8000
+        half |= signs.astype(np.uint16)
     return half.view(np.float16), _measure(sizes, values)
 
 
