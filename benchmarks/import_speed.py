@@ -20,6 +20,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TextIO, cast
 
 import numpy as np
 
@@ -64,8 +65,8 @@ def convert_as_published(source: Path, destination: Path, images: int) -> None:
     destination.with_suffix(".json").write_text(json.dumps(rows))
 
 
-def _open_text(source: Path) -> object:
-    return gzip.open(source, "rt") if source.suffix == ".gz" else source.open()
+def _open_text(source: Path) -> TextIO:
+    return cast(TextIO, gzip.open(source, "rt")) if source.suffix == ".gz" else source.open()
 
 
 def convert_here(source: Path, destination: Path, images: int) -> None:

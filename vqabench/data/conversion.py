@@ -26,8 +26,8 @@ from vqabench.errors import InputError, first_few
 
 FORMAT = 2
 """Raised whenever features must be converted anew."""
-MOST_WORKERS = 8
-"""More threads wait for one another: decoding holds Python's lock a part of the time."""
+MOST_WORKERS = 4
+"""More threads wait for one another: between its long steps decoding needs Python's lock."""
 
 Precision = Literal["float16", "float32"]
 Broken = Literal["refuse", "skip"]

@@ -50,11 +50,12 @@ class FeatureStore:
 def write_features(
     path: Path,
     *,
-    regions: NDArray[np.float16],
+    regions: NDArray[np.floating[Any]],
     boxes: NDArray[np.float32],
     counts: NDArray[np.int32],
     image_ids: NDArray[Any],
     object_ids: NDArray[np.int32] | None = None,
+    attribute_ids: NDArray[np.int32] | None = None,
 ) -> None:
     """Write the features of N images; shapes as in FeatureStore."""
 
@@ -62,8 +63,9 @@ def write_features(
         with h5py.File(part, "w") as file:
             write_ids(file, image_ids.tolist())
             file["regions"], file["boxes"], file["counts"] = regions, boxes, counts
-            if object_ids is not None:
-                file["object_ids"] = object_ids
+            for name, ids in (("object_ids", object_ids), ("attribute_ids", attribute_ids)):
+                if ids is not None:
+                    file[name] = ids
 
     write_through(path, write)
 

@@ -288,7 +288,7 @@ def _pack(ids: Array | None) -> bytes | None:
 
 
 def _size(shape: tuple[int, ...], dtype: Any) -> int:
-    return math.prod(shape) * np.dtype(dtype).itemsize
+    return math.prod(shape) * int(np.dtype(dtype).itemsize)
 
 
 def _reserve(file: IO[bytes], size: int) -> None:

@@ -140,9 +140,7 @@ def _find_ids(
     if inside is None:
         beside = find_map(path, member)
         if beside is None:
-            raise InputError(
-                f"{path}: which row is which image? Put {path.stem}_imgid2idx.json (or .pkl) beside it"
-            )
+            raise InputError(f"{path}: which row is which image? Put {path.stem}_imgid2idx.json (or pkl) beside it")
         return read_map(beside, images, wanted)
     names = (inside.asstr() if h5py.check_string_dtype(inside.dtype) else inside)[:].tolist()
     if len(names) != images:
