@@ -29,6 +29,7 @@ from vqabench.data import conversion, partial_features
 from vqabench.data.conversion import Treatment, convert_features
 from vqabench.data.features import FeatureStore, open_features
 from vqabench.data.region_files import read_rows
+from vqabench.data.region_rows import Row
 from vqabench.errors import InputError, VqabenchError
 
 SKIP = Treatment(broken="skip")
@@ -203,11 +204,14 @@ def test_a_killed_conversion_goes_on_where_it_came_to(
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     assert not (tmp_path / "f.h5").exists()
-    decoded: list[object] = []
+    decoded: list[Row] = []
     decode = conversion._decode_row
-    monkeypatch.setattr(
-        conversion, "_decode_row", lambda row, precision: (decoded.append(row), decode(row, precision))[1]
-    )
+
+    def count(row: Row, precision: Any) -> conversion.Decoded:
+        decoded.append(row)
+        return decode(row, precision)
+
+    monkeypatch.setattr(conversion, "_decode_row", count)
     said: list[str] = []
     resumed = convert(source, tmp_path / "f.h5", say=said.append)
     done = len(IMAGES) - len(decoded)

@@ -71,6 +71,8 @@ def test_the_map_of_ids_may_be_named(tmp_path: Path) -> None:
     (tmp_path / "f_imgid2idx.json").rename(tmp_path / "ids.json")
     convert_features([Path(f"{source}::ids.json")], tmp_path / "features.h5", set(EQUAL))
     check(open_features(tmp_path / "features.h5"), EQUAL)
+    with pytest.raises(InputError, match=r"other\.json: there is no such map of image ids"):
+        convert_features([Path(f"{source}::other.json")], tmp_path / "features.h5", set(EQUAL))
 
 
 class Attack:

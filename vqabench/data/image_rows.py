@@ -24,8 +24,10 @@ class _PlainUnpickler(pickle.Unpickler):
 
 
 def find_map(source: Path, member: str) -> Path | None:
-    """Find the map beside a file of arrays: the one named, else one of the names that are in use."""
+    """Find the map beside a file of arrays: the one named, which must be there, else one of the usual names."""
     if member:
+        if not (source.parent / member).is_file():
+            raise InputError(f"{source.parent / member}: there is no such map of image ids")
         return source.parent / member
     names = [f"{stem}imgid2idx{suffix}" for stem in (f"{source.stem}_", "") for suffix in (".json", ".pkl")]
     return next((source.parent / name for name in names if (source.parent / name).is_file()), None)
@@ -56,7 +58,5 @@ def _load(path: Path) -> Any:
             return _PlainUnpickler(file, encoding="utf-8").load()
     except InputError:
         raise
-    except FileNotFoundError:
-        raise InputError(f"{path}: there is no such map of image ids") from None
     except Exception as error:  # a broken pickle raises whatever its bytes happen to ask for
         raise InputError(f"{path}: no map of image ids that can be trusted: {error}") from error

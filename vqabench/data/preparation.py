@@ -26,7 +26,7 @@ from vqabench.data.human_answers import HumanAnswers, count_human_answers
 from vqabench.data.object_names import read_object_names
 from vqabench.data.priors import Priors, count_priors
 from vqabench.data.questions import SPECIAL_WORDS, collect_words, split_words
-from vqabench.data.region_files import list_files
+from vqabench.data.region_files import list_files, split_source
 from vqabench.data.word_vectors import read_word_vectors
 from vqabench.errors import InputError, first_few
 from vqabench.results import write_through
@@ -147,7 +147,7 @@ def _fingerprint(dataset: Dataset) -> str:
     digest = hashlib.sha256(json.dumps([FORMAT, settings], sort_keys=True).encode())
     sources = set(dataset.feature_files())
     for path in dataset.files():
-        for file in list_files(path) if path in sources else [path]:
+        for file in list_files(path) if path in sources and split_source(path)[0].exists() else [path]:
             digest.update(_hash_file(file, dataset.name))
     return digest.hexdigest()
 
