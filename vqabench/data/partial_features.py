@@ -264,8 +264,8 @@ class PartialFeatures:
     def _telling_trouble(self) -> Iterator[None]:
         try:
             yield
-        except OSError as error:
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        except (OSError, RuntimeError) as error:  # HDF5 has errors of either kind
+            full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
             advice = "no room for the features; make some and run again: it goes on where it stopped"
             what = advice if full else "the features cannot be written"
             raise VqabenchError(f"{self.destination.parent}: {what}: {error}") from error
@@ -304,5 +304,5 @@ def _reserve(file: IO[bytes], size: int) -> None:
 
 
 def _sync_file(path: Path) -> None:
-    with path.open("rb") as file:
+    with path.open("r+b") as file:
         os.fsync(file.fileno())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+import threading
 import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterator
@@ -59,10 +60,21 @@ def holds_images(archive: Path) -> bool:
 
 def read_archive(path: Path, wanted: Collection[ImageId]) -> Iterator[Row]:
     """Give the wanted images of a zip, which stays open for as long as a row is kept."""
-    archive = zipfile.ZipFile(path)
+    archive, turn = zipfile.ZipFile(path), threading.Lock()
     for member in _members(archive):
         name = member.filename.rpartition("/")[2]
-        yield from _row(name, f"{path}::{member.filename}", wanted, member.file_size, partial(archive.read, member))
+        yield from _row(
+            name,
+            f"{path}::{member.filename}",
+            wanted,
+            member.file_size,
+            partial(_read_member, archive, member, turn),
+        )
+
+
+def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, turn: threading.Lock) -> bytes:
+    with turn:  # a ZipFile counts its readers, and threads at once make it miscount
+        return archive.read(member)
 
 
 def _members(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
