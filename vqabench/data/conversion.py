@@ -65,7 +65,7 @@ def convert_features(
     origin = _hash_origin(sources, wanted, treatment)
     if read_origin(destination) == origin:
         return
-    say(f"reading region features of {len(wanted):,} images from {first_few(sources)}")
+    say(f"preparing region features of {len(wanted):,} images from {first_few(sources)}")
     part = PartialFeatures(destination, origin, np.float16 if treatment.precision == "float16" else np.float32)
     if part.seen:
         say(f"going on behind the {part.seen:,} images that are done")

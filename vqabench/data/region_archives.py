@@ -62,14 +62,8 @@ def read_archive(path: Path, wanted: Collection[ImageId]) -> Iterator[Row]:
     """Give the wanted images of a zip, which stays open for as long as a row is kept."""
     archive, turn = zipfile.ZipFile(path), threading.Lock()
     for member in _members(archive):
-        name = member.filename.rpartition("/")[2]
-        yield from _row(
-            name,
-            f"{path}::{member.filename}",
-            wanted,
-            member.file_size,
-            partial(_read_member, archive, member, turn),
-        )
+        name, where = member.filename.rpartition("/")[2], f"{path}::{member.filename}"
+        yield from _row(name, where, wanted, member.file_size, partial(_read_member, archive, member, turn))
 
 
 def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, turn: threading.Lock) -> bytes:
