@@ -11,6 +11,8 @@ _SMALLEST_NORMAL = np.float32(2**-14)
 _DROPPED = 13
 """Bits of float32's fraction that float16 has not."""
 _BIAS = (127 - 15) << 10
+BLOCK = 1 << 15
+"""Numbers worked on at a time: they fit into a processor's cache."""
 
 
 class Rounding(Struct, frozen=True, array_like=True):
@@ -37,6 +39,16 @@ class Rounding(Struct, frozen=True, array_like=True):
 
 def round_to_half(numbers: NDArray[np.float32]) -> tuple[NDArray[np.float16], Rounding]:
     """Round finite numbers, at most `LARGEST` in size, to the nearest float16, ties to even, as NumPy does."""
+    half = np.empty(numbers.size, np.float16)
+    account = Rounding()
+    for start in range(0, numbers.size, BLOCK):
+        block = slice(start, start + BLOCK)
+        half[block], cost = _round_block(numbers.reshape(-1)[block])
+        account = account.add(cost)
+    return half.reshape(numbers.shape), account
+
+
+def _round_block(numbers: NDArray[np.float32]) -> tuple[NDArray[np.float16], Rounding]:
     signed = numbers.view(np.int32).min(initial=0) < 0  # -0 is not less than 0
     sizes = np.abs(numbers) if signed else numbers
     bits = sizes.view(np.uint32)
