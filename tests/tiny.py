@@ -55,7 +55,7 @@ def write_tsv(path: Path, width: int = WIDTH, images: int = IMAGES) -> None:
     lines = []
     for image in range(images):
         count = 2 + image % 2
-        boxes = rng.uniform(0, 100, (count, 4)).astype(np.float32)
+        boxes = np.sort(rng.uniform(0, 100, (count, 2, 2)), axis=1).reshape(count, 4).astype(np.float32)
         features = rng.normal(image, 0.1, (count, width)).astype(np.float32)
         columns = [
             str(image),

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from tests.conftest import CommandLine
+from tests.region_sources import write_npz
 from tests.tiny import write_tiny, write_tsv
 from vqabench.api import PADDING, UNKNOWN
 from vqabench.data.batches import SplitData
@@ -215,3 +216,47 @@ def test_the_vocabulary_may_take_the_test_in_and_tables_say_so(cli: CommandLine,
     shown = cli("compare").stdout
     assert "ce-plain" in shown
     assert "‡ the answer vocabulary was made of train and test: not comparable with honest runs" in shown
+
+
+def change_catalog(dataset: Dataset, *lines: str) -> Dataset:
+    """Add lines to the entry of the data set."""
+    catalog = dataset.source / "catalog.toml"
+    catalog.write_text(catalog.read_text().replace("[tiny]", "\n".join(["[tiny]", *lines]), 1))
+    return find_dataset("tiny", catalog, dataset.folder.parent)
+
+
+def test_questions_about_images_whose_features_are_broken_are_as_those_without_features(dataset: Dataset) -> None:
+    features = dataset.source / "features.tsv"
+    lines = features.read_text().splitlines()
+    features.write_text("\n".join([*lines[:-1], lines[-1][:-9], ""]))
+    with pytest.raises(InputError, match=r"features\.tsv, line 6: image 5"):
+        quietly(dataset)
+    skipping = change_catalog(dataset, 'broken_features = "skip"')
+    told: list[str] = []
+    with pytest.raises(InputError, match=r"1 images have no features \(ids 5\)"):
+        prepare(skipping, told.append)
+    assert any(line.startswith("1 broken rows are left out (images 5)") for line in told)
+    told = said(change_catalog(dataset, 'images_without_features = "skip"'))
+    assert "train: 10 of 60 questions are left out: no features" in told
+
+
+def test_features_may_be_kept_in_float32(dataset: Dataset) -> None:
+    assert quietly(dataset).features.regions.dtype == np.float16
+    prepared = quietly(change_catalog(dataset, 'feature_precision = "float32"'))
+    assert prepared.features.regions.dtype == np.float32
+    batch = SplitData(prepared, "train", torch.device("cpu")).batch(torch.tensor([0]), with_targets=False)
+    assert batch.regions_BRV.dtype == torch.float32
+
+
+def test_features_may_lie_in_a_folder_of_npz_files_and_a_changed_one_is_prepared_again(dataset: Dataset) -> None:
+    folder = dataset.source / "npz"
+    folder.mkdir()
+    for image in range(6):
+        write_npz(folder / f"{image}.npz", image, 2)
+    catalog = dataset.source / "catalog.toml"
+    catalog.write_text(catalog.read_text().replace('"features.tsv"', '"npz"'))
+    dataset = find_dataset("tiny", catalog, dataset.folder.parent)
+    first = quietly(dataset)
+    assert first.features.counts.tolist() == [2] * 6
+    write_npz(folder / "3.npz", 3, 1)
+    assert quietly(dataset).fingerprint != first.fingerprint

@@ -32,8 +32,8 @@ from vqabench.data.annotations import (
     decode_annotations,
     open_content,
     read_annotations,
-    real_file,
 )
+from vqabench.data.members import split_member
 from vqabench.errors import InputError
 
 LARGE = 16_000_000
@@ -86,7 +86,7 @@ def _read_together(path: Path, children: Sequence[subprocess.Popen[bytes]]) -> A
 
 
 def _count_processes(path: Path) -> int:
-    file = real_file(path)
+    file, _ = split_member(path)
     if not file.is_file() or file.stat().st_size < LARGE:
         return 1
     return min(_count_cores(), MOST_PROCESSES)

@@ -17,6 +17,7 @@ from typing import IO, Annotated, Any, Generic, TypeVar
 
 import msgspec
 
+from vqabench.data.members import split_member
 from vqabench.errors import InputError, first_few, unknown
 from vqabench.results import write_file
 
@@ -75,11 +76,6 @@ def read_annotations(path: Path) -> list[Annotation]:
     annotations = decode_annotations(path, _read(path))
     check_ids([annotation.question_id for annotation in annotations], path)
     return annotations
-
-
-def real_file(path: Path) -> Path:
-    """Give the file that a path is of, without the member of an archive that it may name: `F.zip::MEMBER`."""
-    return Path(str(path).partition("::")[0])
 
 
 def open_content(path: Path) -> IO[bytes]:
@@ -226,9 +222,9 @@ def _line(content: bytes, message: str) -> str:
 
 def _read(path: Path) -> bytes:
     """Read a file as it is, unzipped or ungzipped, whatever its name says; `F.zip::MEMBER` names a member."""
-    name, _, member = str(path).partition("::")
+    name, member = split_member(path)
     try:
-        content = Path(name).read_bytes()
+        content = name.read_bytes()
         if content.startswith((b"PK\x03\x04", b"PK\x05\x06")):  # the second: an archive of nothing
             return _read_member(name, content, member)
         if member:
@@ -240,7 +236,7 @@ def _read(path: Path) -> bytes:
         raise InputError(f"{name}: cannot be read: {error}") from error
 
 
-def _read_member(name: str, content: bytes, member: str) -> bytes:
+def _read_member(name: Path, content: bytes, member: str) -> bytes:
     """Read a zip's one JSON file; of two, the open-ended questions, which is what the v1 archives mean."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         members = [one for one in archive.namelist() if one.endswith(".json") and "__MACOSX" not in one]

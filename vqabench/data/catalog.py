@@ -58,6 +58,11 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     features: tuple[str, ...] = ()
     images_without_features: Literal["refuse", "skip"] = "refuse"
     """`skip`: questions about them count for vocabulary and priors, but are neither trained on nor tested."""
+    broken_features: Literal["refuse", "skip"] = "refuse"
+    """What becomes of a truncated, repeated or undecodable row of features: `skip` keeps the others without it."""
+    feature_precision: Literal["float16", "float32"] = "float16"
+    object_names: str | None = None
+    """Names of the classes that the features number: one a line, of synonyms (`a,b`) the first."""
     word_vectors: str | None = None
     """A GloVe text file: a word and its numbers a line."""
     minimum_answer_count: Positive = 9
@@ -103,8 +108,8 @@ class Dataset:
     def files(self) -> list[Path]:
         """Give every file that the data set is read from."""
         names = [name for split in self.entry.splits.values() for name in (*split.questions, *split.annotations)]
-        vectors = [self.entry.word_vectors] if self.entry.word_vectors else []
-        return [self.source / name for name in dict.fromkeys([*names, *self.entry.features, *vectors])]
+        optional = [name for name in (self.entry.word_vectors, self.entry.object_names) if name]
+        return [self.source / name for name in dict.fromkeys([*names, *self.entry.features, *optional])]
 
     def read_questions(self, split: str) -> list[Question]:
         """Read a split's questions. Raises InputError where a file is broken."""

@@ -2,100 +2,187 @@
 
 from __future__ import annotations
 
-import errno
+import hashlib
+import json
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from vqabench.data.annotations import ImageId
-from vqabench.data.features import write_ids
-from vqabench.data.region_files import Row, read_rows
-from vqabench.errors import InputError, VqabenchError, first_few
-from vqabench.results import write_through
+from vqabench.data.features import check_numbers, open_features, read_origin
+from vqabench.data.half_precision import LARGEST, Rounding, round_to_half
+from vqabench.data.partial_features import PartialFeatures
+from vqabench.data.region_files import list_files, read_rows
+from vqabench.data.region_rows import Regions, Row
+from vqabench.errors import InputError, first_few
+
+FORMAT = 2
+"""Raised whenever features must be converted anew."""
+MOST_WORKERS = 4
+"""More threads wait for one another: between its long steps decoding needs Python's lock."""
+
+Precision = Literal["float16", "float32"]
+Broken = Literal["refuse", "skip"]
+Decoded = tuple[Regions, Rounding]
 
 
-def convert_features(sources: Sequence[Path], destination: Path, wanted: Collection[ImageId]) -> None:
-    """Gather the features of the wanted images from TSV or our own HDF5 files into `features.h5`.
+@dataclass(frozen=True)
+class Treatment:
+    """What is made of the rows."""
 
-    The objects' classes are kept where every source names them.
+    precision: Precision = "float16"
+    broken: Broken = "refuse"
+    """What becomes of a row that is truncated, repeated or undecodable. `skip`: the others are kept without it."""
 
-    Raises InputError, naming file and line, where a row is broken, a number is not finite, widths differ or
-    an image comes twice.
+
+def convert_features(
+    sources: Sequence[Path],
+    destination: Path,
+    wanted: Collection[ImageId],
+    treatment: Treatment = Treatment(),
+    *,
+    say: Callable[[str], None] = lambda _: None,
+    workers: int | None = None,
+) -> None:
+    """Gather the features of the wanted images into `features.h5`, which another call then leaves as it is.
+
+    A single source that is of our own form and whole already is linked. Others are read once, and rows decoded in
+    `workers` threads. After a kill another call goes on where this one
+    came to. Classes of objects and attributes are kept where every row has them. `say` hears how many images are
+    asked about, what rounding cost and which rows were dropped.
+
+    Raises InputError, naming file, line and image, where a row is broken, a number is not finite, widths differ or
+    an image comes twice; VqabenchError where the disk is full.
     """
     wanted = set(wanted)
-    counts, named = _survey(sources, wanted)
-    if not counts:
-        raise InputError(f"{first_few(sources)}: features of none of the {len(wanted)} images asked about")
-    write_through(destination, lambda part: _fill(part, read_rows(sources, wanted), counts, named))
-
-
-def _survey(sources: Sequence[Path], wanted: Collection[ImageId]) -> tuple[dict[ImageId, int], bool]:
-    """Count the regions of every wanted image, undecoded; and tell whether every source names the objects."""
-    counts: dict[ImageId, int] = {}
-    named = True
-    seen: dict[ImageId, str] = {}
-    for row in read_rows(sources, wanted):
-        if row.image_id in seen:
-            raise InputError(f"{row.where}: image {row.image_id} has come before, in {seen[row.image_id]}")
-        counts[row.image_id] = row.count
-        named = named and row.names_objects
-        seen[row.image_id] = row.where
-    return counts, named
-
-
-def _fill(part: Path, rows: Iterator[Row], counts: dict[ImageId, int], named: bool) -> None:
-    """Write image after image into arrays whose shape the survey gave, mapped into memory."""
-    mapped: dict[str, NDArray[Any]] = {}
-    for number, row in enumerate(rows):
-        image = row.decode()
-        mapped = mapped or _allocate(part, counts, image.regions.shape[1], named)
-        width = mapped["regions"].shape[2]
-        if image.regions.shape[1] != width:
-            raise InputError(f"{row.where}: features {image.regions.shape[1]} wide, but {width} before")
-        mapped["regions"][number, : row.count] = image.regions
-        mapped["boxes"][number, : row.count] = image.boxes
-        if named:
-            mapped["object_ids"][number, : row.count] = image.object_ids
-
-
-def _allocate(part: Path, counts: dict[ImageId, int], width: int, with_objects: bool) -> dict[str, NDArray[Any]]:
-    """Lay a features file out, contiguous and all zero, and map its large arrays."""
-    shape = (len(counts), max(counts.values()))
-    arrays: dict[str, tuple[tuple[int, ...], Any]] = {
-        "regions": ((*shape, width), np.float16),
-        "boxes": ((*shape, 4), np.float32),
-    }
-    if with_objects:
-        arrays["object_ids"] = (shape, np.int32)
-    early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    early.set_obj_track_times(False)  # the same images make the same bytes
-    early.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-    with h5py.File(part, "w") as file:
-        write_ids(file, list(counts))
-        file["counts"] = np.array(list(counts.values()), np.int32)
-        for name, (size, dtype) in arrays.items():
-            space = h5py.h5s.create_simple(size)
-            h5py.h5d.create(file.id, name.encode(), h5py.h5t.py_create(np.dtype(dtype)), space, early)
-        offsets = {name: file[name].id.get_offset() for name in arrays}
-    _reserve(part)
-    return {
-        name: np.memmap(part, dtype, "r+", offsets[name], size).view(np.ndarray)
-        for name, (size, dtype) in arrays.items()
-    }
-
-
-def _reserve(part: Path) -> None:
-    """Take the file's space on the disk: where it runs out under a map, the process is killed by SIGBUS."""
-    size = part.stat().st_size
+    origin = _hash_origin(sources, wanted, treatment)
+    if read_origin(destination) == origin:
+        return
+    if len(sources) == 1 and _adopt(sources[0], destination, wanted, treatment):
+        return
+    say(f"preparing region features of {len(wanted):,} images from {first_few(sources)}")
+    part = PartialFeatures(destination, origin, np.float16 if treatment.precision == "float16" else np.float32)
+    if part.seen:
+        say(f"going on behind the {part.seen:,} images that are done")
     try:
-        if hasattr(os, "posix_fallocate"):  # not on macOS
-            with part.open("r+b") as file:
-                os.posix_fallocate(file.fileno(), 0, size)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise VqabenchError(f"{part.parent}: no room for {size / 1e9:.1f} GB of features: {error}") from error
+        _gather(part, sources, wanted, treatment, workers or min(MOST_WORKERS, _count_processors()))
+        if not part.counts:
+            raise InputError(f"{first_few(sources)}: features of none of the {len(wanted)} images asked about")
+        part.finish()
+    except InputError:
+        part.discard()  # the sources or the settings will be others
+        raise
+    finally:
+        part.close()
+    _tell(part, say)
+
+
+def _adopt(source: Path, destination: Path, wanted: set[ImageId], treatment: Treatment) -> bool:
+    """Link a whole features file of our own form in, instead of copying it image by image; tell whether one was."""
+    try:
+        store = open_features(source)
+        check_numbers(store)
+    except InputError:
+        return False  # another form; or what is wrong with which row will be told
+    if store.regions.dtype != treatment.precision or wanted.isdisjoint(store.image_ids.tolist()):
+        return False
+    link = destination.with_name(f".{destination.name}.link-{os.getpid()}")
+    try:
+        os.link(source, link)
+        link.replace(destination)
+    except OSError:  # another file system, or one without links
+        return False
+    finally:
+        link.unlink(missing_ok=True)  # still there where both are one file already
+    return True
+
+
+def _hash_origin(sources: Iterable[Path], wanted: Collection[ImageId], treatment: Treatment) -> str:
+    """Hash the settings, the images, and size and time of every file."""
+    files = [(str(path), path.stat()) for source in sources for path in list_files(source)]
+    made_of = [
+        *(FORMAT, treatment.precision, treatment.broken, [str(source) for source in sources]),
+        [(name, stat.st_size, stat.st_mtime_ns) for name, stat in files],
+        sorted(map(repr, wanted)),
+    ]
+    return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()
+
+
+def _count_processors() -> int:
+    """Count those that this process may use, which on a shared machine are not all."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _gather(
+    part: PartialFeatures, sources: Sequence[Path], wanted: Collection[ImageId], treatment: Treatment, workers: int
+) -> None:
+    """Append every row behind those that an earlier call appended."""
+    rows = islice(read_rows(sources, wanted), part.seen, None)
+    for row, decoded in _decode(rows, treatment.precision, workers):
+        try:
+            if row.image_id in part.places:
+                before = part.places[row.image_id]
+                raise InputError(f"{row.where}: image {row.image_id} has come before, in {before}")
+            part.append(row.image_id, row.where, *decoded.result())
+        except InputError as error:
+            if treatment.broken == "refuse":
+                raise
+            part.drop(row.image_id, row.where, str(error))
+
+
+def _decode(rows: Iterator[Row], precision: Precision, workers: int) -> Iterator[tuple[Row, Future[Decoded]]]:
+    """Decode rows in threads, a few ahead, and give them in their order.
+
+    Threads, for what takes the time runs without Python's lock, and no open file has to cross into a process.
+    """
+    ahead: deque[tuple[Row, Future[Decoded]]] = deque()
+    with ThreadPoolExecutor(workers, "decode") as pool:
+        try:
+            for row in rows:
+                ahead.append((row, pool.submit(_decode_row, row, precision)))
+                if len(ahead) > 2 * workers:
+                    yield ahead.popleft()
+        except InputError:
+            yield from ahead  # what stands before the damage is told first
+            raise
+        else:
+            yield from ahead
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _decode_row(row: Row, precision: Precision) -> Decoded:
+    image = row.decode()
+    _check_numbers(image.regions, precision, f"{row.where}: image {row.image_id}")
+    if precision == "float32" or image.regions.dtype == np.float16:
+        return image, Rounding()
+    half, rounding = round_to_half(np.ascontiguousarray(image.regions, np.float32))
+    return replace(image, regions=half), rounding
+
+
+def _check_numbers(numbers: NDArray[Any], precision: Precision, what: str) -> None:
+    if numbers.dtype not in (np.float16, np.float32) or not numbers.size:
+        raise InputError(f"{what}: features are {numbers.dtype} {list(numbers.shape)}, not float16 or float32")
+    largest = max(float(numbers.max()), -float(numbers.min()))  # either is nan where a number is
+    if not np.isfinite(largest):
+        raise InputError(f"{what}: has features that are not finite")
+    if precision == "float16" and largest > LARGEST:
+        advice = 'set feature_precision = "float32" in the catalogue'
+        raise InputError(f"{what}: has a feature of {largest:.3g}, beyond float16; {advice}")
+
+
+def _tell(part: PartialFeatures, say: Callable[[str], None]) -> None:
+    if part.rounding.values:
+        mean, largest, at = part.rounding.mean, part.rounding.largest, part.rounding.at
+        say(f"rounded to float16: relative error {mean:.1e} on average, at most {largest:.1e} (of {at:.1e})")
+    if part.dropped:
+        ids = first_few(entry.image_id for entry in part.dropped)
+        say(f"{len(part.dropped)} broken rows are left out (images {ids}); the first: {part.dropped[0].problem}")

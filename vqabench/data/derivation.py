@@ -16,13 +16,8 @@ from vqabench.errors import InputError
 from vqabench.results import write_file
 
 KEPT = (
-    "licence",
-    "citation",
-    "images_without_features",
-    "minimum_answer_count",
-    "vocabulary",
-    "question_length",
-    "recipe",
+    *("licence", "citation", "images_without_features", "broken_features", "feature_precision"),
+    *("minimum_answer_count", "vocabulary", "question_length", "recipe"),
 )
 """What a derived entry takes over as it is."""
 
@@ -59,11 +54,12 @@ def write_split(
 
 
 def _spell_entry(source: Dataset, name: str, title: str) -> str:
-    """Spell a catalogue of one data set; features and word vectors stay where they are."""
+    """Spell a catalogue of one data set; features, word vectors and names stay where they are."""
     entry = source.entry
     fields: dict[str, Any] = {"title": title, "features": [str(path.absolute()) for path in source.feature_files()]}
-    if entry.word_vectors:
-        fields["word_vectors"] = str((source.source / entry.word_vectors).absolute())
+    for key in ("word_vectors", "object_names"):
+        if name_of_file := getattr(entry, key):
+            fields[key] = str((source.source / name_of_file).absolute())
     defaults = Entry(title="")
     fields |= {key: getattr(entry, key) for key in KEPT if getattr(entry, key) != getattr(defaults, key)}
     fields["validation"] = {"share": 0.05, "seed": 0}

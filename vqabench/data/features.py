@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,15 @@ from vqabench.data.hdf5 import write_hdf5
 from vqabench.errors import InputError, first_few
 
 FORMAT = 1
+IMAGES_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
 class FeatureStore:
     """The region features of N images, memory-mapped."""
 
-    regions: NDArray[np.float16]
-    """[N, R, V]; zero behind an image's last region."""
+    regions: NDArray[np.floating[Any]]
+    """[N, R, V], float16 or float32; zero behind an image's last region."""
     boxes: NDArray[np.float32]
     """[N, R, 4]: left, top, right, bottom in [0, 1], as shares of the image's width and height."""
     counts: NDArray[np.int32]
@@ -32,6 +33,8 @@ class FeatureStore:
     """[N]: int64, or strings."""
     object_ids: NDArray[np.int32] | None = None
     """[N, R]: the class of each region, where the source names it."""
+    attribute_ids: NDArray[np.int32] | None = None
+    """[N, R]: the attribute of each region, likewise."""
 
     def rows(self, image_ids: Sequence[ImageId]) -> NDArray[np.int64]:
         """Give the rows of some images. Raises InputError, naming the first, where some have no features."""
@@ -49,19 +52,21 @@ class FeatureStore:
 def write_features(
     path: Path,
     *,
-    regions: NDArray[np.float16],
+    regions: NDArray[np.floating[Any]],
     boxes: NDArray[np.float32],
     counts: NDArray[np.int32],
     image_ids: NDArray[Any],
     object_ids: NDArray[np.int32] | None = None,
+    attribute_ids: NDArray[np.int32] | None = None,
 ) -> None:
     """Write the features of N images; shapes as in FeatureStore."""
 
     def fill(file: h5py.File) -> None:
         write_ids(file, image_ids.tolist())
         file["regions"], file["boxes"], file["counts"] = regions, boxes, counts
-        if object_ids is not None:
-            file["object_ids"] = object_ids
+        for name, ids in (("object_ids", object_ids), ("attribute_ids", attribute_ids)):
+            if ids is not None:
+                file[name] = ids
 
     write_hdf5(path, fill)
 
@@ -84,44 +89,92 @@ def check_texts(kind: str, texts: Iterable[str]) -> None:
             raise InputError(f"{kind} {text!r} holds a NUL character")
 
 
+def describe_array(file: h5py.File, name: str, shape: tuple[int, ...], dtype: Any) -> int:
+    """Make a contiguous array whose numbers are written past HDF5, and give their place in the file."""
+    early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    early.set_obj_track_times(False)  # the same images make the same bytes
+    early.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    early.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    space = h5py.h5s.create_simple(shape)
+    dataset = h5py.h5d.create(file.id, name.encode(), h5py.h5t.py_create(np.dtype(dtype)), space, early)
+    place: int = dataset.get_offset()
+    return place
+
+
+def read_origin(path: Path) -> str | None:
+    """Tell the hash of all that a features file was made from; None where there is no such file, or no hash."""
+    try:
+        with h5py.File(path) as file:
+            origin = file.attrs.get("origin")
+    except OSError:
+        return None
+    return None if origin is None else str(origin)
+
+
 def open_features(path: Path) -> FeatureStore:
     """Map a features file into memory. Raises InputError where it is missing, damaged or of another form."""
     try:
         with h5py.File(path) as file:
             if file.attrs.get("format") != FORMAT:
                 raise InputError(f"{path}: not a features file of format {FORMAT}; prepare the data again")
-            ids = file["image_ids"]
-            store = FeatureStore(
-                regions=_map(path, file["regions"]),
-                boxes=_map(path, file["boxes"]),
-                counts=file["counts"][:],
-                image_ids=ids.asstr()[:] if h5py.check_string_dtype(ids.dtype) else ids[:],
-                object_ids=file["object_ids"][:] if "object_ids" in file else None,
-            )
+            store = read_arrays(file, lambda dataset: _map(path, dataset))
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such features file") from None
     except (OSError, KeyError) as error:
         raise InputError(f"{path}: not a features file, or a damaged one: {error}") from error
-    _check_form(path, store)
+    check_form(path, store)
     return store
 
 
-def _check_form(path: Path, store: FeatureStore) -> None:
+def read_arrays(file: h5py.File, open_array: Callable[[h5py.Dataset], Any]) -> FeatureStore:
+    """Read ids and counts, and open the large arrays. Raises KeyError where one is missing."""
+    ids = file["image_ids"]
+    named = {name: open_array(file[name]) for name in ("object_ids", "attribute_ids") if name in file}
+    return FeatureStore(
+        regions=open_array(file["regions"]),
+        boxes=open_array(file["boxes"]),
+        counts=file["counts"][:],
+        image_ids=ids.asstr()[:] if h5py.check_string_dtype(ids.dtype) else ids[:],
+        **named,
+    )
+
+
+def check_form(path: Path, store: FeatureStore) -> None:
     """Raise InputError unless types and shapes are those that FeatureStore promises."""
-    if store.regions.dtype != np.float16 or store.regions.ndim != 3:
-        raise InputError(f"{path}: regions must be float16 [images, R, V], not {_form(store.regions)}")
+    if store.regions.dtype not in (np.float16, np.float32) or store.regions.ndim != 3:
+        raise InputError(f"{path}: regions must be float16 or float32 [images, R, V], not {_form(store.regions)}")
     images, regions, _ = store.regions.shape
     expected: list[tuple[str, NDArray[Any] | None, type, tuple[int, ...]]] = [
         ("boxes", store.boxes, np.float32, (images, regions, 4)),
         ("counts", store.counts, np.integer, (images,)),
         ("image_ids", store.image_ids, np.generic, (images,)),
         ("object_ids", store.object_ids, np.integer, (images, regions)),
+        ("attribute_ids", store.attribute_ids, np.integer, (images, regions)),
     ]
     for name, array, dtype, shape in expected:
         if array is not None and (array.shape != shape or not np.issubdtype(array.dtype, dtype)):
             raise InputError(f"{path}: {name} must be {dtype.__name__} {list(shape)}, not {_form(array)}")
     if images and not 1 <= store.counts.min() <= store.counts.max() <= regions:
         raise InputError(f"{path}: counts must be from 1 to {regions}, the regions there is room for")
+
+
+def check_numbers(store: FeatureStore) -> None:
+    """Raise InputError unless all features are finite, boxes in [0, 1], and rows zero behind their last region."""
+    images, regions, _ = store.regions.shape
+    if len(set(store.image_ids.tolist())) < images:
+        raise InputError("an image id occurs more than once")
+    for start in range(0, images, IMAGES_AT_ONCE):
+        few = slice(start, start + IMAGES_AT_ONCE)
+        real = np.arange(regions) < store.counts[few, None]
+        values, boxes = store.regions[few], store.boxes[few]
+        ordered = (boxes[..., :2] <= boxes[..., 2:]).all(2)
+        right = np.isfinite(values).all(2) & (boxes >= 0).all(2) & (boxes <= 1).all(2) & ordered
+        wrong = ~np.where(real, right, ~(values.any(2) | boxes.any(2))).all(1)
+        if wrong.any():
+            raise InputError(
+                f"image {store.image_ids[few][wrong][0]}: not finite, no boxes in [0, 1], or not zero behind its "
+                "last region; prepare the data again"
+            )
 
 
 def _form(array: NDArray[Any]) -> str:

@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import h5py
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from vqabench.data import digits
 from vqabench.data.annotation_table import AnnotationTable
-from vqabench.data.annotations import ANSWER_TYPES, Question, hash_ids, real_file
+from vqabench.data.annotations import ANSWER_TYPES, Question, hash_ids
 from vqabench.data.answers import vocabulary
 from vqabench.data.catalog import SPLITS, Dataset
-from vqabench.data.conversion import convert_features
+from vqabench.data.conversion import Treatment, convert_features
 from vqabench.data.encoder import Encoder
 from vqabench.data.features import FeatureStore, check_texts, open_features
+from vqabench.data.fingerprint import fingerprint_of, stamp_of
 from vqabench.data.hdf5 import write_hdf5
 from vqabench.data.human_answers import HumanAnswers, count_human_answers
+from vqabench.data.object_names import read_object_names
 from vqabench.data.priors import Priors, count_priors
 from vqabench.data.questions import SPECIAL_WORDS, collect_words, split_words
 from vqabench.data.word_vectors import read_word_vectors
 from vqabench.errors import InputError, first_few
-
-FORMAT = 2
-"""Raised whenever prepared files must be made anew."""
 
 Array = NDArray[Any]
 Say = Callable[[str], None]
@@ -96,7 +91,7 @@ def prepare_files(dataset: Dataset, say: Say) -> Summary:
         _build(dataset, fingerprint, say)
     elif not there.current:  # the files were touched, or copied
         with h5py.File(dataset.prepared_file, "r+") as file:
-            file.attrs["stamp"] = _stamp(dataset)
+            file.attrs["stamp"] = stamp_of(dataset)
     made = summarise(dataset)
     assert made is not None
     return made
@@ -119,7 +114,7 @@ def summarise(dataset: Dataset) -> Summary | None:
                 regions=features.regions.shape[1],
                 region_width=features.regions.shape[2],
                 fingerprint=str(file.attrs["fingerprint"]),
-                current=file.attrs["stamp"] == _stamp(dataset),
+                current=file.attrs["stamp"] == stamp_of(dataset),
                 val_ids_hash=hash_ids(file["val"]["question_ids"][:].tolist()) if "val" in file else "",
             )
     except (InputError, OSError, KeyError):
@@ -145,58 +140,18 @@ def _generate(dataset: Dataset, say: Say) -> None:
     stamp.write_text(version)
 
 
-def fingerprint_of(dataset: Dataset) -> str:
-    """Hash every input file, and the settings that bear on what is made of them."""
-    digest = hashlib.sha256(_spell_settings(dataset).encode())
-    for path in dataset.files():
-        digest.update(_hash_file(path, dataset.name))
-    return digest.hexdigest()
-
-
-def _stamp(dataset: Dataset) -> str:
-    """Name the settings and files, without reading these: for looking only, since a file may change unseen."""
-    files = [str(dataset.source.absolute())]
-    for path in dataset.files():
-        real = real_file(path)
-        stat = real.stat() if real.is_file() else None
-        files.append(f"{path} {stat.st_size} {stat.st_mtime_ns}" if stat else f"{path} missing")
-    return hashlib.sha256("\n".join([_spell_settings(dataset), *files]).encode()).hexdigest()
-
-
-def _spell_settings(dataset: Dataset) -> str:
-    others = ("title", "licence", "citation", "recipe")
-    settings = {key: value for key, value in msgspec.to_builtins(dataset.entry).items() if key not in others}
-    return json.dumps([FORMAT, settings], sort_keys=True)
-
-
-def _hash_file(path: Path, name: str) -> bytes:
-    """Hash a file; of one above 256 MiB the size and 64 samples of 1 MiB, since features take tens of GB."""
-    real = real_file(path)
-    if not real.is_file():
-        raise InputError(f"{real}: missing; the catalogue names it for {name}")
-    size, chunk = real.stat().st_size, 1 << 20
-    digest = hashlib.sha256(str(size).encode())
-    with real.open("rb") as stream:
-        if size <= 256 * chunk:
-            digest.update(stream.read())
-        else:
-            for position in np.linspace(0, size - chunk, 64, dtype=np.int64):
-                stream.seek(int(position))
-                digest.update(stream.read(chunk))
-    return digest.digest()
-
-
 def _build(dataset: Dataset, fingerprint: str, say: Say) -> None:
     dataset.folder.mkdir(parents=True, exist_ok=True)
     raw = read_raw(dataset)
     images = {question.image_id for questions, _ in raw.values() for question in questions}
     # The old arrays point into the old features: whatever fails from here on, they must not meet the new ones.
     dataset.prepared_file.unlink(missing_ok=True)
-    convert_features(dataset.feature_files(), dataset.features_file, images)
+    treatment = Treatment(dataset.entry.feature_precision, dataset.entry.broken_features)
+    convert_features(dataset.feature_files(), dataset.features_file, images, treatment, say=say)
     features = open_features(dataset.features_file)
 
     def fill(file: h5py.File) -> None:
-        file.attrs["fingerprint"], file.attrs["stamp"] = fingerprint, _stamp(dataset)
+        file.attrs["fingerprint"], file.attrs["stamp"] = fingerprint, stamp_of(dataset)
         fill_prepared(file, dataset, raw, features, say)
 
     write_hdf5(dataset.prepared_file, fill)
@@ -220,7 +175,7 @@ def fill_prepared(file: h5py.File, dataset: Dataset, raw: Raw, features: Feature
     given = {split: count_human_answers(table.answers, encoder.answers) for split, (_, table) in raw.items()}
     train_types = encoder.number_types(raw["train"][1].question_types)
     priors = count_priors(train_types, given["train"], len(answers), len(types))
-    _write_spec(file, dataset, encoder, priors)
+    _write_spec(file, dataset, encoder, priors, features)
     for split, (questions, table) in raw.items():
         rows, kept = _locate_images(dataset, split, questions, features, say)
         chosen = [questions[n] for n in kept], table.take(kept.tolist())
@@ -313,7 +268,9 @@ def _write_split(
         group[name] = array
 
 
-def _write_spec(file: h5py.File, dataset: Dataset, encoder: Encoder, priors: Priors) -> None:
+def _write_spec(
+    file: h5py.File, dataset: Dataset, encoder: Encoder, priors: Priors, features: FeatureStore
+) -> None:
     file.attrs["question_length"] = encoder.length
     for name, strings in (("answers", encoder.answers), ("words", encoder.words), ("types", encoder.types)):
         check_texts(f"{dataset.name}: one of the {name},", strings)
@@ -322,3 +279,6 @@ def _write_spec(file: h5py.File, dataset: Dataset, encoder: Encoder, priors: Pri
         file[f"priors/{name}"] = array
     if dataset.entry.word_vectors:
         file["word_vectors"] = read_word_vectors(dataset.source / dataset.entry.word_vectors, encoder.words)
+    if dataset.entry.object_names:
+        names = read_object_names(dataset.source / dataset.entry.object_names, features)
+        file.create_dataset("object_names", data=list(names), dtype=h5py.string_dtype())

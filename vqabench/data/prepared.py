@@ -40,6 +40,7 @@ def prepare(dataset: Dataset, say: Say) -> Prepared:
             mean_targets_TA=torch.from_numpy(file["priors/mean_targets"][:]),
             questions_T=torch.from_numpy(file["priors/questions"][:]),
             word_vectors=torch.from_numpy(file["word_vectors"][:]) if "word_vectors" in file else None,
+            object_names=tuple(file["object_names"].asstr()[:]) if "object_names" in file else None,
         )
         splits: dict[str, SplitArrays] = {
             split: SplitArrays(**{name: array[:] for name, array in file[split].items()})

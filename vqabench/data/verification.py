@@ -6,16 +6,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import h5py
-import numpy as np
 
-from vqabench.data.annotations import real_file
 from vqabench.data.catalog import Dataset
-from vqabench.data.features import FeatureStore, open_features
+from vqabench.data.features import FeatureStore, check_numbers, open_features
+from vqabench.data.fingerprint import fingerprint_of, total_size
 from vqabench.data.hdf5 import differing, in_memory
-from vqabench.data.preparation import Raw, fill_prepared, fingerprint_of, read_raw, summarise
+from vqabench.data.members import split_member
+from vqabench.data.preparation import Raw, fill_prepared, read_raw, summarise
 from vqabench.errors import InputError, first_few
-
-IMAGES_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -53,11 +51,10 @@ def _check(what: str, look: Callable[[], str]) -> Check:
 
 def _find_files(dataset: Dataset) -> str:
     files = dataset.files()
-    missing = [str(path) for path in files if not real_file(path).is_file()]
+    missing = [str(path) for path in files if not split_member(path)[0].exists()]
     if missing:
         raise InputError(f"{len(missing)} of {len(files)} are missing: {first_few(missing)}")
-    size = sum(real_file(path).stat().st_size for path in files)
-    return f"{len(files)}, {size / 1e6:,.1f} MB"
+    return f"{len(files)}, {total_size(dataset) / 1e6:,.1f} MB"
 
 
 def _read(dataset: Dataset, raw: dict[str, Raw]) -> str:
@@ -67,20 +64,8 @@ def _read(dataset: Dataset, raw: dict[str, Raw]) -> str:
 
 
 def _look_at_features(features: FeatureStore) -> str:
+    check_numbers(features)
     images, regions, width = features.regions.shape
-    if len(set(features.image_ids.tolist())) < images:
-        raise InputError("an image id occurs more than once")
-    for start in range(0, images, IMAGES_AT_ONCE):
-        few = slice(start, start + IMAGES_AT_ONCE)
-        real = np.arange(regions) < features.counts[few, None]
-        values, boxes = features.regions[few], features.boxes[few]
-        right = np.isfinite(values).all(2) & (boxes >= 0).all(2) & (boxes <= 1).all(2)
-        wrong = ~np.where(real, right, ~(values.any(2) | boxes.any(2))).all(1)
-        if wrong.any():
-            raise InputError(
-                f"image {features.image_ids[few][wrong][0]}: not finite, boxes outside [0, 1], or not zero behind "
-                "its last region; prepare the data again"
-            )
     return f"{images:,} images, {regions} regions at most, {width} wide"
 
 

@@ -13,7 +13,7 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from vqabench.data.annotations import real_file
+from vqabench.data.members import split_member
 from vqabench.errors import InputError, first_few
 
 
@@ -53,7 +53,7 @@ def _lines(path: Path) -> Iterator[bytes]:
 
 @contextmanager
 def _open(path: Path) -> Iterator[IO[bytes]]:
-    name, member = real_file(path), str(path).partition("::")[2]
+    name, member = split_member(path)
     with name.open("rb") as stream:
         magic = stream.read(4)
         stream.seek(0)
@@ -72,7 +72,8 @@ def _choose_member(path: Path, archive: zipfile.ZipFile, member: str) -> str:
     members = [name for name in archive.namelist() if not name.endswith("/") and "__MACOSX" not in name]
     chosen = [name for name in members if member in ("", name)]
     if len(chosen) != 1:
-        raise InputError(f"{real_file(path)}: holds {first_few(members)}; name one as {real_file(path)}::MEMBER")
+        name, _ = split_member(path)
+        raise InputError(f"{name}: holds {first_few(members)}; name one as {name}::MEMBER")
     return chosen[0]
 
 

@@ -1,0 +1,37 @@
+"""Names of the classes that region features number, such as the 1,600 of bottom-up attention."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vqabench.data.features import FeatureStore
+from vqabench.errors import InputError
+
+BLOCK_ROWS = 4096
+
+
+def read_object_names(path: Path, features: FeatureStore) -> tuple[str, ...]:
+    """Read a name a line, of synonyms (`a,b`) the first.
+
+    Raises InputError where the file is missing or has empty lines, or the features number no objects or more.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: no list of names, one a line: {error}") from error
+    names = tuple(line.partition(",")[0].strip() for line in lines)
+    if "" in names:
+        raise InputError(f"{path}, line {names.index('') + 1}: a name must be there, since the lines are counted")
+    if features.object_ids is None:
+        raise InputError(f"{path}: names classes, but the region features do not tell the class of each region")
+    largest = _find_largest(features)
+    if largest >= len(names):
+        raise InputError(f"{path}: {len(names)} names, but the region features have a class {largest}")
+    return names
+
+
+def _find_largest(features: FeatureStore) -> int:
+    """Find the largest class, a block at a time: the ids are mapped."""
+    assert features.object_ids is not None
+    ids = features.object_ids
+    return max(int(ids[row : row + BLOCK_ROWS].max()) for row in range(0, len(ids), BLOCK_ROWS))

@@ -1,0 +1,308 @@
+"""`features.h5` in the making: whatever stops it, what is written is kept, and another call goes on behind it.
+
+Until it is whole there lie beside its name `.features.h5.part-R`, where the regions stand already where HDF5 will
+look for them, in rows of R regions, and `.features.h5.journal`, which tells what else each row holds. A row counts
+once it is on the disk and in the journal. Everything is written, not mapped: written pages of a map count as this
+process's memory, and a full disk under a map kills it.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any
+
+import h5py
+import numpy as np
+
+from vqabench.data.annotations import ImageId
+from vqabench.data.features import describe_array, write_ids
+from vqabench.data.features_journal import Entry, Journal, Layout, Origin, Record, write_all
+from vqabench.data.half_precision import Rounding
+from vqabench.data.region_rows import Array, Regions
+from vqabench.errors import InputError, VqabenchError
+from vqabench.results import find_place
+
+SYNC_ROWS = 256
+"""Rows between two times that all is seen on the disk: what a kill can cost."""
+USUAL_REGIONS = 100
+"""Bottom-up features have 36 regions, or up to 100: where the number differs, room for these is made at once."""
+BLOCK_ROWS = 1024
+SPARE = 1 << 20
+"""Bytes for what HDF5 adds by itself."""
+
+
+class PartialFeatures:
+    """The rows written so far. `close` keeps them for the next call, `finish` makes the file of them.
+
+    Only calls with the same `origin`, a hash of everything that the features are made from, go on behind one
+    another. Raises VqabenchError where another process is at it, or the disk is full.
+    """
+
+    def __init__(self, destination: Path, origin: str, dtype: type[np.floating[Any]]) -> None:
+        self.destination = find_place(destination)
+        self.origin, self.dtype = origin, np.dtype(dtype)
+        self._first = _place_first_array()
+        self.places: dict[ImageId, str] = {}
+        """Image -> where it stands in the sources, in the order of the rows."""
+        self.counts: list[int] = []
+        self.dropped: list[Entry] = []
+        self.rounding = Rounding()
+        self.named = [True, True]
+        """Whether every row so far has the ids of objects, and of attributes."""
+        self._layout = Layout(0, 0)
+        self._pending: list[Record] = []
+        self._data: IO[bytes] | None = None
+        with self._telling_trouble():
+            self._journal = Journal(self._beside("journal"))
+            self._resume()
+
+    @property
+    def seen(self) -> int:
+        """Count the images that need not be looked at again."""
+        return len(self.counts) + len(self.dropped)
+
+    def append(self, image_id: ImageId, where: str, image: Regions, rounding: Rounding) -> None:
+        """Write the next row. Raises InputError where it is not as wide as those before."""
+        count, width = image.regions.shape
+        if self._layout.width not in (0, width):
+            raise InputError(f"{where}: features {width} wide, but {self._layout.width} before")
+        entry = Entry(
+            image_id,
+            where,
+            count,
+            boxes=image.boxes.astype("<f4").tobytes(),
+            object_ids=_pack(image.object_ids),
+            attribute_ids=_pack(image.attribute_ids),
+            rounding=rounding,
+        )
+        with self._telling_trouble():
+            if count > self._layout.regions:
+                self._make_room(count, width)
+            assert self._data is not None
+            self._data.seek(self._offset(len(self.counts)))
+            write_all(self._data, np.ascontiguousarray(image.regions, self.dtype).data)
+            self._note(entry)
+
+    def drop(self, image_id: ImageId, where: str, problem: str) -> None:
+        """Note that an image is left out."""
+        with self._telling_trouble():
+            self._note(Entry(image_id, where, problem=problem))
+
+    def finish(self) -> None:
+        """Make the file whole and give it its name."""
+        with self._telling_trouble():
+            if max(self.counts) < self._layout.regions:
+                self._lay_out(Layout(max(self.counts), self._layout.width))
+            self._sync()
+            assert self._data is not None
+            self._data.close()
+            part = self._part(self._layout.regions)
+            self._write_rest(part)
+            _sync_file(part)
+            part.replace(self.destination)
+        self.discard()
+
+    def discard(self) -> None:
+        """Leave nothing behind."""
+        self.close()
+        for path in (*self._parts(), self._journal.path):
+            path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Keep what is written for another call."""
+        if self._data is not None and not self._data.closed:
+            with self._data, self._journal, self._telling_trouble():
+                self._sync()
+        self._journal.close()
+
+    def _beside(self, ending: str) -> Path:
+        return self.destination.with_name(f".{self.destination.name}.{ending}")
+
+    def _part(self, regions: int) -> Path:
+        return self._beside(f"part-{regions}")
+
+    def _parts(self) -> list[Path]:
+        return list(self.destination.parent.glob(f".{self.destination.name}.part-*"))
+
+    def _offset(self, row: int, regions: int | None = None) -> int:
+        regions = self._layout.regions if regions is None else regions
+        return self._first + row * regions * self._layout.width * self.dtype.itemsize
+
+    def _resume(self) -> None:
+        """Take up the rows of an earlier call, where they are of the same origin and all there."""
+        records = self._journal.records()
+        if next(records, None) == Origin(self.origin):
+            for record in records:
+                self._take(record)
+            self._journal.keep_whole()
+            current = self._part(self._layout.regions)
+            if not self.counts or (current.is_file() and current.stat().st_size >= self._end_of_last_row()):
+                self._open_part()
+                return
+        self._begin()
+
+    def _begin(self) -> None:
+        self.places, self.counts, self.dropped = {}, [], []
+        self.rounding, self.named, self._layout = Rounding(), [True, True], Layout(0, 0)
+        for path in self._parts():
+            path.unlink()
+        self._journal.clear()
+        self._journal.append([Origin(self.origin)])
+
+    def _open_part(self) -> None:
+        """Open the rows that count; what stands behind them, or is laid out otherwise, a kill has left."""
+        current = self._part(self._layout.regions)
+        for path in self._parts():
+            if path != current or not self._layout.regions:
+                path.unlink()
+        if self._layout.regions:
+            self._data = current.open("r+b" if current.is_file() else "w+b", buffering=0)
+            self._data.truncate(self._end_of_last_row())
+
+    def _end_of_last_row(self) -> int:
+        if not self.counts:
+            return self._first
+        return self._offset(len(self.counts) - 1) + self.counts[-1] * self._layout.width * self.dtype.itemsize
+
+    def _take(self, record: Record) -> None:
+        """Bear a record in mind."""
+        if isinstance(record, Layout):
+            self._layout = record
+        elif isinstance(record, Entry) and record.problem:
+            self.dropped.append(record)
+        elif isinstance(record, Entry):
+            self.places[record.image_id] = record.where
+            self.counts.append(record.count)
+            self.rounding = self.rounding.add(record.rounding)
+            ids = record.object_ids, record.attribute_ids
+            self.named = [named and one is not None for named, one in zip(self.named, ids, strict=True)]
+
+    def _note(self, entry: Entry) -> None:
+        self._take(entry)
+        self._pending.append(entry)
+        if len(self._pending) >= SYNC_ROWS:
+            self._sync()
+
+    def _sync(self) -> None:
+        """See the rows on the disk, then the journal that says so."""
+        if self._pending:
+            if self._data is not None:
+                os.fsync(self._data.fileno())
+            self._journal.append(self._pending)
+            self._pending = []
+
+    def _make_room(self, count: int, width: int) -> None:
+        """Lay rows out for more regions: for the first image's, then the usual most, then half as many again."""
+        before = self._layout.regions
+        usual = USUAL_REGIONS if count <= USUAL_REGIONS else count + count // 2
+        self._sync()
+        self._lay_out(Layout(usual if before else count, width))
+
+    def _lay_out(self, layout: Layout) -> None:
+        """Copy the rows so far into a file with another room for each, and go on there."""
+        old, before = self._data, self._layout.regions
+        self._layout = layout
+        new = self._part(layout.regions).open("w+b", buffering=0)
+        for row, count in enumerate(self.counts):
+            assert old is not None
+            old.seek(self._offset(row, before))
+            new.seek(self._offset(row))
+            write_all(new, old.read(count * layout.width * self.dtype.itemsize))
+        os.fsync(new.fileno())
+        self._journal.append([layout])
+        self._data = new
+        if old is not None:
+            old.close()
+            self._part(before).unlink()
+
+    def _write_rest(self, part: Path) -> None:
+        """Put around the regions what makes an HDF5 file of them."""
+        images, regions, width = len(self.counts), self._layout.regions, self._layout.width
+        shapes: dict[str, tuple[tuple[int, ...], Any]] = {"boxes": ((images, regions, 4), "<f4")}
+        shapes |= {
+            name: ((images, regions), "<i4")
+            for name, named in zip(("object_ids", "attribute_ids"), self.named, strict=True)
+            if named
+        }
+        with part.open("r+b") as file:
+            file.write(_empty_hdf5())
+            file.truncate(self._offset(images))
+            _reserve(file, self._offset(images) + sum(_size(*one) for one in shapes.values()) + self._size_of_ids())
+        with h5py.File(part, "r+") as file:
+            place = describe_array(file, "regions", (images, regions, width), self.dtype)
+            assert place == self._offset(0), "HDF5 has put the regions elsewhere"
+            places = {name: describe_array(file, name, *one) for name, one in shapes.items()}
+            write_ids(file, list(self.places))
+            file["counts"] = np.array(self.counts, np.int32)
+            file.attrs["origin"] = self.origin
+        self._write_columns(part, shapes, places)
+
+    def _size_of_ids(self) -> int:
+        return SPARE + sum(64 + len(str(image_id).encode()) for image_id in self.places)
+
+    def _write_columns(self, part: Path, shapes: dict[str, Any], places: dict[str, int]) -> None:
+        """Write from the journal what it has of every row, a block of rows at a time."""
+        entries = (one for one in self._journal.records() if isinstance(one, Entry) and not one.problem)
+        with part.open("r+b", buffering=0) as file:
+            while block := list(islice(entries, BLOCK_ROWS)):
+                for name, (shape, dtype) in shapes.items():
+                    rows = np.zeros((len(block), *shape[1:]), dtype)
+                    for row, entry in zip(rows, block, strict=True):
+                        row[: entry.count] = np.frombuffer(getattr(entry, name), dtype).reshape(-1, *shape[2:])
+                    file.seek(places[name])
+                    write_all(file, rows.data)
+                    places[name] += rows.nbytes
+
+    @contextmanager
+    def _telling_trouble(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, RuntimeError) as error:  # HDF5 has errors of either kind
+            full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+            advice = "no room for the features; make some and run again: it goes on where it stopped"
+            what = advice if full else "the features cannot be written"
+            raise VqabenchError(f"{self.destination.parent}: {what}: {error}") from error
+
+
+def _place_first_array() -> int:
+    """Tell where HDF5 puts the first array of a file, which depends neither on its type nor on its size."""
+    with h5py.File(h5py.h5f.open_file_image(_empty_hdf5(), flags=h5py.h5f.ACC_RDWR)) as file:
+        return describe_array(file, "regions", (1, 1, 1), np.float16)
+
+
+def _empty_hdf5() -> bytes:
+    content = io.BytesIO()
+    h5py.File(content, "w").close()
+    return content.getvalue()
+
+
+def _pack(ids: Array | None) -> bytes | None:
+    return None if ids is None else ids.astype("<i4").tobytes()
+
+
+def _size(shape: tuple[int, ...], dtype: Any) -> int:
+    return math.prod(shape) * int(np.dtype(dtype).itemsize)
+
+
+def _reserve(file: IO[bytes], size: int) -> None:
+    """Take space on the disk: HDF5 does not survive a full one."""
+    if hasattr(os, "posix_fallocate"):  # not on macOS
+        file.flush()
+        end = file.seek(0, os.SEEK_END)
+        try:
+            os.posix_fallocate(file.fileno(), end, size - end)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # some file systems know no such thing
+                raise
+
+
+def _sync_file(path: Path) -> None:
+    with path.open("r+b") as file:
+        os.fsync(file.fileno())

@@ -1,0 +1,174 @@
+"""Region features in tables: TSV, plain, gzip or inside zip.
+
+Two kinds are told apart by their number of columns: the original bottom-up one (image_id, image_w, image_h,
+num_boxes, boxes, features) and LXMERT's (img_id, img_h, img_w, objects_id, objects_conf, attrs_id, attrs_conf,
+num_boxes, boxes, features). Arrays stand in them in base64.
+"""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import io
+import zipfile
+import zlib
+from collections.abc import Collection, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import IO, Any, cast
+
+import numpy as np
+import pybase64
+from numpy.typing import NDArray
+
+from vqabench.data.annotations import ImageId
+from vqabench.data.members import split_member
+from vqabench.data.region_rows import (
+    LONGEST_SIDE,
+    MOST_REGIONS,
+    Regions,
+    Row,
+    check_count,
+    name_image,
+    refuse,
+    share_boxes,
+)
+from vqabench.errors import InputError, first_few
+
+LONGEST_LINE = 1 << 26
+"""Bytes; 100 regions of width 2048 take a sixtieth of that. A file of another kind may have no line ends at all."""
+BLOCK = 1 << 20
+PACKED_BLOCK = 1 << 16
+"""Bytes, less than a row: damage is then told with its line."""
+UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+SHOWN = 20
+"""Characters of a broken column that a message shows."""
+
+
+def read_table(source: Path, wanted: Collection[ImageId]) -> Iterator[Row]:
+    """Give the wanted images of a table, and every line that has not its columns: which image it is of, who knows.
+
+    Raises InputError where the file breaks off or is no such table.
+    """
+    for line, where in _lines(source):
+        # The last column is nearly all of the line: it is never copied, and searched from its end.
+        last = line.rfind(b"\t") + 1
+        columns = line[:last].split(b"\t")
+        name = columns[0].decode("utf-8", "replace")
+        problem = _find_problem(len(columns), name)
+        if problem:
+            yield Row(name[:SHOWN], where, partial(refuse, f"{where}: {problem}"))
+            continue
+        image_id = name_image(name, wanted)
+        if image_id in wanted:
+            features = memoryview(line)[last : len(line) - _count_line_end(line)]
+            columns.pop()
+            yield Row(image_id, where, partial(_parse, columns, features, f"{where}: image {image_id}"))
+
+
+def _count_line_end(line: bytes) -> int:
+    return 2 if line.endswith(b"\r\n") else line.endswith(b"\n")
+
+
+def _find_problem(columns: int, name: str) -> str | None:
+    if columns not in (6, 10):
+        return f"{columns} columns, but bottom-up has 6 and LXMERT 10: truncated?"
+    return None if name.isprintable() and name else f"{name[:SHOWN]!r} names no image"
+
+
+def _lines(source: Path) -> Iterator[tuple[bytes, str]]:
+    """Give each line that is not empty, and where it stands."""
+    where = f"{source}, line 1"
+    try:
+        with _open(source) as lines:
+            for number, line in enumerate(iter(partial(lines.readline, LONGEST_LINE), b""), 1):
+                where = f"{source}, line {number}"
+                if len(line) == LONGEST_LINE:
+                    raise InputError(f"{where}: longer than {LONGEST_LINE >> 20} MB: no table of region features")
+                if number == 1:
+                    line = _check_encoding(line, source)
+                if line not in (b"\n", b"\r\n"):
+                    yield line, where
+                where = f"{source}, line {number + 1}"
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError) as error:
+        # A zip that asks for a password, or is packed in an unknown way, is a RuntimeError.
+        raise InputError(f"{where}: the file breaks off or is damaged: {error}") from error
+
+
+def _check_encoding(line: bytes, source: Path) -> bytes:
+    """Drop UTF-8's mark of the first line."""
+    if line.startswith(UTF_16) or line[1::2].count(0) > len(line) // 4 or line[::2].count(0) > len(line) // 4:
+        raise InputError(f"{source}: is in UTF-16, or binary; save it as plain text (ASCII or UTF-8)")
+    return line.removeprefix(codecs.BOM_UTF8)
+
+
+def _open(source: Path) -> IO[bytes]:
+    name, member = split_member(source)
+    with name.open("rb") as file:
+        magic = file.read(4)
+    if magic == b"PK\x03\x04":
+        return _buffered(_open_member(name, member))
+    if member:
+        raise InputError(f"{name}: is no zip, so there is no {member!r} in it; name the file alone")
+    return _buffered(gzip.open(name)) if magic[:2] == b"\x1f\x8b" else name.open("rb", BLOCK)
+
+
+def _buffered(packed: Any) -> IO[bytes]:
+    """Read in larger blocks than Python would: a line takes 400 kB."""
+    return cast(IO[bytes], io.BufferedReader(packed, PACKED_BLOCK))
+
+
+def _open_member(name: Path, member: str) -> IO[bytes]:
+    with zipfile.ZipFile(name) as archive:  # stays open for as long as its member is
+        members = [one for one in archive.namelist() if ".tsv" in one and "__MACOSX" not in one]
+        chosen = [one for one in members if member in ("", one)]
+        if len(chosen) != 1:
+            raise InputError(f"{name}: holds {first_few(members) or 'no .tsv'}; name one as {name}::MEMBER")
+        return archive.open(chosen[0])
+
+
+def _parse(columns: Sequence[bytes], features: memoryview, what: str) -> Regions:
+    """Read a row: the size comes as width, height in one kind and as height, width in the other."""
+    named = len(columns) == 9
+    first, second = (_whole_number(column, LONGEST_SIDE, what) for column in columns[1:3])
+    count = _whole_number(columns[-2], MOST_REGIONS, what)
+    boxes = _numbers(columns[-1], np.float32, count, what, "boxes", width=4)
+    ids: list[NDArray[np.int32] | None] = [None, None]
+    if named:
+        ids = [
+            _class_ids(columns[place], count, what, name) for place, name in ((3, "objects_id"), (5, "attrs_id"))
+        ]
+    return Regions(
+        regions=_numbers(features, np.float32, count, what, "features"),
+        boxes=share_boxes(boxes, (second, first) if named else (first, second), what),
+        object_ids=ids[0],
+        attribute_ids=ids[1],
+    )
+
+
+def _whole_number(text: bytes, most: int, what: str) -> int:
+    if not text.isdigit() or len(text) > len(str(most)):
+        shown = text[:SHOWN].decode("utf-8", "replace")
+        raise InputError(f"{what}: {shown!r} is no whole number from 1 to {most:,}")
+    return check_count(int(text), most, what)
+
+
+def _class_ids(text: bytes, count: int, what: str, name: str) -> NDArray[np.int32]:
+    ids = _numbers(text, np.int64, count, what, name, width=1)[:, 0]
+    if ids.min() < 0 or ids.max() > np.iinfo(np.int32).max:
+        raise InputError(f"{what}: has {name} that number no class")
+    return ids.astype(np.int32)
+
+
+def _numbers(
+    text: bytes | memoryview, dtype: type, count: int, what: str, name: str, width: int | None = None
+) -> NDArray[Any]:
+    """Decode `count` rows of numbers, of one width or of any."""
+    try:
+        data = pybase64.b64decode(text, validate=True)
+    except ValueError as error:
+        raise InputError(f"{what}: {name}: broken base64 ({error}): truncated?") from error
+    found, rest = divmod(len(data), np.dtype(dtype).itemsize * count)
+    if rest or found != (width or max(1, found)):
+        raise InputError(f"{what}: {len(data)} bytes of {name} do not make {count} rows: truncated?")
+    return np.frombuffer(data, dtype).reshape(count, found)
