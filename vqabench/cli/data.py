@@ -1,11 +1,12 @@
 """`vqabench data`."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vqabench.cli.parameters import AsJson, Catalog, DataDir, DatasetName
+from vqabench.cli.parameters import AsJson, Catalog, DataDir, DatasetName, Device
 
 if TYPE_CHECKING:
     from vqabench.workflows.splits import Derived
@@ -113,6 +114,43 @@ def prepare(name: DatasetName, data_dir: DataDir = None, catalog: Catalog = None
     dataset, summary = datasets.prepare_dataset(name, Places(data=data_dir, catalog=catalog), WatchedProgress())
     sizes = ", ".join(f"{split} {count:,}" for split, count in summary.questions.items())
     typer.echo(f"{dataset.folder}: {sizes} questions; {summary.answers:,} answers; ready")
+
+
+class Broken(StrEnum):
+    """What becomes of an image that cannot be decoded."""
+
+    refuse = "refuse"
+    skip = "skip"
+
+
+@app.command("extract")
+def extract(
+    images: Annotated[Path, typer.Argument(help="A folder of images (.jpg, .png), or a zip of them.")],
+    model: Annotated[
+        str, typer.Option(help="A vision model of transformers: a folder, or a name at the Hugging Face hub.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="The file of features to write, such as features.h5.")],
+    regions: Annotated[
+        str, typer.Option(help="Regions of an image: a number, rows x columns (4x9), or patches.")
+    ] = "36",
+    batch_size: Annotated[int, typer.Option(min=1, help="Images computed at once.")] = 32,
+    revision: Annotated[str | None, typer.Option(help="Revision of the model at the hub.")] = None,
+    broken: Annotated[
+        Broken, typer.Option(help="What becomes of an image that cannot be decoded.")
+    ] = Broken.refuse,
+    device: Device = "auto",
+) -> None:
+    """Compute region features of images with a vision model, as a grid; needs the extra `extract`.
+
+    Run again after it was stopped, it goes on where it came to.
+    """
+    from vqabench.data.extraction import Extraction
+    from vqabench.reporting.progress import WatchedProgress
+    from vqabench.workflows import extraction
+
+    asked = Extraction(model, revision, regions, batch_size, broken.value)
+    count = extraction.extract(images, out, asked, device, WatchedProgress())
+    typer.echo(f'{out}: features of {count:,} images; name it in a catalogue: features = "{out.name}"')
 
 
 @app.command("verify")

@@ -45,8 +45,12 @@ class PartialFeatures:
     another. Raises VqabenchError where another process is at it, or the disk is full.
     """
 
-    def __init__(self, destination: Path, origin: str, dtype: type[np.floating[Any]]) -> None:
+    def __init__(
+        self, destination: Path, origin: str, dtype: type[np.floating[Any]], about: str | None = None
+    ) -> None:
         self.destination = find_place(destination)
+        self.about = about
+        """What the file shall say of itself."""
         self.origin, self.dtype = origin, np.dtype(dtype)
         self._first = _place_first_array()
         self.places: dict[ImageId, str] = {}
@@ -242,6 +246,8 @@ class PartialFeatures:
             write_ids(file, list(self.places))
             file["counts"] = np.array(self.counts, np.int32)
             file.attrs["origin"] = self.origin
+            if self.about is not None:
+                file.attrs["about"] = self.about
         self._write_columns(part, shapes, places)
 
     def _size_of_ids(self) -> int:
