@@ -15,7 +15,15 @@ from vqabench.data.catalog import Dataset, Entry
 from vqabench.errors import InputError
 from vqabench.results import write_file
 
-KEPT = ("licence", "citation", "images_without_features", "minimum_answer_count", "question_length", "recipe")
+KEPT = (
+    "licence",
+    "citation",
+    "features_from",
+    "images_without_features",
+    "minimum_answer_count",
+    "question_length",
+    "recipe",
+)
 """What a derived entry takes over as it is."""
 
 
@@ -53,7 +61,9 @@ def write_split(
 def _spell_entry(source: Dataset, name: str, title: str) -> str:
     """Spell a catalogue of one data set; features and word vectors stay where they are."""
     entry = source.entry
-    fields: dict[str, Any] = {"title": title, "features": [str(path.absolute()) for path in source.feature_files()]}
+    fields: dict[str, Any] = {"title": title}
+    if source.has_features:
+        fields["features"] = [str(path.absolute()) for path in source.feature_files()]
     if entry.word_vectors:
         fields["word_vectors"] = str((source.source / entry.word_vectors).absolute())
     defaults = Entry(title="")

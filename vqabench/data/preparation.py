@@ -85,6 +85,7 @@ def prepare_files(dataset: Dataset, say: Say) -> Summary:
 
     `say` hears, in a line each, what is done and what was found. Raises InputError where an input is broken.
     """
+    dataset.see_complete()
     _generate(dataset, say)
     fingerprint = _fingerprint(dataset)
     there = summarise(dataset)
@@ -140,7 +141,7 @@ def _generate(dataset: Dataset, say: Say) -> None:
 
 def _fingerprint(dataset: Dataset) -> str:
     """Hash every input file, and the settings that bear on what is made of them."""
-    others = ("title", "licence", "citation", "recipe")
+    others = ("title", "licence", "citation", "recipe", "files", "derived", "counts", "features_from")
     settings = {key: value for key, value in msgspec.to_builtins(dataset.entry).items() if key not in others}
     digest = hashlib.sha256(json.dumps([FORMAT, settings], sort_keys=True).encode())
     for path in dataset.files():

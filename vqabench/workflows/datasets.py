@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from vqabench.data.catalog import Dataset, data_folder, read_catalog
+from vqabench.data.catalog import Dataset, read_catalog
+from vqabench.data.feature_choice import check_choice, remember_choice
 from vqabench.data.preparation import Summary, prepare_files, summarise
+from vqabench.data.raw_files import holds_all
+from vqabench.errors import InputError
 from vqabench.training.progress import Progress, Silence
 from vqabench.workflows.places import Places
 
@@ -16,16 +21,25 @@ class DatasetLine:
 
     name: str
     title: str
+    fetched: bool | None
+    """None: there is nothing to fetch."""
     prepared: bool
 
 
 def list_datasets(places: Places) -> list[DatasetLine]:
     """List the catalogue."""
-    folder = data_folder(places.data)
+    datasets = [places.dataset(name) for name in read_catalog(places.catalog)]
     return [
-        DatasetLine(name, entry.title, (folder / name / "prepared.h5").is_file())
-        for name, (entry, _) in read_catalog(places.catalog).items()
+        DatasetLine(one.name, one.entry.title, is_fetched(one), one.prepared_file.is_file()) for one in datasets
     ]
+
+
+def is_fetched(dataset: Dataset) -> bool | None:
+    """Tell at a glance whether all files are there that can be fetched; None where none can."""
+    if not dataset.entry.files:
+        return None
+    made = [path.name for path in dataset.question_files()] if dataset.entry.derived else []
+    return holds_all(dataset.source, [*dataset.entry.files, *made])
 
 
 def describe_dataset(name: str, places: Places) -> dict[str, str | int]:
@@ -35,6 +49,7 @@ def describe_dataset(name: str, places: Places) -> dict[str, str | int]:
     facts: dict[str, str | int] = {"name": name, "title": entry.title, "licence": entry.licence}
     facts |= {"citation": entry.citation} if entry.citation else {}
     facts |= {"splits": ", ".join(dataset.splits), "folder": str(dataset.folder)}
+    facts |= _describe_sources(dataset)
     if entry.validation:
         facts |= {"val": f"{entry.validation.share:.1%} of train's images, seed {entry.validation.seed}"}
     facts |= {f"recipe.{name}": value for name, value in entry.recipe.items()}
@@ -54,7 +69,33 @@ def describe_dataset(name: str, places: Places) -> dict[str, str | int]:
     }
 
 
-def prepare_dataset(name: str, places: Places, progress: Progress | None = None) -> tuple[Dataset, Summary]:
-    """Prepare a data set. Raises InputError where its files are broken."""
+def _describe_sources(dataset: Dataset) -> dict[str, str | int]:
+    entry = dataset.entry
+    facts: dict[str, str | int] = {}
+    if entry.files:
+        facts |= {"raw files": str(dataset.source), "fetched": "yes" if is_fetched(dataset) else "no"}
+    if entry.derived:
+        facts |= {"derived": f"{entry.derived.parent} and the test questions of {entry.derived.test_ids}"}
+    if dataset.has_features:
+        facts |= {"features": ", ".join(map(str, dataset.feature_files()))}
+    if entry.features_from:
+        facts |= {"features from": entry.features_from}
+    return facts
+
+
+def prepare_dataset(
+    name: str, places: Places, progress: Progress | None = None, features: Sequence[Path] = ()
+) -> tuple[Dataset, Summary]:
+    """Prepare a data set; `features` are remembered, where the catalogue names none.
+
+    Raises InputError where its files are broken, or nobody named features.
+    """
     dataset = places.dataset(name)
-    return dataset, prepare_files(dataset, (progress or Silence()).say)
+    if features:
+        if dataset.entry.features:
+            raise InputError(f"--features: the catalogue names {name}'s features; change them there")
+        dataset = replace(dataset, chosen_features=check_choice(features))
+    summary = prepare_files(dataset, (progress or Silence()).say)
+    if features:
+        remember_choice(dataset.folder, dataset.chosen_features)
+    return dataset, summary
