@@ -24,6 +24,8 @@ def find_fault(path: Path, name: str, file: SourceFile) -> str | None:
     Where no checksum is known, its size is compared and, of archives and JSON, every byte is decoded.
     """
     size = path.stat().st_size
+    if size == 0:
+        return "it is empty"
     if file.size is not None and size != file.size:
         return f"it has {size:,} bytes, not {file.size:,}"
     if file.sha256 is not None and (found := hash_content(path)) != file.sha256:

@@ -54,14 +54,11 @@ def fetch_dataset(name: str, places: Places, way: Way, watcher: Watcher) -> Outc
     parent = _fetch_parent(dataset, places, way, watcher)
     with one_at_a_time(dataset.source, watcher):
         record = get_files(dataset.source, dataset.entry.files, way, watcher)
-        shift = None
-        if parent is not None:
-            shift = _derive(dataset, parent.dataset, record, places, watcher)
-        news = not record.counts
-        if news and parent is None:
-            watcher.say(f"{name}: counting what the files hold")
-            _count(dataset, record)
-        return Outcome(dataset, record.counts, news or (parent is not None and parent.news), shift)
+        if parent is None:
+            news = _count_new(dataset, record, watcher)
+            return Outcome(dataset, record.counts, news)
+        shift = _derive(dataset, parent.dataset, record, places, watcher)
+        return Outcome(dataset, record.counts, parent.news or shift is not None, shift)
 
 
 def _fetch_parent(dataset: Dataset, places: Places, way: Way, watcher: Watcher) -> Outcome | None:
@@ -92,6 +89,16 @@ def _derive(dataset: Dataset, parent: Dataset, record: Record, places: Places, w
     record.made_of = inputs
     write_record(dataset.source, record)
     return derived.shift
+
+
+def _count_new(dataset: Dataset, record: Record, watcher: Watcher) -> bool:
+    """Count what new files hold; tells whether there are any."""
+    if record.counts:
+        return False
+    watcher.say(f"{dataset.name}: counting what the files hold")
+    _count(dataset, record)
+    write_record(dataset.source, record)
+    return True
 
 
 def _archives(dataset: Dataset) -> list[Path]:
