@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import json
 import os
@@ -70,17 +71,21 @@ def server() -> Iterator[FileServer]:
         yield state
 
 
-def checked(path: Path, content: bytes) -> dict[str, str]:
-    path.write_bytes(content)
-    return {"sha256": hash_content(path)}
+def digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def fetch(
-    server: FileServer, folder: Path, name: str = "a.zip", way: Way | None = None, **known: str | int
+    server: FileServer,
+    folder: Path,
+    name: str = "a.zip",
+    way: Way | None = None,
+    sha256: str | None = None,
+    size: int | None = None,
 ) -> Listener:
     """Fetch one file from the server; gives what was heard."""
     listener = Listener()
-    source = SourceFile(urls=(server.address(name),), **known)  # type: ignore[arg-type]
+    source = SourceFile(urls=(server.address(name),), sha256=sha256, size=size)
     with one_at_a_time(folder, listener):
         get_files(folder, {name: source}, way or Way(patience=QUICK), listener)
     return listener
@@ -167,12 +172,12 @@ def test_a_web_page_in_place_of_the_file_is_refused(server: FileServer, tmp_path
 
 @pytest.mark.parametrize("known", [True, False])
 def test_wrong_bytes_never_get_the_final_name(server: FileServer, tmp_path: Path, known: bool) -> None:
-    sums = checked(tmp_path / "sums", FIRST) if known else {}
+    expected = digest(FIRST) if known else None
     server.faults = ["wrong"]
     with pytest.raises(VqabenchError, match="what came is not the file"):
-        fetch(server, tmp_path / "raw", **sums)
+        fetch(server, tmp_path / "raw", sha256=expected)
     assert finals(tmp_path / "raw") == {}
-    fetch(server, tmp_path / "raw", **sums)
+    fetch(server, tmp_path / "raw", sha256=expected)
     assert finals(tmp_path / "raw") == {"a.zip": FIRST}
 
 
@@ -202,13 +207,13 @@ def test_without_etag_or_checksum_a_transfer_begins_anew(server: FileServer, tmp
 
 
 def test_with_a_checksum_a_false_beginning_is_found_out(server: FileServer, tmp_path: Path) -> None:
-    sums = checked(tmp_path / "sums", FIRST)
+    expected = digest(FIRST)
     part = tmp_path / "raw" / "coming" / "a.zip.part"
     part.parent.mkdir(parents=True)
     part.write_bytes(SECOND[:1000])
     note = {"url": server.address("a.zip"), "etag": None, "size": len(FIRST)}
     part.with_name("a.zip.part.json").write_text(json.dumps(note))
-    fetch(server, tmp_path / "raw", **sums)
+    fetch(server, tmp_path / "raw", sha256=expected)
     assert [asked for _, asked in server.requests] == ["bytes=1000-", None]
     assert finals(tmp_path / "raw") == {"a.zip": FIRST}
 
@@ -285,13 +290,13 @@ def test_offline_uses_what_is_there_and_names_what_is_not(server: FileServer, tm
 def test_own_files_are_taken_if_they_are_the_right_ones(server: FileServer, tmp_path: Path) -> None:
     own = tmp_path / "own" / "deep"
     own.mkdir(parents=True)
-    sums = checked(tmp_path / "sums", FIRST)
+    expected = digest(FIRST)
     way = Way(own_folder=tmp_path / "own", offline=True, patience=QUICK)
     (own / "a.zip").write_bytes(SECOND)
     with pytest.raises(InputError, match="offline, and not there"):
-        fetch(server, tmp_path / "raw", way=way, **sums)
+        fetch(server, tmp_path / "raw", way=way, sha256=expected)
     (own / "a.zip").write_bytes(FIRST)
-    heard = fetch(server, tmp_path / "raw", way=way, **sums)
+    heard = fetch(server, tmp_path / "raw", way=way, sha256=expected)
     assert f"a.zip: taken from {own / 'a.zip'}" in heard.lines
     assert finals(tmp_path / "raw") == {"a.zip": FIRST}
     assert server.requests == []
@@ -316,6 +321,22 @@ def test_what_shows_by_itself_that_it_is_not_whole_is_found_out(tmp_path: Path, 
         assert find_fault(tmp_path / name, name, source) is not None
     (tmp_path / name).write_bytes(content)
     assert find_fault(tmp_path / name, name, source) is None
+
+
+def test_an_archive_is_only_read(server: FileServer, tmp_path: Path) -> None:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("../../evil.json", "{}")
+    server.files["a.zip"] = content.getvalue()
+    fetch(server, tmp_path / "deep" / "raw")
+    assert not list(tmp_path.rglob("evil.json"))
+
+
+def test_a_damaged_record_is_told(server: FileServer, tmp_path: Path) -> None:
+    fetch(server, tmp_path)
+    (tmp_path / "fetched.json").write_text("{")
+    with pytest.raises(InputError, match=r"fetched\.json: .*delete it"):
+        fetch(server, tmp_path)
 
 
 FETCH = """
@@ -347,7 +368,7 @@ FAULTS = ["drop", "short", "500", "404", "409", "html", "wrong", "unnamed", "who
 
 def test_of_two_hundred_bad_days_none_leaves_a_corrupt_file(tmp_path: Path) -> None:
     chance = random.Random(0)
-    came = 0
+    came, told = 0, list[str]()
     with serving() as server:
         for trial in range(200):
             folder = tmp_path / str(trial)
@@ -355,18 +376,20 @@ def test_of_two_hundred_bad_days_none_leaves_a_corrupt_file(tmp_path: Path) -> N
             server.faults = [chance.choice(FAULTS) for _ in range(chance.randrange(6))]
             server.faults += ["stall"] * (trial % 20 == 0)
             valid = {FIRST}
-            known = checked(tmp_path / "sums", FIRST) if chance.random() < 0.4 else {}
+            known = digest(FIRST) if chance.random() < 0.4 else None
             if chance.random() < 0.3:
                 server.successors["a.zip"] = SECOND
                 valid |= set() if known else {SECOND}
             for _ in range(chance.randrange(1, 4)):
                 try:
-                    fetch(server, folder, **known)
+                    fetch(server, folder, sha256=known)
                 except VqabenchError as error:
-                    assert "could not be fetched" in str(error)
+                    told.append(str(error))
             assert set(finals(folder).values()) <= valid
             came += bool(finals(folder))
     assert came > 100
+    assert told
+    assert all("a.zip could not be fetched: " in message for message in told)
 
 
 def test_what_is_stopped_between_any_two_pieces_goes_on(server: FileServer, tmp_path: Path) -> None:
