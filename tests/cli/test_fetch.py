@@ -194,6 +194,8 @@ def test_features_are_asked_for_once(cli: CommandLine, server: FileServer, tmp_p
     assert str(tmp_path / "features.tsv") in cli("data", "info", "small").stdout
     (tmp_path / "data" / "small" / "features.json").write_text("{")
     fails(cli("data", "prepare", "small"), "features.json", "delete it")
+    assert cli("data", "list").returncode == 0
+    assert cli("data", "prepare", "small", "--features", "features.tsv").returncode == 0
 
 
 def test_features_of_the_catalogue_are_changed_there(cli: CommandLine, tmp_path: Path) -> None:

@@ -132,7 +132,7 @@ def _tell_fetched(outcome: "Outcome") -> None:
     typer.echo(f"{dataset.source}: {there}{sizes} questions")
     if outcome.shift:
         _tell_shift(outcome.shift)
-    features = "" if dataset.has_features else " --features FILE"
+    features = "" if dataset.has_features() else " --features FILE"
     typer.echo(f"next: vqabench data prepare {dataset.name}{features}")
 
 

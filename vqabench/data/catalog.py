@@ -80,7 +80,7 @@ class Dataset:
     folder: Path
     """Where its prepared form lies."""
     chosen_features: tuple[Path, ...] = ()
-    """Files with region features that the user named, where the entry names none."""
+    """Files with region features that the user names now; where neither does, those that were named before."""
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -98,19 +98,26 @@ class Dataset:
         """Name the file that the region features are prepared into."""
         return self.folder / "features.h5"
 
-    @property
     def has_features(self) -> bool:
-        """Tell whether it is known which files hold region features."""
-        return bool(self.entry.features or self.chosen_features)
+        """Tell whether it is known which files hold region features. Raises as `feature_files` does."""
+        return bool(self._named_features())
 
     def feature_files(self) -> list[Path]:
-        """Give the files that hold region features. Raises InputError where none is named."""
-        if not self.has_features:
+        """Give the files that hold region features.
+
+        Raises InputError where none is named, or `features.json`, which remembers them, is damaged.
+        """
+        named = self._named_features()
+        if not named:
             raise InputError(
                 f"{self.name}: no region features yet; name them once: vqabench data prepare {self.name} "
                 f"--features FILE. They may come from {self.entry.features_from}"
             )
-        return [self.source / name for name in self.entry.features] or list(self.chosen_features)
+        return named
+
+    def _named_features(self) -> list[Path]:
+        in_catalog = [self.source / name for name in self.entry.features]
+        return in_catalog or list(self.chosen_features or read_choice(self.folder))
 
     def question_files(self) -> list[Path]:
         """Give the files that hold questions and annotations."""
@@ -223,8 +230,7 @@ def find_dataset(name: str, own_catalog: Path | None, data_dir: Path | None) -> 
         return Dataset(name, made, folder / "raw", folder)
     if entry.derived:
         entry = msgspec.structs.replace(entry, splits=_made_here(("train", "test")))
-    chosen = () if entry.features else read_choice(folder)
-    return Dataset(name, entry, folder / "raw" if entry.files else source, folder, chosen)
+    return Dataset(name, entry, folder / "raw" if entry.files else source, folder)
 
 
 def _made_here(splits: Sequence[Split]) -> dict[Split, SplitFiles]:

@@ -62,7 +62,7 @@ def _spell_entry(source: Dataset, name: str, title: str) -> str:
     """Spell a catalogue of one data set; features and word vectors stay where they are."""
     entry = source.entry
     fields: dict[str, Any] = {"title": title}
-    if source.has_features:
+    if source.has_features():
         fields["features"] = [str(path.absolute()) for path in source.feature_files()]
     if entry.word_vectors:
         fields["word_vectors"] = str((source.source / entry.word_vectors).absolute())

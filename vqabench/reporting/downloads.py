@@ -64,4 +64,4 @@ class WatchedDownloads:
 
 
 def _spell_size(size: int) -> str:
-    return f"{size / 1e6:,.1f} MB"
+    return f"{size / 1e6:,.1f} MB" if size >= 1_000_000 else f"{size / 1e3:,.1f} kB"

@@ -76,7 +76,7 @@ def _describe_sources(dataset: Dataset) -> dict[str, str | int]:
         facts |= {"raw files": str(dataset.source), "fetched": "yes" if is_fetched(dataset) else "no"}
     if entry.derived:
         facts |= {"derived": f"{entry.derived.parent} and the test questions of {entry.derived.test_ids}"}
-    if dataset.has_features:
+    if dataset.has_features():
         facts |= {"features": ", ".join(map(str, dataset.feature_files()))}
     if entry.features_from:
         facts |= {"features from": entry.features_from}
