@@ -9,6 +9,8 @@ import typer
 from vqabench.cli.parameters import AsJson, Catalog, DataDir, DatasetName, Device
 
 if TYPE_CHECKING:
+    from vqabench.data.changing_priors import Shift
+    from vqabench.workflows.fetching import Outcome
     from vqabench.workflows.splits import Derived
 
 app = typer.Typer(no_args_is_help=True, help="Data sets: the catalogue, and what is prepared of it.")
@@ -25,8 +27,9 @@ def list_datasets(data_dir: DataDir = None, catalog: Catalog = None, as_json: As
     if as_json:
         typer.echo(exports.to_json(listed))
         return
-    rows = [(one.name, one.prepared, one.title) for one in listed]
-    lists.stdout_console().print(lists.draw_list(("name", "prepared", "title"), rows))
+    spelled = {True: "yes", False: "no", None: "-"}
+    rows = [(one.name, spelled[one.fetched], one.prepared, one.title) for one in listed]
+    lists.stdout_console().print(lists.draw_list(("name", "fetched", "prepared", "title"), rows))
 
 
 @app.command("info")
@@ -97,21 +100,77 @@ def resplit(
 
 def _tell(derived: "Derived") -> None:
     typer.echo(f"{derived.name}: train {derived.train_questions:,}, test {derived.test_questions:,} questions")
-    typer.echo(
-        f"answers of a type, train against test: total variation distance {derived.shift.distance:.3f}; "
-        f"{derived.shift.concepts_covered:.1%} of the test's words are in train"
-    )
+    _tell_shift(derived.shift)
     typer.echo(f"next: vqabench data prepare {derived.name} --catalog {derived.catalog}")
 
 
+def _tell_shift(shift: "Shift") -> None:
+    typer.echo(
+        f"answers of a type, train against test: total variation distance {shift.distance:.3f}; "
+        f"{shift.concepts_covered:.1%} of the test's words are in train"
+    )
+
+
+@app.command("fetch")
+def fetch(
+    name: DatasetName,
+    own_folder: Annotated[
+        Path | None, typer.Option("--from", metavar="DIR", help="Take files from here that you have already.")
+    ] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Use only what is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Fetch again what is there.")] = False,
+    data_dir: DataDir = None,
+    catalog: Catalog = None,
+) -> None:
+    """Fetch a data set's questions and annotations; stopped, it goes on with the next call."""
+    from vqabench.data.raw_files import Way
+    from vqabench.reporting.downloads import WatchedDownloads
+    from vqabench.workflows import fetching
+    from vqabench.workflows.places import Places
+
+    watcher = WatchedDownloads()
+    places = Places(data=data_dir, catalog=catalog)
+    try:
+        outcome = fetching.fetch_dataset(name, places, Way(own_folder, offline, force), watcher)
+    except KeyboardInterrupt:
+        watcher.warn("stopped by Ctrl-C; what has come is kept: the same command goes on")
+        raise typer.Exit(130) from None
+    _tell_fetched(outcome)
+
+
+def _tell_fetched(outcome: "Outcome") -> None:
+    dataset = outcome.dataset
+    if not outcome.counts:
+        typer.echo(f"{dataset.name}: nothing to fetch; next: vqabench data prepare {dataset.name}")
+        return
+    sizes = ", ".join(f"{split} {counts.questions:,}" for split, counts in outcome.counts.items())
+    there = "" if outcome.news else "everything was there already: "
+    typer.echo(f"{dataset.source}: {there}{sizes} questions")
+    if outcome.shift:
+        _tell_shift(outcome.shift)
+    features = "" if dataset.has_features() else " --features FILE"
+    typer.echo(f"next: vqabench data prepare {dataset.name}{features}")
+
+
 @app.command("prepare")
-def prepare(name: DatasetName, data_dir: DataDir = None, catalog: Catalog = None) -> None:
+def prepare(
+    name: DatasetName,
+    features: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--features", metavar="FILE", help="Region features, where the catalogue names none; repeatable."
+        ),
+    ] = None,
+    data_dir: DataDir = None,
+    catalog: Catalog = None,
+) -> None:
     """Make a data set ready for training: vocabulary, tokens, targets, counts, features."""
     from vqabench.reporting.progress import WatchedProgress
     from vqabench.workflows import datasets
     from vqabench.workflows.places import Places
 
-    dataset, summary = datasets.prepare_dataset(name, Places(data=data_dir, catalog=catalog), WatchedProgress())
+    places = Places(data=data_dir, catalog=catalog)
+    dataset, summary = datasets.prepare_dataset(name, places, WatchedProgress(), features or ())
     sizes = ", ".join(f"{split} {count:,}" for split, count in summary.questions.items())
     typer.echo(f"{dataset.folder}: {sizes} questions; {summary.answers:,} answers; ready")
 

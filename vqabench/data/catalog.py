@@ -26,6 +26,8 @@ from vqabench.data.annotations import (
     read_questions,
 )
 from vqabench.data.carving import Carving
+from vqabench.data.feature_choice import read_choice
+from vqabench.data.sources import Counts, Derivation, SourceFile, check_names
 from vqabench.errors import InputError, first_few, unknown
 
 Split = Literal["train", "val", "test"]
@@ -55,7 +57,15 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     splits: dict[Split, SplitFiles] = {}
     validation: Carving | None = None
     """Makes the split `val` of some of the training images, with all their questions."""
+    files: dict[str, SourceFile] = {}
+    """Files that `vqabench data fetch` gets, by name; the other paths are then relative to their folder."""
+    derived: Derivation | None = None
+    """A data set that is made of another one's questions."""
+    counts: dict[Split, Counts] = {}
+    """Checked when the data set is fetched."""
     features: tuple[str, ...] = ()
+    features_from: str = ""
+    """Where region features may come from, where they cannot be fetched: the user names them when preparing."""
     images_without_features: Literal["refuse", "skip"] = "refuse"
     """`skip`: questions about them count for vocabulary and priors, but are neither trained on nor tested."""
     broken_features: Literal["refuse", "skip"] = "refuse"
@@ -73,6 +83,9 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     recipe: dict[str, Any] = {}
     """What every backbone's recipe is changed to on this data set: its size may ask for other steps."""
 
+    def __post_init__(self) -> None:
+        check_names(self.files)
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -84,6 +97,8 @@ class Dataset:
     """The folder that the entry's paths are relative to."""
     folder: Path
     """Where its prepared form lies."""
+    chosen_features: tuple[Path, ...] = ()
+    """Files with region features that the user names now; where neither does, those that were named before."""
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -101,15 +116,47 @@ class Dataset:
         """Name the file that the region features are prepared into."""
         return self.folder / "features.h5"
 
+    def has_features(self) -> bool:
+        """Tell whether it is known which files hold region features. Raises as `feature_files` does."""
+        return bool(self._named_features())
+
     def feature_files(self) -> list[Path]:
-        """Give the files that hold region features."""
-        return [self.source / name for name in self.entry.features]
+        """Give the files that hold region features.
+
+        Raises InputError where none is named, or `features.json`, which remembers them, is damaged.
+        """
+        named = self._named_features()
+        if not named:
+            raise InputError(
+                f"{self.name}: no region features yet; name them once: vqabench data prepare {self.name} "
+                f"--features FILE. They may come from {self.entry.features_from}"
+            )
+        return named
+
+    def _named_features(self) -> list[Path]:
+        in_catalog = [self.source / name for name in self.entry.features]
+        return in_catalog or list(self.chosen_features or read_choice(self.folder))
+
+    def question_files(self) -> list[Path]:
+        """Give the files that hold questions and annotations."""
+        names = [name for split in self.entry.splits.values() for name in (*split.questions, *split.annotations)]
+        return [self.source / name for name in dict.fromkeys(names)]
+
+    def see_complete(self) -> None:
+        """Raise InputError where what is to be fetched is not there, or features are not named."""
+        archives = [Path(str(path).partition("::")[0]) for path in self.question_files()]
+        missing = [path.name for path in archives if not path.is_file()]
+        if self.entry.files and missing:
+            raise InputError(
+                f"{self.source}: lacks {first_few(missing)}: vqabench data fetch {self.name} gets them"
+            )
+        self.feature_files()
 
     def files(self) -> list[Path]:
         """Give every file that the data set is read from."""
-        names = [name for split in self.entry.splits.values() for name in (*split.questions, *split.annotations)]
         optional = [name for name in (self.entry.word_vectors, self.entry.object_names) if name]
-        return [self.source / name for name in dict.fromkeys([*names, *self.entry.features, *optional])]
+        others = [self.source / name for name in optional]
+        return list(dict.fromkeys([*self.question_files(), *self.feature_files(), *others]))
 
     def read_questions(self, split: str) -> list[Question]:
         """Read a split's questions. Raises InputError where a file is broken."""
@@ -139,6 +186,12 @@ class Dataset:
         annotations = [annotation for name in names for annotation in read_annotations(self.source / name)]
         check_answers(annotations, self.name)
         return questions, pair(questions, annotations, self.name)
+
+    def count(self, split: Split) -> Counts:
+        """Count what a split's files hold, before any of it is carved off. Raises as `read_split` does."""
+        questions, table = self._read_files(split)
+        images = len({question.image_id for question in questions})
+        return Counts(questions=len(questions), images=images, answers=table.answers.codes.size)
 
     def _source_of(self, split: str) -> Split:
         """Name the split whose files hold this one."""
@@ -202,14 +255,16 @@ def find_dataset(name: str, own_catalog: Path | None, data_dir: Path | None) -> 
     entry, source = catalog[name]
     folder = data_folder(data_dir) / name
     if entry.generator:
-        return Dataset(name, _generated(entry), folder / "raw", folder)
-    return Dataset(name, entry, source, folder)
+        made = msgspec.structs.replace(entry, splits=_made_here(SPLITS), features=("features.h5",))
+        return Dataset(name, made, folder / "raw", folder)
+    if entry.derived:
+        entry = msgspec.structs.replace(entry, splits=_made_here(("train", "test")))
+    return Dataset(name, entry, folder / "raw" if entry.files else source, folder)
 
 
-def _generated(entry: Entry) -> Entry:
-    """Name the files that a generator writes."""
-    splits = {split: SplitFiles((f"{split}_questions.json",), (f"{split}_annotations.json",)) for split in SPLITS}
-    return msgspec.structs.replace(entry, splits=splits, features=("features.h5",))
+def _made_here(splits: Sequence[Split]) -> dict[Split, SplitFiles]:
+    """Name the files that are written here instead of fetched."""
+    return {split: SplitFiles((f"{split}_questions.json",), (f"{split}_annotations.json",)) for split in splits}
 
 
 def _bundled_catalog() -> Path:
@@ -272,9 +327,23 @@ def _listed(files: object) -> object:
 def _check_complete(name: str, entry: Entry, path: Path) -> None:
     if entry.generator:
         return
-    if "train" not in entry.splits:
-        raise InputError(f"{path}: [{name}]: needs [{name}.splits.train] with questions and annotations")
+    where = f"{path}: [{name}]"
+    if entry.derived:
+        if entry.splits:
+            raise InputError(
+                f"{where}: is derived from {entry.derived.parent}, which makes its splits; drop splits"
+            )
+        if entry.derived.test_ids not in entry.files:
+            raise InputError(f"{where}: derived.test_ids: {unknown('file', entry.derived.test_ids, entry.files)}")
+    elif "train" not in entry.splits:
+        raise InputError(f"{where}: needs [{name}.splits.train] with questions and annotations")
     if "val" in entry.splits and entry.validation:
-        raise InputError(f"{path}: [{name}]: has a val split; validation would carve another from train")
-    if not entry.features:
-        raise InputError(f"{path}: [{name}]: needs features = [...], the files with region features")
+        raise InputError(f"{where}: has a val split; validation would carve another from train")
+    uncounted = entry.counts.keys() - (entry.splits.keys() or {"train", "test"})
+    if uncounted:
+        raise InputError(f"{where}: counts: there is no split {first_few(sorted(uncounted))}")
+    if not entry.features and not entry.features_from:
+        raise InputError(
+            f"{where}: needs features = [...], the files with region features, or features_from = '...', "
+            "where users may get them"
+        )

@@ -16,7 +16,7 @@ from vqabench.errors import InputError
 from vqabench.results import write_file
 
 KEPT = (
-    *("licence", "citation", "images_without_features", "broken_features", "feature_precision"),
+    *("licence", "citation", "features_from", "images_without_features", "broken_features", "feature_precision"),
     *("minimum_answer_count", "vocabulary", "question_length", "recipe"),
 )
 """What a derived entry takes over as it is."""
@@ -56,7 +56,9 @@ def write_split(
 def _spell_entry(source: Dataset, name: str, title: str) -> str:
     """Spell a catalogue of one data set; features, word vectors and names stay where they are."""
     entry = source.entry
-    fields: dict[str, Any] = {"title": title, "features": [str(path.absolute()) for path in source.feature_files()]}
+    fields: dict[str, Any] = {"title": title}
+    if source.has_features():
+        fields["features"] = [str(path.absolute()) for path in source.feature_files()]
     for key in ("word_vectors", "object_names"):
         if name_of_file := getattr(entry, key):
             fields[key] = str((source.source / name_of_file).absolute())

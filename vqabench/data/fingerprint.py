@@ -52,7 +52,7 @@ def total_size(dataset: Dataset) -> int:
 
 
 def _spell_settings(dataset: Dataset) -> str:
-    others = ("title", "licence", "citation", "recipe")
+    others = ("title", "licence", "citation", "recipe", "files", "derived", "counts", "features_from")
     settings = {key: value for key, value in msgspec.to_builtins(dataset.entry).items() if key not in others}
     return json.dumps([FORMAT, settings], sort_keys=True)
 

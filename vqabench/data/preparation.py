@@ -83,6 +83,7 @@ def prepare_files(dataset: Dataset, say: Say) -> Summary:
 
     `say` hears, in a line each, what is done and what was found. Raises InputError where an input is broken.
     """
+    dataset.see_complete()
     _generate(dataset, say)
     fingerprint = fingerprint_of(dataset)
     there = summarise(dataset)

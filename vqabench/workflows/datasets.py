@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 from vqabench.data.answer_shares import TypeShares, read_answer_shares
 from vqabench.data.catalog import Dataset, read_catalog
+from vqabench.data.feature_choice import check_choice, remember_choice
 from vqabench.data.preparation import Summary, prepare_files, summarise
+from vqabench.data.raw_files import holds_all
 from vqabench.data.verification import Check, verify
+from vqabench.errors import InputError
 from vqabench.training.progress import Progress, Silence
 from vqabench.workflows.places import Places
 
@@ -23,19 +27,29 @@ class DatasetLine:
 
     name: str
     title: str
+    fetched: bool | None
+    """None: there is nothing to fetch."""
     prepared: State
 
 
 def list_datasets(places: Places) -> list[DatasetLine]:
     """List the catalogue."""
     datasets = map(places.dataset, read_catalog(places.catalog))
-    return [DatasetLine(one.name, one.entry.title, _state(summarise(one))) for one in datasets]
+    return [DatasetLine(one.name, one.entry.title, is_fetched(one), _state(summarise(one))) for one in datasets]
 
 
 def _state(summary: Summary | None) -> State:
     if summary is None:
         return "no"
     return "yes" if summary.current else "outdated"
+
+
+def is_fetched(dataset: Dataset) -> bool | None:
+    """Tell at a glance whether all files are there that can be fetched; None where none can."""
+    if not dataset.entry.files:
+        return None
+    made = [path.name for path in dataset.question_files()] if dataset.entry.derived else []
+    return holds_all(dataset.source, [*dataset.entry.files, *made])
 
 
 def describe_dataset(name: str, places: Places) -> dict[str, str | int]:
@@ -45,6 +59,7 @@ def describe_dataset(name: str, places: Places) -> dict[str, str | int]:
     facts: dict[str, str | int] = {"name": name, "title": entry.title, "licence": entry.licence}
     facts |= {"citation": entry.citation} if entry.citation else {}
     facts |= {"splits": ", ".join(dataset.splits), "folder": str(dataset.folder)}
+    facts |= _describe_sources(dataset)
     if entry.validation:
         facts |= {"val": f"{entry.validation.share:.1%} of train's images, seed {entry.validation.seed}"}
     facts |= {f"recipe.{name}": value for name, value in entry.recipe.items()}
@@ -84,7 +99,33 @@ def verify_dataset(name: str, places: Places) -> Iterator[Check]:
     return verify(places.dataset(name))
 
 
-def prepare_dataset(name: str, places: Places, progress: Progress | None = None) -> tuple[Dataset, Summary]:
-    """Prepare a data set. Raises InputError where its files are broken."""
+def _describe_sources(dataset: Dataset) -> dict[str, str | int]:
+    entry = dataset.entry
+    facts: dict[str, str | int] = {}
+    if entry.files:
+        facts |= {"raw files": str(dataset.source), "fetched": "yes" if is_fetched(dataset) else "no"}
+    if entry.derived:
+        facts |= {"derived": f"{entry.derived.parent} and the test questions of {entry.derived.test_ids}"}
+    if dataset.has_features():
+        facts |= {"features": ", ".join(map(str, dataset.feature_files()))}
+    if entry.features_from:
+        facts |= {"features from": entry.features_from}
+    return facts
+
+
+def prepare_dataset(
+    name: str, places: Places, progress: Progress | None = None, features: Sequence[Path] = ()
+) -> tuple[Dataset, Summary]:
+    """Prepare a data set; `features` are remembered, where the catalogue names none.
+
+    Raises InputError where its files are broken, or nobody named features.
+    """
     dataset = places.dataset(name)
-    return dataset, prepare_files(dataset, (progress or Silence()).say)
+    if features:
+        if dataset.entry.features:
+            raise InputError(f"--features: the catalogue names {name}'s features; change them there")
+        dataset = replace(dataset, chosen_features=check_choice(features))
+    summary = prepare_files(dataset, (progress or Silence()).say)
+    if features:
+        remember_choice(dataset.folder, dataset.chosen_features)
+    return dataset, summary

@@ -1,0 +1,67 @@
+"""Downloads as one watches them, on stderr: in a terminal a bar, elsewhere a line now and then."""
+
+from __future__ import annotations
+
+import time
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+SILENCE = 15.0
+"""Seconds without a line after which a pipe gets one."""
+
+
+class WatchedDownloads:
+    """Tells of downloads on stderr."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.bar: Progress | None = None
+
+    def say(self, message: str) -> None:
+        """Print a line."""
+        self.console.print(escape(message))
+
+    def warn(self, message: str) -> None:
+        """Print a warning."""
+        self.console.print(f"[yellow]warning:[/] {escape(message)}")
+
+    def start(self, name: str, done: int, total: int | None) -> None:
+        """Announce a transfer; in a terminal, show its bar."""
+        self.name, self.done, self.total, self.told = name, done, total, time.monotonic()
+        if not self.console.is_terminal:
+            behind = f", going on behind {_spell_size(done)}" if done else ""
+            self.say(f"fetching {name}: {_spell_size(total) if total else 'size unknown'}{behind}")
+            return
+        self.bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=None),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+        )
+        self.task = self.bar.add_task(name, total=total, completed=done)
+        self.bar.start()
+
+    def advance(self, size: int) -> None:
+        """Move the bar on, or print a line after a while of silence."""
+        self.done += size
+        if self.bar is not None:
+            self.bar.update(self.task, completed=self.done)
+        elif time.monotonic() - self.told > SILENCE:
+            self.told = time.monotonic()
+            of_all = f" of {_spell_size(self.total)}" if self.total else ""
+            self.say(f"{self.name}: {_spell_size(self.done)}{of_all}")
+
+    def stop(self) -> None:
+        """Take the bar away."""
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None
+
+
+def _spell_size(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB" if size >= 1_000_000 else f"{size / 1e3:,.1f} kB"
