@@ -44,6 +44,8 @@ class Manifest(msgspec.Struct, kw_only=True, forbid_unknown_fields=False):
     """Name, loss and epochs of each stage."""
     select: Literal["last", "val", "test"]
     """How the epoch was chosen. `test` brands every table made from the run."""
+    test_domain: Literal["out-of-domain", "in-domain"] = "out-of-domain"
+    """What the test split is to the training split."""
     vocabulary: Literal["train", "train+test"] = "train"
     """Whose questions the answers were taken from. `train+test` brands likewise."""
     track_test: bool = False

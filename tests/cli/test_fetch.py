@@ -23,7 +23,8 @@ from tests.cli.test_output import in_terminal
 from tests.conftest import CommandLine
 from tests.file_server import FileServer, serving
 from tests.tiny import questions_of, write_tsv
-from vqabench.data.catalog import find_dataset, read_catalog
+from vqabench.data.catalog import read_catalog
+from vqabench.data.dataset import find_dataset
 from vqabench.results import Run
 
 CATALOG = """
@@ -192,10 +193,23 @@ def test_features_are_asked_for_once(cli: CommandLine, server: FileServer, tmp_p
     assert cli("data", "prepare", "small", "--features", "features.tsv").returncode == 0
     assert cli("data", "prepare", "small").stderr == ""
     assert str(tmp_path / "features.tsv") in cli("data", "info", "small").stdout
-    (tmp_path / "data" / "small" / "features.json").write_text("{")
-    fails(cli("data", "prepare", "small"), "features.json", "delete it")
+    (tmp_path / "data" / "small" / "chosen.json").write_text("{")
+    fails(cli("data", "prepare", "small"), "chosen.json", "delete it")
     assert cli("data", "list").returncode == 0
     assert cli("data", "prepare", "small", "--features", "features.tsv").returncode == 0
+
+
+def test_word_vectors_are_named_once(cli: CommandLine, server: FileServer, tmp_path: Path) -> None:
+    assert cli("data", "fetch", "small").returncode == 0
+    write_tsv(tmp_path / "features.tsv")
+    done = cli("data", "prepare", "small", "--features", "features.tsv")
+    assert "no word vectors: words start at random" in done.stderr
+    (tmp_path / "glove.txt").write_text("sheep 1 2 3\n")
+    assert "random" not in cli("data", "prepare", "small", "--word-vectors", "glove.txt").stderr
+    assert cli("data", "prepare", "small").stderr == ""
+    info = cli("data", "info", "small").stdout
+    assert str(tmp_path / "glove.txt") in info
+    assert str(tmp_path / "features.tsv") in info
 
 
 def test_features_of_the_catalogue_are_changed_there(cli: CommandLine, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from vqabench.data.answers import normalise  # checked against the official code's own values
-from vqabench.data.catalog import find_dataset
+from vqabench.data.dataset import find_dataset
 from vqabench.data.features import write_features
 from vqabench.data.prepared import Prepared, prepare
 from vqabench.losses.rescale import Rescale

@@ -8,7 +8,7 @@ import pytest
 from tests.conftest import CommandLine
 from tests.tiny import write_tiny
 from vqabench.data.answer_shares import read_answer_shares
-from vqabench.data.catalog import Dataset, find_dataset
+from vqabench.data.dataset import Dataset, find_dataset
 from vqabench.data.preparation import prepare_files
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.conftest import CommandLine
 from tests.tiny import write_tiny
 from vqabench.data.carving import Carving
-from vqabench.data.catalog import Dataset, find_dataset
+from vqabench.data.dataset import Dataset, find_dataset
 from vqabench.data.preparation import prepare_files
 from vqabench.errors import InputError
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.region_sources import lxmert, write_own
 from tests.tiny import IMAGES, write_tiny
-from vqabench.data.catalog import Dataset, find_dataset
+from vqabench.data.dataset import Dataset, find_dataset
 from vqabench.data.features import open_features
 from vqabench.data.object_names import read_object_names
 from vqabench.data.prepared import prepare

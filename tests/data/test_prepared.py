@@ -15,7 +15,7 @@ from tests.region_sources import write_npz
 from tests.tiny import write_tiny, write_tsv
 from vqabench.api import PADDING, UNKNOWN
 from vqabench.data.batches import SplitData
-from vqabench.data.catalog import Dataset, find_dataset
+from vqabench.data.dataset import Dataset, find_dataset
 from vqabench.data.prepared import Prepared, prepare
 from vqabench.data.word_vectors import read_word_vectors
 from vqabench.errors import InputError

@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import CommandLine
 from vqabench.data.annotations import read_annotations, read_questions, write_annotations, write_questions
-from vqabench.data.catalog import find_dataset
+from vqabench.data.dataset import find_dataset
 from vqabench.data.prepared import Prepared, prepare
 from vqabench.results import Run
 

@@ -161,6 +161,12 @@ def prepare(
             "--features", metavar="FILE", help="Region features, where the catalogue names none; repeatable."
         ),
     ] = None,
+    word_vectors: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="GloVe's word vectors, text, .gz or .zip; without them words start random."
+        ),
+    ] = None,
     data_dir: DataDir = None,
     catalog: Catalog = None,
 ) -> None:
@@ -170,7 +176,7 @@ def prepare(
     from vqabench.workflows.places import Places
 
     places = Places(data=data_dir, catalog=catalog)
-    dataset, summary = datasets.prepare_dataset(name, places, WatchedProgress(), features or ())
+    dataset, summary = datasets.prepare_dataset(name, places, WatchedProgress(), features or (), word_vectors)
     sizes = ", ".join(f"{split} {count:,}" for split, count in summary.questions.items())
     typer.echo(f"{dataset.folder}: {sizes} questions; {summary.answers:,} answers; ready")
 

@@ -10,7 +10,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from vqabench.data.catalog import SPLITS, Dataset
+from vqabench.data.catalog import SPLITS
+from vqabench.data.dataset import Dataset
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 
 from vqabench.data.annotations import Annotation, Question, hash_ids, write_annotations, write_questions
-from vqabench.data.catalog import Dataset, Entry
+from vqabench.data.catalog import Entry
+from vqabench.data.dataset import Dataset
 from vqabench.errors import InputError
 from vqabench.results import write_file
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from vqabench.data.catalog import Dataset
+from vqabench.data.dataset import Dataset
 from vqabench.data.members import split_member
 from vqabench.data.region_files import list_files
 from vqabench.errors import InputError
@@ -52,7 +52,17 @@ def total_size(dataset: Dataset) -> int:
 
 
 def _spell_settings(dataset: Dataset) -> str:
-    others = ("title", "licence", "citation", "recipe", "files", "derived", "counts", "features_from")
+    others = {
+        "title",
+        "licence",
+        "citation",
+        "recipe",
+        "test_domain",
+        "files",
+        "derived",
+        "counts",
+        "features_from",
+    }
     settings = {key: value for key, value in msgspec.to_builtins(dataset.entry).items() if key not in others}
     return json.dumps([FORMAT, settings], sort_keys=True)
 

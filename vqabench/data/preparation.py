@@ -15,8 +15,9 @@ from vqabench.data import digits
 from vqabench.data.annotation_table import AnnotationTable
 from vqabench.data.annotations import ANSWER_TYPES, Question, hash_ids
 from vqabench.data.answers import vocabulary
-from vqabench.data.catalog import SPLITS, Dataset
+from vqabench.data.catalog import SPLITS
 from vqabench.data.conversion import Treatment, convert_features
+from vqabench.data.dataset import Dataset
 from vqabench.data.encoder import Encoder
 from vqabench.data.features import FeatureStore, check_texts, open_features
 from vqabench.data.fingerprint import fingerprint_of, stamp_of
@@ -182,6 +183,8 @@ def fill_prepared(file: h5py.File, dataset: Dataset, raw: Raw, features: Feature
         chosen = [questions[n] for n in kept], table.take(kept.tolist())
         _write_split(file.create_group(split), encoder, *chosen, given[split].take(kept), rows)
     _tell_sizes(encoder, priors, say)
+    if dataset.word_vectors_file is None:
+        say("no word vectors: words start at random")
     _tell_other_answer_types(raw, say)
     _tell_limits(given, say)
 
@@ -278,8 +281,8 @@ def _write_spec(
         file.create_dataset(name, data=list(strings), dtype=h5py.string_dtype())
     for name, array in vars(priors).items():
         file[f"priors/{name}"] = array
-    if dataset.entry.word_vectors:
-        file["word_vectors"] = read_word_vectors(dataset.source / dataset.entry.word_vectors, encoder.words)
+    if dataset.word_vectors_file:
+        file["word_vectors"] = read_word_vectors(dataset.word_vectors_file, encoder.words)
     if dataset.entry.object_names:
         names = read_object_names(dataset.source / dataset.entry.object_names, features)
         file.create_dataset("object_names", data=list(names), dtype=h5py.string_dtype())

@@ -8,7 +8,8 @@ import h5py
 import torch
 
 from vqabench.api import DataSpec
-from vqabench.data.catalog import SPLITS, Dataset
+from vqabench.data.catalog import SPLITS
+from vqabench.data.dataset import Dataset
 from vqabench.data.features import FeatureStore, open_features
 from vqabench.data.preparation import Say, SplitArrays, prepare_files
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import h5py
 
-from vqabench.data.catalog import Dataset
+from vqabench.data.dataset import Dataset
 from vqabench.data.features import FeatureStore, check_numbers, open_features
 from vqabench.data.fingerprint import fingerprint_of, total_size
 from vqabench.data.hdf5 import differing, in_memory

@@ -42,6 +42,8 @@ class Row:
     loss: str
     label: str
     seeds: tuple[int, ...]
+    test_domain: str
+    """`out-of-domain` or `in-domain`."""
     brands: tuple[str, ...]
     """What the training of some seed took from the test split."""
     fingerprint: str
@@ -130,6 +132,7 @@ def _make_row(group: Sequence[tuple[Manifest, dict[str, Scores]]]) -> Row:
         first.loss,
         first.label,
         tuple(sorted(manifest.seed for manifest in manifests)),
+        first.test_domain,
         tuple(dict.fromkeys(brand for manifest in manifests for brand in manifest.brands())),
         first.fingerprint,
         first.loss == "plain" and first.distributions.get("plain") == "vqabench",

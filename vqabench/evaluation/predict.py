@@ -10,7 +10,7 @@ from torch import Tensor
 from vqabench.api import Backbone
 from vqabench.data.annotations import Prediction
 from vqabench.data.batches import SplitData
-from vqabench.data.catalog import Dataset
+from vqabench.data.dataset import Dataset
 from vqabench.data.prepared import Prepared
 from vqabench.errors import TrainingError
 from vqabench.evaluation.scores import Scores, score

@@ -9,7 +9,7 @@ from vqabench.evaluation.comparison import METRICS, Cell, Comparison, Row
 from vqabench.evaluation.scores import CATEGORIES
 
 HEADS = {"yes/no": "Y/N", "number": "Num.", "other": "Other", "all": "All"}
-SPLITS = {"test": "out-of-domain test", "val": "in-domain val"}
+SPLITS = ("test", "val")
 UNITS = {"accuracy": "accuracy in percent", "kappa": "Cohen's kappa x 100"}
 By = Literal["answer-type", "question-type"]
 
@@ -49,7 +49,8 @@ def lay_out(comparison: Comparison, metric: str | None, by: By) -> list[Grid]:
             for split in SPLITS:
                 if not any(key[:2] == (split, chosen) for row in rows for key in row.cells):
                     continue
-                title = f"{dataset}, {SPLITS[split]}: {UNITS[chosen]}"
+                domain = rows[0].test_domain if split == "test" else "in-domain"
+                title = f"{dataset}, {domain} {split}: {UNITS[chosen]}"
                 if by == "answer-type":
                     grids.append(_by_answer_type(title, rows, split, chosen))
                 elif chosen == "accuracy":

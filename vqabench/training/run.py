@@ -17,7 +17,7 @@ from vqabench.api import Backbone
 from vqabench.config import TrainConfig, make_config
 from vqabench.data.annotations import write_predictions
 from vqabench.data.batches import SplitData
-from vqabench.data.catalog import Dataset
+from vqabench.data.dataset import Dataset
 from vqabench.data.prepared import Prepared
 from vqabench.errors import InputError
 from vqabench.evaluation.predict import load_split, predict, score_split, spell
@@ -128,7 +128,9 @@ def _describe(
         seed=seed,
         **plan.identity(),
         track_test=config.track_test,
+        test_domain=dataset.entry.test_domain,
         vocabulary=dataset.entry.vocabulary,
+        notes=[] if prepared.spec.word_vectors is not None else ["no word vectors: words start at random"],
         fingerprint=prepared.fingerprint,
         versions=_versions(plan),
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} cpu",

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from msgspec.structs import replace
+
 from vqabench.data.answer_shares import TypeShares, read_answer_shares
-from vqabench.data.catalog import Dataset, read_catalog
-from vqabench.data.feature_choice import check_choice, remember_choice
+from vqabench.data.catalog import read_catalog
+from vqabench.data.dataset import Dataset
+from vqabench.data.file_choice import FileChoice, check_chosen, remember_choice
 from vqabench.data.preparation import Summary, prepare_files, summarise
 from vqabench.data.raw_files import holds_all
 from vqabench.data.verification import Check, verify
@@ -108,24 +112,48 @@ def _describe_sources(dataset: Dataset) -> dict[str, str | int]:
         facts |= {"derived": f"{entry.derived.parent} and the test questions of {entry.derived.test_ids}"}
     if dataset.has_features():
         facts |= {"features": ", ".join(map(str, dataset.feature_files()))}
+    if dataset.word_vectors_file:
+        facts |= {"word vectors": str(dataset.word_vectors_file)}
     if entry.features_from:
         facts |= {"features from": entry.features_from}
     return facts
 
 
 def prepare_dataset(
-    name: str, places: Places, progress: Progress | None = None, features: Sequence[Path] = ()
+    name: str,
+    places: Places,
+    progress: Progress | None = None,
+    features: Sequence[Path] = (),
+    word_vectors: Path | None = None,
 ) -> tuple[Dataset, Summary]:
-    """Prepare a data set; `features` are remembered, where the catalogue names none.
+    """Prepare a data set; features and word vectors are remembered, where the catalogue names none.
 
     Raises InputError where its files are broken, or nobody named features.
     """
     dataset = places.dataset(name)
+    before = chosen = _remembered(dataset, features)
     if features:
-        if dataset.entry.features:
-            raise InputError(f"--features: the catalogue names {name}'s features; change them there")
-        dataset = replace(dataset, chosen_features=check_choice(features))
-    summary = prepare_files(dataset, (progress or Silence()).say)
-    if features:
-        remember_choice(dataset.folder, dataset.chosen_features)
+        _see_free("--features", f"{name}'s features", dataset.entry.features)
+        chosen = replace(chosen, features=tuple(check_chosen("--features", file) for file in features))
+    if word_vectors:
+        _see_free("--word-vectors", f"{name}'s word vectors", dataset.entry.word_vectors)
+        chosen = replace(chosen, word_vectors=check_chosen("--word-vectors", word_vectors))
+    summary = prepare_files(dataclasses.replace(dataset, named=chosen), (progress or Silence()).say)
+    if chosen != before:
+        remember_choice(dataset.folder, chosen)
     return dataset, summary
+
+
+def _see_free(option: str, what: str, in_catalog: object) -> None:
+    if in_catalog:
+        raise InputError(f"{option}: the catalogue names {what}; change them there")
+
+
+def _remembered(dataset: Dataset, features: Sequence[Path]) -> FileChoice:
+    """Give what was named before; a damaged record of it is no matter where it is named anew."""
+    try:
+        return dataset.chosen
+    except InputError:
+        if not features:
+            raise
+        return FileChoice()

@@ -7,8 +7,8 @@ import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vqabench.data.catalog import Dataset
 from vqabench.data.changing_priors import Shift
+from vqabench.data.dataset import Dataset
 from vqabench.data.download import Watcher
 from vqabench.data.integrity import hash_content
 from vqabench.data.raw_files import (

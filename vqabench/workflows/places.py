@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from vqabench.data.catalog import Dataset, find_dataset
+from vqabench.data.dataset import Dataset, find_dataset
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 from vqabench.data import changing_priors
 from vqabench.data.annotations import Annotation, Question
-from vqabench.data.catalog import Dataset
+from vqabench.data.dataset import Dataset
 from vqabench.data.derivation import write_split
 from vqabench.errors import InputError
 from vqabench.workflows.places import Places

@@ -7,7 +7,7 @@ from typing import Literal
 
 from vqabench.config import TrainConfig
 from vqabench.data.annotations import read_predictions
-from vqabench.data.catalog import Dataset
+from vqabench.data.dataset import Dataset
 from vqabench.data.prepared import prepare
 from vqabench.errors import InputError
 from vqabench.evaluation.scores import Scores

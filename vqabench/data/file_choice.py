@@ -1,0 +1,39 @@
+"""Which files a user chose for a data set whose catalogue names none: features, word vectors; in `chosen.json`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from vqabench.data.members import split_member
+from vqabench.errors import InputError
+from vqabench.results import read_json, write_file
+
+
+class FileChoice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Absolute names; `F.zip::MEMBER` names a member."""
+
+    features: tuple[str, ...] = ()
+    word_vectors: str | None = None
+
+
+def read_choice(folder: Path) -> FileChoice:
+    """Read what was chosen. Raises InputError where the file is damaged."""
+    path = folder / "chosen.json"
+    if not path.is_file():
+        return FileChoice()
+    return read_json(path, FileChoice, "delete it, and name the files again: vqabench data prepare --features FILE")
+
+
+def remember_choice(folder: Path, choice: FileChoice) -> None:
+    """Write down what was chosen, beside the prepared data."""
+    write_file(folder / "chosen.json", msgspec.json.encode(choice))
+
+
+def check_chosen(option: str, file: Path) -> str:
+    """Give a file's, or a folder's, absolute name. Raises InputError where it is not there."""
+    real, _ = split_member(file)
+    if not real.exists():
+        raise InputError(f"{option} {real}: there is no such file")
+    return str(file.absolute())
