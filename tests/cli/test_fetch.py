@@ -199,6 +199,25 @@ def test_features_are_asked_for_once(cli: CommandLine, server: FileServer, tmp_p
     assert cli("data", "prepare", "small", "--features", "features.tsv").returncode == 0
 
 
+def test_verification_looks_at_what_was_fetched(cli: CommandLine, server: FileServer, tmp_path: Path) -> None:
+    assert cli("data", "fetch", "small-cp").returncode == 0
+    write_tsv(tmp_path / "features.tsv")
+    assert cli("data", "prepare", "small-cp", "--features", "features.tsv").returncode == 0
+    done = cli("data", "verify", "small-cp")
+    assert done.returncode == 0, done.stdout
+    assert "ok  fetched files: " in done.stdout
+    assert "ok  expected counts: train" in done.stdout
+    made = tmp_path / "data" / "small-cp" / "raw" / "test_questions.json"
+    made.write_bytes(made.read_bytes() + b" ")
+    done = cli("data", "verify", "small-cp")
+    assert (done.returncode, "BAD fetched files: " in done.stdout) == (1, True), done.stdout
+    assert "test_questions.json: changed since" in done.stdout
+    assert "BAD prepared arrays" in done.stdout
+    catalog = tmp_path / "catalog.toml"
+    catalog.write_text(catalog.read_text().replace("questions = 52", "questions = 53"))
+    assert "BAD expected counts: train holds 52 questions, but" in cli("data", "verify", "small-cp").stdout
+
+
 def test_word_vectors_are_named_once(cli: CommandLine, server: FileServer, tmp_path: Path) -> None:
     assert cli("data", "fetch", "small").returncode == 0
     write_tsv(tmp_path / "features.tsv")

@@ -7,12 +7,16 @@ from dataclasses import dataclass
 
 import h5py
 
+from vqabench.data.annotation_table import ANNOTATORS
 from vqabench.data.dataset import Dataset
 from vqabench.data.features import FeatureStore, check_numbers, open_features
 from vqabench.data.fingerprint import fingerprint_of, total_size
 from vqabench.data.hdf5 import differing, in_memory
+from vqabench.data.integrity import find_fault
 from vqabench.data.members import split_member
 from vqabench.data.preparation import Raw, fill_prepared, read_raw, summarise
+from vqabench.data.raw_files import read_record, see_unchanged
+from vqabench.data.sources import Counts
 from vqabench.errors import InputError, first_few
 
 
@@ -29,10 +33,14 @@ def verify(dataset: Dataset) -> Iterator[Check]:
     """Look at everything, from the raw files to the prepared ones; what builds on a broken part is left out."""
     files = _check("files", lambda: _find_files(dataset))
     yield files
+    if dataset.entry.files:
+        yield _check("fetched files", lambda: _compare_fetched(dataset))
     raw: dict[str, Raw] = {}
     if files.fine:
         questions = _check("questions and annotations", lambda: _read(dataset, raw))
         yield questions
+    if raw and dataset.entry.counts:
+        yield _check("expected counts", lambda: _compare_counts(dataset, raw["all"]))
     if summarise(dataset) is None:
         yield Check("prepared files", not dataset.prepared_file.exists(), "not there, or damaged: prepare the data")
         return
@@ -55,6 +63,33 @@ def _find_files(dataset: Dataset) -> str:
     if missing:
         raise InputError(f"{len(missing)} of {len(files)} are missing: {first_few(missing)}")
     return f"{len(files)}, {total_size(dataset) / 1e6:,.1f} MB"
+
+
+def _compare_fetched(dataset: Dataset) -> str:
+    """Compare all fetched files, and splits made of them, with the catalogue's checksums and the record."""
+    record = read_record(dataset.source)
+    for name, file in dataset.entry.files.items():
+        path = dataset.source / name
+        fault = find_fault(path, name, file) if path.is_file() else "it is not there"
+        if fault:
+            raise InputError(f"{path}: not the file that is meant: {fault}; fetch it again with --force")
+    for name, known in record.files.items():
+        see_unchanged(dataset.source / name, known)
+    return f"{len(record.files)}, as they were when they came"
+
+
+def _compare_counts(dataset: Dataset, raw: Raw) -> str:
+    """Compare what a split's files hold, before any of it is carved off, with what the catalogue expects."""
+    for split, expected in dataset.entry.counts.items():
+        carved = ["val"] if split == "train" and dataset.entry.validation else []
+        asked = [question for part in (split, *carved) for question in raw[part][0]]
+        images = len({question.image_id for question in asked})
+        found = Counts(questions=len(asked), images=images, answers=ANNOTATORS * len(asked))
+        for key in Counts.__struct_fields__:
+            wanted, there = getattr(expected, key), getattr(found, key)
+            if wanted not in (None, there):
+                raise InputError(f"{split} holds {there:,} {key}, but the catalogue expects {wanted:,}")
+    return ", ".join(dataset.entry.counts)
 
 
 def _read(dataset: Dataset, raw: dict[str, Raw]) -> str:
