@@ -109,7 +109,8 @@ def test_the_cost_of_rounding_is_told_and_float32_costs_nothing(tmp_path: Path) 
     said: list[str] = []
     convert(tmp_path / "t.tsv", tmp_path / "half.h5", say=said.append)
     assert said[0].startswith("preparing region features of 10,000 images from ")
-    assert said[1:] == ["rounded to float16: relative error 1.2e-04 on average, at most 2.4e-04 (of 1.0e+00)"]
+    error = "relative error 1.2e-04 on average, at most 2.4e-04 (of 1.0e+00)"
+    assert said[1:] == [f"rounded to float16: {error}, in the first region of each image"]
     said.clear()
     store = convert(tmp_path / "t.tsv", tmp_path / "full.h5", Treatment("float32"), say=said.append)
     assert len(said) == 1

@@ -182,7 +182,8 @@ def _check_numbers(numbers: NDArray[Any], precision: Precision, what: str) -> No
 def _tell(part: PartialFeatures, say: Callable[[str], None]) -> None:
     if part.rounding.values:
         mean, largest, at = part.rounding.mean, part.rounding.largest, part.rounding.at
-        say(f"rounded to float16: relative error {mean:.1e} on average, at most {largest:.1e} (of {at:.1e})")
+        error = f"relative error {mean:.1e} on average, at most {largest:.1e} (of {at:.1e})"
+        say(f"rounded to float16: {error}, in the first region of each image")
     if part.dropped:
         ids = first_few(entry.image_id for entry in part.dropped)
         say(f"{len(part.dropped)} broken rows are left out (images {ids}); the first: {part.dropped[0].problem}")
