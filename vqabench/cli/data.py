@@ -221,7 +221,7 @@ def extract(
 @app.command("verify")
 def verify(name: DatasetName, data_dir: DataDir = None, catalog: Catalog = None, as_json: AsJson = False) -> None:
     """Check counts, ids and cross-references of a data set's files, and compute what is prepared anew."""
-    from vqabench.reporting import exports, lists
+    from vqabench.reporting import exports
     from vqabench.workflows import datasets
     from vqabench.workflows.places import Places
 
@@ -229,9 +229,7 @@ def verify(name: DatasetName, data_dir: DataDir = None, catalog: Catalog = None,
     for check in datasets.verify_dataset(name, Places(data=data_dir, catalog=catalog)):
         checks.append(check)
         if not as_json:
-            lists.stdout_console().print(
-                f"{'ok ' if check.fine else 'BAD'} {check.what}: {check.found}", markup=False
-            )
+            typer.echo(f"{'ok ' if check.fine else 'BAD'} {check.what}: {check.found}")
     if as_json:
         typer.echo(exports.to_json(checks))
     if not all(check.fine for check in checks):

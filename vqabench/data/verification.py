@@ -42,7 +42,8 @@ def verify(dataset: Dataset) -> Iterator[Check]:
     if raw and dataset.entry.counts:
         yield _check("expected counts", lambda: _compare_counts(dataset, raw["all"]))
     if summarise(dataset) is None:
-        yield Check("prepared files", not dataset.prepared_file.exists(), "not there, or damaged: prepare the data")
+        begun = dataset.prepared_file.exists()
+        yield Check("prepared files", not begun, "damaged: prepare the data again" if begun else "none yet")
         return
     features = open_features(dataset.features_file)
     yield _check("region features", lambda: _look_at_features(features))
@@ -58,6 +59,7 @@ def _check(what: str, look: Callable[[], str]) -> Check:
 
 
 def _find_files(dataset: Dataset) -> str:
+    dataset.see_complete()
     files = dataset.files()
     missing = [str(path) for path in files if not split_member(path)[0].exists()]
     if missing:
@@ -70,7 +72,9 @@ def _compare_fetched(dataset: Dataset) -> str:
     record = read_record(dataset.source)
     for name, file in dataset.entry.files.items():
         path = dataset.source / name
-        fault = find_fault(path, name, file) if path.is_file() else "it is not there"
+        if not path.is_file():
+            raise InputError(f"{path}: not there: vqabench data fetch {dataset.name} gets it")
+        fault = find_fault(path, name, file)
         if fault:
             raise InputError(f"{path}: not the file that is meant: {fault}; fetch it again with --force")
     for name, known in record.files.items():
