@@ -18,7 +18,7 @@ from vqabench.data.annotations import (
     Prediction,
     Question,
     check_answers,
-    pair,
+    match,
     read_annotations,
     read_predictions,
     read_questions,
@@ -170,9 +170,15 @@ def test_a_prediction_is_a_number_and_a_text(tmp_path: Path, answer: str) -> Non
         read_predictions(path)
 
 
-def test_pairing_follows_the_order_of_the_questions() -> None:
-    annotations = [annotate(2, "b.jpg"), annotate(1)]
-    assert pair(QUESTIONS, annotations, "here") == [annotations[1], annotations[0]]
+def rows(questions: list[Question], annotations: list[Annotation]) -> list[int]:
+    """Match questions with annotations."""
+    ids, images = [a.question_id for a in annotations], [a.image_id for a in annotations]
+    return list(match(questions, ids, images, "here"))
+
+
+def test_matching_follows_the_order_of_the_questions() -> None:
+    assert rows(QUESTIONS, [annotate(2, "b.jpg"), annotate(1)]) == [1, 0]
+    assert rows(QUESTIONS, [annotate(1), annotate(2, "b.jpg")]) == [0, 1]
 
 
 @pytest.mark.parametrize(
@@ -194,7 +200,7 @@ def test_questions_and_annotations_that_do_not_belong_together_are_told_apart(
     questions: list[Question], annotations: list[Annotation], message: str
 ) -> None:
     with pytest.raises(InputError, match=f"here: {message}"):
-        pair(questions, annotations, "here")
+        rows(questions, annotations)
 
 
 @pytest.mark.parametrize("answers", [0, 9, 11])
@@ -217,8 +223,8 @@ def test_the_real_files_are_read_and_belong_together(
     samples: Path, questions: str, annotations: str, count: int
 ) -> None:
     found = [next((samples / "vqa-v2").glob(f"{name}.json*")) for name in (questions, annotations)]
-    paired = pair(read_questions(found[0]), read_annotations(found[1]), "samples")
-    check_answers(paired, "samples")
-    assert len(paired) == count
-    assert {annotation.answer_type for annotation in paired} <= {"yes/no", "number", "other"}
-    assert all(a.multiple_choice_answer is None for a in paired) == (count == 589)
+    given_ = read_annotations(found[1])
+    check_answers(given_, "samples")
+    assert sorted(rows(read_questions(found[0]), given_)) == list(range(count))
+    assert {annotation.answer_type for annotation in given_} <= {"yes/no", "number", "other"}
+    assert all(a.multiple_choice_answer is None for a in given_) == (count == 589)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import gzip
 import json
 import random
-from collections import defaultdict
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from tests.conftest import CommandLine
 from tests.tiny import write_tiny
-from vqabench.data.annotations import Annotation, Answer, read_annotations
+from vqabench.data.annotation_table import tabulate
+from vqabench.data.annotations import read_annotations
 from vqabench.data.changing_priors import (
     Group,
     concepts_of,
-    group_of,
+    groups_of,
     measure_shift,
     read_test_ids,
     resplit,
@@ -29,21 +30,12 @@ TRAIN_IDS = "train2014_question_ids.248349.txt.gz"
 TYPES = ["how many", "what color", "is there a red", "what dog"]
 
 
-def annotate(number: int, question_type: str, answer: str) -> Annotation:
-    return Annotation(number, number, question_type, "other", (Answer(answer),) * 10, answer)
+GROUPS = st.lists(st.tuples(st.sampled_from(TYPES), st.sampled_from(WORDS)), min_size=2, max_size=40)
 
 
-@st.composite
-def annotation_lists(draw: st.DrawFn) -> list[Annotation]:
-    pairs = draw(st.lists(st.tuples(st.sampled_from(TYPES), st.sampled_from(WORDS)), min_size=2, max_size=40))
-    return [annotate(number, *pair) for number, pair in enumerate(pairs)]
-
-
-def slow_resplit(annotations: list[Annotation], share: float, order: list[Group]) -> list[bool]:
+def slow_resplit(asked: list[Group], share: float, order: list[Group]) -> list[bool]:
     """The same procedure, each choice made by looking at everything."""
-    questions = defaultdict(list)
-    for number, annotation in enumerate(annotations):
-        questions[group_of(annotation)].append(number)
+    questions = Counter(asked)
     left = list(order)
     train: list[Group] = []
     test: list[Group] = []
@@ -51,8 +43,8 @@ def slow_resplit(annotations: list[Annotation], share: float, order: list[Group]
         others = [one for one in left if one != group]
         in_train = frozenset[str]().union(*map(concepts_of, train))
         elsewhere = in_train.union(*map(concepts_of, others))
-        size = sum(len(questions[one]) for one in test) + len(questions[group])
-        if group not in left or not concepts_of(group) <= elsewhere or size > round(share * len(annotations)):
+        size = sum(questions[one] for one in test) + questions[group]
+        if group not in left or not concepts_of(group) <= elsewhere or size > round(share * len(asked)):
             continue
         left.remove(group)
         test.append(group)
@@ -61,49 +53,47 @@ def slow_resplit(annotations: list[Annotation], share: float, order: list[Group]
         if best is not None and concepts_of(best) & wanted:
             left.remove(best)
             train.append(best)
-    return [group_of(annotation) in test for annotation in annotations]
+    return [group in test for group in asked]
 
 
 @settings(deadline=None)  # stop words take a second to load
-@given(annotation_lists(), st.floats(0.05, 0.95), st.integers(0, 3))
-def test_the_split_is_what_a_slow_search_finds(annotations: list[Annotation], share: float, seed: int) -> None:
-    order = sorted({group_of(annotation) for annotation in annotations})
+@given(GROUPS, st.floats(0.05, 0.95), st.integers(0, 3))
+def test_the_split_is_what_a_slow_search_finds(asked: list[Group], share: float, seed: int) -> None:
+    order = sorted(set(asked))
     random.Random(seed).shuffle(order)
-    expected = slow_resplit(annotations, share, order)
+    expected = slow_resplit(asked, share, order)
     assume(any(expected))
-    assert resplit(annotations, share, seed) == expected
+    assert resplit(asked, share, seed) == expected
 
 
 def test_groups_that_cannot_be_parted_are_told() -> None:
     with pytest.raises(InputError, match="no group of questions can go to the test"):
-        resplit([annotate(0, "what color", "red"), annotate(1, "what color", "green")], 0.5, 0)
+        resplit([("what color", "red"), ("what color", "green")], 0.5, 0)
 
 
 @settings(deadline=None)  # stop words take a second to load
-@given(annotation_lists(), st.floats(0.05, 0.95))
-def test_no_group_is_in_both_and_train_has_every_word_of_the_test(
-    annotations: list[Annotation], share: float
-) -> None:
+@given(GROUPS, st.floats(0.05, 0.95))
+def test_no_group_is_in_both_and_train_has_every_word_of_the_test(asked: list[Group], share: float) -> None:
     try:
-        in_test = resplit(annotations, share, 0)
+        in_test = resplit(asked, share, 0)
     except InputError:  # too few, or each with a word of its own
         return
     groups: dict[bool, set[Group]] = {False: set(), True: set()}
-    for annotation, test in zip(annotations, in_test, strict=True):
-        groups[test].add(group_of(annotation))
+    for group, test in zip(asked, in_test, strict=True):
+        groups[test].add(group)
     assert not groups[False] & groups[True]
     train_words = frozenset().union(*map(concepts_of, groups[False]))
     assert all(concepts_of(group) <= train_words for group in groups[True])
-    assert sum(in_test) <= round(share * len(annotations))
+    assert sum(in_test) <= round(share * len(asked))
 
 
 def test_the_shift_is_the_distance_between_a_types_answers() -> None:
-    train = [annotate(n, "how many", answer) for n, answer in enumerate(["1", "1", "1", "2"])]
-    test = [annotate(n, "how many", answer) for n, answer in enumerate(["1", "2", "2", "2"], 10)]
+    train = [("how many", answer) for answer in ["1", "1", "1", "2"]]
+    test = [("how many", answer) for answer in ["1", "2", "2", "2"]]
     shift = measure_shift([*train, *test], [False] * 4 + [True] * 4)
     assert shift.distance == pytest.approx(0.5)
     assert shift.concepts_covered == 1
-    unseen = measure_shift([*train, annotate(20, "where is", "left")], [False] * 4 + [True])
+    unseen = measure_shift([*train, ("where is", "left")], [False] * 4 + [True])
     assert (unseen.distance, unseen.concepts_covered) == (1, 0)
 
 
@@ -138,15 +128,15 @@ def test_vqa_cp_v1_takes_the_known_share_of_the_vqa_v1_training_questions(sample
 def test_the_real_questions_are_split_again(samples: Path) -> None:
     names = ("v2_mscoco_train2014_annotations.60000.json.gz", "flat_layout_annotations.32723.json.gz")
     found = {a.question_id: a for name in names for a in read_annotations(samples / "vqa-v2" / name)}
-    annotations = list(found.values())
-    assert len(annotations) == 89_710
-    in_test = resplit(annotations, 1 / 3, 0)
-    assert in_test == resplit(annotations, 1 / 3, 0)
+    groups = groups_of(tabulate(found.values()))
+    assert len(groups) == 89_710
+    in_test = resplit(groups, 1 / 3, 0)
+    assert in_test == resplit(groups, 1 / 3, 0)
     assert sum(in_test) / len(in_test) == pytest.approx(1 / 3, abs=0.001)
-    shift = measure_shift(annotations, in_test)
+    shift = measure_shift(groups, in_test)
     assert shift.concepts_covered == 1
     assert shift.distance == pytest.approx(1)
-    by_chance = measure_shift(annotations, [number % 3 == 0 for number in range(len(annotations))])
+    by_chance = measure_shift(groups, [number % 3 == 0 for number in range(len(groups))])
     assert by_chance.distance < 0.3
 
 

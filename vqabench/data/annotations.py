@@ -10,10 +10,10 @@ import re
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Annotated, Any, Generic, TypeVar
+from typing import IO, Annotated, Any, Generic, Literal, TypeVar
 
 import msgspec
 
@@ -95,6 +95,24 @@ def decode_annotations(path: Path, content: bytes) -> list[Annotation]:
     return _decode(path, content, _ANNOTATIONS)
 
 
+def read_raw_entries(path: Path, kind: Literal["questions", "annotations"]) -> Iterator[tuple[int, msgspec.Raw]]:
+    """Read the entries of a file as they were written, each with its question's id.
+
+    Raises InputError where the file is broken or an entry has no id.
+    """
+    raw = _RAW[kind]
+    for entry in _decode(path, _read(path), raw):
+        try:
+            yield _ID.decode(entry).question_id, entry
+        except msgspec.MsgspecError as error:
+            raise InputError(f"{path}: not a file of {kind}: {error}") from error
+
+
+def write_raw_entries(path: Path, kind: Literal["questions", "annotations"], entries: list[msgspec.Raw]) -> None:
+    """Write entries as they were written elsewhere, in the official layout."""
+    write_file(path, msgspec.json.encode({kind: entries}))
+
+
 def read_predictions(path: Path) -> list[Prediction]:
     """Read a results file: a bare list. Repeated questions are the evaluation's concern."""
     return _decode(path, _read(path), _PREDICTIONS)
@@ -143,12 +161,6 @@ def match(
     return [rows[question.question_id] for question in questions]
 
 
-def pair(questions: Sequence[Question], annotations: Sequence[Annotation], where: str) -> list[Annotation]:
-    """Give the annotations in the order of their questions. Raises as `match` does."""
-    ids, images = [a.question_id for a in annotations], [a.image_id for a in annotations]
-    return [annotations[row] for row in match(questions, ids, images, where)]
-
-
 def check_answers(annotations: Sequence[Annotation], where: str) -> None:
     """Raise InputError unless every question has ten answers: soft targets and accuracy build on it."""
     other = [annotation.question_id for annotation in annotations if len(annotation.answers) != 10]
@@ -173,6 +185,18 @@ class _AnnotationFile(msgspec.Struct, gc=False):
     annotations: list[Annotation]
 
 
+class _RawQuestionFile(msgspec.Struct, gc=False):
+    questions: list[msgspec.Raw]
+
+
+class _RawAnnotationFile(msgspec.Struct, gc=False):
+    annotations: list[msgspec.Raw]
+
+
+class _Identified(msgspec.Struct, gc=False):
+    question_id: Int64
+
+
 Entry = TypeVar("Entry")
 
 
@@ -185,10 +209,16 @@ class _Layouts(Generic[Entry]):
     official: msgspec.json.Decoder[Any] | None = None
 
 
+_RAW_LIST = msgspec.json.Decoder(list[msgspec.Raw])
 _QUESTIONS = _Layouts("questions", msgspec.json.Decoder(list[Question]), msgspec.json.Decoder(_QuestionFile))
 _ANNOTATIONS = _Layouts(
     "annotations", msgspec.json.Decoder(list[Annotation]), msgspec.json.Decoder(_AnnotationFile)
 )
+_RAW = {
+    "questions": _Layouts("questions", _RAW_LIST, msgspec.json.Decoder(_RawQuestionFile)),
+    "annotations": _Layouts("annotations", _RAW_LIST, msgspec.json.Decoder(_RawAnnotationFile)),
+}
+_ID = msgspec.json.Decoder(_Identified)
 _PREDICTIONS = _Layouts("predictions", msgspec.json.Decoder(list[Prediction]))
 
 

@@ -15,8 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from vqabench.data.annotations import Annotation
-from vqabench.data.answers import modal_answer
+from vqabench.data.annotation_table import AnnotationTable
 from vqabench.data.questions import split_words
 from vqabench.errors import InputError, first_few
 
@@ -75,15 +74,19 @@ def split_by_ids(question_ids: Sequence[int], test_ids: Collection[int]) -> list
     return [question_id in test_ids for question_id in question_ids]
 
 
-def resplit(annotations: Sequence[Annotation], share: float, seed: int) -> list[bool]:
-    """Tell which questions become the test split, `share` of them at most and nearly.
+def groups_of(annotations: AnnotationTable) -> list[Group]:
+    """Give each question's group."""
+    return list(zip(annotations.question_types.spell(), annotations.modal_answers.spell(), strict=True))
+
+
+def resplit(groups: Sequence[Group], share: float, seed: int) -> list[bool]:
+    """Tell which questions, of whom the groups are given, become the test: `share` of them at most and nearly.
 
     Groups are visited in an order drawn from the seed. Each is put into the test, unless it is in train already,
     too large for what the test still lacks, or the only one left with some concept: train is to cover all concepts
     of the test. Then the group that holds the most concepts which the test has and train lacks is put into train.
     What is left at the end goes to train. Raises InputError where no group can go to the test.
     """
-    groups = [group_of(annotation) for annotation in annotations]
     sizes = Counter(groups)
     order = sorted(sizes)
     random.Random(seed).shuffle(order)
@@ -100,11 +103,6 @@ def resplit(annotations: Sequence[Annotation], share: float, seed: int) -> list[
     if not test:
         raise InputError("no group of questions can go to the test: each is too large, or has a word of its own")
     return [group in test for group in groups]
-
-
-def group_of(annotation: Annotation) -> Group:
-    """Give a question's group."""
-    return annotation.question_type, modal_answer(annotation)
 
 
 def concepts_of(group: Group) -> frozenset[str]:
@@ -176,11 +174,13 @@ class _Cover:
                 heapq.heappush(self.heap, (-self.left[group], self.rank[group], group))
 
 
-def measure_shift(annotations: Sequence[Annotation], in_test: Sequence[bool]) -> Shift:
-    """Measure what a split does to the priors. Raises InputError where one side is empty."""
+def measure_shift(groups: Sequence[Group], in_test: Sequence[bool]) -> Shift:
+    """Measure what a split of questions, of whom the groups are given, does to the priors.
+
+    Raises InputError where one side is empty.
+    """
     counts: dict[bool, dict[str, Counter[str]]] = {False: defaultdict(Counter), True: defaultdict(Counter)}
-    for annotation, test in zip(annotations, in_test, strict=True):
-        question_type, answer = group_of(annotation)
+    for (question_type, answer), test in zip(groups, in_test, strict=True):
         counts[test][question_type][answer] += 1
     train, tested = counts[False], counts[True]
     if not train or not tested:

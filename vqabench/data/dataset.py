@@ -13,15 +13,7 @@ import platformdirs
 
 from vqabench.data.annotation_reading import reading_annotations
 from vqabench.data.annotation_table import AnnotationTable, concatenate
-from vqabench.data.annotations import (
-    Annotation,
-    Question,
-    check_answers,
-    match,
-    pair,
-    read_annotations,
-    read_questions,
-)
+from vqabench.data.annotations import Question, match, read_questions
 from vqabench.data.catalog import SPLITS, Entry, Split, SplitFiles, read_catalog
 from vqabench.data.file_choice import FileChoice, read_choice
 from vqabench.data.members import split_member
@@ -123,17 +115,6 @@ class Dataset:
         """Read every split as `read_split` does, each file once."""
         whole = {split: self._read_files(split) for split in self.entry.splits}
         return {split: self._part(split, *whole[self._source_of(split)]) for split in self.splits}
-
-    def read_records(self) -> tuple[list[Question], list[Annotation]]:
-        """Read the questions of all splits and, in the same order, their annotations as they were written.
-
-        Raises InputError as `read_split` does.
-        """
-        questions = [question for split in self.entry.splits for question in self._read_question_files(split)]
-        names = [name for files in self.entry.splits.values() for name in files.annotations]
-        annotations = [annotation for name in names for annotation in read_annotations(self.source / name)]
-        check_answers(annotations, self.name)
-        return questions, pair(questions, annotations, self.name)
 
     def count(self, split: Split) -> Counts:
         """Count what a split's files hold, before any of it is carved off. Raises as `read_split` does."""

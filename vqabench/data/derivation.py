@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from itertools import compress
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
-from vqabench.data.annotations import Annotation, Question, hash_ids, write_annotations, write_questions
+from vqabench.data.annotations import hash_ids, read_raw_entries, write_raw_entries
 from vqabench.data.catalog import Entry
 from vqabench.data.dataset import Dataset
 from vqabench.errors import InputError
@@ -24,34 +23,41 @@ KEPT = (
 
 
 def write_split(
-    source: Dataset,
-    folder: Path,
-    name: str,
-    title: str,
-    questions: Sequence[Question],
-    annotations: Sequence[Annotation],
-    in_test: Sequence[bool],
-    record: Mapping[str, Any],
+    source: Dataset, folder: Path, name: str, title: str, test_ids: Collection[int], record: Mapping[str, Any]
 ) -> Path:
     """Write both splits, a catalogue of the new data set, and `split.json` on how it came about.
 
-    Gives the catalogue. Raises InputError where the folder holds something already.
+    Entries are copied as they are. Gives the catalogue. Raises InputError where the folder holds something already.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder}: exists and is not empty; choose another --out")
     folder.mkdir(parents=True, exist_ok=True)
-    sizes = {}
-    for split, wanted in (("train", [not test for test in in_test]), ("test", list(in_test))):
-        chosen = list(compress(questions, wanted))
-        write_questions(folder / f"{split}_questions.json", chosen)
-        write_annotations(folder / f"{split}_annotations.json", list(compress(annotations, wanted)))
-        sizes[split] = {"questions": len(chosen), "ids_sha256": hash_ids(q.question_id for q in chosen)}
+    _copy_entries(source, folder, "annotations", test_ids)
+    ids = _copy_entries(source, folder, "questions", test_ids)
+    sizes = {split: {"questions": len(own), "ids_sha256": hash_ids(own)} for split, own in ids.items()}
     write_file(
         folder / "split.json", msgspec.json.format(msgspec.json.encode({**record, "splits": sizes}), indent=2)
     )
     catalog = folder / "catalog.toml"
     write_file(catalog, _spell_entry(source, name, title).encode())
     return catalog
+
+
+def _copy_entries(
+    source: Dataset, folder: Path, kind: Literal["questions", "annotations"], test_ids: Collection[int]
+) -> dict[str, list[int]]:
+    """Copy all entries of one kind to their split's file; gives the ids of each split."""
+    ids: dict[str, list[int]] = {"train": [], "test": []}
+    entries: dict[str, list[msgspec.Raw]] = {"train": [], "test": []}
+    names = [name for files in source.entry.splits.values() for name in getattr(files, kind)]
+    for name in names:
+        for question_id, entry in read_raw_entries(source.source / name, kind):
+            split = "test" if question_id in test_ids else "train"
+            ids[split].append(question_id)
+            entries[split].append(entry)
+    for split, own in entries.items():
+        write_raw_entries(folder / f"{split}_{kind}.json", kind, own)
+    return ids
 
 
 def _spell_entry(source: Dataset, name: str, title: str) -> str:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
 from vqabench.data import changing_priors
-from vqabench.data.annotations import Annotation, Question
+from vqabench.data.changing_priors import Group, groups_of
 from vqabench.data.dataset import Dataset
 from vqabench.data.derivation import write_split
+from vqabench.data.preparation import read_raw
 from vqabench.errors import InputError
 from vqabench.workflows.places import Places
 
@@ -34,11 +36,11 @@ def rebuild_cp(name: str, test_ids: Path, out: Path, places: Places) -> Derived:
     """
     dataset = places.dataset(name)
     ids = changing_priors.read_test_ids(test_ids)
-    questions, annotations = dataset.read_records()
-    in_test = changing_priors.split_by_ids([question.question_id for question in questions], ids)
+    questions, groups = _read_everything(dataset)
+    in_test = changing_priors.split_by_ids(questions, ids)
     record = {"method": "test question ids", "file": test_ids.name, "sha256": _hash_file(test_ids)}
     title = f"{dataset.entry.title}, split by the test questions of {test_ids.name}"
-    return _derive(dataset, out, f"{name}-cp", title, questions, annotations, in_test, record)
+    return _derive(dataset, out, f"{name}-cp", title, questions, groups, in_test, record)
 
 
 def resplit(name: str, share: float, seed: int, out: Path, places: Places) -> Derived:
@@ -46,11 +48,11 @@ def resplit(name: str, share: float, seed: int, out: Path, places: Places) -> De
     if not 0 < share < 1:
         raise InputError(f"--share must be above 0 and below 1, not {share}")
     dataset = places.dataset(name)
-    questions, annotations = dataset.read_records()
-    in_test = changing_priors.resplit(annotations, share, seed)
+    questions, groups = _read_everything(dataset)
+    in_test = changing_priors.resplit(groups, share, seed)
     record = {"method": "re-split with changing priors; not VQA-CP", "share": share, "seed": seed}
     title = f"{dataset.entry.title}, re-split with changing priors (not VQA-CP)"
-    return _derive(dataset, out, f"{name}-resplit", title, questions, annotations, in_test, record)
+    return _derive(dataset, out, f"{name}-resplit", title, questions, groups, in_test, record)
 
 
 def _derive(
@@ -58,15 +60,22 @@ def _derive(
     out: Path,
     name: str,
     title: str,
-    questions: Sequence[Question],
-    annotations: Sequence[Annotation],
+    questions: Sequence[int],
+    groups: Sequence[Group],
     in_test: Sequence[bool],
     record: dict[str, Any],
 ) -> Derived:
-    shift = changing_priors.measure_shift(annotations, in_test)
+    shift = changing_priors.measure_shift(groups, in_test)
     record = {"source": dataset.name, **record, "shift": asdict(shift)}
-    catalog = write_split(dataset, out, name, title, questions, annotations, in_test, record)
+    catalog = write_split(dataset, out, name, title, set(compress(questions, in_test)), record)
     return Derived(name, catalog, in_test.count(False), in_test.count(True), shift)
+
+
+def _read_everything(dataset: Dataset) -> tuple[list[int], list[Group]]:
+    """Read the ids and groups of all questions; no question may stand in two splits."""
+    tables = [table for _, table in read_raw(dataset).values()]
+    ids = [question_id for table in tables for question_id in table.question_ids.tolist()]
+    return ids, [group for table in tables for group in groups_of(table)]
 
 
 def _hash_file(path: Path) -> str:
