@@ -48,7 +48,7 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let small files be cut, and read by three processes."""
     monkeypatch.setattr(annotation_reading, "LARGE", 1)
     monkeypatch.setattr(annotation_reading, "PIECE", 5_000)
-    monkeypatch.setattr(annotation_reading, "_count_cores", lambda: 3)
+    monkeypatch.setattr(annotation_reading, "count_processors", lambda: 3)
 
 
 LAYOUTS = {

@@ -34,6 +34,7 @@ from vqabench.data.annotations import (
     read_annotations,
 )
 from vqabench.data.members import split_member
+from vqabench.data.processors import count_processors
 from vqabench.errors import InputError
 
 LARGE = 16_000_000
@@ -89,11 +90,7 @@ def _count_processes(path: Path) -> int:
     file, _ = split_member(path)
     if not file.is_file() or file.stat().st_size < LARGE:
         return 1
-    return min(_count_cores(), MOST_PROCESSES)
-
-
-def _count_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(count_processors(), MOST_PROCESSES)
 
 
 def _start_child(path: Path, share: int, shares: int) -> subprocess.Popen[bytes]:

@@ -20,6 +20,7 @@ from vqabench.data.annotations import ImageId
 from vqabench.data.features import check_numbers, open_features, read_origin
 from vqabench.data.half_precision import LARGEST, Rounding, round_to_half
 from vqabench.data.partial_features import PartialFeatures
+from vqabench.data.processors import count_processors
 from vqabench.data.region_files import list_files, read_rows
 from vqabench.data.region_rows import Regions, Row
 from vqabench.errors import InputError, first_few
@@ -73,7 +74,7 @@ def convert_features(
     if part.seen:
         say(f"going on behind the {part.seen:,} images that are done")
     try:
-        _gather(part, sources, wanted, treatment, workers or min(MOST_WORKERS, _count_processors()))
+        _gather(part, sources, wanted, treatment, workers or min(MOST_WORKERS, count_processors()))
         if not part.counts:
             raise InputError(f"{first_few(sources)}: features of none of the {len(wanted)} images asked about")
         part.finish()
@@ -114,11 +115,6 @@ def _hash_origin(sources: Iterable[Path], wanted: Collection[ImageId], treatment
         sorted(map(repr, wanted)),
     ]
     return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()
-
-
-def _count_processors() -> int:
-    """Count those that this process may use, which on a shared machine are not all."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _gather(

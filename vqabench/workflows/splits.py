@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import compress
@@ -13,6 +12,7 @@ from vqabench.data import changing_priors
 from vqabench.data.changing_priors import Group, groups_of
 from vqabench.data.dataset import Dataset
 from vqabench.data.derivation import write_split
+from vqabench.data.integrity import hash_content
 from vqabench.data.preparation import read_raw
 from vqabench.errors import InputError
 from vqabench.workflows.places import Places
@@ -38,7 +38,7 @@ def rebuild_cp(name: str, test_ids: Path, out: Path, places: Places) -> Derived:
     ids = changing_priors.read_test_ids(test_ids)
     questions, groups = _read_everything(dataset)
     in_test = changing_priors.split_by_ids(questions, ids)
-    record = {"method": "test question ids", "file": test_ids.name, "sha256": _hash_file(test_ids)}
+    record = {"method": "test question ids", "file": test_ids.name, "sha256": hash_content(test_ids)}
     title = f"{dataset.entry.title}, split by the test questions of {test_ids.name}"
     return _derive(dataset, out, f"{name}-cp", title, questions, groups, in_test, record)
 
@@ -76,7 +76,3 @@ def _read_everything(dataset: Dataset) -> tuple[list[int], list[Group]]:
     tables = [table for _, table in read_raw(dataset).values()]
     ids = [question_id for table in tables for question_id in table.question_ids.tolist()]
     return ids, [group for table in tables for group in groups_of(table)]
-
-
-def _hash_file(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
