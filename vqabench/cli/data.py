@@ -215,7 +215,7 @@ def extract(
 
     asked = Extraction(model, revision, regions, batch_size, broken.value)
     count = extraction.extract(images, out, asked, device, WatchedProgress())
-    typer.echo(f'{out}: features of {count:,} images; name it in a catalogue: features = "{out.name}"')
+    typer.echo(f"{out}: features of {count:,} images; next: vqabench data prepare DATASET --features {out}")
 
 
 @app.command("verify")

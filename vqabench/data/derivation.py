@@ -66,9 +66,10 @@ def _spell_entry(source: Dataset, name: str, title: str) -> str:
     fields: dict[str, Any] = {"title": title}
     if source.has_features():
         fields["features"] = [str(path.absolute()) for path in source.feature_files()]
-    for key in ("word_vectors", "object_names"):
-        if name_of_file := getattr(entry, key):
-            fields[key] = str((source.source / name_of_file).absolute())
+    if source.word_vectors_file:
+        fields["word_vectors"] = str(source.word_vectors_file.absolute())
+    if entry.object_names:
+        fields["object_names"] = str((source.source / entry.object_names).absolute())
     defaults = Entry(title="")
     fields |= {key: getattr(entry, key) for key in KEPT if getattr(entry, key) != getattr(defaults, key)}
     fields["validation"] = {"share": 0.05, "seed": 0}

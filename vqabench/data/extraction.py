@@ -171,6 +171,11 @@ def _compute(
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
     """Give each image's regions [R, V] and boxes [R, 4]."""
     patches = model.patches(pixels, device)
+    if grid is not None and max(grid) > patches.shape[2]:
+        side = patches.shape[2]
+        raise InputError(
+            f"--regions: {grid[0]} x {grid[1]} are more than {model.name} has: {side} x {side} patches"
+        )
     boxes = cells_of(grid, patches.shape[2])
     for regions in pool(patches, grid).cpu().numpy():
         largest = float(np.abs(regions).max())
