@@ -175,3 +175,13 @@ def test_a_new_split_is_labelled_and_overwrites_nothing(cli: CommandLine, catalo
     assert (again.returncode, "not empty" in again.stderr) == (2, True)
     wrong = cli("data", "resplit", "tiny", "--out", tmp_path / "x", "--catalog", catalog, "--share", "2")
     assert (wrong.returncode, "--share must be" in wrong.stderr) == (2, True)
+
+
+def test_a_name_with_a_dot_keeps_it(cli: CommandLine, catalog: Path, tmp_path: Path) -> None:
+    catalog.write_text(
+        catalog.read_text().replace("[tiny", '["my.set"').replace('"my.set".splits', '"my.set".splits')
+    )
+    out = tmp_path / "re"
+    done = cli("data", "resplit", "my.set", "--out", out, "--share", "0.5", "--catalog", catalog)
+    assert done.returncode == 0, done.stderr
+    assert cli("data", "info", "my.set-resplit", "--catalog", out / "catalog.toml").returncode == 0

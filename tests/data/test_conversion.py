@@ -27,7 +27,7 @@ from tests.region_sources import (
 )
 from vqabench.data import conversion, partial_features
 from vqabench.data.conversion import Treatment, convert_features
-from vqabench.data.features import FeatureStore, open_features
+from vqabench.data.features import FeatureStore, check_numbers, open_features
 from vqabench.data.region_files import read_rows
 from vqabench.data.region_rows import Row
 from vqabench.errors import InputError, VqabenchError
@@ -370,3 +370,38 @@ def test_a_whole_file_of_our_own_form_is_linked_and_any_other_copied(tmp_path: P
     with pytest.raises(InputError, match=r"own\.h5, row 0: image 1: has features that are not finite"):
         convert(own, destination)
     assert np.isfinite(open_features(destination).regions).all()
+
+
+def test_a_link_of_the_users_is_never_written_through(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    store.mkdir()
+    convert(write_table(tmp_path / "a.tsv", {1: 2}), store / "original.h5")
+    (tmp_path / "own.h5").symlink_to(Path("store") / "original.h5")
+    before = (store / "original.h5").read_bytes()
+    destination = store / "features.h5"
+    assert convert(tmp_path / "own.h5", destination).image_ids.tolist() == [1]
+    assert convert(write_table(tmp_path / "b.tsv", {1: 3}), destination).counts.tolist() == [3]
+    destination.unlink()
+    destination.symlink_to(store / "original.h5")
+    assert convert(write_table(tmp_path / "c.tsv", {1: 4}), destination).counts.tolist() == [4]
+    assert (store / "original.h5").read_bytes() == before
+
+
+def test_a_compressed_file_is_copied_for_it_cannot_be_mapped(tmp_path: Path) -> None:
+    first = convert(write_table(tmp_path / "a.tsv", {1: 2}), tmp_path / "own.h5")
+    with h5py.File(tmp_path / "own.h5", "r+") as file:
+        regions = file["regions"][:]
+        del file["regions"]
+        file.create_dataset("regions", data=regions, compression="gzip")
+    store = convert(tmp_path / "own.h5", tmp_path / "features.h5")
+    assert_equal(store, first)
+    with h5py.File(tmp_path / "features.h5") as file:
+        assert file["regions"].id.get_offset() is not None
+
+
+def test_boxes_that_end_a_hair_before_they_begin_are_made_empty(tmp_path: Path) -> None:
+    boxes = np.array([[10, 10, 9.5, 20]], np.float32)
+    (tmp_path / "t.tsv").write_text(bottom_up(1, 1, boxes=boxes, regions=np.ones((1, 3), np.float32)))
+    store = convert(tmp_path / "t.tsv", tmp_path / "features.h5")
+    assert store.boxes[0, 0].tolist() == pytest.approx([0.05, 0.1, 0.05, 0.2])
+    check_numbers(store)

@@ -162,12 +162,13 @@ def test_a_broken_image_is_refused_or_left_out(images: Path, model: Path, tmp_pa
     path = images / "COCO_train2014_000000000003.jpg"
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(InputError, match=r"000003\.jpg: not an image, or a damaged one"):
-        quietly(images, tmp_path / "f.h5", model=str(model))
-    assert not list(tmp_path.glob(".f.h5*"))
+        quietly(images, tmp_path / "f.h5", model=str(model), batch_size=1)
     told: list[str] = []
     asked = Extraction(str(model), broken="skip")
     assert extract(images, tmp_path / "f.h5", asked, CPU, told.append) == 5
+    assert "going on behind the 2 images that are done" in told
     assert "1 broken images are left out" in told[-1]
+    assert not list(tmp_path.glob(".f.h5*"))
     assert open_features(tmp_path / "f.h5").image_ids.tolist() == [1, 2, 4, 5, 7]
 
 
@@ -186,8 +187,11 @@ partial_features.SYNC_ROWS = 1
 compute = extraction._compute
 def slowly(*arguments):
     print("computing", flush=True)
-    time.sleep(0.3)
+    computed.append(1)
+    if len(computed) == 3:
+        time.sleep(60)
     return compute(*arguments)
+computed = []
 extraction._compute = slowly
 asked = extraction.Extraction(sys.argv[3], batch_size=1)
 extraction.extract(Path(sys.argv[1]), Path(sys.argv[2]), asked, torch.device("cpu"), print)
@@ -266,6 +270,53 @@ def test_a_model_of_words_is_refused(images: Path, tmp_path: Path) -> None:
     (tmp_path / "bert" / "preprocessor_config.json").write_text("{}")
     with pytest.raises(InputError, match="takes input_ids, no images"):
         quietly(images, tmp_path / "f.h5", model=str(tmp_path / "bert"))
+
+
+def test_other_weights_under_the_same_name_begin_anew(
+    images: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(extraction, "pool", fail_at_the_third())
+        with pytest.raises(KeyboardInterrupt):
+            quietly(images, tmp_path / "f.h5", model=str(model), batch_size=1)
+    network = MODELS["clip"]()
+    network.save_pretrained(model)
+    told: list[str] = []
+    extract(images, tmp_path / "f.h5", Extraction(str(model)), CPU, told.append)
+    assert not any("going on" in line for line in told)
+
+
+def fail_at_the_third() -> Any:
+    calls: list[int] = []
+
+    def pool_or_fail(*arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return pool(*arguments)
+
+    return pool_or_fail
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"do_flip_channel_order": True}, "colours turned over"),
+        ({"image_mean": None}, "says no image_mean"),
+    ],
+)
+def test_models_that_want_other_pixels_are_refused(model: Path, settings: dict[str, Any], told: str) -> None:
+    path = model / "preprocessor_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+    with pytest.raises(InputError, match=told):
+        load_model(str(model), None, CPU)
+
+
+def test_a_model_that_wants_no_normalisation_gets_none(model: Path) -> None:
+    path = model / "preprocessor_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"do_normalize": False}))
+    loaded = load_model(str(model), None, CPU)
+    assert (loaded.mean.tolist(), loaded.deviation.tolist()) == ([0, 0, 0], [1, 1, 1])
 
 
 def test_numbers_and_words_for_ids_do_not_mix(images: Path) -> None:

@@ -14,9 +14,14 @@ from tests.conftest import CommandLine
 from tests.region_sources import write_npz
 from tests.tiny import write_tiny, write_tsv
 from vqabench.api import PADDING, UNKNOWN
+from vqabench.data.annotation_table import Labels
+from vqabench.data.annotations import Question
 from vqabench.data.batches import SplitData
 from vqabench.data.dataset import Dataset, find_dataset
+from vqabench.data.encoder import Encoder
+from vqabench.data.file_choice import FileChoice
 from vqabench.data.prepared import Prepared, prepare
+from vqabench.data.questions import collect_words
 from vqabench.data.word_vectors import read_word_vectors
 from vqabench.errors import InputError
 
@@ -168,6 +173,7 @@ def test_word_vectors_are_read_for_the_training_words(dataset: Dataset, tmp_path
     ("content", "told"),
     [
         ("sheep 1 2\nmany 1\n", "line 2: 1 numbers, but 2 before"),
+        ("dog 1 2\nsheep at x.com 1 2\n", "holds a vector for none of the"),
         ("\nsheep 1 nan\n", "line 2: not a word and its finite numbers"),
         ("sheep 1 x\n", "line 1: not a word and its numbers"),
         ("unicorn 1 2\n", "holds a vector for none of the"),
@@ -191,6 +197,34 @@ def test_archives_of_word_vectors_are_asked_for_a_member(tmp_path: Path) -> None
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(InputError, match="cannot be read"):
         read_word_vectors(path, {"sheep": 0})
+
+
+def test_a_word_of_several_words_is_none_of_the_words(tmp_path: Path) -> None:
+    path = tmp_path / "glove.txt"
+    path.write_text("sheep 1 2\nmany at x.com 3 4\nmany 5 6\n")
+    assert read_word_vectors(path, {"sheep": 0, "many": 1}).tolist() == [[1.0, 2.0], [5.0, 6.0]]
+
+
+def test_another_member_of_the_same_archive_is_prepared_anew(dataset: Dataset) -> None:
+    path = dataset.source / "glove.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.txt", "sheep 1 2\n")
+        archive.writestr("b.txt", "sheep 1 2 3\n")
+    widths = []
+    for member in ("a.txt", "b.txt"):
+        chosen = FileChoice(word_vectors=f"{path}::{member}")
+        vectors = quietly(dataclasses.replace(dataset, named=chosen)).spec.word_vectors
+        assert vectors is not None
+        widths.append(vectors.shape[1])
+    assert widths == [2, 3]
+
+
+def test_many_texts_of_many_types_keep_their_own_tokens() -> None:
+    texts, types = 50_000, [f"type{n}" for n in range(50_000)]
+    encoder = Encoder(1, ["yes"], types, collect_words([(f"w{n}",) for n in range(texts)]))
+    codes = np.arange(texts, dtype=np.int32)
+    tokens, _ = encoder.encode([Question(n, n, f"w{n}") for n in range(texts)], Labels(types, codes))
+    assert tokens[:, 0].tolist() == list(range(2, texts + 2))
 
 
 def test_spec_and_batch_cannot_be_changed_in_place(dataset: Dataset) -> None:

@@ -77,6 +77,11 @@ def test_damage_is_found_and_named(
     bad = [check for check in verify(dataset) if not check.fine]
     assert bad[0].what == what
     assert re.search(told, bad[0].found), bad
+    advised = re.search(r"(/\S+): .*; delete it and prepare again", bad[0].found)
+    if advised:
+        Path(advised[1]).unlink()
+        prepare_files(dataset, lambda _: None)
+        assert all(check.fine for check in verify(dataset))
 
 
 def test_the_command_tells_line_by_line_and_by_its_exit_code(

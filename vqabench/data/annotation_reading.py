@@ -25,15 +25,15 @@ from numpy.typing import NDArray
 
 from vqabench.data.annotation_table import AnnotationTable, Labels, concatenate, tabulate
 from vqabench.data.annotations import (
+    ANNOTATORS,
     Annotation,
     ImageId,
     check_answers,
     check_ids,
     decode_annotations,
-    open_content,
+    is_packed,
     read_annotations,
 )
-from vqabench.data.members import split_member
 from vqabench.data.processors import count_processors
 from vqabench.errors import InputError
 
@@ -57,12 +57,13 @@ def reading_annotations(path: Path) -> Iterator[Callable[[], AnnotationTable]]:
     """Start to read a file in other processes; what is given reads the rest, as `read_annotation_table` does."""
     processes = _count_processes(path)
     with ExitStack() as stack:
+        children: list[subprocess.Popen[bytes]] = []
         try:
-            children = [stack.enter_context(_start_child(path, share, processes)) for share in range(1, processes)]
+            for share in range(1, processes):
+                children.append(stack.enter_context(_start_child(path, share, processes)))
+                stack.callback(children[-1].kill)
         except OSError:
             children = []
-        for child in children:
-            stack.callback(child.kill)
         yield lambda: _read_rest(path, children)
 
 
@@ -87,8 +88,7 @@ def _read_together(path: Path, children: Sequence[subprocess.Popen[bytes]]) -> A
 
 
 def _count_processes(path: Path) -> int:
-    file, _ = split_member(path)
-    if not file.is_file() or file.stat().st_size < LARGE:
+    if not path.is_file() or path.stat().st_size < LARGE or is_packed(path):  # each would unpack all of it
         return 1
     return min(count_processors(), MOST_PROCESSES)
 
@@ -105,7 +105,7 @@ def _start_child(path: Path, share: int, shares: int) -> subprocess.Popen[bytes]
 
 def _read_share(path: Path, share: int, shares: int) -> Iterator[Annotation]:
     """Read one of so many equal shares of a file. Raises InputError where it is broken, or cannot be cut."""
-    with open_content(path) as stream:
+    with path.open("rb") as stream:
         size = stream.seek(0, os.SEEK_END)
         pieces = 1 + size // shares // PIECE
         official = _read_from(stream, 0, WINDOW).removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"{")
@@ -182,7 +182,7 @@ def _unpack_labels(packed: _PackedLabels) -> Labels:
 
 
 def _by_question(flat: NDArray[Any]) -> NDArray[Any]:
-    return flat.reshape(-1, 10)
+    return flat.reshape(-1, ANNOTATORS)
 
 
 def _main() -> None:

@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vqabench.data.annotations import Annotation, Answer, ImageId
+from vqabench.data.annotations import ANNOTATORS, Annotation, Answer, ImageId
 from vqabench.data.answers import modal_answer
 from vqabench.data.numbering import Numbering
 
-ANNOTATORS = 10
 CHUNK = 10_000
 """Questions whose records are held as objects at once: they take ten times the room of their columns."""
 

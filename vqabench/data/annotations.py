@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import msgspec
 
@@ -25,6 +25,8 @@ Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 ImageId = Int64 | str
 
 ANSWER_TYPES = ("yes/no", "number", "other")
+ANNOTATORS = 10
+"""Of every question."""
 
 
 class Question(msgspec.Struct, gc=False, frozen=True):
@@ -78,16 +80,10 @@ def read_annotations(path: Path) -> list[Annotation]:
     return annotations
 
 
-def open_content(path: Path) -> IO[bytes]:
-    """Open a file for reading, unzipped or ungzipped in memory. Raises InputError where it cannot be read."""
-    try:
-        stream = path.open("rb")
-    except OSError:
-        return io.BytesIO(_read(path))
-    if not stream.read(4).startswith((b"PK", b"\x1f\x8b")):
-        return stream
-    stream.close()
-    return io.BytesIO(_read(path))
+def is_packed(path: Path) -> bool:
+    """Tell whether a file is a zip or gzipped, whatever its name says."""
+    with path.open("rb") as stream:
+        return stream.read(4).startswith((b"PK", b"\x1f\x8b"))
 
 
 def decode_annotations(path: Path, content: bytes) -> list[Annotation]:
@@ -163,9 +159,9 @@ def match(
 
 def check_answers(annotations: Sequence[Annotation], where: str) -> None:
     """Raise InputError unless every question has ten answers: soft targets and accuracy build on it."""
-    other = [annotation.question_id for annotation in annotations if len(annotation.answers) != 10]
+    other = [annotation.question_id for annotation in annotations if len(annotation.answers) != ANNOTATORS]
     if other:
-        counts = sorted({len(a.answers) for a in annotations if len(a.answers) != 10})
+        counts = sorted({len(a.answers) for a in annotations if len(a.answers) != ANNOTATORS})
         raise InputError(
             f"{where}: {len(other)} questions have other than ten answers ({first_few(counts)} of them; "
             f"ids {first_few(other)})"

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqabench.data.annotations import ImageId
-from vqabench.data.features import check_numbers, open_features, read_origin
+from vqabench.data.features import check_numbers, is_contiguous, open_features, read_origin
 from vqabench.data.half_precision import LARGEST, Rounding, round_to_half
 from vqabench.data.partial_features import PartialFeatures
 from vqabench.data.processors import count_processors
@@ -56,9 +56,9 @@ def convert_features(
     """Gather the features of the wanted images into `features.h5`, which another call then leaves as it is.
 
     A single source that is of our own form and whole already is linked. Others are read once, and rows decoded in
-    `workers` threads. After a kill another call goes on where this one
-    came to. Classes of objects and attributes are kept where every row has them. `say` hears how many images are
-    asked about, what rounding cost and which rows were dropped.
+    `workers` threads; after a kill another call goes on where this one came to. Classes of objects and attributes
+    are kept where every row has them. `say` hears how many images are asked about, what rounding cost and which
+    rows were dropped.
 
     Raises InputError, naming file, line and image, where a row is broken, a number is not finite, widths differ or
     an image comes twice; VqabenchError where the disk is full.
@@ -69,6 +69,8 @@ def convert_features(
         return
     if len(sources) == 1 and _adopt(sources[0], destination, wanted, treatment):
         return
+    if destination.is_symlink():
+        destination.unlink()  # what it points to is not ours to write
     say(f"preparing region features of {len(wanted):,} images from {first_few(sources)}")
     part = PartialFeatures(destination, origin, np.float16 if treatment.precision == "float16" else np.float32)
     if part.seen:
@@ -89,6 +91,8 @@ def convert_features(
 def _adopt(source: Path, destination: Path, wanted: set[ImageId], treatment: Treatment) -> bool:
     """Link a whole features file of our own form in, instead of copying it image by image; tell whether one was."""
     try:
+        if not is_contiguous(source):
+            return False
         store = open_features(source)
         check_numbers(store)
     except InputError:
@@ -97,7 +101,7 @@ def _adopt(source: Path, destination: Path, wanted: set[ImageId], treatment: Tre
         return False
     link = destination.with_name(f".{destination.name}.link-{os.getpid()}")
     try:
-        os.link(source, link)
+        os.link(source.resolve(), link)
         link.replace(destination)
     except OSError:  # another file system, or one without links
         return False

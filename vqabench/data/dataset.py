@@ -82,10 +82,13 @@ class Dataset:
         names = [name for split in self.entry.splits.values() for name in (*split.questions, *split.annotations)]
         return [self.source / name for name in dict.fromkeys(names)]
 
+    def archives(self) -> list[Path]:
+        """Give the files that hold questions and annotations, without the names of members."""
+        return list(dict.fromkeys(split_member(path)[0] for path in self.question_files()))
+
     def see_complete(self) -> None:
         """Raise InputError where what is to be fetched is not there, or features are not named."""
-        archives = [split_member(path)[0] for path in self.question_files()]
-        missing = [path.name for path in archives if not path.is_file()]
+        missing = [path.name for path in self.archives() if not path.is_file()]
         if self.entry.files and missing:
             raise InputError(
                 f"{self.source}: lacks {first_few(missing)}: vqabench data fetch {self.name} gets them"

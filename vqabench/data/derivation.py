@@ -73,9 +73,10 @@ def _spell_entry(source: Dataset, name: str, title: str) -> str:
     defaults = Entry(title="")
     fields |= {key: getattr(entry, key) for key in KEPT if getattr(entry, key) != getattr(defaults, key)}
     fields["validation"] = {"share": 0.05, "seed": 0}
-    lines = [f"[{name}]", *(f"{key} = {_spell(value)}" for key, value in fields.items())]
+    table = json.dumps(name, ensure_ascii=False)
+    lines = [f"[{table}]", *(f"{key} = {_spell(value)}" for key, value in fields.items())]
     for split in ("train", "test"):
-        lines += ["", f"[{name}.splits.{split}]"]
+        lines += ["", f"[{table}.splits.{split}]"]
         lines += [f'{kind} = "{split}_{kind}.json"' for kind in ("questions", "annotations")]
     return "\n".join([*lines, ""])
 

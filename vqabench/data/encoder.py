@@ -37,7 +37,8 @@ class Encoder:
         Questions repeat each other: each text with its type is looked at once.
         """
         texts = Numbering()
-        pairs = texts.number([q.question for q in questions]) * len(types.names) + types.codes.astype(np.int64)
+        numbers = texts.number([q.question for q in questions]).astype(np.int64)
+        pairs = numbers * len(types.names) + types.codes
         distinct, chosen = np.unique(pairs, return_inverse=True)
         words = list(map(split_words, texts))
         tokens = encode(words, self.words, self.length)

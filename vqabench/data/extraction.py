@@ -70,7 +70,8 @@ def extract(
             raise InputError(f"{source}: no image of it can be decoded")
         part.finish()
     except InputError:
-        part.discard()
+        if not part.counts:
+            part.discard()
         raise
     finally:
         part.close()
@@ -124,6 +125,7 @@ def _describe(asked: Extraction, model: VisionModel) -> str:
     facts = {
         **{"format": FORMAT, "model": asked.model, "revision": asked.revision, "regions": asked.regions},
         **{"side": model.side, "mean": model.mean.tolist(), "deviation": model.deviation.tolist()},
+        "weights": model.hash_weights(),
         **{"transformers": version("transformers"), "torch": str(torch.__version__)},
     }
     return json.dumps(facts)

@@ -158,6 +158,15 @@ def check_form(path: Path, store: FeatureStore) -> None:
         raise InputError(f"{path}: counts must be from 1 to {regions}, the regions there is room for")
 
 
+def is_contiguous(path: Path) -> bool:
+    """Tell whether a file holds regions in one piece, so that they can be mapped. False where it holds none."""
+    try:
+        with h5py.File(path) as file:
+            return file["regions"].id.get_offset() is not None
+    except (OSError, KeyError, AttributeError):
+        return False
+
+
 def check_numbers(store: FeatureStore) -> None:
     """Raise InputError unless all features are finite, boxes in [0, 1], and rows zero behind their last region."""
     images, regions, _ = store.regions.shape
@@ -173,7 +182,7 @@ def check_numbers(store: FeatureStore) -> None:
         if wrong.any():
             raise InputError(
                 f"image {store.image_ids[few][wrong][0]}: not finite, no boxes in [0, 1], or not zero behind its "
-                "last region; prepare the data again"
+                "last region"
             )
 
 

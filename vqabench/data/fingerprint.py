@@ -29,6 +29,7 @@ def fingerprint_of(dataset: Dataset) -> str:
     digest = hashlib.sha256(_spell_settings(dataset).encode())
     for path in dataset.files():
         files = _list(dataset, path)
+        digest.update(split_member(path)[1].encode())
         if len(files) > 1:
             digest.update(json.dumps([(file.name, file.stat().st_size) for file in files]).encode())
         for file in files[:: -(-len(files) // SAMPLED)]:
@@ -72,7 +73,10 @@ def _list(dataset: Dataset, path: Path) -> list[Path]:
     real, _ = split_member(path)
     if not real.exists():
         raise InputError(f"{real}: missing; the catalogue names it for {dataset.name}")
-    return list_files(path) if path in dataset.feature_files() else [real]
+    files = list_files(path) if path in dataset.feature_files() else [real]
+    if not files:
+        raise InputError(f"{real}: a folder without .npz files, so it holds no region features")
+    return files
 
 
 def _hash_file(path: Path) -> bytes:

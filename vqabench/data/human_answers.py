@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqabench.data.annotation_table import Labels
+from vqabench.data.annotations import ANNOTATORS
 from vqabench.data.answers import normalise, soft_target
 
-SOFT_TARGETS = np.array([soft_target(annotators) for annotators in range(11)], np.float32)
+SOFT_TARGETS = np.array([soft_target(annotators) for annotators in range(ANNOTATORS + 1)], np.float32)
 
 
 @dataclass(frozen=True)
@@ -70,4 +71,4 @@ def count_human_answers(given: Labels, vocabulary: Mapping[str, int]) -> HumanAn
     annotators = np.diff(starts, append=sorted_NK.size)
     answers = sorted_NK.ravel()[starts]
     known = answers >= 0
-    return HumanAnswers(len(given), starts[known] // 10, answers[known], annotators[known])
+    return HumanAnswers(len(given), starts[known] // ANNOTATORS, answers[known], annotators[known])

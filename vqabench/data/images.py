@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import threading
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 ENDINGS = (".jpg", ".jpeg", ".png")
+UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ def decode(image: ImageFile) -> Image:
         with Image.open(io.BytesIO(image.read())) as opened:
             turned = ImageOps.exif_transpose(opened)
             return (turned.convert("RGBA") if "transparency" in turned.info else turned).convert("RGB")
-    except (OSError, ValueError, SyntaxError, zipfile.BadZipFile, Image.DecompressionBombError) as error:
+    except (*UNREADABLE, Image.DecompressionBombError) as error:
         raise InputError(f"{image.name}: not an image, or a damaged one: {error}") from error
 
 
@@ -79,17 +82,23 @@ def _list_archive(path: Path) -> list[ImageFile]:
         archive = zipfile.ZipFile(path)  # stays open for as long as an image of it is listed
     except (OSError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: neither a folder nor a zip of images: {error}") from error
+    turn = threading.Lock()
     members = sorted(archive.infolist(), key=lambda member: member.filename)
     return [
         ImageFile(
             _id(PurePosixPath(member.filename).stem),
             f"{path}::{member.filename}",
             member.file_size,
-            partial(archive.read, member),
+            partial(_read_member, archive, member, turn),
         )
         for member in members
         if member.filename.lower().endswith(ENDINGS) and "__MACOSX" not in member.filename
     ]
+
+
+def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, turn: threading.Lock) -> bytes:
+    with turn:  # a ZipFile counts its readers, and threads at once may make it miscount
+        return archive.read(member)
 
 
 def _id(stem: str) -> ImageId:

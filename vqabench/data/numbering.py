@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +18,3 @@ class Numbering(dict[str, int]):
     def number(self, texts: Collection[str]) -> NDArray[np.int32]:
         """Give the number of each string, a new one where it is new: [N]."""
         return np.fromiter(map(self.__getitem__, texts), np.int32, len(texts))
-
-    def find(self, texts: Collection[str]) -> NDArray[np.int32]:
-        """Give the number of each string, -1 where it has none: [N]."""
-        return np.fromiter((self.get(text, -1) for text in texts), np.int32, len(texts))
-
-    def regroup(self, form: Callable[[str], str]) -> tuple[Numbering, NDArray[np.int32]]:
-        """Number the forms of all strings: the forms, and which of them each string has."""
-        forms = Numbering()
-        return forms, forms.number([form(text) for text in self])

@@ -9,6 +9,7 @@ process's memory, and a full disk under a map kills it.
 from __future__ import annotations
 
 import errno
+import glob
 import io
 import math
 import os
@@ -133,7 +134,7 @@ class PartialFeatures:
         return self._beside(f"part-{regions}")
 
     def _parts(self) -> list[Path]:
-        return list(self.destination.parent.glob(f".{self.destination.name}.part-*"))
+        return list(self.destination.parent.glob(f".{glob.escape(self.destination.name)}.part-*"))
 
     def _offset(self, row: int, regions: int | None = None) -> int:
         regions = self._layout.regions if regions is None else regions

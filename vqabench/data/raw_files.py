@@ -151,7 +151,7 @@ def see_unchanged(path: Path, known: FileRecord) -> None:
 
 
 def _find_own(names: Collection[str], folder: Path) -> dict[str, Path]:
-    """Find files by their names in or below a folder, the nearest one each. Raises InputError without a folder."""
+    """Find files by their names in or below a folder, the first one each. Raises InputError without a folder."""
     if not folder.is_dir():
         raise InputError(
             f"--from {folder}: {'that is a file, not a' if folder.exists() else 'there is no such'} folder"

@@ -35,14 +35,14 @@ LARGEST_IMAGE = 1 << 28
 """Bytes of one image's npz."""
 
 
-def list_images(folder: Path) -> list[Path]:
+def list_npz_files(folder: Path) -> list[Path]:
     """List the npz files of a folder, in the order of their names."""
     return sorted(path for path in folder.rglob("*.npz") if path.is_file())
 
 
 def read_folder(folder: Path, wanted: Collection[ImageId]) -> Iterator[Row]:
     """Give the wanted images of a folder. Raises InputError where it holds no npz at all."""
-    files = list_images(folder)
+    files = list_npz_files(folder)
     if not files:
         raise InputError(f"{folder}: a folder without .npz files, so it holds no region features")
     for path in files:

@@ -8,7 +8,7 @@ from pathlib import Path
 from vqabench.data.annotations import ImageId
 from vqabench.data.image_rows import find_map
 from vqabench.data.members import split_member
-from vqabench.data.region_archives import holds_images, list_images, read_archive, read_folder
+from vqabench.data.region_archives import holds_images, list_npz_files, read_archive, read_folder
 from vqabench.data.region_arrays import read_hdf5
 from vqabench.data.region_rows import Row
 from vqabench.data.region_tables import read_table
@@ -43,7 +43,7 @@ def list_files(source: Path) -> list[Path]:
     """List the files that a source consists of: itself, a folder's npz files, the map beside an HDF5 file."""
     path, member = split_member(source)
     if path.is_dir():
-        return list_images(path)
+        return list_npz_files(path)
     beside = find_map(path, member) if _magic(path) == HDF5 else None
     return [path, beside] if beside else [path]
 

@@ -80,7 +80,9 @@ def share_boxes(boxes: Array, size: tuple[int, int] | None, what: str) -> NDArra
     turned = np.any(boxes[:, 2:] < boxes[:, :2] - slack, axis=1)
     if turned.any():
         raise InputError(f"{what}: box {_spell(boxes, turned)} has a negative size")
-    return np.clip(boxes / limits, 0, 1).astype(np.float32)
+    shares = np.clip(boxes / limits, 0, 1).astype(np.float32)
+    shares[:, 2:] = np.maximum(shares[:, 2:], shares[:, :2])
+    return shares
 
 
 def _spell(boxes: Array, chosen: Array) -> str:

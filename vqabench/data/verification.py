@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import h5py
 
-from vqabench.data.annotation_table import ANNOTATORS
+from vqabench.data.annotations import ANNOTATORS
 from vqabench.data.dataset import Dataset
 from vqabench.data.features import FeatureStore, check_numbers, open_features
 from vqabench.data.fingerprint import fingerprint_of, total_size
@@ -46,7 +47,7 @@ def verify(dataset: Dataset) -> Iterator[Check]:
         yield Check("prepared files", not begun, "damaged: prepare the data again" if begun else "none yet")
         return
     features = open_features(dataset.features_file)
-    yield _check("region features", lambda: _look_at_features(features))
+    yield _check("region features", lambda: _look_at_features(dataset.features_file, features))
     if raw:
         yield _check("prepared arrays", lambda: _derive_again(dataset, raw["all"], features))
 
@@ -102,8 +103,11 @@ def _read(dataset: Dataset, raw: dict[str, Raw]) -> str:
     return ", ".join(f"{split} {len(questions):,}" for split, (questions, _) in raw["all"].items())
 
 
-def _look_at_features(features: FeatureStore) -> str:
-    check_numbers(features)
+def _look_at_features(path: Path, features: FeatureStore) -> str:
+    try:
+        check_numbers(features)
+    except InputError as error:
+        raise InputError(f"{path}: {error}; delete it and prepare again") from error
     images, regions, width = features.regions.shape
     return f"{images:,} images, {regions} regions at most, {width} wide"
 
@@ -116,7 +120,8 @@ def _derive_again(dataset: Dataset, raw: Raw, features: FeatureStore) -> str:
     ):
         other = differing(file, again)
         if other:
-            raise InputError(f"{dataset.prepared_file}: not what the files give: {first_few(other)}; prepare again")
+            what = f"not what the files give: {first_few(other)}"
+            raise InputError(f"{dataset.prepared_file}: {what}; delete it and prepare again")
         if file.attrs["fingerprint"] != fingerprint_of(dataset):
             raise InputError(f"{dataset.prepared_file}: was made of other files or settings; prepare again")
     return "equal what the files give"

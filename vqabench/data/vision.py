@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,14 @@ class VisionModel:
             return _square(output.float(), self.name)
         return _arrange(output.float(), self._grid(), self.name)
 
+    def hash_weights(self) -> str:
+        """Give the SHA-256 of all weights: a name may come to mean others."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.network.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        return digest.hexdigest()
+
     def _grid(self) -> int:
         patch: Any = getattr(self.network.config, "patch_size", None)
         if not isinstance(patch, int):
@@ -90,14 +99,22 @@ def load_model(name: str, revision: str | None, device: torch.device) -> VisionM
     network = getattr(model, "vision_model", model)
     if getattr(network, "main_input_name", "pixel_values") != "pixel_values":
         raise InputError(f"--model {name}: takes {network.main_input_name}, no images")
-    return VisionModel(
-        name,
-        network.to(device).eval(),
-        _side(settings, network, name),
-        np.array(settings.get("image_mean", [0.5] * 3), np.float32),
-        np.array(settings.get("image_std", [0.5] * 3), np.float32),
-        int(settings.get("resample", 3)),
-    )
+    mean, deviation = _normalisation(settings, name)
+    side = _side(settings, network, name)
+    return VisionModel(name, network.to(device).eval(), side, mean, deviation, int(settings.get("resample", 3)))
+
+
+def _normalisation(settings: dict[str, Any], name: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Give mean and deviation of each colour. Raises InputError where the model wants what is not done here."""
+    if not settings.get("do_rescale", True) or settings.get("do_flip_channel_order"):
+        raise InputError(f"--model {name}: wants pixels that are not rescaled, or colours turned over")
+    if not settings.get("do_normalize", True):
+        return np.zeros(3, np.float32), np.ones(3, np.float32)
+    given = settings.get("image_mean"), settings.get("image_std")
+    if any(not isinstance(values, list) or len(values) != 3 for values in given):
+        raise InputError(f"--model {name}: says no image_mean and image_std of three colours")
+    mean, deviation = (np.array(values, np.float32) for values in given)
+    return mean, deviation
 
 
 def _side(settings: dict[str, Any], network: Any, name: str) -> int:

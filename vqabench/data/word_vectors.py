@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -27,15 +27,18 @@ def read_word_vectors(path: Path, words: Mapping[str, int]) -> NDArray[np.float3
     found: dict[int, NDArray[np.float32]] = {}
     width = None
     for number, line in enumerate(_lines(path), 1):
+        if width is None and line.strip():
+            width = len(line.split()) - 1
         word, _, rest = line.rstrip().partition(b" ")
-        if word not in rows:
+        if word not in rows or width is None:
             continue
-        vector = _parse(rest, path, number)
-        width = width or len(vector)
-        if len(vector) != width:
-            raise InputError(f"{path}, line {number}: {len(vector)} numbers, but {width} before")
-        found[rows[word]] = vector
-    if width is None:
+        fields = rest.split()
+        if len(fields) > width:  # the first word of several, which stand for one
+            continue
+        if len(fields) < width:
+            raise InputError(f"{path}, line {number}: {len(fields)} numbers, but {width} before")
+        found[rows[word]] = _parse(fields, path, number)
+    if not found or width is None:
         raise InputError(f"{path}: holds a vector for none of the {len(words)} words of the training questions")
     vectors = np.zeros((len(words), width), np.float32)
     for row, vector in found.items():
@@ -77,9 +80,9 @@ def _choose_member(path: Path, archive: zipfile.ZipFile, member: str) -> str:
     return chosen[0]
 
 
-def _parse(text: bytes, path: Path, number: int) -> NDArray[np.float32]:
+def _parse(fields: Sequence[bytes], path: Path, number: int) -> NDArray[np.float32]:
     try:
-        vector = np.array(text.split(), np.float32)
+        vector = np.array(fields, np.float32)
     except ValueError:
         raise InputError(f"{path}, line {number}: not a word and its numbers") from None
     if not np.isfinite(vector).all() or len(vector) == 0:

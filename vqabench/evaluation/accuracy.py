@@ -10,7 +10,8 @@ from itertools import compress
 import numpy as np
 from numpy.typing import NDArray
 
-from vqabench.data.annotation_table import ANNOTATORS, Labels
+from vqabench.data.annotation_table import Labels
+from vqabench.data.annotations import ANNOTATORS
 from vqabench.data.answers import normalise, strip_space
 from vqabench.data.numbering import Numbering
 

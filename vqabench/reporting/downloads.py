@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from vqabench.reporting.progress import LastingConsole
 
 SILENCE = 15.0
 """Seconds without a line after which a pipe gets one."""
@@ -16,7 +17,7 @@ class WatchedDownloads:
     """Tells of downloads on stderr."""
 
     def __init__(self) -> None:
-        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.console = LastingConsole(stderr=True, highlight=False, soft_wrap=True)
         self.bar: Progress | None = None
 
     def say(self, message: str) -> None:

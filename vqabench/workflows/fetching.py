@@ -74,7 +74,7 @@ def _derive(dataset: Dataset, parent: Dataset, record: Record, places: Places, w
     """Make the splits, unless they were made of the same files. Raises InputError where they changed since."""
     assert dataset.entry.derived is not None
     test_ids = dataset.source / dataset.entry.derived.test_ids
-    inputs = {path.name: hash_content(path) for path in (*_archives(parent), test_ids)}
+    inputs = {path.name: hash_content(path) for path in (*parent.archives(), test_ids)}
     if record.made_of == inputs and record.counts:
         for path in dataset.question_files():
             see_unchanged(path, record.files[path.name])
@@ -99,11 +99,6 @@ def _count_new(dataset: Dataset, record: Record, watcher: Watcher) -> bool:
     _count(dataset, record)
     write_record(dataset.source, record)
     return True
-
-
-def _archives(dataset: Dataset) -> list[Path]:
-    """Give the files that hold a data set's questions and annotations, without the names of members."""
-    return list(dict.fromkeys(Path(str(path).partition("::")[0]) for path in dataset.question_files()))
 
 
 def _count(dataset: Dataset, record: Record) -> None:
