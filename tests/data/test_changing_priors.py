@@ -178,10 +178,9 @@ def test_a_new_split_is_labelled_and_overwrites_nothing(cli: CommandLine, catalo
 
 
 def test_a_name_with_a_dot_keeps_it(cli: CommandLine, catalog: Path, tmp_path: Path) -> None:
-    catalog.write_text(
-        catalog.read_text().replace("[tiny", '["my.set"').replace('"my.set".splits', '"my.set".splits')
-    )
-    out = tmp_path / "re"
-    done = cli("data", "resplit", "my.set", "--out", out, "--share", "0.5", "--catalog", catalog)
+    catalog.write_text(catalog.read_text().replace("[tiny", '["my.set"'))
+    (tmp_path / "ids").write_text("0 1 2003")
+    out = tmp_path / "cp"
+    done = cli("data", "rebuild-cp", "my.set", "--test-ids", tmp_path / "ids", "--out", out, "--catalog", catalog)
     assert done.returncode == 0, done.stderr
-    assert cli("data", "info", "my.set-resplit", "--catalog", out / "catalog.toml").returncode == 0
+    assert cli("data", "info", "my.set-cp", "--catalog", out / "catalog.toml").returncode == 0
