@@ -40,9 +40,12 @@ class Labels:
         return list(map(self.names.__getitem__, self.codes.tolist()))
 
     def regroup(self, form: Callable[[str], str]) -> Labels:
-        """Give the forms of all strings, each distinct one formed once."""
+        """Give the forms of all strings, each distinct one that occurs formed once."""
+        occurs = np.zeros(len(self.names), bool)
+        occurs[self.codes] = True
         forms = Numbering()
-        form_of = forms.number([form(name) for name in self.names])
+        form_of = np.full(len(self.names), -1, np.int32)
+        form_of[occurs] = forms.number([form(self.names[code]) for code in np.flatnonzero(occurs).tolist()])
         return Labels(list(forms), form_of[self.codes] if len(form_of) else self.codes)
 
     def counts(self) -> dict[str, int]:

@@ -29,13 +29,16 @@ def question_accuracies(
     that differ from it as a whole, so equal records are left out together.
     """
     forms_NK, predicted_N = _in_form(normalise, answers, predictions)
-    stripped_NK, stripped_N = _in_form(strip_space, answers, predictions)
-    unanimous_N = (stripped_NK == stripped_NK[:, :1]).all(1)
-    forms_NK[unanimous_N], predicted_N[unanimous_N] = stripped_NK[unanimous_N], stripped_N[unanimous_N]
+    (alike,) = np.nonzero((forms_NK == forms_NK[:, :1]).all(1))  # what is the same stripped is so normalised
+    stripped_MK, stripped_M = _in_form(
+        strip_space, answers.take(alike), [predictions[row] for row in alike.tolist()]
+    )
+    same_M = (stripped_MK == stripped_MK[:, :1]).all(1)
+    forms_NK[alike[same_M]], predicted_N[alike[same_M]] = stripped_MK[same_M], stripped_M[same_M]
     hits_NK = forms_NK == predicted_N[:, None]
     accuracies_N: NDArray[np.float64] = _accuracies_of_patterns()[hits_NK @ _BITS]
-    (alike,) = np.nonzero((records != _DISTINCT).any(1))  # no question, in VQA's own files
-    for row in alike.tolist():
+    (repeating,) = np.nonzero((records != _DISTINCT).any(1))  # no question, in VQA's own files
+    for row in repeating.tolist():
         equal = list(zip(records[row].tolist(), forms_NK[row].tolist(), strict=True))
         accuracies_N[row] = _mean_over_subsets(hits_NK[row].tolist(), equal)
     return accuracies_N
