@@ -26,7 +26,7 @@ class FileServer:
     requests: list[tuple[str, str | None]] = field(default_factory=list)
     """Path and range of every request."""
     url: str = ""
-    stall: float = 1.0
+    stall: float = 2.0
     """Seconds."""
     stopped: threading.Event = field(default_factory=threading.Event)
 

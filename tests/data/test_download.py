@@ -24,7 +24,7 @@ from vqabench.data.raw_files import Way, get_files, one_at_a_time, read_record
 from vqabench.data.sources import SourceFile
 from vqabench.errors import InputError, VqabenchError
 
-QUICK = Patience(attempts=4, connect=1.0, read=0.25, pause=0.001)
+QUICK = Patience(attempts=4, connect=2.0, read=0.75, pause=0.001)
 
 
 class Listener:
