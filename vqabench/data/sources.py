@@ -48,6 +48,14 @@ class Counts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     answers: Count | None = None
     """Of all annotators together."""
 
+    def find_difference(self, found: Counts) -> str | None:
+        """Tell the first count that is not as it is expected here; None where all are."""
+        for key in self.__struct_fields__:
+            wanted, there = getattr(self, key), getattr(found, key)
+            if wanted not in (None, there):
+                return f"holds {there:,} {key}, but the catalogue expects {wanted:,}"
+        return None
+
 
 class Derivation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"parent": "from"}):
     """Another data set and the list of test questions that split it anew: VQA and its list make VQA-CP."""

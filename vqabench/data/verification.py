@@ -90,10 +90,8 @@ def _compare_counts(dataset: Dataset, raw: Raw) -> str:
         asked = [question for part in (split, *carved) for question in raw[part][0]]
         images = len({question.image_id for question in asked})
         found = Counts(questions=len(asked), images=images, answers=ANNOTATORS * len(asked))
-        for key in Counts.__struct_fields__:
-            wanted, there = getattr(expected, key), getattr(found, key)
-            if wanted not in (None, there):
-                raise InputError(f"{split} holds {there:,} {key}, but the catalogue expects {wanted:,}")
+        if difference := expected.find_difference(found):
+            raise InputError(f"{split} {difference}")
     return ", ".join(dataset.entry.counts)
 
 
