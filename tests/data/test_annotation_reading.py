@@ -11,10 +11,15 @@ import pytest
 
 from tests.data.test_annotation_table import spell
 from vqabench.data import annotation_reading
-from vqabench.data.annotation_reading import read_annotation_table
-from vqabench.data.annotation_table import tabulate
+from vqabench.data.annotation_reading import reading_annotations
+from vqabench.data.annotation_table import AnnotationTable, tabulate
 from vqabench.data.annotations import Annotation, Answer, read_annotations
 from vqabench.errors import InputError
+
+
+def read_annotation_table(path: Path) -> AnnotationTable:
+    with reading_annotations(path) as read:
+        return read()
 
 
 def make_annotations(count: int) -> list[Annotation]:

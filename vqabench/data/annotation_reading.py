@@ -46,15 +46,12 @@ WINDOW = 1_000_000
 """Bytes in which an entry must begin and end, for the file to be cut before it."""
 
 
-def read_annotation_table(path: Path) -> AnnotationTable:
-    """Read an annotations file. Raises InputError where it is broken or a question has other than ten answers."""
-    with reading_annotations(path) as read:
-        return read()
-
-
 @contextmanager
 def reading_annotations(path: Path) -> Iterator[Callable[[], AnnotationTable]]:
-    """Start to read a file in other processes; what is given reads the rest, as `read_annotation_table` does."""
+    """Start to read an annotations file in other processes, where it is large; what is given reads the rest of it.
+
+    That raises InputError where the file is broken or a question has other than ten answers.
+    """
     processes = _count_processes(path)
     with ExitStack() as stack:
         children: list[subprocess.Popen[bytes]] = []

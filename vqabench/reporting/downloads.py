@@ -4,29 +4,16 @@ from __future__ import annotations
 
 import time
 
-from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from vqabench.reporting.progress import LastingConsole
+from vqabench.reporting.progress import WatchedLines
 
 SILENCE = 15.0
 """Seconds without a line after which a pipe gets one."""
 
 
-class WatchedDownloads:
-    """Tells of downloads on stderr."""
-
-    def __init__(self) -> None:
-        self.console = LastingConsole(stderr=True, highlight=False, soft_wrap=True)
-        self.bar: Progress | None = None
-
-    def say(self, message: str) -> None:
-        """Print a line."""
-        self.console.print(escape(message))
-
-    def warn(self, message: str) -> None:
-        """Print a warning."""
-        self.console.print(f"[yellow]warning:[/] {escape(message)}")
+class WatchedDownloads(WatchedLines):
+    """Tells of downloads."""
 
     def start(self, name: str, done: int, total: int | None) -> None:
         """Announce a transfer; in a terminal, show its bar."""
@@ -56,12 +43,6 @@ class WatchedDownloads:
             self.told = time.monotonic()
             of_all = f" of {_spell_size(self.total)}" if self.total else ""
             self.say(f"{self.name}: {_spell_size(self.done)}{of_all}")
-
-    def stop(self) -> None:
-        """Take the bar away."""
-        if self.bar is not None:
-            self.bar.stop()
-            self.bar = None
 
 
 def _spell_size(size: int) -> str:

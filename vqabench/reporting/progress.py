@@ -22,8 +22,8 @@ class LastingConsole(Console):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
-class WatchedProgress:
-    """Tells of a run on stderr."""
+class WatchedLines:
+    """Says lines on stderr, above a bar where one is shown."""
 
     def __init__(self) -> None:
         self.console = LastingConsole(stderr=True, highlight=False, soft_wrap=True)
@@ -36,6 +36,16 @@ class WatchedProgress:
     def warn(self, message: str) -> None:
         """Print a warning."""
         self.console.print(f"[yellow]warning:[/] {escape(message)}")
+
+    def stop(self) -> None:
+        """Take the bar away."""
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None
+
+
+class WatchedProgress(WatchedLines):
+    """Tells of a run."""
 
     def start(self, name: str, epochs: int, done: int, samples: int) -> None:
         """Announce a run; in a terminal, show its bar."""
@@ -78,12 +88,6 @@ class WatchedProgress:
             f"epoch {record['epoch']}/{self.epochs}: loss {record['loss']:.4f}, soft accuracy {accuracies}, "
             f"{self.samples / record['seconds']:,.0f} samples/s, {left:.0f} s left"
         )
-
-    def stop(self) -> None:
-        """Take the bar away."""
-        if self.bar is not None:
-            self.bar.stop()
-            self.bar = None
 
     def _fields(self) -> dict[str, Any]:
         epoch = min(self.epochs, self.done + self.seen // self.samples + 1)
