@@ -156,7 +156,7 @@ def test_missing_files_folders_and_members_of_plain_files_are_refused(tmp_path: 
     for path, message in [
         (tmp_path / "none.json", "there is no such file"),
         (tmp_path, "cannot be read"),
-        (Path(f"{plain}::a.json"), "is no zip archive"),
+        (Path(f"{plain}::a.json"), "is no zip, so there is no .a.json. in it"),
     ]:
         with pytest.raises(InputError, match=message):
             read_questions(path)

@@ -191,7 +191,7 @@ def test_archives_of_word_vectors_are_asked_for_a_member(tmp_path: Path) -> None
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("50d.txt", "sheep 1\n")
         archive.writestr("100d.txt", "sheep 1 2\n")
-    with pytest.raises(InputError, match=r"holds 50d\.txt, 100d\.txt; name one as .*glove\.zip::MEMBER"):
+    with pytest.raises(InputError, match=r"holds 100d\.txt, 50d\.txt; name one as .*glove\.zip::MEMBER"):
         read_word_vectors(path, {"sheep": 0})
     assert read_word_vectors(Path(f"{path}::100d.txt"), {"sheep": 0}).tolist() == [[1.0, 2.0]]
     path.write_bytes(path.read_bytes()[:50])

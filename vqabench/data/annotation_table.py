@@ -120,7 +120,7 @@ def _tabulate_few(
     few: Sequence[Annotation], types: Numbering, answer_types: Numbering, modal: Numbering, texts: Numbering
 ) -> tuple[Any, ...]:
     """Give the columns, the strings as numbers. Millions of records pass here: the loops are Python's own in C."""
-    if any(len(annotation.answers) != ANNOTATORS for annotation in few):
+    if any(count != ANNOTATORS for count in map(len, _column(few, "answers"))):
         raise ValueError("a question has other than ten answers")
     answers = list(chain.from_iterable(_column(few, "answers")))
     return (

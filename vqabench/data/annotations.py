@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import codecs
-import gzip
 import hashlib
-import io
 import re
-import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,8 +13,8 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import msgspec
 
-from vqabench.data.members import split_member
-from vqabench.errors import InputError, first_few, unknown
+from vqabench.data.packed_files import UNREADABLE, open_packed
+from vqabench.errors import InputError, first_few
 from vqabench.results import write_file
 
 Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
@@ -78,12 +74,6 @@ def read_annotations(path: Path) -> list[Annotation]:
     annotations = decode_annotations(path, _read(path))
     check_ids([annotation.question_id for annotation in annotations], path)
     return annotations
-
-
-def is_packed(path: Path) -> bool:
-    """Tell whether a file is a zip or gzipped, whatever its name says."""
-    with path.open("rb") as stream:
-        return stream.read(4).startswith((b"PK", b"\x1f\x8b"))
 
 
 def decode_annotations(path: Path, content: bytes) -> list[Annotation]:
@@ -247,33 +237,14 @@ def _line(content: bytes, message: str) -> str:
 
 
 def _read(path: Path) -> bytes:
-    """Read a file as it is, unzipped or ungzipped, whatever its name says; `F.zip::MEMBER` names a member."""
-    name, member = split_member(path)
+    """Read what a file unpacks to; of two files of a zip, the open-ended questions, which v1 archives mean."""
     try:
-        content = name.read_bytes()
-        if content.startswith((b"PK\x03\x04", b"PK\x05\x06")):  # the second: an archive of nothing
-            return _read_member(name, content, member)
-        if member:
-            raise InputError(f"{path}: {name} is no zip archive, so it has no members")
-        return gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
-    except FileNotFoundError:
-        raise InputError(f"{name}: there is no such file") from None
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError) as error:  # the last: encrypted
-        raise InputError(f"{name}: cannot be read: {error}") from error
-
-
-def _read_member(name: Path, content: bytes, member: str) -> bytes:
-    """Read a zip's one JSON file; of two, the open-ended questions, which is what the v1 archives mean."""
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        members = [one for one in archive.namelist() if one.endswith(".json") and "__MACOSX" not in one]
-        if member and member not in members:
-            raise InputError(f"{name}: {unknown('member', member, members)}")
-        chosen = [member] if member else members
-        if len(chosen) > 1:
-            chosen = [one for one in members if "MultipleChoice" not in one]
-        if len(chosen) != 1:
-            raise InputError(f"{name}: holds {first_few(members) or 'no .json'}; name one as {name}::MEMBER")
-        return archive.read(chosen[0])
+        with open_packed(path, ".json", unless="MultipleChoice") as stream:
+            return stream.read()
+    except FileNotFoundError as error:
+        raise InputError(f"{error.filename}: there is no such file") from None
+    except UNREADABLE as error:
+        raise InputError(f"{path}: cannot be read: {error}") from error
 
 
 def check_ids(ids: Sequence[int], path: Path) -> None:

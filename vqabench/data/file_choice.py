@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from vqabench.data.members import split_member
+from vqabench.data.packed_files import split_member
 from vqabench.errors import InputError
 from vqabench.results import read_json, write_file
 

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from vqabench.data.dataset import Dataset
-from vqabench.data.members import split_member
+from vqabench.data.packed_files import split_member
 from vqabench.data.region_files import list_files
 from vqabench.errors import InputError
 

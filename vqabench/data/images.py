@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import io
-import threading
-import zipfile
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from vqabench.data.annotations import ImageId
+from vqabench.data.packed_files import UNREADABLE, list_members
 from vqabench.data.region_rows import name_image
 from vqabench.errors import InputError
 
@@ -20,7 +17,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 ENDINGS = (".jpg", ".jpeg", ".png")
-UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -69,7 +65,7 @@ def decode(image: ImageFile) -> Image:
         with Image.open(io.BytesIO(image.read())) as opened:
             turned = ImageOps.exif_transpose(opened)
             return (turned.convert("RGBA") if "transparency" in turned.info else turned).convert("RGB")
-    except (*UNREADABLE, Image.DecompressionBombError) as error:
+    except (*UNREADABLE, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(f"{image.name}: not an image, or a damaged one: {error}") from error
 
 
@@ -79,26 +75,13 @@ def _walk(folder: Path) -> list[Path]:
 
 def _list_archive(path: Path) -> list[ImageFile]:
     try:
-        archive = zipfile.ZipFile(path)  # stays open for as long as an image of it is listed
-    except (OSError, zipfile.BadZipFile) as error:
+        members = list_members(path, ENDINGS)
+    except UNREADABLE as error:
         raise InputError(f"{path}: neither a folder nor a zip of images: {error}") from error
-    turn = threading.Lock()
-    members = sorted(archive.infolist(), key=lambda member: member.filename)
     return [
-        ImageFile(
-            _id(PurePosixPath(member.filename).stem),
-            f"{path}::{member.filename}",
-            member.file_size,
-            partial(_read_member, archive, member, turn),
-        )
+        ImageFile(_id(PurePosixPath(member.name).stem), f"{path}::{member.name}", member.size, member.read)
         for member in members
-        if member.filename.lower().endswith(ENDINGS) and "__MACOSX" not in member.filename
     ]
-
-
-def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, turn: threading.Lock) -> bytes:
-    with turn:  # a ZipFile counts its readers, and threads at once may make it miscount
-        return archive.read(member)
 
 
 def _id(stem: str) -> ImageId:

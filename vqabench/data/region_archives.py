@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import io
 import re
-import threading
-import zipfile
-import zlib
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vqabench.data.annotations import ImageId
+from vqabench.data.packed_files import UNREADABLE, list_members
 from vqabench.data.region_rows import (
     LONGEST_SIDE,
     MOST_REGIONS,
@@ -52,28 +50,15 @@ def read_folder(folder: Path, wanted: Collection[ImageId]) -> Iterator[Row]:
 def holds_images(archive: Path) -> bool:
     """Tell whether a zip holds npz files."""
     try:
-        with zipfile.ZipFile(archive) as opened:
-            return bool(_members(opened))
-    except (OSError, zipfile.BadZipFile) as error:
+        return bool(list_members(archive, [".npz"]))
+    except UNREADABLE as error:
         raise InputError(f"{archive}: the file breaks off or is damaged: {error}") from error
 
 
 def read_archive(path: Path, wanted: Collection[ImageId]) -> Iterator[Row]:
     """Give the wanted images of a zip, which stays open for as long as a row is kept."""
-    archive, turn = zipfile.ZipFile(path), threading.Lock()
-    for member in _members(archive):
-        name, where = member.filename.rpartition("/")[2], f"{path}::{member.filename}"
-        yield from _row(name, where, wanted, member.file_size, partial(_read_member, archive, member, turn))
-
-
-def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, turn: threading.Lock) -> bytes:
-    with turn:  # a ZipFile counts its readers, and threads at once make it miscount
-        return archive.read(member)
-
-
-def _members(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
-    found = [one for one in archive.infolist() if one.filename.endswith(".npz") and "__MACOSX" not in one.filename]
-    return sorted(found, key=lambda member: member.filename)
+    for member in list_members(path, [".npz"]):
+        yield from _row(PurePath(member.name).name, f"{path}::{member.name}", wanted, member.size, member.read)
 
 
 def _row(name: str, where: str, wanted: Collection[ImageId], size: int, read: Callable[[], bytes]) -> Iterator[Row]:
@@ -92,7 +77,7 @@ def _decode(size: int, read: Callable[[], bytes], what: str) -> Regions:
             return _parse(arrays, what)
     except InputError:
         raise
-    except (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+    except (*UNREADABLE, ValueError, KeyError) as error:
         raise InputError(f"{what}: no npz of region features, or a damaged one: {error}") from error
 
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from vqabench.data.annotations import ImageId
 from vqabench.data.features import FORMAT, check_form, read_arrays
 from vqabench.data.image_rows import find_map, read_map
-from vqabench.data.members import split_member
+from vqabench.data.packed_files import split_member
 from vqabench.data.region_rows import LONGEST_SIDE, MOST_REGIONS, Regions, Row, check_count, name_image, share_boxes
 from vqabench.errors import InputError
 

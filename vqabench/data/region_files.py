@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vqabench.data.annotations import ImageId
 from vqabench.data.image_rows import find_map
-from vqabench.data.members import split_member
+from vqabench.data.packed_files import split_member
 from vqabench.data.region_archives import holds_images, list_npz_files, read_archive, read_folder
 from vqabench.data.region_arrays import read_hdf5
 from vqabench.data.region_rows import Row

@@ -8,11 +8,9 @@ num_boxes, boxes, features). Arrays stand in them in base64.
 from __future__ import annotations
 
 import codecs
-import gzip
 import io
-import zipfile
-import zlib
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, cast
@@ -22,7 +20,7 @@ import pybase64
 from numpy.typing import NDArray
 
 from vqabench.data.annotations import ImageId
-from vqabench.data.members import split_member
+from vqabench.data.packed_files import UNREADABLE, is_packed, open_packed, split_member
 from vqabench.data.region_rows import (
     LONGEST_SIDE,
     MOST_REGIONS,
@@ -33,7 +31,7 @@ from vqabench.data.region_rows import (
     refuse,
     share_boxes,
 )
-from vqabench.errors import InputError, first_few
+from vqabench.errors import InputError
 
 LONGEST_LINE = 1 << 26
 """Bytes; 100 regions of width 2048 take a sixtieth of that. A file of another kind may have no line ends at all."""
@@ -90,8 +88,7 @@ def _lines(source: Path) -> Iterator[tuple[bytes, str]]:
                 if line not in (b"\n", b"\r\n"):
                     yield line, where
                 where = f"{source}, line {number + 1}"
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError) as error:
-        # A zip that asks for a password, or is packed in an unknown way, is a RuntimeError.
+    except UNREADABLE as error:
         raise InputError(f"{where}: the file breaks off or is damaged: {error}") from error
 
 
@@ -102,29 +99,12 @@ def _check_encoding(line: bytes, source: Path) -> bytes:
     return line.removeprefix(codecs.BOM_UTF8)
 
 
-def _open(source: Path) -> IO[bytes]:
-    name, member = split_member(source)
-    with name.open("rb") as file:
-        magic = file.read(4)
-    if magic == b"PK\x03\x04":
-        return _buffered(_open_member(name, member))
-    if member:
-        raise InputError(f"{name}: is no zip, so there is no {member!r} in it; name the file alone")
-    return _buffered(gzip.open(name)) if magic[:2] == b"\x1f\x8b" else name.open("rb", BLOCK)
-
-
-def _buffered(packed: Any) -> IO[bytes]:
+@contextmanager
+def _open(source: Path) -> Iterator[IO[bytes]]:
     """Read in larger blocks than Python would: a line takes 400 kB."""
-    return cast(IO[bytes], io.BufferedReader(packed, PACKED_BLOCK))
-
-
-def _open_member(name: Path, member: str) -> IO[bytes]:
-    with zipfile.ZipFile(name) as archive:  # stays open for as long as its member is
-        members = [one for one in archive.namelist() if ".tsv" in one and "__MACOSX" not in one]
-        chosen = [one for one in members if member in ("", one)]
-        if len(chosen) != 1:
-            raise InputError(f"{name}: holds {first_few(members) or 'no .tsv'}; name one as {name}::MEMBER")
-        return archive.open(chosen[0])
+    block = PACKED_BLOCK if is_packed(split_member(source)[0]) else BLOCK
+    with open_packed(source, ".tsv") as stream:
+        yield io.BufferedReader(cast(io.RawIOBase, stream), block)
 
 
 def _parse(columns: Sequence[bytes], features: memoryview, what: str) -> Regions:

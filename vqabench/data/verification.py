@@ -14,7 +14,7 @@ from vqabench.data.features import FeatureStore, check_numbers, open_features
 from vqabench.data.fingerprint import fingerprint_of, total_size
 from vqabench.data.hdf5 import differing, in_memory
 from vqabench.data.integrity import find_fault
-from vqabench.data.members import split_member
+from vqabench.data.packed_files import split_member
 from vqabench.data.preparation import Raw, fill_prepared, read_raw, summarise
 from vqabench.data.raw_files import read_record, see_unchanged
 from vqabench.data.sources import Counts

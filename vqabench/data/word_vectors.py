@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import gzip
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vqabench.data.members import split_member
-from vqabench.errors import InputError, first_few
+from vqabench.data.packed_files import UNREADABLE, open_packed
+from vqabench.errors import InputError
 
 
 def read_word_vectors(path: Path, words: Mapping[str, int]) -> NDArray[np.float32]:
@@ -48,36 +43,10 @@ def read_word_vectors(path: Path, words: Mapping[str, int]) -> NDArray[np.float3
 
 def _lines(path: Path) -> Iterator[bytes]:
     try:
-        with _open(path) as lines:
+        with open_packed(path) as lines:
             yield from lines
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError) as error:  # the last: encrypted
+    except UNREADABLE as error:
         raise InputError(f"{path}: cannot be read: {error}") from error
-
-
-@contextmanager
-def _open(path: Path) -> Iterator[IO[bytes]]:
-    name, member = split_member(path)
-    with name.open("rb") as stream:
-        magic = stream.read(4)
-        stream.seek(0)
-        if magic.startswith(b"PK"):
-            with zipfile.ZipFile(stream) as archive, archive.open(_choose_member(path, archive, member)) as lines:
-                yield lines
-        elif magic.startswith(b"\x1f\x8b"):
-            with gzip.open(stream) as unpacked:
-                yield unpacked  # type: ignore[misc]
-        else:
-            yield stream
-
-
-def _choose_member(path: Path, archive: zipfile.ZipFile, member: str) -> str:
-    """Choose the member named, or the only one there is: GloVe's archives hold one for each width."""
-    members = [name for name in archive.namelist() if not name.endswith("/") and "__MACOSX" not in name]
-    chosen = [name for name in members if member in ("", name)]
-    if len(chosen) != 1:
-        name, _ = split_member(path)
-        raise InputError(f"{name}: holds {first_few(members)}; name one as {name}::MEMBER")
-    return chosen[0]
 
 
 def _parse(fields: Sequence[bytes], path: Path, number: int) -> NDArray[np.float32]:
