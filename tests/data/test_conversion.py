@@ -25,7 +25,7 @@ from tests.region_sources import (
     write_own,
     write_published,
 )
-from vqabench.data import conversion, partial_features
+from vqabench.data import conversion, features_frame, partial_features
 from vqabench.data.conversion import Treatment, convert_features
 from vqabench.data.features import FeatureStore, check_numbers, open_features
 from vqabench.data.region_files import read_rows
@@ -206,13 +206,13 @@ def test_a_killed_conversion_goes_on_where_it_came_to(
     assert process.wait() == -signal.SIGKILL
     assert not (tmp_path / "f.h5").exists()
     decoded: list[Row] = []
-    decode = conversion._decode_row
+    decode = conversion._decode
 
-    def count(row: Row, precision: Any) -> conversion.Decoded:
+    def count(row: Row, precision: Any) -> Any:
         decoded.append(row)
         return decode(row, precision)
 
-    monkeypatch.setattr(conversion, "_decode_row", count)
+    monkeypatch.setattr(conversion, "_decode", count)
     said: list[str] = []
     resumed = convert(source, tmp_path / "f.h5", say=said.append)
     done = len(IMAGES) - len(decoded)
@@ -228,9 +228,9 @@ class Stop(BaseException):
     """Stands for a kill."""
 
 
-def stop_after(monkeypatch: pytest.MonkeyPatch, name: str, calls: int) -> None:
+def stop_after(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, calls: int) -> None:
     """Let a step of the making be the last, in its `calls`-th call."""
-    step = getattr(partial_features.PartialFeatures, name)
+    step = getattr(owner, name)
     left = iter(range(calls))
 
     def stopping(*arguments: Any) -> None:
@@ -238,19 +238,25 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, name: str, calls: int) -> None:
         if next(left, None) is None or calls == 0:
             raise Stop
 
-    monkeypatch.setattr(partial_features.PartialFeatures, name, stopping)
+    monkeypatch.setattr(owner, name, stopping)
 
 
-STOPS = [("append", 5), ("_lay_out", 0), ("_lay_out", 1), ("_write_rest", 0), ("_write_columns", 0), ("drop", 0)]
+PART = partial_features.PartialFeatures
+STOPS = [
+    *((PART, "append", 5), (PART, "_lay_out", 0), (PART, "_lay_out", 1), (PART, "drop", 0)),
+    *((partial_features, "write_frame", 0), (features_frame, "_write_columns", 0)),
+]
 
 
-@pytest.mark.parametrize(("step", "calls"), STOPS)
-def test_a_conversion_stopped_anywhere_ends_as_if_it_had_not_been(tmp_path: Path, step: str, calls: int) -> None:
+@pytest.mark.parametrize(("owner", "step", "calls"), STOPS)
+def test_a_conversion_stopped_anywhere_ends_as_if_it_had_not_been(
+    tmp_path: Path, owner: Any, step: str, calls: int
+) -> None:
     counts = {n: 1 + n % 4 for n in range(1, 12)}
     source = write_table(tmp_path / "t.tsv", counts)
     source.write_text(source.read_text() + BROKEN["nan"].replace("8", "99", 1))
     with pytest.MonkeyPatch.context() as patch:
-        stop_after(patch, step, calls)
+        stop_after(patch, owner, step, calls)
         with pytest.raises(Stop):
             convert(source, tmp_path / "f.h5", SKIP)
     # A kill may also leave half a record, and half a row behind those that count.
@@ -270,7 +276,7 @@ def test_a_conversion_stopped_anywhere_ends_as_if_it_had_not_been(tmp_path: Path
 def test_rows_of_other_sources_are_not_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = write_table(tmp_path / "t.tsv", {7: 2, 8: 2})
     with monkeypatch.context() as patch:
-        stop_after(patch, "append", 1)
+        stop_after(patch, PART, "append", 1)
         with pytest.raises(Stop):
             convert(source, tmp_path / "f.h5")
     assert leftovers(tmp_path)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from vqabench.data.ahead import work_ahead
 from vqabench.data.annotations import ImageId
 from vqabench.data.features import check_numbers, is_contiguous, open_features, read_origin
 from vqabench.data.half_precision import LARGEST, Rounding, round_to_half
@@ -32,7 +32,6 @@ MOST_WORKERS = 4
 
 Precision = Literal["float16", "float32"]
 Broken = Literal["refuse", "skip"]
-Decoded = tuple[Regions, Rounding]
 
 
 @dataclass(frozen=True)
@@ -126,7 +125,8 @@ def _gather(
 ) -> None:
     """Append every row behind those that an earlier call appended."""
     rows = islice(read_rows(sources, wanted), part.seen, None)
-    for row, decoded in _decode(rows, treatment.precision, workers):
+    decode = partial(_decode, precision=treatment.precision)
+    for row, decoded in work_ahead(rows, decode, workers, most=2 * workers):
         try:
             if row.image_id in part.places:
                 before = part.places[row.image_id]
@@ -138,28 +138,7 @@ def _gather(
             part.drop(row.image_id, row.where, str(error))
 
 
-def _decode(rows: Iterator[Row], precision: Precision, workers: int) -> Iterator[tuple[Row, Future[Decoded]]]:
-    """Decode rows in threads, a few ahead, and give them in their order.
-
-    Threads, for what takes the time runs without Python's lock, and no open file has to cross into a process.
-    """
-    ahead: deque[tuple[Row, Future[Decoded]]] = deque()
-    with ThreadPoolExecutor(workers, "decode") as pool:
-        try:
-            for row in rows:
-                ahead.append((row, pool.submit(_decode_row, row, precision)))
-                if len(ahead) > 2 * workers:
-                    yield ahead.popleft()
-        except InputError:
-            yield from ahead  # what stands before the damage is told first
-            raise
-        else:
-            yield from ahead
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _decode_row(row: Row, precision: Precision) -> Decoded:
+def _decode(row: Row, precision: Precision) -> tuple[Regions, Rounding]:
     image = row.decode()
     _check_numbers(image.regions, precision, f"{row.where}: image {row.image_id}")
     if precision == "float32" or image.regions.dtype == np.float16:

@@ -6,10 +6,9 @@ import hashlib
 import json
 import re
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
@@ -19,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vqabench.data.ahead import work_ahead
 from vqabench.data.half_precision import LARGEST, round_to_half
 from vqabench.data.images import ImageFile, decode, list_images
 from vqabench.data.partial_features import PartialFeatures
@@ -189,19 +189,9 @@ def _compute(
 def _decode_ahead(
     images: Iterable[ImageFile], model: VisionModel
 ) -> Iterator[tuple[ImageFile, Pixels | InputError]]:
-    """Decode images in threads, some ahead of the model: what cannot be decoded comes with its error."""
-    ahead: deque[tuple[ImageFile, Future[Pixels | InputError]]] = deque()
-    with ThreadPoolExecutor(DECODERS, "decode") as threads:
-        try:
-            for image in images:
-                ahead.append((image, threads.submit(_try_decode, image, model)))
-                if len(ahead) > 16 * DECODERS:
-                    first, ready = ahead.popleft()
-                    yield first, ready.result()
-            for first, ready in ahead:
-                yield first, ready.result()
-        finally:
-            threads.shutdown(wait=True, cancel_futures=True)
+    """Decode images ahead of the model: what cannot be decoded comes with its error."""
+    for image, pixels in work_ahead(images, partial(_try_decode, model=model), DECODERS, most=16 * DECODERS):
+        yield image, pixels.result()
 
 
 def _try_decode(image: ImageFile, model: VisionModel) -> Pixels | InputError:

@@ -9,14 +9,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Self
 
+from filelock import FileLock, Timeout
 from msgspec import DecodeError, Struct, msgpack
 
 from vqabench.data.annotations import ImageId
 from vqabench.data.half_precision import Rounding
 from vqabench.errors import VqabenchError
-
-if os.name == "posix":
-    import fcntl
 
 _HEAD = struct.Struct("<II")
 """Length and CRC-32 of the record behind it."""
@@ -62,13 +60,12 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._lock = FileLock(path.with_name(f"{path.name}.lock"))
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise VqabenchError(f"{path.parent}: another process is preparing these features; wait") from None
         self._file: IO[bytes] = path.open("a+b", buffering=0)
-        if os.name == "posix":  # elsewhere nothing keeps two processes apart
-            try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                self._file.close()
-                raise VqabenchError(f"{path.parent}: another process is preparing these features; wait") from None
 
     def records(self) -> Iterator[Record]:
         """Give all records up to the first that is not whole, one at a time."""
@@ -103,6 +100,9 @@ class Journal:
     def close(self) -> None:
         """Let others have the file."""
         self._file.close()
+        if self._lock.is_locked:
+            Path(self._lock.lock_file).unlink(missing_ok=True)  # while it is held, as nobody else may then have it
+            self._lock.release()
 
 
 def write_all(file: IO[bytes], content: bytes | memoryview) -> None:

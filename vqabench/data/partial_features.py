@@ -10,20 +10,16 @@ from __future__ import annotations
 
 import errno
 import glob
-import io
-import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
-import h5py
 import numpy as np
 
 from vqabench.data.annotations import ImageId
-from vqabench.data.features import describe_array, write_ids
+from vqabench.data.features_frame import RegionsHeld, place_first_array, write_frame
 from vqabench.data.features_journal import Entry, Journal, Layout, Origin, Record, write_all
 from vqabench.data.half_precision import Rounding
 from vqabench.data.region_rows import Array, Regions
@@ -34,9 +30,6 @@ SYNC_ROWS = 256
 """Rows between two times that all is seen on the disk: what a kill can cost."""
 USUAL_REGIONS = 100
 """Bottom-up features have 36 regions, or up to 100: where the number differs, room for these is made at once."""
-BLOCK_ROWS = 1024
-SPARE = 1 << 20
-"""Bytes for what HDF5 adds by itself."""
 
 
 class PartialFeatures:
@@ -53,7 +46,7 @@ class PartialFeatures:
         self.about = about
         """What the file shall say of itself."""
         self.origin, self.dtype = origin, np.dtype(dtype)
-        self._first = _place_first_array()
+        self._first = place_first_array()
         self.places: dict[ImageId, str] = {}
         """Image -> where it stands in the sources, in the order of the rows."""
         self.counts: list[int] = []
@@ -109,10 +102,18 @@ class PartialFeatures:
             assert self._data is not None
             self._data.close()
             part = self._part(self._layout.regions)
-            self._write_rest(part)
+            write_frame(part, self._regions_held(), self._first, self._entries())
             _sync_file(part)
             part.replace(self.destination)
         self.discard()
+
+    def _regions_held(self) -> RegionsHeld:
+        shape = len(self.counts), self._layout.regions, self._layout.width
+        attributes = {"origin": self.origin} | ({"about": self.about} if self.about is not None else {})
+        return RegionsHeld(shape, self.dtype, list(self.places), self.counts, self.named, attributes)
+
+    def _entries(self) -> Iterator[Entry]:
+        return (one for one in self._journal.records() if isinstance(one, Entry) and not one.problem)
 
     def discard(self) -> None:
         """Leave nothing behind."""
@@ -227,46 +228,6 @@ class PartialFeatures:
             old.close()
             self._part(before).unlink()
 
-    def _write_rest(self, part: Path) -> None:
-        """Put around the regions what makes an HDF5 file of them."""
-        images, regions, width = len(self.counts), self._layout.regions, self._layout.width
-        shapes: dict[str, tuple[tuple[int, ...], Any]] = {"boxes": ((images, regions, 4), "<f4")}
-        shapes |= {
-            name: ((images, regions), "<i4")
-            for name, named in zip(("object_ids", "attribute_ids"), self.named, strict=True)
-            if named
-        }
-        with part.open("r+b") as file:
-            file.write(_empty_hdf5())
-            file.truncate(self._offset(images))
-            _reserve(file, self._offset(images) + sum(_size(*one) for one in shapes.values()) + self._size_of_ids())
-        with h5py.File(part, "r+") as file:
-            place = describe_array(file, "regions", (images, regions, width), self.dtype)
-            assert place == self._offset(0), "HDF5 has put the regions elsewhere"
-            places = {name: describe_array(file, name, *one) for name, one in shapes.items()}
-            write_ids(file, list(self.places))
-            file["counts"] = np.array(self.counts, np.int32)
-            file.attrs["origin"] = self.origin
-            if self.about is not None:
-                file.attrs["about"] = self.about
-        self._write_columns(part, shapes, places)
-
-    def _size_of_ids(self) -> int:
-        return SPARE + sum(64 + len(str(image_id).encode()) for image_id in self.places)
-
-    def _write_columns(self, part: Path, shapes: dict[str, Any], places: dict[str, int]) -> None:
-        """Write from the journal what it has of every row, a block of rows at a time."""
-        entries = (one for one in self._journal.records() if isinstance(one, Entry) and not one.problem)
-        with part.open("r+b", buffering=0) as file:
-            while block := list(islice(entries, BLOCK_ROWS)):
-                for name, (shape, dtype) in shapes.items():
-                    rows = np.zeros((len(block), *shape[1:]), dtype)
-                    for row, entry in zip(rows, block, strict=True):
-                        row[: entry.count] = np.frombuffer(getattr(entry, name), dtype).reshape(-1, *shape[2:])
-                    file.seek(places[name])
-                    write_all(file, rows.data)
-                    places[name] += rows.nbytes
-
     @contextmanager
     def _telling_trouble(self) -> Iterator[None]:
         try:
@@ -278,36 +239,8 @@ class PartialFeatures:
             raise VqabenchError(f"{self.destination.parent}: {what}: {error}") from error
 
 
-def _place_first_array() -> int:
-    """Tell where HDF5 puts the first array of a file, which depends neither on its type nor on its size."""
-    with h5py.File(h5py.h5f.open_file_image(_empty_hdf5(), flags=h5py.h5f.ACC_RDWR)) as file:
-        return describe_array(file, "regions", (1, 1, 1), np.float16)
-
-
-def _empty_hdf5() -> bytes:
-    content = io.BytesIO()
-    h5py.File(content, "w").close()
-    return content.getvalue()
-
-
 def _pack(ids: Array | None) -> bytes | None:
     return None if ids is None else ids.astype("<i4").tobytes()
-
-
-def _size(shape: tuple[int, ...], dtype: Any) -> int:
-    return math.prod(shape) * int(np.dtype(dtype).itemsize)
-
-
-def _reserve(file: IO[bytes], size: int) -> None:
-    """Take space on the disk: HDF5 does not survive a full one."""
-    if hasattr(os, "posix_fallocate"):  # not on macOS
-        file.flush()
-        end = file.seek(0, os.SEEK_END)
-        try:
-            os.posix_fallocate(file.fileno(), end, size - end)
-        except OSError as error:
-            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # some file systems know no such thing
-                raise
 
 
 def _sync_file(path: Path) -> None:
