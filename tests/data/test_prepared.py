@@ -177,6 +177,7 @@ def test_word_vectors_are_read_for_the_training_words(dataset: Dataset, tmp_path
         ("\nsheep 1 nan\n", "line 2: not a word and its finite numbers"),
         ("sheep 1 x\n", "line 1: not a word and its numbers"),
         ("unicorn 1 2\n", "holds a vector for none of the"),
+        ("sheep 1 1e39\n", "line 1: not a word and its finite numbers"),
     ],
 )
 def test_broken_word_vectors_are_told_by_their_line(tmp_path: Path, content: str, told: str) -> None:
@@ -184,6 +185,17 @@ def test_broken_word_vectors_are_told_by_their_line(tmp_path: Path, content: str
     path.write_text(content)
     with pytest.raises(InputError, match=rf"glove\.txt.* {told}"):
         read_word_vectors(path, {"sheep": 0, "many": 1})
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"2 3\nsheep 1 2 3\n", b"\xef\xbb\xbfsheep 1 2 3\n", b"sheep\t1\t2\t3\r\n"],
+    ids=["a first line that counts", "UTF-8's mark", "tabs"],
+)
+def test_forms_that_word_vectors_also_come_in_are_read(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "vectors.txt"
+    path.write_bytes(content)
+    assert read_word_vectors(path, {"sheep": 0}).tolist() == [[1.0, 2.0, 3.0]]
 
 
 def test_archives_of_word_vectors_are_asked_for_a_member(tmp_path: Path) -> None:
@@ -269,7 +281,7 @@ def test_questions_about_images_whose_features_are_broken_are_as_those_without_f
     told: list[str] = []
     with pytest.raises(InputError, match=r"1 images have no features \(ids 5\)"):
         prepare(skipping, told.append)
-    assert any(line.startswith("1 broken rows are left out (images 5)") for line in told)
+    assert any(line.startswith("1 broken row is left out (images 5)") for line in told)
     told = said(change_catalog(dataset, 'images_without_features = "skip"'))
     assert "train: 10 of 60 questions are left out: no features" in told
 

@@ -65,10 +65,17 @@ def test_boxes_without_an_image_size_are_shares(folder: Path) -> None:
     [
         ({"x": None}, "holds bbox, num_bbox, image_w, image_h, but no x and bbox"),
         ({"x": np.array([{}], object)}, "Object arrays cannot be loaded"),
-        ({"x": np.zeros(3, np.float32)}, r"features \[3\] and boxes \[3, 4\] do not fit"),
-        ({"num_bbox": np.array(10**15)}, "1000000000000000 is not from 1 to 3"),
+        ({"x": np.zeros(3, np.float32)}, r"features \[3\] and boxes \[3, 4\] of float32 do not fit"),
+        ({"bbox": np.zeros((3, 4), np.complex64)}, "boxes .* of complex64 do not fit"),
+        ({"image_w": np.zeros(0)}, "no npz of region features, or a damaged one"),
+        (
+            {"image_w": np.array(np.inf)},
+            "no npz of region features, or a damaged one: cannot convert float infinity",
+        ),
+        ({"num_bbox": np.array(np.nan)}, "no npz of region features, or a damaged one"),
+        ({"num_bbox": np.array(10**15)}, "num_bbox: 1000000000000000 is not from 1 to 3"),
         ({"num_bbox": np.array(0)}, "0 is not from 1 to 3"),
-        ({"image_w": np.array(-5)}, "-5 is not from 1 to"),
+        ({"image_w": np.array(-5)}, "image_w: -5 is not from 1 to"),
         ({"bbox": np.full((3, 4), 150, np.float32)}, "box 0 .* is outside the image of 200 x 100"),
     ],
 )
@@ -82,4 +89,11 @@ def test_a_truncated_npz_is_named_with_its_image(folder: Path) -> None:
     content = (folder / "7.npz").read_bytes()
     (folder / "7.npz").write_bytes(content[: len(content) // 2])
     with pytest.raises(InputError, match=r"7\.npz: image 7: no npz of region features, or a damaged one"):
+        converted(folder)
+
+
+def test_an_array_alone_is_no_npz(folder: Path) -> None:
+    with (folder / "7.npz").open("wb") as file:
+        np.save(file, regions_of(7, 3))
+    with pytest.raises(InputError, match=r"7\.npz: image 7: no npz of region features"):
         converted(folder)

@@ -4,6 +4,7 @@ import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -126,8 +127,11 @@ BROKEN: dict[str, tuple[dict[str, object], str]] = {
     "boxes outside": ({"spatial_features": np.full((3, 5, 6), 2, np.float32)}, r"image 7: box 0 .* \[0, 1\]"),
     "whole numbers": ({"image_features": np.ones((3, 5, 3), np.int32)}, "image 7: features are int32"),
     "spans that end nowhere": ({"pos_boxes": np.full((3, 2), 9)}, "do not belong together"),
-    "too few counts": ({"num_boxes": np.array([5])}, "1 counts or sizes, but 3 images"),
-    "absurd counts": ({"num_boxes": np.array([10**15, 1, 1])}, "image 7: 1000000000000000 is not from 1 to 5"),
+    "too few counts": ({"num_boxes": np.array([5])}, "1 num_boxes, but 3 images"),
+    "absurd counts": (
+        {"num_boxes": np.array([10**15, 1, 1])},
+        "image 7: num_boxes: 1000000000000000 is not from 1 to 5",
+    ),
 }
 
 
@@ -174,3 +178,63 @@ def test_our_own_format_is_checked_as_a_source(tmp_path: Path, changes: dict[str
     source = write_own(tmp_path / "own.h5", **changes)
     with pytest.raises(InputError, match=rf"own\.h5, row 0: image 7: {message}"):
         convert_features([source], tmp_path / "features.h5", {7, 8})
+
+
+@pytest.mark.parametrize(
+    ("name", "broken", "told"),
+    [
+        ("features", None, "features is no array of numbers"),
+        ("features", np.array([[["a"]]], "S"), "features is no array of numbers"),
+        ("ids", np.int64(7), "ids is no array of numbers or text"),
+        ("widths", [200.0, np.nan], "widths holds what is no number"),
+        ("heights", [100], "1 heights, but 2 images"),
+        ("heights", [100, 0], "image 8: its height: 0 is not from 1 to"),
+        ("num_boxes", np.int64(5), "num_boxes is no array of numbers"),
+        ("num_boxes", [5, 6], "image 8: num_boxes: 6 is not from 1 to 5"),
+        ("pos_boxes", np.int64(5), "pos_boxes is no array of numbers"),
+        ("pos_boxes", [0, 5], r"pos_boxes must be \[images, 2\]|do not belong together"),
+    ],
+)
+def test_arrays_of_another_form_are_told_by_their_name(tmp_path: Path, name: str, broken: Any, told: str) -> None:
+    write_inside(tmp_path / "f.h5")
+    with h5py.File(tmp_path / "f.h5", "r+") as file:
+        if name in file:
+            del file[name]
+        if broken is None:
+            file.create_group(name)
+        else:
+            file[name] = broken
+    with pytest.raises(InputError, match=told):
+        converted(tmp_path / "f.h5", {7, 8})
+
+
+def write_inside(path: Path) -> None:
+    """Write an array of two images with all that it needs inside."""
+    with h5py.File(path, "w") as file:
+        file["features"] = np.stack([regions_of(image, 5) for image in (7, 8)])
+        file["boxes"] = np.stack([boxes_of(image, 5) for image in (7, 8)])
+        file["ids"] = [7, 8]
+        file["widths"], file["heights"] = [200, 200], [100, 100]
+
+
+def test_numbers_in_the_other_order_of_bytes_ids_as_reals_and_columns_of_sizes_are_read(tmp_path: Path) -> None:
+    write_inside(tmp_path / "f.h5")
+    expected = converted(tmp_path / "f.h5", {7, 8})
+    with h5py.File(tmp_path / "other.h5", "w") as file, h5py.File(tmp_path / "f.h5") as before:
+        file["features"], file["boxes"] = before["features"][:].astype(">f4"), before["boxes"][:].astype(">f8")
+        file["ids"] = np.array([7.0, 8.0])
+        file["widths"], file["heights"] = np.array([[200], [200]]), np.array([[100], [100]])
+    other = converted(tmp_path / "other.h5", {7, 8})
+    np.testing.assert_array_equal(other.regions, expected.regions)
+    np.testing.assert_array_equal(other.boxes, expected.boxes)
+    assert other.image_ids.tolist() == [7, 8]
+
+
+@pytest.mark.parametrize("name", ["regions", "counts", "boxes", "image_ids"])
+def test_our_own_file_with_a_group_for_an_array_is_refused(tmp_path: Path, name: str) -> None:
+    write_own(tmp_path / "own.h5", regions=np.ones((2, 2, 3), np.float16))
+    with h5py.File(tmp_path / "own.h5", "r+") as file:
+        del file[name]
+        file.create_group(name)
+    with pytest.raises(InputError, match=f"{name} is no array"):
+        converted(tmp_path / "own.h5", {7, 8})

@@ -42,7 +42,7 @@ def test_the_lxmert_form_has_the_height_first_and_names_the_objects(tmp_path: Pa
 def test_only_the_wanted_images_are_kept_and_the_others_need_not_be_sound(tmp_path: Path) -> None:
     store = convert(tmp_path, bottom_up(7), "8\t200\t100\t2\t?\t?\n", bottom_up(9), wanted={7, 9})
     assert store.image_ids.tolist() == [7, 9]
-    with pytest.raises(InputError, match="features of none of the 1 images asked about"):
+    with pytest.raises(InputError, match="none of the 1 images asked about: such as 1; the first there is 7"):
         convert(tmp_path, bottom_up(7), wanted={1})
 
 
@@ -115,13 +115,19 @@ BROKEN = {
         bottom_up(8, 1, boxes=np.full((1, 4), np.inf, np.float32)),
         "image 8: has boxes that are not",
     ),
-    "no regions": ("8\t200\t100\t0\t\t\n", "image 8: 0 is not from 1 to 10,000"),
-    "a flat image": (bottom_up(8).replace("\t100\t", "\t0\t"), "image 8: 0 is not from 1 to 1,000,000"),
-    "a negative size": (bottom_up(8).replace("\t100\t", "\t-100\t"), "image 8: '-100' is no whole number"),
-    "an absurd count": (bottom_up(8).replace("\t2\t", "\t1000000000000000\t"), "image 8: '1000000000000000' is no"),
-    "a long count": (bottom_up(8).replace("\t2\t", f"\t{'9' * 5000}\t"), "image 8: '99999999999999999999' is no"),
-    "a count of 1e15": (bottom_up(8).replace("\t2\t", "\t1e15\t"), "image 8: '1e15' is no whole number"),
-    "NUL in a count": (bottom_up(8).replace("\t2\t", "\t\0\t"), r"image 8: '\\x00' is no whole number"),
+    "no regions": ("8\t200\t100\t0\t\t\n", "image 8: num_boxes: 0 is not from 1 to 10,000"),
+    "a flat image": (bottom_up(8).replace("\t100\t", "\t0\t"), "image 8: image_h: 0 is not from 1 to 1,000,000"),
+    "a negative size": (bottom_up(8).replace("\t100\t", "\t-100\t"), "image 8: image_h: '-100' is no whole number"),
+    "an absurd count": (
+        bottom_up(8).replace("\t2\t", "\t1000000000000000\t"),
+        "image 8: num_boxes: '1000000000000000' is no",
+    ),
+    "a long count": (
+        bottom_up(8).replace("\t2\t", f"\t{'9' * 5000}\t"),
+        "image 8: num_boxes: '99999999999999999999' is no",
+    ),
+    "a count of 1e15": (bottom_up(8).replace("\t2\t", "\t1e15\t"), "image 8: num_boxes: '1e15' is no whole number"),
+    "NUL in a count": (bottom_up(8).replace("\t2\t", "\t\0\t"), r"image 8: num_boxes: '\\x00' is no whole number"),
     "NUL in an id": (bottom_up("\0\0"), r"'\\x00\\x00' names no image"),
     "NUL in features": (bottom_up(8)[:-9] + "\0" * 8 + "\n", "image 8: features: broken base64"),
     "a hole of NUL": ("\0" * 500 + "\n", "1 columns, but bottom-up has 6"),

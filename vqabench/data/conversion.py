@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -77,7 +77,7 @@ def convert_features(
     try:
         _gather(part, sources, wanted, treatment, workers or min(MOST_WORKERS, count_processors()))
         if not part.counts:
-            raise InputError(f"{first_few(sources)}: features of none of the {len(wanted)} images asked about")
+            raise InputError(f"{first_few(sources)}: {_tell_why_none(part, sources, wanted)}")
         part.finish()
     except InputError:
         part.discard()  # the sources or the settings will be others
@@ -158,11 +158,34 @@ def _check_numbers(numbers: NDArray[Any], precision: Precision, what: str) -> No
         raise InputError(f"{what}: has a feature of {largest:.3g}, beyond float16; {advice}")
 
 
+def _tell_why_none(part: PartialFeatures, sources: Sequence[Path], wanted: Collection[ImageId]) -> str:
+    none = f"features of none of the {len(wanted):,} images asked about"
+    if part.dropped:
+        return f"{none}; the first of {len(part.dropped):,} broken rows: {part.dropped[0].problem}"
+    there = next((row.image_id for row in read_rows(sources, _Everything())), None)
+    return f"{none}: such as {next(iter(wanted))}; the first there is {'no image' if there is None else there}"
+
+
+class _Everything(Collection[ImageId]):
+    """Holds whatever is asked for."""
+
+    def __contains__(self, _: object) -> bool:
+        return True
+
+    def __iter__(self) -> Iterator[ImageId]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+
 def _tell(part: PartialFeatures, say: Callable[[str], None]) -> None:
     if part.rounding.values:
         mean, largest, at = part.rounding.mean, part.rounding.largest, part.rounding.at
         error = f"relative error {mean:.1e} on average, at most {largest:.1e} (of {at:.1e})"
         say(f"rounded to float16: {error}, in the first region of each image")
     if part.dropped:
-        ids = first_few(entry.image_id for entry in part.dropped)
-        say(f"{len(part.dropped)} broken rows are left out (images {ids}); the first: {part.dropped[0].problem}")
+        ids = first_few(entry.image_id for entry in part.dropped if entry.image_id != "")
+        rows = "1 broken row is" if len(part.dropped) == 1 else f"{len(part.dropped):,} broken rows are"
+        images = f" (images {ids})" if ids else ""
+        say(f"{rows} left out{images}; the first: {part.dropped[0].problem}")

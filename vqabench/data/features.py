@@ -128,15 +128,21 @@ def open_features(path: Path) -> FeatureStore:
 
 def read_arrays(file: h5py.File, open_array: Callable[[h5py.Dataset], Any]) -> FeatureStore:
     """Read ids and counts, and open the large arrays. Raises KeyError where one is missing."""
-    ids = file["image_ids"]
-    named = {name: open_array(file[name]) for name in ("object_ids", "attribute_ids") if name in file}
+    ids = _array(file, "image_ids")
+    named = {name: open_array(_array(file, name)) for name in ("object_ids", "attribute_ids") if name in file}
     return FeatureStore(
-        regions=open_array(file["regions"]),
-        boxes=open_array(file["boxes"]),
-        counts=file["counts"][:],
+        regions=open_array(_array(file, "regions")),
+        boxes=open_array(_array(file, "boxes")),
+        counts=_array(file, "counts")[:],
         image_ids=ids.asstr()[:] if h5py.check_string_dtype(ids.dtype) else ids[:],
         **named,
     )
+
+
+def _array(file: h5py.File, name: str) -> h5py.Dataset:
+    if not isinstance(file[name], h5py.Dataset) or not file[name].shape:
+        raise KeyError(f"{name} is no array")
+    return file[name]
 
 
 def check_form(path: Path, store: FeatureStore) -> None:

@@ -185,6 +185,9 @@ def fill_prepared(file: h5py.File, dataset: Dataset, raw: Raw, features: Feature
     _tell_sizes(encoder, priors, say)
     if dataset.word_vectors_file is None:
         say("no word vectors: words start at random")
+    else:
+        found, words = int(file["word_vectors"][SPECIAL_WORDS:].any(1).sum()), len(encoder.words) - SPECIAL_WORDS
+        say(f"word vectors for {found:,} of {words:,} words; the others start at zero")
     _tell_other_answer_types(raw, say)
     _tell_limits(given, say)
 

@@ -24,6 +24,7 @@ from vqabench.data.region_rows import (
     Regions,
     Row,
     check_count,
+    make_native,
     name_image,
     share_boxes,
 )
@@ -73,11 +74,11 @@ def _decode(size: int, read: Callable[[], bytes], what: str) -> Regions:
     check_count(size, LARGEST_IMAGE, f"{what}: bytes")
     try:
         # allow_pickle: an array of objects could run any program.
-        with np.load(io.BytesIO(read()), allow_pickle=False) as arrays:
+        with np.load(io.BytesIO(read()), allow_pickle=False) as arrays:  # an array alone is no context: a TypeError
             return _parse(arrays, what)
     except InputError:
         raise
-    except (*UNREADABLE, ValueError, KeyError) as error:
+    except (*UNREADABLE, ValueError, TypeError, LookupError, ArithmeticError) as error:
         raise InputError(f"{what}: no npz of region features, or a damaged one: {error}") from error
 
 
@@ -85,19 +86,19 @@ def _parse(arrays: Any, what: str) -> Regions:
     features, boxes = _first(arrays, "x", "features"), _first(arrays, "bbox", "boxes")
     if features is None or boxes is None:
         raise InputError(f"{what}: holds {', '.join(arrays) or 'nothing'}, but no x and bbox")
-    if boxes.ndim != 2 or boxes.shape[1] != 4 or features.ndim != 2:
-        raise InputError(f"{what}: features {list(features.shape)} and boxes {list(boxes.shape)} do not fit")
+    if boxes.ndim != 2 or boxes.shape[1] != 4 or features.ndim != 2 or boxes.dtype.kind not in "iuf":
+        shapes = f"features {list(features.shape)} and boxes {list(boxes.shape)}"
+        raise InputError(f"{what}: {shapes} of {boxes.dtype} do not fit")
     if len(features) != len(boxes) and features.shape[1] == len(boxes):
         features = features.T
     count = _number(arrays, "num_bbox", len(boxes))
-    check_count(count, min(MOST_REGIONS, len(features), len(boxes)), what)
+    check_count(count, min(MOST_REGIONS, len(features), len(boxes)), f"{what}: num_bbox")
     sides = [_number(arrays, name, 0) for name in ("image_w", "image_h")]
     size = None
     if any(sides):
-        size = check_count(sides[0], LONGEST_SIDE, what), check_count(sides[1], LONGEST_SIDE, what)
-    return Regions(
-        np.ascontiguousarray(features[:count]), share_boxes(boxes[:count].astype(np.float32), size, what)
-    )
+        width = check_count(sides[0], LONGEST_SIDE, f"{what}: image_w")
+        size = width, check_count(sides[1], LONGEST_SIDE, f"{what}: image_h")
+    return Regions(make_native(features[:count]), share_boxes(boxes[:count].astype(np.float32), size, what))
 
 
 def _first(arrays: Any, *names: str) -> NDArray[Any] | None:

@@ -22,7 +22,16 @@ from vqabench.data.annotations import ImageId
 from vqabench.data.features import FORMAT, check_form, read_arrays
 from vqabench.data.image_rows import find_map, read_map
 from vqabench.data.packed_files import split_member
-from vqabench.data.region_rows import LONGEST_SIDE, MOST_REGIONS, Regions, Row, check_count, name_image, share_boxes
+from vqabench.data.region_rows import (
+    LONGEST_SIDE,
+    MOST_REGIONS,
+    Regions,
+    Row,
+    check_count,
+    make_native,
+    name_image,
+    share_boxes,
+)
 from vqabench.errors import InputError
 
 CHUNK_CACHE = 1 << 25
@@ -78,8 +87,10 @@ class _Published:
     spans: NDArray[np.int64] | None
     """[N, 2]: where each image's regions begin and end in flat arrays."""
     counts: NDArray[np.int64] | None
-    sizes: NDArray[np.int64] | None
-    """[N, 2]: widths and heights in pixels."""
+    widths: NDArray[np.int64] | None
+    """[N], in pixels."""
+    heights: NDArray[np.int64] | None
+    """[N], in pixels."""
 
     @property
     def images(self) -> int:
@@ -101,25 +112,49 @@ def _find_arrays(file: h5py.File, path: Path) -> _Published:
     boxes = shares or _first(file, "image_bb", "boxes")
     if features is None or boxes is None:
         raise InputError(f"{path}: holds {', '.join(file) or 'nothing'}, but no image_features and their boxes")
-    widths, heights = _first(file, "widths", "image_w"), _first(file, "heights", "image_h")
-    sizes = None if widths is None or heights is None else np.stack([widths[:], heights[:]], 1).astype(np.int64)
-    if shares is None and sizes is None:
+    spans = _first(file, "pos_boxes")
+    widths, heights = _read_column(file, path, "widths", "image_w"), _read_column(file, path, "heights", "image_h")
+    if shares is None and (widths is None or heights is None):
         raise InputError(f"{path}: has boxes in pixels, but neither spatial_features nor the images' sizes")
-    spans, counts = _first(file, "pos_boxes"), _first(file, "num_boxes")
     arrays = _Published(
         features=features,
         boxes=boxes,
         shares=shares is not None,
-        spans=None if spans is None else spans[:].astype(np.int64),
-        counts=None if counts is None else counts[:].astype(np.int64).reshape(-1),
-        sizes=sizes,
+        spans=None if spans is None else _read_whole(spans, path),
+        counts=_read_column(file, path, "num_boxes"),
+        widths=widths,
+        heights=heights,
     )
     _check_shapes(arrays, path)
     return arrays
 
 
-def _first(file: h5py.File, *names: str) -> h5py.Dataset | None:
-    return next((file[name] for name in names if name in file), None)
+def _first(file: h5py.File, *names: str, of_text: bool = False) -> h5py.Dataset | None:
+    """Find an array by its first name that is there. Raises InputError where that is none, or not of numbers."""
+    name = next((name for name in names if name in file), None)
+    if name is None:
+        return None
+    array = file[name]
+    if (
+        not isinstance(array, h5py.Dataset)
+        or not array.shape
+        or array.dtype.kind not in ("iufOS" if of_text else "iuf")
+    ):
+        raise InputError(f"{file.filename}: {name} is no array of numbers{' or text' if of_text else ''}")
+    return array
+
+
+def _read_column(file: h5py.File, path: Path, *names: str) -> NDArray[np.int64] | None:
+    array = _first(file, *names)
+    return None if array is None else _read_whole(array, path).reshape(-1)
+
+
+def _read_whole(array: h5py.Dataset, path: Path) -> NDArray[np.int64]:
+    numbers = array[:]
+    if not np.isfinite(numbers).all():
+        raise InputError(f"{path}: {array.name.strip('/')} holds what is no number")
+    whole: NDArray[np.int64] = numbers.astype(np.int64)
+    return whole
 
 
 def _check_shapes(arrays: _Published, path: Path) -> None:
@@ -127,23 +162,23 @@ def _check_shapes(arrays: _Published, path: Path) -> None:
     shapes = [arrays.features.shape, arrays.boxes.shape]
     if any(len(shape) != dimensions for shape in shapes) or shapes[0][0] != shapes[1][0]:
         raise InputError(f"{path}: features {list(shapes[0])} and boxes {list(shapes[1])} do not belong together")
-    for array in (arrays.counts, arrays.sizes):
-        if array is not None and len(array) != arrays.images:
-            raise InputError(f"{path}: {len(array)} counts or sizes, but {arrays.images} images")
     if arrays.spans is not None and arrays.spans.shape[1:] != (2,):
         raise InputError(f"{path}: pos_boxes must be [images, 2], not {list(arrays.spans.shape)}")
+    for name, array in (("num_boxes", arrays.counts), ("widths", arrays.widths), ("heights", arrays.heights)):
+        if array is not None and len(array) != arrays.images:
+            raise InputError(f"{path}: {len(array)} {name}, but {arrays.images} images")
 
 
 def _find_ids(
     file: h5py.File, path: Path, member: str, images: int, wanted: Collection[ImageId]
 ) -> dict[ImageId, int]:
-    inside = None if member else _first(file, "image_ids", "ids")
+    inside = None if member else _first(file, "image_ids", "ids", of_text=True)
     if inside is None:
         beside = find_map(path, member)
         if beside is None:
             raise InputError(f"{path}: which row is which image? Put {path.stem}_imgid2idx.json (or pkl) beside it")
         return read_map(beside, images, wanted)
-    names = (inside.asstr() if h5py.check_string_dtype(inside.dtype) else inside)[:].tolist()
+    names = (inside.asstr()[:] if inside.dtype.kind in "OS" else _read_whole(inside, path)).reshape(-1).tolist()
     if len(names) != images:
         raise InputError(f"{path}: {len(names)} image ids, but {images} images")
     rows = {name_image(str(name), wanted): number for number, name in enumerate(names)}
@@ -162,12 +197,12 @@ def _take(arrays: _Published, number: int, what: str) -> Regions:
     if features.shape[0] != len(boxes) or boxes.shape[1] < 4:
         raise InputError(f"{what}: features {list(features.shape)} and boxes {list(boxes.shape)} do not fit")
     count = len(boxes) if arrays.counts is None else int(arrays.counts[number])
-    check_count(count, min(MOST_REGIONS, len(boxes)), what)
+    check_count(count, min(MOST_REGIONS, len(boxes)), f"{what}: num_boxes")
     size = None
-    if not arrays.shares and arrays.sizes is not None:
-        width, height = (check_count(side, LONGEST_SIDE, what) for side in arrays.sizes[number].tolist())
-        size = width, height
-    return Regions(np.ascontiguousarray(features[:count]), share_boxes(boxes[:count, :4], size, what))
+    if not arrays.shares and arrays.widths is not None and arrays.heights is not None:
+        width = check_count(int(arrays.widths[number]), LONGEST_SIDE, f"{what}: its width")
+        size = width, check_count(int(arrays.heights[number]), LONGEST_SIDE, f"{what}: its height")
+    return Regions(make_native(features[:count]), share_boxes(boxes[:count, :4], size, what))
 
 
 def _cut(arrays: _Published, number: int, what: str) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -63,6 +63,11 @@ def check_count(found: int, most: int, what: str) -> int:
     return found
 
 
+def make_native(numbers: Array) -> Array:
+    """Give numbers in one piece and in this machine's order of bytes."""
+    return np.ascontiguousarray(numbers, numbers.dtype.newbyteorder("="))
+
+
 def share_boxes(boxes: Array, size: tuple[int, int] | None, what: str) -> NDArray[np.float32]:
     """Turn boxes in pixels [n, 4] of an image of a width and height into shares; without a size they are such.
 

@@ -110,8 +110,12 @@ def _open(source: Path) -> Iterator[IO[bytes]]:
 def _parse(columns: Sequence[bytes], features: memoryview, what: str) -> Regions:
     """Read a row: the size comes as width, height in one kind and as height, width in the other."""
     named = len(columns) == 9
-    first, second = (_whole_number(column, LONGEST_SIDE, what) for column in columns[1:3])
-    count = _whole_number(columns[-2], MOST_REGIONS, what)
+    sides = ("img_h", "img_w") if named else ("image_w", "image_h")
+    first, second = (
+        _whole_number(column, LONGEST_SIDE, f"{what}: {side}")
+        for column, side in zip(columns[1:3], sides, strict=True)
+    )
+    count = _whole_number(columns[-2], MOST_REGIONS, f"{what}: num_boxes")
     boxes = _numbers(columns[-1], np.float32, count, what, "boxes", width=4)
     ids: list[NDArray[np.int32] | None] = [None, None]
     if named:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -15,43 +16,54 @@ from vqabench.errors import InputError
 def read_word_vectors(path: Path, words: Mapping[str, int]) -> NDArray[np.float32]:
     """Read the vectors of the given words: [len(words), E]; zero where the file lacks a word.
 
-    The file is text, a word and its numbers a line, plain, `.gz` or inside a `.zip` (`F.zip::MEMBER`). Raises
-    InputError, naming the line, where a line's numbers are broken or of another count than before.
+    The file is text, a word and its numbers a line, plain, `.gz` or inside a `.zip` (`F.zip::MEMBER`); a first line
+    that counts words and numbers, as word2vec's and fastText's, is passed over. Raises InputError, naming the line,
+    where a line's numbers are broken or of another count than before.
     """
     rows = {word.encode(): row for word, row in words.items()}
     found: dict[int, NDArray[np.float32]] = {}
     width = None
-    for number, line in enumerate(_lines(path), 1):
-        if width is None and line.strip():
+    for number, line in _lines(path):
+        word = line.split(None, 1)[0]
+        if width is None and not _counts(line):
             width = len(line.split()) - 1
-        word, _, rest = line.rstrip().partition(b" ")
         if word not in rows or width is None:
             continue
-        fields = rest.split()
+        fields = line.split()[1:]
         if len(fields) > width:  # the first word of several, which stand for one
             continue
         if len(fields) < width:
             raise InputError(f"{path}, line {number}: {len(fields)} numbers, but {width} before")
         found[rows[word]] = _parse(fields, path, number)
     if not found or width is None:
-        raise InputError(f"{path}: holds a vector for none of the {len(words)} words of the training questions")
+        raise InputError(f"{path}: holds a vector for none of the words of the training questions")
     vectors = np.zeros((len(words), width), np.float32)
     for row, vector in found.items():
         vectors[row] = vector
     return vectors
 
 
-def _lines(path: Path) -> Iterator[bytes]:
+def _counts(line: bytes) -> bool:
+    """Tell whether a line counts words and numbers."""
+    return len(line.split()) == 2 and all(map(bytes.isdigit, line.split()))
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Give the lines that are not empty, without UTF-8's mark, and their numbers from 1."""
     try:
         with open_packed(path) as lines:
-            yield from lines
+            for number, line in enumerate(lines, 1):
+                text = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+                if text.strip():
+                    yield number, text
     except UNREADABLE as error:
         raise InputError(f"{path}: cannot be read: {error}") from error
 
 
 def _parse(fields: Sequence[bytes], path: Path, number: int) -> NDArray[np.float32]:
     try:
-        vector = np.array(fields, np.float32)
+        with np.errstate(over="ignore"):  # infinite, then
+            vector = np.array(fields, np.float64).astype(np.float32)
     except ValueError:
         raise InputError(f"{path}, line {number}: not a word and its numbers") from None
     if not np.isfinite(vector).all() or len(vector) == 0:
