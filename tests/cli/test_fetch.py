@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -105,7 +106,9 @@ def test_vqa_and_its_list_are_fetched_prepared_and_trained_on(
     raw = tmp_path / "data" / "small-cp" / "raw"
     assert f"{raw}: train 52, test 20 questions" in done.stdout
     assert "total variation distance" in done.stdout
-    assert "next: vqabench data prepare small-cp --features FILE" in done.stdout
+    (spelled,) = re.findall(r"next: vqabench (.*) --features FILE", done.stdout)
+    refused = cli(*shlex.split(spelled), "--features", tmp_path / "none.tsv")
+    assert "none.tsv: there is no such file" in refused.stderr
     assert "answers 404 Not Found; trying the next mirror" in done.stderr
     test_ids = [
         question.question_id
@@ -149,9 +152,21 @@ def test_what_was_made_of_the_files_is_watched_too(cli: CommandLine, server: Fil
     assert cli("data", "fetch", "small-cp").returncode == 0
     made = tmp_path / "data" / "small-cp" / "raw" / "test_questions.json"
     made.write_text("{}")
-    fails(cli("data", "fetch", "small-cp"), "test_questions.json: changed since", "--force")
+    fails(cli("data", "fetch", "small-cp"), "test_questions.json: changed since", "delete it")
     assert cli("data", "fetch", "small-cp", "--force").returncode == 0
     assert len(json.loads(made.read_bytes())["questions"]) == 20
+
+
+def test_what_was_made_of_the_files_is_made_again_where_it_was_deleted(
+    cli: CommandLine, server: FileServer, tmp_path: Path
+) -> None:
+    assert cli("data", "fetch", "small-cp").returncode == 0
+    made = tmp_path / "data" / "small-cp" / "raw" / "test_questions.json"
+    before = made.read_bytes()
+    made.unlink()
+    asked = len(server.requests)
+    assert cli("data", "fetch", "small-cp", "--offline").returncode == 0
+    assert (made.read_bytes(), len(server.requests)) == (before, asked)
 
 
 def test_a_list_that_changed_makes_the_splits_anew(cli: CommandLine, server: FileServer, tmp_path: Path) -> None:
@@ -247,7 +262,7 @@ def test_what_needs_no_fetching_says_so(cli: CommandLine) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
-        ("{{ urls".format(), "{ url", ["small", "unknown field `url`"]),
+        ("{{ urls".format(), "{ url", ["small", "unknown key 'url': did you mean 'urls'"]),
         ('"test_a.zip" =', '"../test_a.zip" =', ["'../test_a.zip' cannot name a file"]),
         ('["http', '["file', ["is no http or https address"]),
         ('test_ids = "ids.json"', 'test_ids = "id.json"', ["derived.test_ids", "did you mean 'ids.json'?"]),

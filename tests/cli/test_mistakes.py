@@ -364,7 +364,11 @@ def test_a_trained_run_without_weights_and_scores_is_told_apart(
     ("old", "new", "told"),
     [
         ('features = "features.tsv"', 'features = "features.tsv"\nimages_without_features = "skp"', "refuse, skip"),
-        ('questions = "val_questions.json"', "questions = []", "length >= 1 - at `$.splits[...].questions`"),
+        (
+            'questions = "val_questions.json"',
+            "questions = []",
+            "splits.val: Expected `array` of length >= 1 - at `questions`",
+        ),
     ],
 )
 def test_a_catalogues_wrong_value_is_told_with_the_right_ones(
@@ -405,7 +409,7 @@ def test_what_another_catalogue_prepared_under_a_name_is_outdated(
     assert [one["prepared"] for one in json.loads(listed) if one["name"] == "tiny"] == ["yes"]
     other = write_tiny(tmp_path / "other")
     assert "outdated" in cli("data", "list", "--catalog", other).stdout
-    assert "outdated: made of other files or settings" in cli("data", "info", "tiny", "--catalog", other).stdout
+    assert "outdated: files or settings have changed" in cli("data", "info", "tiny", "--catalog", other).stdout
     assert cli("data", "prepare", "tiny", "--catalog", other).returncode == 0
     assert "outdated" not in cli("data", "list", "--catalog", other).stdout
 

@@ -110,16 +110,21 @@ def test_the_cost_of_rounding_is_told_and_float32_costs_nothing(tmp_path: Path) 
     convert(tmp_path / "t.tsv", tmp_path / "half.h5", say=said.append)
     assert said[0].startswith("preparing region features of 10,000 images from ")
     error = "relative error 1.2e-04 on average, at most 2.4e-04 (of 1.0e+00)"
-    assert said[1:] == [f"rounded to float16: {error}, in the first region of each image"]
+    assert said[1:] == [
+        "features of 1 images, 1 regions at most, 3 wide",
+        f"rounded to float16: {error}, in the first region of each image",
+    ]
     said.clear()
     store = convert(tmp_path / "t.tsv", tmp_path / "full.h5", Treatment("float32"), say=said.append)
-    assert len(said) == 1
+    assert len(said) == 2
     assert store.regions[0, 0, 1] == np.float32(1 + 2**-12)
 
 
 def test_a_feature_beyond_float16_can_be_kept_as_float32(tmp_path: Path) -> None:
     (tmp_path / "t.tsv").write_text(bottom_up(7, 1, np.array([[1e6, 1, 0]], np.float32)))
-    with pytest.raises(InputError, match='beyond float16; set feature_precision = "float32"'):
+    with pytest.raises(
+        InputError, match='beyond float16; if it is float32 at all, set feature_precision = "float32"'
+    ):
         convert(tmp_path / "t.tsv", tmp_path / "f.h5")
     assert convert(tmp_path / "t.tsv", tmp_path / "f.h5", Treatment("float32")).regions.max() == 1e6
 
@@ -287,8 +292,8 @@ def test_rows_of_other_sources_are_not_gone_on_with(tmp_path: Path, monkeypatch:
 
 def test_two_processes_do_not_write_the_same_features(tmp_path: Path) -> None:
     source = write_table(tmp_path / "t.tsv", {7: 2})
-    part = partial_features.PartialFeatures(tmp_path / "f.h5", "origin", np.float16)
-    with pytest.raises(VqabenchError, match="another process is preparing these features"):
+    part = partial_features.PartialFeatures(tmp_path / "f.h5", "begun", "origin", np.float16)
+    with pytest.raises(VqabenchError, match="another process is making these features"):
         convert(source, tmp_path / "f.h5")
     part.close()
     assert convert(source, tmp_path / "f.h5").image_ids.tolist() == [7]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -167,7 +168,7 @@ def test_a_broken_image_is_refused_or_left_out(images: Path, model: Path, tmp_pa
     asked = Extraction(str(model), broken="skip")
     assert extract(images, tmp_path / "f.h5", asked, CPU, told.append) == 5
     assert "going on behind the 2 images that are done" in told
-    assert "1 broken images are left out" in told[-1]
+    assert re.fullmatch(r"1 image is left out: .*000003\.jpg: not an image, or a damaged one: .*", told[-1])
     assert not list(tmp_path.glob(".f.h5*"))
     assert open_features(tmp_path / "f.h5").image_ids.tolist() == [1, 2, 4, 5, 7]
 
@@ -261,7 +262,7 @@ def test_a_model_that_cannot_be_had_is_one_line(vqabench: CommandLine, images: P
     done = vqabench("data", "extract", images, "--model", "no/such-model", "--out", "f.h5", HF_HUB_OFFLINE="1")
     assert done.returncode == 2, done.stderr
     loading, error = done.stderr.splitlines()
-    assert loading == "loading no/such-model"
+    assert loading == "loading no/such-model from the Hugging Face hub"
     assert error.startswith("error: --model no/such-model: cannot be loaded")
 
 
@@ -303,6 +304,12 @@ def fail_at_the_third() -> Any:
     [
         ({"do_flip_channel_order": True}, "colours turned over"),
         ({"image_mean": None}, "says no image_mean"),
+        ({"image_mean": ["a", 0, 0]}, "says no image_mean"),
+        ({"image_std": [1, 0, 1]}, "image_std of 0"),
+        ({"resample": "bicubic"}, "no usable resample: 'bicubic'"),
+        ({"resample": 99}, "no usable resample: 99"),
+        ({"rescale_factor": None}, "no usable rescale_factor"),
+        ({"size": 60_000, "crop_size": 60_000}, "wants images of 60,000 pixels a side"),
     ],
 )
 def test_models_that_want_other_pixels_are_refused(model: Path, settings: dict[str, Any], told: str) -> None:
@@ -317,6 +324,116 @@ def test_a_model_that_wants_no_normalisation_gets_none(model: Path) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | {"do_normalize": False}))
     loaded = load_model(str(model), None, CPU)
     assert (loaded.mean.tolist(), loaded.deviation.tolist()) == ([0, 0, 0], [1, 1, 1])
+
+
+def test_pixels_are_scaled_as_the_model_was_trained(model: Path) -> None:
+    path = model / "preprocessor_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"rescale_factor": 1 / 127.5, "do_normalize": False}))
+    white = Image.new("RGB", (8, 8), "white")
+    np.testing.assert_allclose(load_model(str(model), None, CPU).prepare(white), 2.0)
+
+
+def remove_weights(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config["vision_config"]["num_hidden_layers"] += 1
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def cut_weights(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def widen(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config["vision_config"]["intermediate_size"] *= 2
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (remove_weights, "the checkpoint lacks weights of the model: .*layers"),
+        (widen, "the checkpoint lacks weights of the model: .*mlp"),
+        (cut_weights, "cannot be loaded: Error while deserializing header"),
+        (lambda folder: (folder / "preprocessor_config.json").unlink(), "holds no preprocessor_config.json"),
+        (lambda folder: (folder / "preprocessor_config.json").write_text("[]"), "is no table of settings"),
+    ],
+)
+def test_a_folder_that_is_not_a_whole_model_is_refused(model: Path, damage: Any, told: str) -> None:
+    damage(model)
+    with pytest.raises(InputError, match=told):
+        load_model(str(model), None, CPU)
+
+
+@pytest.mark.parametrize(
+    ("name", "revision", "told"),
+    [
+        ("{model}/config.json", None, "is a file; name the folder"),
+        ("{model}/none", None, "there is no such folder"),
+        ("./none", None, "there is no such folder"),
+        ("{model}", "main", "--revision main: a folder has no revisions"),
+    ],
+)
+def test_a_model_named_wrongly_is_told_as_what_it_is(
+    model: Path, name: str, revision: str | None, told: str
+) -> None:
+    with pytest.raises(InputError, match=told):
+        load_model(name.format(model=model), revision, CPU)
+
+
+def test_an_input_that_the_model_cannot_take_is_told_with_its_size(
+    images: Path, model: Path, tmp_path: Path
+) -> None:
+    path = model / "preprocessor_config.json"
+    settings = json.loads(path.read_text()) | {"size": {"height": 2, "width": 2}, "crop_size": None}
+    path.write_text(json.dumps(settings))
+    with pytest.raises(InputError, match=r"cannot take images of 2 x 2"):
+        quietly(images, tmp_path / "f.h5", model=str(model))
+
+
+def test_grey_of_16_bits_is_as_bright_as_that_of_8(tmp_path: Path) -> None:
+    grey = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    Image.fromarray(grey).save(tmp_path / "1.png")
+    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "2.png")
+    eight, sixteen = (np.asarray(decode(image)) for image in list_images(tmp_path))
+    np.testing.assert_array_equal(eight, sixteen)
+
+
+def test_linked_folders_are_looked_into_once(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "other").mkdir()
+    draw(tmp_path / "images" / "1.png", 1)
+    draw(tmp_path / "other" / "2.png", 2)
+    (tmp_path / "images" / "val2014").symlink_to(tmp_path / "other")
+    (tmp_path / "images" / "again").symlink_to(tmp_path / "images")
+    assert [image.image_id for image in list_images(tmp_path / "images")] == [1, 2]
+
+
+def test_a_name_that_is_no_text_is_refused_before_anything_is_computed(tmp_path: Path) -> None:
+    draw(tmp_path / "1.png", 1)
+    (tmp_path / "1.png").rename(tmp_path / os.fsdecode(b"caf\xe9.png"))
+    with pytest.raises(InputError, match="is not in UTF-8"):
+        list_images(tmp_path)
+
+
+def test_an_image_that_was_changed_since_is_computed_anew_with_those_behind_it(
+    images: Path, model: Path, tmp_path: Path
+) -> None:
+    whole = images / "COCO_train2014_000000000003.jpg"
+    content = whole.read_bytes()
+    whole.write_bytes(content[:200])
+    with pytest.raises(InputError):
+        quietly(images, tmp_path / "f.h5", model=str(model), batch_size=1)
+    draw(images / "COCO_train2014_000000000002.jpg", 77)
+    whole.write_bytes(content)
+    told: list[str] = []
+    extract(images, tmp_path / "f.h5", Extraction(str(model)), CPU, told.append)
+    assert "going on behind the 1 images that are done" in told
+    quietly(images, tmp_path / "whole.h5", model=str(model))
+    np.testing.assert_array_equal(
+        open_features(tmp_path / "f.h5").regions, open_features(tmp_path / "whole.h5").regions
+    )
 
 
 def test_numbers_and_words_for_ids_do_not_mix(images: Path) -> None:

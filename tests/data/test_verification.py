@@ -59,7 +59,7 @@ def test_a_prepared_data_set_is_fine(dataset: Dataset) -> None:
 @pytest.mark.parametrize(
     ("damage", "what", "told"),
     [
-        (remove("test_annotations.json"), "files", "1 of 7 are missing"),
+        (remove("test_annotations.json"), "files", "1 of its files are missing: .*test_annotations"),
         (rename_a_question, "questions and annotations", r"1 questions without annotations \(ids 777\)"),
         (change("regions", (1, 0, 0), float("nan")), "region features", "image 1: not finite"),
         (change("regions", (0, 2, 0), 1.0), "region features", "image 0: .*behind its last region"),

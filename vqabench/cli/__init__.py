@@ -15,6 +15,9 @@ from vqabench import __version__
 from vqabench.cli import compare, data, evaluate, plugins, predict, train
 from vqabench.errors import VqabenchError
 
+MISPLACED = (PermissionError, FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)
+"""What a path raises that a user has chosen badly; others are the machine's trouble."""
+
 app = typer.Typer(
     name="vqabench",
     help="Benchmark VQA backbones and loss strategies under language-prior shift.",
@@ -64,7 +67,7 @@ def main() -> None:
         if debug:
             traceback.print_exc()
         where = error.filename or "the output cannot be written"
-        code = _say_error(f"{where}: {error.strerror or error}", 2 if isinstance(error, PermissionError) else 1)
+        code = _say_error(f"{where}: {error.strerror or error}", 2 if isinstance(error, MISPLACED) else 1)
     except Exception as error:  # of a plugin, or our own mistake
         if debug:
             traceback.print_exc()

@@ -1,5 +1,6 @@
 """`vqabench data`."""
 
+import shlex
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -76,10 +77,12 @@ def rebuild_cp(
     catalog: Catalog = None,
 ) -> None:
     """Split all questions of a data set by a published list of test questions: VQA and its list make VQA-CP."""
+    from vqabench.reporting.progress import WatchedProgress
     from vqabench.workflows import splits
     from vqabench.workflows.places import Places
 
-    _tell(splits.rebuild_cp(name, test_ids, out, Places(data=data_dir, catalog=catalog)))
+    places = Places(data=data_dir, catalog=catalog)
+    _tell(splits.rebuild_cp(name, test_ids, out, places, WatchedProgress().say), data_dir)
 
 
 @app.command("resplit")
@@ -92,23 +95,24 @@ def resplit(
     catalog: Catalog = None,
 ) -> None:
     """Split all questions of a data set anew, so that the answers of a type change. Makes no VQA-CP."""
+    from vqabench.reporting.progress import WatchedProgress
     from vqabench.workflows import splits
     from vqabench.workflows.places import Places
 
-    _tell(splits.resplit(name, share, seed, out, Places(data=data_dir, catalog=catalog)))
+    places = Places(data=data_dir, catalog=catalog)
+    _tell(splits.resplit(name, share, seed, out, places, WatchedProgress().say), data_dir)
 
 
-def _tell(derived: "Derived") -> None:
+def _tell(derived: "Derived", data_dir: Path | None) -> None:
     typer.echo(f"{derived.name}: train {derived.train_questions:,}, test {derived.test_questions:,} questions")
     _tell_shift(derived.shift)
-    typer.echo(f"next: vqabench data prepare {derived.name} --catalog {derived.catalog}")
+    typer.echo(f"next: {_spell_preparation(derived.name, derived.has_features, data_dir, derived.catalog)}")
 
 
 def _tell_shift(shift: "Shift") -> None:
-    typer.echo(
-        f"answers of a type, train against test: total variation distance {shift.distance:.3f}; "
-        f"{shift.concepts_covered:.1%} of the test's words are in train"
-    )
+    distance, covered = f"{shift.distance:.3f}", f"{shift.concepts_covered:.1%}"
+    typer.echo(f"most common answers of a type, train against test: total variation distance {distance}")
+    typer.echo(f"words of types and answers in the test that train has, too: {covered}")
 
 
 @app.command("fetch")
@@ -133,23 +137,32 @@ def fetch(
     try:
         outcome = fetching.fetch_dataset(name, places, Way(own_folder, offline, force), watcher)
     except KeyboardInterrupt:
-        watcher.warn("stopped by Ctrl-C; what has come is kept: the same command goes on")
+        goes_on = "files that are not fetched again are as before" if force else "the same command goes on"
+        watcher.warn(f"stopped by Ctrl-C; what has come is kept: {goes_on}")
         raise typer.Exit(130) from None
-    _tell_fetched(outcome)
+    _tell_fetched(outcome, data_dir, catalog)
 
 
-def _tell_fetched(outcome: "Outcome") -> None:
+def _tell_fetched(outcome: "Outcome", data_dir: Path | None, catalog: Path | None) -> None:
     dataset = outcome.dataset
+    next_command = _spell_preparation(dataset.name, dataset.has_features(), data_dir, catalog)
     if not outcome.counts:
-        typer.echo(f"{dataset.name}: nothing to fetch; next: vqabench data prepare {dataset.name}")
+        typer.echo(f"{dataset.name}: nothing to fetch; next: {next_command}")
         return
     sizes = ", ".join(f"{split} {counts.questions:,}" for split, counts in outcome.counts.items())
     there = "" if outcome.news else "everything was there already: "
     typer.echo(f"{dataset.source}: {there}{sizes} questions")
     if outcome.shift:
         _tell_shift(outcome.shift)
-    features = "" if dataset.has_features() else " --features FILE"
-    typer.echo(f"next: vqabench data prepare {dataset.name}{features}")
+    typer.echo(f"next: {next_command}")
+
+
+def _spell_preparation(name: str, has_features: bool, data_dir: Path | None, catalog: Path | None) -> str:
+    """Spell a command so that it can be pasted."""
+    options = [("--data-dir", data_dir), ("--catalog", catalog)]
+    given = [word for option, value in options if value is not None for word in (option, str(value))]
+    features = [] if has_features else ["--features", "FILE"]
+    return shlex.join(["vqabench", "data", "prepare", name, *given, *features])
 
 
 @app.command("prepare")

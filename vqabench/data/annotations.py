@@ -13,7 +13,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import msgspec
 
-from vqabench.data.packed_files import UNREADABLE, open_packed
+from vqabench.data.packed_files import read_packed
 from vqabench.errors import InputError, first_few
 from vqabench.results import write_file
 
@@ -237,14 +237,8 @@ def _line(content: bytes, message: str) -> str:
 
 
 def _read(path: Path) -> bytes:
-    """Read what a file unpacks to; of two files of a zip, the open-ended questions, which v1 archives mean."""
-    try:
-        with open_packed(path, ".json", unless="MultipleChoice") as stream:
-            return stream.read()
-    except FileNotFoundError as error:
-        raise InputError(f"{error.filename}: there is no such file") from None
-    except UNREADABLE as error:
-        raise InputError(f"{path}: cannot be read: {error}") from error
+    """Read a file; of two in a zip that of the open-ended questions, which v1 archives mean."""
+    return read_packed(path, ".json", unless="MultipleChoice")
 
 
 def check_ids(ids: Sequence[int], path: Path) -> None:

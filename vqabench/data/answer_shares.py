@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from vqabench.data.catalog import SPLITS
 from vqabench.data.dataset import Dataset
+from vqabench.data.hdf5 import reading
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ def read_answer_shares(dataset: Dataset, against: str, types: int, answers: int)
 
     Answers are those with the largest share in either split, `answers` of them at most. The data set is prepared.
     """
-    with h5py.File(dataset.prepared_file) as file:
+    with reading(dataset.prepared_file) as file:
         names = file["types"].asstr()[:].tolist(), file["answers"].asstr()[:].tolist()
         splits: list[str] = [split for split in SPLITS if split in file and split in ("train", against)]
         masses = {split: _sum_targets(file[split], len(names[0]), len(names[1])) for split in splits}

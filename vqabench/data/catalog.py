@@ -7,7 +7,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -66,12 +66,17 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """An answer enters the vocabulary if it is the most common one of so many training questions."""
     vocabulary: Literal["train", "train+test"] = "train"
     """Whose questions count for the vocabulary. The paper's code takes both; tables of such runs are branded."""
-    question_length: Positive = 14
+    question_length: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 14
     recipe: dict[str, Any] = {}
     """What every backbone's recipe is changed to on this data set: its size may ask for other steps."""
 
     def __post_init__(self) -> None:
         check_names(self.files)
+
+
+PARTS: dict[str, type[msgspec.Struct]] = {"splits": SplitFiles, "counts": Counts, "files": SourceFile}
+"""Tables of tables."""
+Understood = TypeVar("Understood", bound=msgspec.Struct)
 
 
 def read_catalog(own: Path | None) -> dict[str, tuple[Entry, Path]]:
@@ -97,7 +102,9 @@ def _read_entries(path: Path) -> dict[str, tuple[Entry, Path]]:
         raise InputError(f"{path}: there is no such catalogue") from None
     except UnicodeDecodeError:
         raise InputError(f"{path}: not a catalogue: TOML is written in UTF-8") from None
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except OSError as error:
+        raise InputError(f"{path}: the catalogue cannot be read: {error.strerror}") from error
+    except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path}: not a catalogue in TOML: {error}") from error
     return {name: (_convert(name, table, path), path.parent.absolute()) for name, table in tables.items()}
 
@@ -108,26 +115,47 @@ def _convert(name: str, table: object, path: Path) -> Entry:
     if not isinstance(table, Mapping):
         raise InputError(f"{path}: {name!r} must be a table, as in [{name}]")
     fields: dict[str, Any] = dict(table)
-    for key in fields:
-        if key not in Entry.__struct_fields__:
-            raise InputError(f"{path}: [{name}]: {unknown('key', key, Entry.__struct_fields__)}")
     if isinstance(fields.get("features"), str):
         fields["features"] = [fields["features"]]
     splits = fields.get("splits", {})
     if isinstance(splits, Mapping):
         fields["splits"] = {split: _listed(files) for split, files in splits.items()}
-    try:
-        entry = msgspec.convert(fields, Entry)
-    except msgspec.ValidationError as error:
-        raise InputError(f"{path}: [{name}]: {error}{_valid_values(str(error))}") from error
+    _check_parts(fields, f"{path}: [{name}]")
+    entry = _understand(fields, Entry, f"{path}: [{name}]")
     _check_complete(name, entry, path)
     return entry
 
 
+def _check_parts(fields: Mapping[str, Any], where: str) -> None:
+    """Raise InputError where a table inside an entry is not understood: here its own name can still be told."""
+    for key, kind in PARTS.items():
+        parts = fields.get(key)
+        if isinstance(parts, Mapping):
+            for name, part in parts.items():
+                if key != "files" and name not in SPLITS:
+                    raise InputError(f"{where}: {key}: {unknown('split', name, SPLITS)}")
+                _understand(part, kind, f"{where}: {key}.{name}")
+    for key, kind in (("validation", Carving), ("derived", Derivation)):
+        if isinstance(fields.get(key), Mapping):
+            _understand(fields[key], kind, f"{where}: {key}")
+
+
+def _understand(table: object, kind: type[Understood], where: str) -> Understood:
+    keys = [field.encode_name for field in msgspec.structs.fields(kind)]
+    for key in table if isinstance(table, Mapping) else ():
+        if key not in keys:
+            raise InputError(f"{where}: {unknown('key', key, keys)}")
+    try:
+        return msgspec.convert(table, kind)
+    except msgspec.ValidationError as error:
+        told = re.sub(r"`\$\.?", "`", str(error)).replace(" - at ``", "")
+        raise InputError(f"{where}: {told}{_valid_values(told)}") from error
+
+
 def _valid_values(message: str) -> str:
-    """Name what is valid where an error is about a key with a few values."""
-    key = re.search(r"Invalid enum value.* - at `\$\.(\w+)`", message)
-    hint = get_type_hints(Entry)[key[1]] if key else None
+    """Name what is valid where an error is about a key of an entry with a few values."""
+    key = re.search(r"Invalid enum value.* - at `(\w+)`", message)
+    hint = get_type_hints(Entry).get(key[1]) if key else None
     kinds = [kind for kind in (hint, *get_args(hint)) if get_origin(kind) is Literal]
     values = [value for kind in kinds for value in get_args(kind)]
     return f"; valid: {', '.join(values)}" if values else ""

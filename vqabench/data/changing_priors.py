@@ -6,6 +6,7 @@ set, after Agrawal et al. 2018 (Don't Just Assume; Look and Answer, section 4): 
 
 from __future__ import annotations
 
+import codecs
 import heapq
 import random
 from collections import Counter, defaultdict
@@ -16,6 +17,7 @@ from pathlib import Path
 import msgspec
 
 from vqabench.data.annotation_table import AnnotationTable
+from vqabench.data.packed_files import read_packed
 from vqabench.data.questions import split_words
 from vqabench.errors import InputError, first_few
 
@@ -34,14 +36,11 @@ class Shift:
 
 
 def read_test_ids(path: Path) -> set[int]:
-    """Read question ids: a JSON object whose keys they are, a JSON list, or lines of text.
+    """Read question ids, plain or packed: a JSON object whose keys they are, a JSON list, or lines of text.
 
     Raises InputError where they are none of these, or there are none.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    content = read_packed(path).removeprefix(codecs.BOM_UTF8)
     for kind in (dict[int, msgspec.Raw], list[int]):
         try:
             decoded: Iterable[int] = msgspec.json.decode(content, type=kind)
@@ -184,7 +183,7 @@ def measure_shift(groups: Sequence[Group], in_test: Sequence[bool]) -> Shift:
         counts[test][question_type][answer] += 1
     train, tested = counts[False], counts[True]
     if not train or not tested:
-        raise InputError("a split with no question on one side has no shift")
+        raise InputError(f"all {len(groups):,} questions would be in {'train' if train else 'the test'}")
     total = sum(answers.total() for answers in tested.values())
     distance = sum(answers.total() * _distance(answers, train[name]) for name, answers in tested.items()) / total
     train_concepts, test_concepts = (

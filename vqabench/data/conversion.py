@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 from vqabench.data.ahead import work_ahead
 from vqabench.data.annotations import ImageId
 from vqabench.data.features import check_numbers, is_contiguous, open_features, read_origin
+from vqabench.data.features_seal import break_seal, is_sealed, seal
 from vqabench.data.half_precision import LARGEST, Rounding, round_to_half
-from vqabench.data.partial_features import PartialFeatures
+from vqabench.data.pace import Pace
+from vqabench.data.partial_features import SYNC_ROWS, PartialFeatures
 from vqabench.data.processors import count_processors
 from vqabench.data.region_files import list_files, read_rows
 from vqabench.data.region_rows import Regions, Row
@@ -29,6 +31,9 @@ FORMAT = 2
 """Raised whenever features must be converted anew."""
 MOST_WORKERS = 4
 """More threads wait for one another: between its long steps decoding needs Python's lock."""
+
+DOUBTFUL = 0.01
+"""Mean relative error: rounding costs about 0.0002, unless most numbers are too small for any feature."""
 
 Precision = Literal["float16", "float32"]
 Broken = Literal["refuse", "skip"]
@@ -64,23 +69,44 @@ def convert_features(
     """
     wanted = set(wanted)
     origin = _hash_origin(sources, wanted, treatment)
-    if read_origin(destination) == origin:
+    if is_sealed(destination, origin):
         return
-    if len(sources) == 1 and _adopt(sources[0], destination, wanted, treatment):
-        return
+    break_seal(destination)
+    done = read_origin(destination) == origin  # and a kill came before it was sealed
+    if not done and not (len(sources) == 1 and _adopt(sources[0], destination, wanted, treatment)):
+        _convert(sources, destination, wanted, treatment, origin, say, workers)
+    seal(destination, origin)
+
+
+def _convert(
+    sources: Sequence[Path],
+    destination: Path,
+    wanted: Collection[ImageId],
+    treatment: Treatment,
+    origin: str,
+    say: Callable[[str], None],
+    workers: int | None,
+) -> None:
     if destination.is_symlink():
         destination.unlink()  # what it points to is not ours to write
     say(f"preparing region features of {len(wanted):,} images from {first_few(sources)}")
-    part = PartialFeatures(destination, origin, np.float16 if treatment.precision == "float16" else np.float32)
+    dtype = np.float16 if treatment.precision == "float16" else np.float32
+    # Rows are the same whatever becomes of broken ones; but where these are refused, none may have been left out.
+    begun_from = _hash_origin(sources, wanted, replace(treatment, broken="skip"))
+    skips = treatment.broken == "skip"
+    part = PartialFeatures(
+        destination, begun_from, origin, dtype, keeps=lambda _, entry: skips or not entry.problem
+    )
     if part.seen:
         say(f"going on behind the {part.seen:,} images that are done")
     try:
-        _gather(part, sources, wanted, treatment, workers or min(MOST_WORKERS, count_processors()))
+        _gather(part, sources, wanted, treatment, workers or min(MOST_WORKERS, count_processors()), say)
         if not part.counts:
             raise InputError(f"{first_few(sources)}: {_tell_why_none(part, sources, wanted)}")
         part.finish()
     except InputError:
-        part.discard()  # the sources or the settings will be others
+        if part.seen < SYNC_ROWS:  # soon made again
+            part.discard()
         raise
     finally:
         part.close()
@@ -121,10 +147,16 @@ def _hash_origin(sources: Iterable[Path], wanted: Collection[ImageId], treatment
 
 
 def _gather(
-    part: PartialFeatures, sources: Sequence[Path], wanted: Collection[ImageId], treatment: Treatment, workers: int
+    part: PartialFeatures,
+    sources: Sequence[Path],
+    wanted: Collection[ImageId],
+    treatment: Treatment,
+    workers: int,
+    say: Callable[[str], None],
 ) -> None:
     """Append every row behind those that an earlier call appended."""
     rows = islice(read_rows(sources, wanted), part.seen, None)
+    pace = Pace(len(wanted), "images", say)
     decode = partial(_decode, precision=treatment.precision)
     for row, decoded in work_ahead(rows, decode, workers, most=2 * workers):
         try:
@@ -136,6 +168,7 @@ def _gather(
             if treatment.broken == "refuse":
                 raise
             part.drop(row.image_id, row.where, str(error))
+        pace.go_on(part.seen)
 
 
 def _decode(row: Row, precision: Precision) -> tuple[Regions, Rounding]:
@@ -154,7 +187,7 @@ def _check_numbers(numbers: NDArray[Any], precision: Precision, what: str) -> No
     if not np.isfinite(largest):
         raise InputError(f"{what}: has features that are not finite")
     if precision == "float16" and largest > LARGEST:
-        advice = 'set feature_precision = "float32" in the catalogue'
+        advice = 'if it is float32 at all, set feature_precision = "float32" in the catalogue'
         raise InputError(f"{what}: has a feature of {largest:.3g}, beyond float16; {advice}")
 
 
@@ -180,12 +213,15 @@ class _Everything(Collection[ImageId]):
 
 
 def _tell(part: PartialFeatures, say: Callable[[str], None]) -> None:
+    images, regions, width = part.shape
+    say(f"features of {images:,} images, {regions:,} regions at most, {width:,} wide")
     if part.rounding.values:
         mean, largest, at = part.rounding.mean, part.rounding.largest, part.rounding.at
         error = f"relative error {mean:.1e} on average, at most {largest:.1e} (of {at:.1e})"
-        say(f"rounded to float16: {error}, in the first region of each image")
+        doubt = "; are these float32 numbers at all?" if mean > DOUBTFUL else ""
+        say(f"rounded to float16: {error}, in the first region of each image{doubt}")
     if part.dropped:
         ids = first_few(entry.image_id for entry in part.dropped if entry.image_id != "")
         rows = "1 broken row is" if len(part.dropped) == 1 else f"{len(part.dropped):,} broken rows are"
-        images = f" (images {ids})" if ids else ""
-        say(f"{rows} left out{images}; the first: {part.dropped[0].problem}")
+        of_images = f" (images {ids})" if ids else ""
+        say(f"{rows} left out{of_images}; the first: {part.dropped[0].problem}")

@@ -86,14 +86,16 @@ class Dataset:
         """Give the files that hold questions and annotations, without the names of members."""
         return list(dict.fromkeys(split_member(path)[0] for path in self.question_files()))
 
-    def see_complete(self) -> None:
-        """Raise InputError where what is to be fetched is not there, or features are not named."""
-        missing = [path.name for path in self.archives() if not path.is_file()]
-        if self.entry.files and missing:
-            raise InputError(
-                f"{self.source}: lacks {first_few(missing)}: vqabench data fetch {self.name} gets them"
-            )
-        self.feature_files()
+    def see_questions(self) -> None:
+        """Raise InputError, saying how to get them, where files of questions or annotations are not there."""
+        missing = [path for path in self.archives() if not path.is_file()]
+        if not missing:
+            return
+        fetched = [path for path in missing if path.name in self.entry.files or self.entry.derived]
+        if fetched:
+            names = first_few(path.name for path in fetched)
+            raise InputError(f"{self.source}: lacks {names}: vqabench data fetch {self.name} gets them")
+        raise InputError(f"{self.name}: {len(missing)} of its files are missing: {first_few(missing)}")
 
     def files(self) -> list[Path]:
         """Give every file that the data set is read from."""
@@ -115,7 +117,7 @@ class Dataset:
         source = self._source_of(split)
         return self._part(split, *self._read_files(source)[source])
 
-    def read_splits(self) -> dict[str, tuple[list[Question], AnnotationTable]]:
+    def read_splits(self) -> Raw:
         """Read every split as `read_split` does, each file once."""
         whole = self._read_files(*self.entry.splits)
         return {split: self._part(split, *whole[self._source_of(split)]) for split in self.splits}
@@ -171,6 +173,10 @@ class Dataset:
             return range(len(questions))
         chosen = carving.choose({question.image_id for question in questions})
         return [row for row, asked in enumerate(questions) if (asked.image_id in chosen) == (split == "val")]
+
+
+Raw = dict[str, tuple[list[Question], AnnotationTable]]
+"""Split -> its questions and, in the same order, their annotations."""
 
 
 def data_folder(given: Path | None) -> Path:

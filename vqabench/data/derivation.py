@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -31,16 +32,20 @@ def write_split(
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder}: exists and is not empty; choose another --out")
-    folder.mkdir(parents=True, exist_ok=True)
-    _copy_entries(source, folder, "annotations", test_ids)
-    ids = _copy_entries(source, folder, "questions", test_ids)
-    sizes = {split: {"questions": len(own), "ids_sha256": hash_ids(own)} for split, own in ids.items()}
-    write_file(
-        folder / "split.json", msgspec.json.format(msgspec.json.encode({**record, "splits": sizes}), indent=2)
-    )
-    catalog = folder / "catalog.toml"
-    write_file(catalog, _spell_entry(source, name, title).encode())
-    return catalog
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as begun:  # whole, or not at all
+        made = Path(begun) / "made"
+        made.mkdir()
+        _copy_entries(source, made, "annotations", test_ids)
+        ids = _copy_entries(source, made, "questions", test_ids)
+        sizes = {split: {"questions": len(own), "ids_sha256": hash_ids(own)} for split, own in ids.items()}
+        described = msgspec.json.encode({**record, "splits": sizes})
+        write_file(made / "split.json", msgspec.json.format(described, indent=2))
+        write_file(made / "catalog.toml", _spell_entry(source, name, title).encode())
+        if folder.exists():
+            folder.rmdir()
+        made.rename(folder)
+    return folder / "catalog.toml"
 
 
 def _copy_entries(

@@ -167,6 +167,8 @@ class _Mirror:
                 self._receive(response, have)
         except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
             raise _TryAgainError(self._spell(error)) from error
+        except requests.exceptions.InvalidSchema as error:
+            raise _MirrorError("leads to an address that is neither http nor https") from error
         except (requests.RequestException, UnicodeError) as error:  # the latter: a host that is no name
             raise _MirrorError(self._spell(error)) from error
         finally:
@@ -233,12 +235,14 @@ class _Mirror:
         return total
 
     def _check_room(self, needed: int) -> None:
-        free = shutil.disk_usage(self.part.content.parent).free
-        if needed > free:
-            raise VqabenchError(
-                f"{self.part.content.parent}: no room for {self.name}: {needed / 1e6:,.1f} MB to come, "
-                f"{free / 1e6:,.1f} MB free; --data-dir names another folder"
-            )
+        folder = self.part.content.parent
+        free = shutil.disk_usage(folder).free
+        if needed <= free:
+            return
+        room = f"no room for {self.name} in {folder}: {needed / 1e6:,.1f} MB to come, {free / 1e6:,.1f} MB free"
+        if self.file.size is None:  # perhaps the mirror's mistake
+            raise _MirrorError(room)
+        raise VqabenchError(f"{room}; --data-dir names another folder")
 
     def _spell(self, error: Exception) -> str:
         text = str(error)
@@ -253,7 +257,7 @@ class _Mirror:
             if sign in text:
                 return told
         known = isinstance(error, requests.ConnectionError | requests.exceptions.ChunkedEncodingError)
-        return f"the connection broke off at {self.part.size():,} bytes" if known else text
+        return f"the connection broke off at {self.part.size():,} bytes" if known else text.rstrip(".")
 
 
 def _strong(etag: str | None) -> str | None:

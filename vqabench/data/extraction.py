@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,16 +18,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vqabench.data.ahead import work_ahead
+from vqabench.data.features_journal import Entry
 from vqabench.data.half_precision import LARGEST, round_to_half
 from vqabench.data.images import ImageFile, decode, list_images
+from vqabench.data.pace import Pace
 from vqabench.data.partial_features import PartialFeatures
 from vqabench.data.region_rows import Regions
 from vqabench.data.vision import VisionModel, load_model
-from vqabench.errors import InputError, TrainingError, first_few
+from vqabench.errors import InputError, first_few
 
 FORMAT = 1
 """Raised whenever the same images and model make other features."""
-SECONDS_BETWEEN_LINES = 10
 DECODERS = 4
 
 Pixels = NDArray[np.float32]
@@ -58,10 +58,17 @@ def extract(
     """
     parse_regions(asked.regions)
     images = list_images(source)
-    say(f"loading {asked.model}")
+    say(f"loading {asked.model}{'' if Path(asked.model).is_dir() else ' from the Hugging Face hub'}")
     model = load_model(asked.model, asked.revision, device)
     about = _describe(asked, model)
-    part = PartialFeatures(destination, _hash_origin(images, about), np.float16, about)
+    begun_from = hashlib.sha256(about.encode()).hexdigest()
+
+    def keeps(number: int, entry: Entry) -> bool:
+        image = images[number] if number < len(images) else None
+        same = image is not None and (image.name, image.version) == (entry.where, entry.version)
+        return same and not (entry.problem and asked.broken == "refuse")
+
+    part = PartialFeatures(destination, begun_from, _hash_origin(images, about), np.float16, about, keeps)
     if part.seen:
         say(f"going on behind the {part.seen:,} images that are done")
     try:
@@ -76,7 +83,8 @@ def extract(
     finally:
         part.close()
     if part.dropped:
-        say(f"{len(part.dropped)} broken images are left out: {first_few(one.where for one in part.dropped)}")
+        images_are = "1 image is" if len(part.dropped) == 1 else f"{len(part.dropped):,} images are"
+        say(f"{images_are} left out: {first_few(one.problem for one in part.dropped)}")
     return len(part.counts)
 
 
@@ -132,7 +140,7 @@ def _describe(asked: Extraction, model: VisionModel) -> str:
 
 
 def _hash_origin(images: Iterable[ImageFile], about: str) -> str:
-    listed = [(image.name, image.size) for image in images]
+    listed = [(image.name, image.version) for image in images]
     return hashlib.sha256(json.dumps([about, listed]).encode()).hexdigest()
 
 
@@ -146,8 +154,7 @@ def _extract_all(
 ) -> None:
     grid = parse_regions(asked.regions)
     say(f"extracting {len(images):,} images with {asked.model} on {device}")
-    began = told = time.perf_counter()
-    done = 0
+    pace = Pace(part.seen + len(images), "images", say)
     for batch in _batches(_decode_ahead(images, model), asked.batch_size):
         pixels = [ready for _, ready in batch if not isinstance(ready, InputError)]
         computed = iter(_compute(model, np.stack(pixels), grid, device)) if pixels else iter(())
@@ -155,17 +162,12 @@ def _extract_all(
             if not isinstance(ready, InputError):
                 regions, boxes = next(computed)
                 half, rounding = round_to_half(regions)
-                part.append(image.image_id, image.name, Regions(half, boxes), rounding)
+                part.append(image.image_id, image.name, Regions(half, boxes), rounding, image.version)
             elif asked.broken == "refuse":
                 raise ready
             else:
-                part.drop(image.image_id, image.name, str(ready))
-        done += len(batch)
-        if time.perf_counter() - told > SECONDS_BETWEEN_LINES:
-            told = time.perf_counter()
-            speed = done / (told - began)
-            left = (len(images) - done) / speed
-            say(f"{done:,} of {len(images):,} images, {speed:,.1f} a second, {left:,.0f} s left")
+                part.drop(image.image_id, image.name, str(ready), image.version)
+        pace.go_on(part.seen)
 
 
 def _compute(
@@ -182,7 +184,7 @@ def _compute(
     for regions in pool(patches, grid).cpu().numpy():
         largest = float(np.abs(regions).max())
         if not largest <= LARGEST:  # nan, too
-            raise TrainingError(f"{model.name} gives features that float16 cannot hold ({largest})")
+            raise InputError(f"--model {model.name}: gives features that float16 cannot hold ({largest})")
         yield np.ascontiguousarray(regions), boxes
 
 

@@ -49,6 +49,8 @@ class Entry(Struct, frozen=True, array_like=True, tag=True, gc=False):
     rounding: Rounding = Rounding()
     problem: str = ""
     """Why it was dropped; empty where it was written."""
+    version: int = 0
+    """Of what it was made from, where that is a file of its own."""
 
 
 Record = Origin | Layout | Entry
@@ -64,7 +66,9 @@ class Journal:
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
-            raise VqabenchError(f"{path.parent}: another process is preparing these features; wait") from None
+            raise VqabenchError(
+                f"{path.parent}: another process is making these features; run this again when it has ended"
+            ) from None
         self._file: IO[bytes] = path.open("a+b", buffering=0)
 
     def records(self) -> Iterator[Record]:
@@ -73,12 +77,12 @@ class Journal:
             while record := _read(file):
                 yield record
 
-    def keep_whole(self) -> None:
-        """Cut off what stands behind the last whole record, so that more can follow."""
+    def keep(self, count: int) -> None:
+        """Cut off what stands behind the first `count` records, so that others can follow."""
         with self.path.open("rb") as file:
-            end = 0
-            while _read(file):
-                end = file.tell()
+            for _ in range(count):
+                _read(file)
+            end = file.tell()
         self._file.truncate(end)
 
     def append(self, records: Iterable[Record]) -> None:

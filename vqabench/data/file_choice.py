@@ -23,7 +23,7 @@ def read_choice(folder: Path) -> FileChoice:
     path = folder / "chosen.json"
     if not path.is_file():
         return FileChoice()
-    return read_json(path, FileChoice, "delete it, and name the files again: vqabench data prepare --features FILE")
+    return read_json(path, FileChoice, "delete it, and name the files again when preparing, as --features FILE")
 
 
 def remember_choice(folder: Path, choice: FileChoice) -> None:
@@ -31,9 +31,11 @@ def remember_choice(folder: Path, choice: FileChoice) -> None:
     write_file(folder / "chosen.json", msgspec.json.encode(choice))
 
 
-def check_chosen(option: str, file: Path) -> str:
+def check_chosen(option: str, file: Path, may_be_folder: bool = False) -> str:
     """Give a file's, or a folder's, absolute name. Raises InputError where it is not there."""
     real, _ = split_member(file)
     if not real.exists():
         raise InputError(f"{option} {real}: there is no such file")
+    if real.is_dir() and not may_be_folder:
+        raise InputError(f"{option} {real}: is a folder, not a file")
     return str(file.absolute())

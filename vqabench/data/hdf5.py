@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
+from vqabench.errors import InputError
 from vqabench.results import write_file
 
+CHECKED = "v110", "v110"
+"""Versions of the format whose headers have checksums."""
 Fill = Callable[[h5py.File], object]
 
 
@@ -25,9 +30,24 @@ def write_hdf5(path: Path, fill: Fill) -> None:
 @contextmanager
 def in_memory(fill: Fill) -> Iterator[h5py.File]:
     """Let `fill` fill a file that is never written."""
-    with h5py.File("in memory", "w", driver="core", backing_store=False) as file:
+    with h5py.File("in memory", "w", driver="core", backing_store=False, libver=CHECKED) as file:
         fill(file)
         yield file
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[h5py.File]:
+    """Open a file of ours to read. Raises InputError where it is missing, or anything that is read is damaged."""
+    try:
+        with h5py.File(path) as file:
+            yield file
+    except (OSError, KeyError, RuntimeError, ValueError, MemoryError) as error:  # HDF5 has all kinds
+        raise InputError(f"{path}: missing or damaged: {error}; delete it and prepare again") from error
+
+
+def store(group: h5py.Group, name: str, array: NDArray[Any]) -> None:
+    """Write an array with checksums, which reading compares."""
+    group.create_dataset(name, data=array, fletcher32=array.size > 0)
 
 
 def differing(first: h5py.Group, second: h5py.Group) -> list[str]:

@@ -17,6 +17,10 @@ from vqabench.errors import InputError, first_few, unknown
 
 UNREADABLE = (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError)
 """What reading raises where a file is damaged; the last: encrypted, or packed in a way that Python cannot read."""
+MOST_EXPANSION = 200
+"""Annotations pack to a twentieth; a file made to fill the memory, to a thousandth."""
+LEAST_LIMIT = 1 << 26
+"""Bytes that any file may unpack to."""
 ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 """How zips begin, the second one of nothing."""
 GZIP = b"\x1f\x8b"
@@ -55,6 +59,21 @@ def open_packed(path: Path, wanted: str = "", unless: str = "/") -> Iterator[IO[
         yield cast(IO[bytes], stream)
 
 
+def read_packed(path: Path, wanted: str = "", unless: str = "/") -> bytes:
+    """Read what a file unpacks to, as `open_packed` chooses it. Raises InputError where that cannot be."""
+    try:
+        most = max(LEAST_LIMIT, MOST_EXPANSION * split_member(path)[0].stat().st_size)
+        with open_packed(path, wanted, unless) as stream:
+            content = stream.read(most + 1)
+    except FileNotFoundError as error:
+        raise InputError(f"{error.filename}: there is no such file") from None
+    except UNREADABLE as error:
+        raise InputError(f"{path}: cannot be read: {error}") from error
+    if len(content) > most:
+        raise InputError(f"{path}: unpacks to more than {MOST_EXPANSION} times its size: no file of text does")
+    return content
+
+
 def _begin(path: Path) -> bytes:
     with path.open("rb") as stream:
         return stream.read(4)
@@ -67,8 +86,10 @@ def _choose(name: Path, archive: zipfile.ZipFile, member: str, wanted: str, unle
     chosen = [member] if member else meant
     if len(chosen) > 1:
         chosen = [one for one in meant if unless not in one]
+    if not meant:
+        raise InputError(f"{name}: holds no {wanted or 'files'}")
     if len(chosen) != 1:
-        raise InputError(f"{name}: holds {first_few(meant) or f'no {wanted}'}; name one as {name}::MEMBER")
+        raise InputError(f"{name}: holds {first_few(meant)}; name one as {name}::MEMBER")
     return chosen[0]
 
 
@@ -85,6 +106,8 @@ class Member:
     name: str
     size: int
     """Bytes, unpacked, as the zip has it."""
+    crc: int
+    """CRC-32 of the content, likewise."""
     read: Callable[[], bytes]
     """Several threads may call it at once."""
 
@@ -93,7 +116,7 @@ def list_members(path: Path, endings: Sequence[str]) -> list[Member]:
     """List a zip's files of some endings, by name. The zip stays open for as long as one of them is kept."""
     archive, turn = zipfile.ZipFile(path), threading.Lock()
     return [
-        Member(one.filename, one.file_size, partial(_read, archive, one, turn))
+        Member(one.filename, one.file_size, one.CRC, partial(_read, archive, one, turn))
         for one in _list(archive)
         if one.filename.lower().endswith(tuple(endings))
     ]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import glob
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -35,17 +35,24 @@ USUAL_REGIONS = 100
 class PartialFeatures:
     """The rows written so far. `close` keeps them for the next call, `finish` makes the file of them.
 
-    Only calls with the same `origin`, a hash of everything that the features are made from, go on behind one
-    another. Raises VqabenchError where another process is at it, or the disk is full.
+    Only calls with the same `begun_from`, a hash of all that rows are made from, go on behind one another; from the
+    first row on of which `keeps`, given its number and entry, does not approve, rows are made anew. Raises
+    VqabenchError where another process is at it, or the disk is full.
     """
 
     def __init__(
-        self, destination: Path, origin: str, dtype: type[np.floating[Any]], about: str | None = None
+        self,
+        destination: Path,
+        begun_from: str,
+        origin: str,
+        dtype: type[np.floating[Any]],
+        about: str | None = None,
+        keeps: Callable[[int, Entry], bool] = lambda number, entry: True,
     ) -> None:
         self.destination = find_place(destination)
         self.about = about
         """What the file shall say of itself."""
-        self.origin, self.dtype = origin, np.dtype(dtype)
+        self.begun_from, self.origin, self.dtype = begun_from, origin, np.dtype(dtype)
         self._first = place_first_array()
         self.places: dict[ImageId, str] = {}
         """Image -> where it stands in the sources, in the order of the rows."""
@@ -59,14 +66,19 @@ class PartialFeatures:
         self._data: IO[bytes] | None = None
         with self._telling_trouble():
             self._journal = Journal(self._beside("journal"))
-            self._resume()
+            self._resume(keeps)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Give images, regions at most, width."""
+        return len(self.counts), max(self.counts, default=0), self._layout.width
 
     @property
     def seen(self) -> int:
         """Count the images that need not be looked at again."""
         return len(self.counts) + len(self.dropped)
 
-    def append(self, image_id: ImageId, where: str, image: Regions, rounding: Rounding) -> None:
+    def append(self, image_id: ImageId, where: str, image: Regions, rounding: Rounding, version: int = 0) -> None:
         """Write the next row. Raises InputError where it is not as wide as those before."""
         count, width = image.regions.shape
         if self._layout.width not in (0, width):
@@ -79,6 +91,7 @@ class PartialFeatures:
             object_ids=_pack(image.object_ids),
             attribute_ids=_pack(image.attribute_ids),
             rounding=rounding,
+            version=version,
         )
         with self._telling_trouble():
             if count > self._layout.regions:
@@ -88,10 +101,10 @@ class PartialFeatures:
             write_all(self._data, np.ascontiguousarray(image.regions, self.dtype).data)
             self._note(entry)
 
-    def drop(self, image_id: ImageId, where: str, problem: str) -> None:
+    def drop(self, image_id: ImageId, where: str, problem: str, version: int = 0) -> None:
         """Note that an image is left out."""
         with self._telling_trouble():
-            self._note(Entry(image_id, where, problem=problem))
+            self._note(Entry(image_id, where, problem=problem, version=version))
 
     def finish(self) -> None:
         """Make the file whole and give it its name."""
@@ -108,9 +121,8 @@ class PartialFeatures:
         self.discard()
 
     def _regions_held(self) -> RegionsHeld:
-        shape = len(self.counts), self._layout.regions, self._layout.width
         attributes = {"origin": self.origin} | ({"about": self.about} if self.about is not None else {})
-        return RegionsHeld(shape, self.dtype, list(self.places), self.counts, self.named, attributes)
+        return RegionsHeld(self.shape, self.dtype, list(self.places), self.counts, self.named, attributes)
 
     def _entries(self) -> Iterator[Entry]:
         return (one for one in self._journal.records() if isinstance(one, Entry) and not one.problem)
@@ -141,13 +153,17 @@ class PartialFeatures:
         regions = self._layout.regions if regions is None else regions
         return self._first + row * regions * self._layout.width * self.dtype.itemsize
 
-    def _resume(self) -> None:
-        """Take up the rows of an earlier call, where they are of the same origin and all there."""
+    def _resume(self, keeps: Callable[[int, Entry], bool]) -> None:
+        """Take up the rows of an earlier call, where they were begun from the same and are all there."""
         records = self._journal.records()
-        if next(records, None) == Origin(self.origin):
+        if next(records, None) == Origin(self.begun_from):
+            taken = 1
             for record in records:
+                if isinstance(record, Entry) and not keeps(self.seen, record):
+                    break
                 self._take(record)
-            self._journal.keep_whole()
+                taken += 1
+            self._journal.keep(taken)
             current = self._part(self._layout.regions)
             if not self.counts or (current.is_file() and current.stat().st_size >= self._end_of_last_row()):
                 self._open_part()
@@ -160,7 +176,7 @@ class PartialFeatures:
         for path in self._parts():
             path.unlink()
         self._journal.clear()
-        self._journal.append([Origin(self.origin)])
+        self._journal.append([Origin(self.begun_from)])
 
     def _open_part(self) -> None:
         """Open the rows that count; what stands behind them, or is laid out otherwise, a kill has left."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,25 +15,22 @@ from numpy.typing import NDArray
 from vqabench.data import digits
 from vqabench.data.annotation_table import AnnotationTable
 from vqabench.data.annotations import ANSWER_TYPES, Question, hash_ids
-from vqabench.data.answers import vocabulary
 from vqabench.data.catalog import SPLITS
 from vqabench.data.conversion import Treatment, convert_features
-from vqabench.data.dataset import Dataset
+from vqabench.data.dataset import Dataset, Raw
 from vqabench.data.encoder import Encoder
-from vqabench.data.features import FeatureStore, check_texts, open_features
+from vqabench.data.features import FeatureStore, open_features
 from vqabench.data.fingerprint import fingerprint_of, stamp_of
-from vqabench.data.hdf5 import write_hdf5
+from vqabench.data.hdf5 import reading, store, write_hdf5
 from vqabench.data.human_answers import HumanAnswers, count_human_answers
+from vqabench.data.language import Language, read_language
 from vqabench.data.object_names import read_object_names
 from vqabench.data.priors import Priors, count_priors
-from vqabench.data.questions import SPECIAL_WORDS, collect_words, split_words
-from vqabench.data.word_vectors import read_word_vectors
+from vqabench.data.questions import SPECIAL_WORDS
 from vqabench.errors import InputError, first_few
 
 Array = NDArray[Any]
 Say = Callable[[str], None]
-Raw = dict[str, tuple[list[Question], AnnotationTable]]
-"""Split -> its questions and, in the same order, their annotations."""
 
 
 @dataclass(frozen=True)
@@ -84,15 +82,16 @@ def prepare_files(dataset: Dataset, say: Say) -> Summary:
 
     `say` hears, in a line each, what is done and what was found. Raises InputError where an input is broken.
     """
-    dataset.see_complete()
-    _generate(dataset, say)
+    generate(dataset, say)
+    dataset.see_questions()
+    dataset.feature_files()  # refused before anything is read, where nobody named any
     fingerprint = fingerprint_of(dataset)
     there = summarise(dataset)
     if there is None or there.fingerprint != fingerprint:
         say(f"preparing {dataset.name} in {dataset.folder}")
         _build(dataset, fingerprint, say)
     elif not there.current:  # the files were touched, or copied
-        with h5py.File(dataset.prepared_file, "r+") as file:
+        with suppress(OSError), h5py.File(dataset.prepared_file, "r+") as file:  # somebody else's, to read only
             file.attrs["stamp"] = stamp_of(dataset)
     made = summarise(dataset)
     assert made is not None
@@ -106,7 +105,7 @@ def summarise(dataset: Dataset) -> Summary | None:
     """
     try:
         features = open_features(dataset.features_file)
-        with h5py.File(dataset.prepared_file) as file:
+        with reading(dataset.prepared_file) as file:
             return Summary(
                 questions={split: len(file[split]["types"]) for split in SPLITS if split in file},
                 answers=len(file["answers"]),
@@ -119,18 +118,19 @@ def summarise(dataset: Dataset) -> Summary | None:
                 current=file.attrs["stamp"] == stamp_of(dataset),
                 val_ids_hash=hash_ids(file["val"]["question_ids"][:].tolist()) if "val" in file else "",
             )
-    except (InputError, OSError, KeyError):
+    except InputError:
         return None
 
 
 def read_question_ids(dataset: Dataset, split: str) -> list[int]:
     """Read which questions a prepared split holds, in its order."""
-    with h5py.File(dataset.prepared_file) as file:
+    with reading(dataset.prepared_file) as file:
         ids: list[int] = file[split]["question_ids"][:].tolist()
         return ids
 
 
-def _generate(dataset: Dataset, say: Say) -> None:
+def generate(dataset: Dataset, say: Say) -> None:
+    """Make the raw files of a data set that is made here, where another version of them or none is there."""
     if dataset.entry.generator is None:
         return
     stamp = dataset.source / "version"
@@ -145,6 +145,7 @@ def _generate(dataset: Dataset, say: Say) -> None:
 def _build(dataset: Dataset, fingerprint: str, say: Say) -> None:
     dataset.folder.mkdir(parents=True, exist_ok=True)
     raw = read_raw(dataset)
+    language = read_language(dataset, raw)
     images = {question.image_id for questions, _ in raw.values() for question in questions}
     # The old arrays point into the old features: whatever fails from here on, they must not meet the new ones.
     dataset.prepared_file.unlink(missing_ok=True)
@@ -154,7 +155,7 @@ def _build(dataset: Dataset, fingerprint: str, say: Say) -> None:
 
     def fill(file: h5py.File) -> None:
         file.attrs["fingerprint"], file.attrs["stamp"] = fingerprint, stamp_of(dataset)
-        fill_prepared(file, dataset, raw, features, say)
+        fill_prepared(file, dataset, raw, language, features, say)
 
     write_hdf5(dataset.prepared_file, fill)
 
@@ -166,27 +167,24 @@ def read_raw(dataset: Dataset) -> Raw:
     return raw
 
 
-def fill_prepared(file: h5py.File, dataset: Dataset, raw: Raw, features: FeatureStore, say: Say) -> None:
+def fill_prepared(
+    file: h5py.File, dataset: Dataset, raw: Raw, language: Language, features: FeatureStore, say: Say
+) -> None:
     """Write all that training needs of the questions. Raises InputError where that cannot be."""
-    answers = _vocabulary(raw, dataset)
-    types = tuple(dict.fromkeys(name for _, table in raw.values() for name in table.question_types.counts()))
-    train_questions = dict.fromkeys(question.question for question in raw["train"][0])
-    encoder = Encoder(
-        dataset.entry.question_length, answers, types, collect_words(map(split_words, train_questions))
-    )
+    encoder, answers, types = language.encoder, language.encoder.answers, language.encoder.types
     given = {split: count_human_answers(table.answers, encoder.answers) for split, (_, table) in raw.items()}
     train_types = encoder.number_types(raw["train"][1].question_types)
     priors = count_priors(train_types, given["train"], len(answers), len(types))
-    _write_spec(file, dataset, encoder, priors, features)
+    _write_spec(file, dataset, language, priors, features)
     for split, (questions, table) in raw.items():
         rows, kept = _locate_images(dataset, split, questions, features, say)
         chosen = [questions[n] for n in kept], table.take(kept.tolist())
         _write_split(file.create_group(split), encoder, *chosen, given[split].take(kept), rows)
     _tell_sizes(encoder, priors, say)
-    if dataset.word_vectors_file is None:
+    if language.vectors is None:
         say("no word vectors: words start at random")
     else:
-        found, words = int(file["word_vectors"][SPECIAL_WORDS:].any(1).sum()), len(encoder.words) - SPECIAL_WORDS
+        found, words = int(language.vectors[SPECIAL_WORDS:].any(1).sum()), len(encoder.words) - SPECIAL_WORDS
         say(f"word vectors for {found:,} of {words:,} words; the others start at zero")
     _tell_other_answer_types(raw, say)
     _tell_limits(given, say)
@@ -211,7 +209,9 @@ def _check_distinct(raw: Raw, name: str) -> None:
     counts = Counter(question.question_id for questions, _ in raw.values() for question in questions)
     repeated = [question_id for question_id, count in counts.items() if count > 1]
     if repeated:
-        raise InputError(f"{name}: {len(repeated)} questions stand in two splits: ids {first_few(repeated)}")
+        raise InputError(
+            f"{name}: {len(repeated):,} questions stand in two splits, or twice in one: ids {first_few(repeated)}"
+        )
 
 
 def _tell_other_answer_types(raw: Raw, say: Say) -> None:
@@ -221,20 +221,6 @@ def _tell_other_answer_types(raw: Raw, say: Say) -> None:
     other = [f"{count} of {name!r}" for name, count in counts.items() if name not in ANSWER_TYPES]
     if other:
         say(f"answer types other than {', '.join(ANSWER_TYPES)} count in All alone: {first_few(other)}")
-
-
-def _vocabulary(raw: Raw, dataset: Dataset) -> tuple[str, ...]:
-    minimum = dataset.entry.minimum_answer_count
-    counts: Counter[str] = Counter()
-    for split in dataset.entry.vocabulary.split("+"):
-        counts.update(raw[split][1].modal_answers.counts() if split in raw else {})
-    answers = vocabulary(counts, minimum)
-    if not answers:
-        raise InputError(
-            f"{dataset.name}: no answer is the most common one of {minimum} training questions; "
-            "set a smaller minimum_answer_count in the catalogue"
-        )
-    return answers
 
 
 def _locate_images(
@@ -272,20 +258,20 @@ def _write_split(
         target_values=given.targets,
     )
     for name, array in vars(arrays).items():
-        group[name] = array
+        store(group, name, array)
 
 
 def _write_spec(
-    file: h5py.File, dataset: Dataset, encoder: Encoder, priors: Priors, features: FeatureStore
+    file: h5py.File, dataset: Dataset, language: Language, priors: Priors, features: FeatureStore
 ) -> None:
+    encoder = language.encoder
     file.attrs["question_length"] = encoder.length
     for name, strings in (("answers", encoder.answers), ("words", encoder.words), ("types", encoder.types)):
-        check_texts(f"{dataset.name}: one of the {name},", strings)
         file.create_dataset(name, data=list(strings), dtype=h5py.string_dtype())
     for name, array in vars(priors).items():
-        file[f"priors/{name}"] = array
-    if dataset.word_vectors_file:
-        file["word_vectors"] = read_word_vectors(dataset.word_vectors_file, encoder.words)
+        store(file, f"priors/{name}", array)
+    if language.vectors is not None:
+        store(file, "word_vectors", language.vectors)
     if dataset.entry.object_names:
         names = read_object_names(dataset.source / dataset.entry.object_names, features)
         file.create_dataset("object_names", data=list(names), dtype=h5py.string_dtype())

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,12 +13,13 @@ import filelock
 import msgspec
 
 from vqabench.data.download import Patience, Watcher, download
+from vqabench.data.folders import list_files_below
 from vqabench.data.integrity import find_fault, hash_content, looks_like_web_page
 from vqabench.data.sources import Counts, SourceFile
-from vqabench.errors import InputError, first_few
+from vqabench.errors import InputError, VqabenchError, first_few
 from vqabench.results import read_json, write_file, write_through
 
-AGAIN = "--force fetches it again"
+AGAIN = "vqabench data fetch --force fetches it again"
 
 
 class FileRecord(msgspec.Struct, frozen=True):
@@ -107,7 +107,7 @@ def get_files(folder: Path, files: Mapping[str, SourceFile], way: Way, watcher: 
     Raises InputError where a file that is there is not what it was or should be, or one is missing offline;
     VqabenchError where one cannot be fetched.
     """
-    record = Record() if way.force else read_record(folder)
+    record = _read_or_forget(folder) if way.force else read_record(folder)
     if way.force:
         shutil.rmtree(_coming(folder), ignore_errors=True)
     lacking = [name for name, file in files.items() if way.force or not _is_there(folder / name, file, record)]
@@ -116,20 +116,35 @@ def get_files(folder: Path, files: Mapping[str, SourceFile], way: Way, watcher: 
         name for name in lacking if name in sources and _take(sources[name], folder / name, files[name], watcher)
     ]
     for name in taken:
-        _note(folder, name, str(sources[name]), record)
+        _note(folder, name, str(sources[name].absolute()), record)
     missing = [name for name in lacking if name not in taken]
     if missing and way.offline:
         raise InputError(
             f"{folder}: offline, and not there: {first_few(missing)}; put them there, "
             "or name the folder that has them with --from"
         )
-    for name in missing:
-        _fetch(folder, name, files[name], record, way.patience, watcher)
+    try:
+        for name in missing:
+            _fetch(folder, name, files[name], record, way.patience, watcher)
+    finally:
+        with suppress(OSError):  # not empty: what has come of a file is kept
+            _coming(folder).rmdir()
+    if not missing:
+        shutil.rmtree(_coming(folder), ignore_errors=True)
     return record
+
+
+def _read_or_forget(folder: Path) -> Record:
+    try:
+        return read_record(folder)
+    except InputError:
+        return Record()
 
 
 def _is_there(path: Path, file: SourceFile, record: Record) -> bool:
     """Tell whether a file is there already. Raises InputError where it is there, but not the right one."""
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path}: is no file, but one is to be fetched there; move it away")
     if not path.is_file():
         return False
     fault = find_fault(path, path.name, file)
@@ -143,11 +158,11 @@ def _is_there(path: Path, file: SourceFile, record: Record) -> bool:
     return True
 
 
-def see_unchanged(path: Path, known: FileRecord) -> None:
+def see_unchanged(path: Path, known: FileRecord, advice: str = AGAIN) -> None:
     """Raise InputError where a file is no longer the one that was recorded."""
     if not path.is_file() or (found := hash_content(path)) != known.sha256:
         what = f"SHA-256 {found}, not {known.sha256}" if path.is_file() else "gone"
-        raise InputError(f"{path}: changed since {known.date} ({what}); {AGAIN}")
+        raise InputError(f"{path}: changed since {known.date} ({what}); {advice}")
 
 
 def _find_own(names: Collection[str], folder: Path) -> dict[str, Path]:
@@ -157,9 +172,9 @@ def _find_own(names: Collection[str], folder: Path) -> dict[str, Path]:
             f"--from {folder}: {'that is a file, not a' if folder.exists() else 'there is no such'} folder"
         )
     found: dict[str, Path] = {}
-    for place, _, inside in os.walk(folder):
-        for name in set(names) & set(inside) - found.keys():
-            found[name] = Path(place) / name
+    for path in list_files_below(folder):
+        if path.name in names:
+            found.setdefault(path.name, path)
     return found
 
 
@@ -178,6 +193,8 @@ def _take(source: Path, path: Path, file: SourceFile, watcher: Watcher) -> bool:
     except ValueError:
         watcher.warn(f"{source}: not taken, not the file that is meant: {faults[0]}")
         return False
+    except OSError as error:
+        raise VqabenchError(f"{source}: cannot be copied to {path.parent}: {error.strerror or error}") from error
     watcher.say(f"{path.name}: taken from {source}")
     return True
 
@@ -191,11 +208,11 @@ def _fetch(folder: Path, name: str, file: SourceFile, record: Record, patience: 
     """Fetch one file, in a folder of its own until it is whole and checked."""
     coming = _coming(folder)
     coming.mkdir(exist_ok=True)
+    for stray in coming.glob("tmp????????"):  # pooch's, of a call that was killed
+        stray.unlink()
     fetched, url = download(name, file, coming, watcher, patience)
     fetched.replace(folder / name)
     _note(folder, name, url, record)
-    if not any(coming.iterdir()):
-        coming.rmdir()
 
 
 def _coming(folder: Path) -> Path:

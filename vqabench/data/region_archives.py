@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqabench.data.annotations import ImageId
+from vqabench.data.folders import list_files_below
 from vqabench.data.packed_files import UNREADABLE, list_members
 from vqabench.data.region_rows import (
     LONGEST_SIDE,
@@ -36,7 +37,7 @@ LARGEST_IMAGE = 1 << 28
 
 def list_npz_files(folder: Path) -> list[Path]:
     """List the npz files of a folder, in the order of their names."""
-    return sorted(path for path in folder.rglob("*.npz") if path.is_file())
+    return [path for path in list_files_below(folder) if path.suffix == ".npz"]
 
 
 def read_folder(folder: Path, wanted: Collection[ImageId]) -> Iterator[Row]:
@@ -79,7 +80,8 @@ def _decode(size: int, read: Callable[[], bytes], what: str) -> Regions:
     except InputError:
         raise
     except (*UNREADABLE, ValueError, TypeError, LookupError, ArithmeticError) as error:
-        raise InputError(f"{what}: no npz of region features, or a damaged one: {error}") from error
+        told = "it holds Python objects, or is none at all" if "pickle" in str(error) else error
+        raise InputError(f"{what}: no npz of region features, or a damaged one: {told}") from error
 
 
 def _parse(arrays: Any, what: str) -> Regions:

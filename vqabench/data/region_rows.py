@@ -64,8 +64,10 @@ def check_count(found: int, most: int, what: str) -> int:
 
 
 def make_native(numbers: Array) -> Array:
-    """Give numbers in one piece and in this machine's order of bytes."""
-    return np.ascontiguousarray(numbers, numbers.dtype.newbyteorder("="))
+    """Give numbers in one piece and in this machine's order of bytes; float64, numpy's own choice, as float32."""
+    dtype = np.dtype(np.float32) if numbers.dtype.kind == "f" and numbers.dtype.itemsize == 8 else numbers.dtype
+    with np.errstate(over="ignore"):  # infinite, which is told
+        return np.ascontiguousarray(numbers, dtype.newbyteorder("="))
 
 
 def share_boxes(boxes: Array, size: tuple[int, int] | None, what: str) -> NDArray[np.float32]:

@@ -6,16 +6,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
-
 from vqabench.data.annotations import ANNOTATORS
-from vqabench.data.dataset import Dataset
+from vqabench.data.dataset import Dataset, Raw
 from vqabench.data.features import FeatureStore, check_numbers, open_features
+from vqabench.data.features_seal import see_unbroken
 from vqabench.data.fingerprint import fingerprint_of, total_size
-from vqabench.data.hdf5 import differing, in_memory
+from vqabench.data.hdf5 import differing, in_memory, reading
 from vqabench.data.integrity import find_fault
+from vqabench.data.language import read_language
 from vqabench.data.packed_files import split_member
-from vqabench.data.preparation import Raw, fill_prepared, read_raw, summarise
+from vqabench.data.preparation import fill_prepared, read_raw, summarise
 from vqabench.data.raw_files import read_record, see_unchanged
 from vqabench.data.sources import Counts
 from vqabench.errors import InputError, first_few
@@ -60,7 +60,9 @@ def _check(what: str, look: Callable[[], str]) -> Check:
 
 
 def _find_files(dataset: Dataset) -> str:
-    dataset.see_complete()
+    dataset.see_questions()
+    if not dataset.has_features():
+        return f"{len(dataset.archives())} of questions and annotations; features are not named yet"
     files = dataset.files()
     missing = [str(path) for path in files if not split_member(path)[0].exists()]
     if missing:
@@ -104,6 +106,7 @@ def _read(dataset: Dataset, raw: dict[str, Raw]) -> str:
 def _look_at_features(path: Path, features: FeatureStore) -> str:
     try:
         check_numbers(features)
+        see_unbroken(path)
     except InputError as error:
         raise InputError(f"{path}: {error}; delete it and prepare again") from error
     images, regions, width = features.regions.shape
@@ -112,16 +115,17 @@ def _look_at_features(path: Path, features: FeatureStore) -> str:
 
 def _derive_again(dataset: Dataset, raw: Raw, features: FeatureStore) -> str:
     """Compute all arrays anew from the raw files, and compare."""
+    language = read_language(dataset, raw)
     with (
-        in_memory(lambda file: fill_prepared(file, dataset, raw, features, _hear)) as again,
-        h5py.File(dataset.prepared_file) as file,
+        in_memory(lambda file: fill_prepared(file, dataset, raw, language, features, _hear)) as again,
+        reading(dataset.prepared_file) as file,
     ):
+        if file.attrs["fingerprint"] != fingerprint_of(dataset):
+            raise InputError(f"{dataset.prepared_file}: was made of other files or settings; prepare again")
         other = differing(file, again)
         if other:
             what = f"not what the files give: {first_few(other)}"
             raise InputError(f"{dataset.prepared_file}: {what}; delete it and prepare again")
-        if file.attrs["fingerprint"] != fingerprint_of(dataset):
-            raise InputError(f"{dataset.prepared_file}: was made of other files or settings; prepare again")
     return "equal what the files give"
 
 

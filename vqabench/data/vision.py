@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,10 +15,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vqabench.errors import InputError
+from vqabench.errors import InputError, VqabenchError, first_few
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+
+LARGEST_SIDE = 4096
+"""Pixels: a square of a thousand times more would not fit into any memory."""
 
 
 @dataclass(frozen=True)
@@ -29,25 +35,41 @@ class VisionModel:
     """Pixels: an image is resized to this square, the whole of it, so that regions cover the whole image."""
     mean: NDArray[np.float32]
     deviation: NDArray[np.float32]
+    scale: float
+    """Of pixels, which are from 0 to 255: 1/255, mostly."""
     resample: int
     """Pillow's number of the filter."""
 
     def prepare(self, image: Image) -> NDArray[np.float32]:
         """Turn an image into the model's input: [3, side, side]."""
         resized = image.resize((self.side, self.side), self.resample)
-        pixels = np.asarray(resized, np.float32) / 255
+        pixels = np.asarray(resized, np.float32) * np.float32(self.scale)
         return np.ascontiguousarray(((pixels - self.mean) / self.deviation).transpose(2, 0, 1))
 
     @torch.inference_mode()
     def patches(self, inputs: NDArray[np.float32], device: torch.device) -> Tensor:
         """Give the features of each patch: float32 [B, V, G, G], on the device."""
-        pixels = torch.from_numpy(inputs).to(device)
         half = torch.autocast("cuda", torch.float16) if device.type == "cuda" else contextlib.nullcontext()
         with half:
-            output = self.network(pixel_values=pixels).last_hidden_state
+            output = self.run(torch.from_numpy(inputs).to(device))
         if output.ndim == 4:  # a convolutional network
             return _square(output.float(), self.name)
         return _arrange(output.float(), self._grid(), self.name)
+
+    def run(self, inputs: Tensor) -> Tensor:
+        """Give what the network makes of images [B, 3, side, side]: [B, T, V], or [B, V, G, G] where it convolves.
+
+        Raises InputError where it cannot take them.
+        """
+        try:
+            output: Tensor = self.network(pixel_values=inputs).last_hidden_state
+        except torch.OutOfMemoryError as error:
+            told = f"no memory for {len(inputs)} images at once; try a smaller --batch-size"
+            raise VqabenchError(told) from error
+        except (ValueError, TypeError, AttributeError, RuntimeError) as error:
+            size = f"{self.side} x {self.side}"
+            raise InputError(f"--model {self.name}: cannot take images of {size}: {first_line(error)}") from error
+        return output
 
     def hash_weights(self) -> str:
         """Give the SHA-256 of all weights: a name may come to mean others."""
@@ -87,21 +109,77 @@ def load_model(name: str, revision: str | None, device: torch.device) -> VisionM
         from PIL import Image  # noqa: F401
     except ImportError as error:
         raise InputError(f'extraction needs more ({error}): pip install "vqabench[extract]"') from error
+    _see_folder(name, revision)
     with _quiet(transformers):
         try:
             settings, _ = transformers.ImageProcessingMixin.get_image_processor_dict(name, revision=revision)
-            model = transformers.AutoModel.from_pretrained(
-                name, revision=revision, use_safetensors=True, trust_remote_code=False
+            model, loaded = transformers.AutoModel.from_pretrained(
+                name,
+                revision=revision,
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
             )
-        except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-            told = " ".join(str(error).split())
-            raise InputError(f"--model {name}: cannot be loaded: {told[:300]}") from error
+        except Exception as error:  # a damaged file may raise whatever its reader does
+            where = "" if Path(name).is_dir() else " (no such folder, and the Hugging Face hub did not give it)"
+            raise InputError(f"--model {name}: cannot be loaded{where}: {first_line(error)}") from error
+    if not isinstance(settings, dict):
+        raise InputError(f"--model {name}: its preprocessor_config.json is no table of settings")
     network = getattr(model, "vision_model", model)
     if getattr(network, "main_input_name", "pixel_values") != "pixel_values":
         raise InputError(f"--model {name}: takes {network.main_input_name}, no images")
     mean, deviation = _normalisation(settings, name)
     side = _side(settings, network, name)
-    return VisionModel(name, network.to(device).eval(), side, mean, deviation, int(settings.get("resample", 3)))
+    scale, resample = _number(settings, "rescale_factor", 1 / 255, name), _number(settings, "resample", 3, name)
+    if resample not in range(6):
+        raise InputError(f"--model {name}: its image processor has no usable resample: {resample}")
+    made = VisionModel(name, network.to(device).eval(), side, mean, deviation, scale, int(resample))
+    _see_whole(made, {*loaded["missing_keys"], *(key for key, *_ in loaded["mismatched_keys"])}, device)
+    return made
+
+
+def first_line(error: Exception) -> str:
+    """Give what is essential of a message that may be long: its first sentence."""
+    return re.split(r"(?<=[.!?])\s|\n", str(error).strip())[0][:500] or type(error).__name__
+
+
+def _see_folder(name: str, revision: str | None) -> None:
+    """Raise InputError where a folder is meant that is not there, or is no model's."""
+    path = Path(name)
+    if path.is_dir():
+        missing = [file for file in ("config.json", "preprocessor_config.json") if not (path / file).is_file()]
+        if missing:
+            raise InputError(f"--model {name}: the folder holds no {' and no '.join(missing)}")
+        if revision:
+            raise InputError(f"--revision {revision}: a folder has no revisions; drop it")
+    elif path.exists():
+        raise InputError(f"--model {name}: is a file; name the folder that holds the model")
+    elif path.is_absolute() or name.startswith(".") or name.count("/") > 1 or "\\" in name:
+        raise InputError(f"--model {name}: there is no such folder")
+
+
+def _see_whole(model: VisionModel, missing: set[str], device: torch.device) -> None:
+    """Raise InputError where a checkpoint lacks weights that patches come from: they would be random."""
+    lacking = {key.removeprefix("vision_model.") for key in missing} & set(model.network.state_dict())
+    if not lacking:
+        return
+    parameters = dict(model.network.named_parameters())
+    with torch.enable_grad():
+        output = model.run(torch.zeros(1, 3, model.side, model.side, device=device))
+        gradients = torch.autograd.grad(output.sum(), list(parameters.values()), allow_unused=True)
+    # Poolers and heads, which many checkpoints lack, do not bear on the patches.
+    unused = {name for name, gradient in zip(parameters, gradients, strict=True) if gradient is None}
+    if lacking - unused:
+        told = first_few(sorted(lacking - unused))
+        raise InputError(f"--model {model.name}: the checkpoint lacks weights of the model: {told}")
+
+
+def _number(settings: dict[str, Any], key: str, otherwise: float, name: str) -> float:
+    value = settings.get(key, otherwise)
+    if not isinstance(value, int | float):
+        raise InputError(f"--model {name}: its image processor has no usable {key}: {value!r}")
+    return value
 
 
 def _normalisation(settings: dict[str, Any], name: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -110,17 +188,24 @@ def _normalisation(settings: dict[str, Any], name: str) -> tuple[NDArray[np.floa
         raise InputError(f"--model {name}: wants pixels that are not rescaled, or colours turned over")
     if not settings.get("do_normalize", True):
         return np.zeros(3, np.float32), np.ones(3, np.float32)
-    given = settings.get("image_mean"), settings.get("image_std")
-    if any(not isinstance(values, list) or len(values) != 3 for values in given):
-        raise InputError(f"--model {name}: says no image_mean and image_std of three colours")
-    mean, deviation = (np.array(values, np.float32) for values in given)
-    return mean, deviation
+    return _colours(settings, "image_mean", name), _colours(settings, "image_std", name)
+
+
+def _colours(settings: dict[str, Any], key: str, name: str) -> NDArray[np.float32]:
+    values = settings.get(key)
+    if not isinstance(values, list) or len(values) != 3 or any(not isinstance(one, int | float) for one in values):
+        raise InputError(f"--model {name}: says no {key} of three colours")
+    if key == "image_std" and not all(values):
+        raise InputError(f"--model {name}: has an image_std of 0")
+    return np.array(values, np.float32)
 
 
 def _side(settings: dict[str, Any], network: Any, name: str) -> int:
     """Find the side of the input: what images are cropped or resized to, else what the model was trained with."""
     for size in (settings.get("crop_size"), settings.get("size"), getattr(network.config, "image_size", None)):
         side = size.get("height", size.get("shortest_edge")) if isinstance(size, dict) else size
+        if isinstance(side, int) and side > LARGEST_SIDE:
+            raise InputError(f"--model {name}: wants images of {side:,} pixels a side")
         if isinstance(side, int) and side > 0:
             return side
     raise InputError(f"--model {name}: says nowhere how large its images are")
@@ -129,11 +214,13 @@ def _side(settings: dict[str, Any], network: Any, name: str) -> int:
 @contextlib.contextmanager
 def _quiet(transformers: Any) -> Any:
     """Keep bars and warnings of loading to itself: what is missing of the text part is of no concern."""
-    logger = logging.getLogger("transformers")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("transformers", "huggingface_hub")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     transformers.utils.logging.disable_progress_bar()
     try:
         yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

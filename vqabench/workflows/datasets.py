@@ -21,7 +21,7 @@ from vqabench.errors import InputError
 from vqabench.training.progress import Progress, Silence
 from vqabench.workflows.places import Places
 
-State = Literal["yes", "no", "outdated"]
+State = Literal["yes", "no", "outdated", "damaged"]
 """Whether a data set is prepared; outdated: from other files or settings than those of now."""
 
 
@@ -39,12 +39,13 @@ class DatasetLine:
 def list_datasets(places: Places) -> list[DatasetLine]:
     """List the catalogue."""
     datasets = map(places.dataset, read_catalog(places.catalog))
-    return [DatasetLine(one.name, one.entry.title, is_fetched(one), _state(summarise(one))) for one in datasets]
+    return [DatasetLine(one.name, one.entry.title, is_fetched(one), _state(one)) for one in datasets]
 
 
-def _state(summary: Summary | None) -> State:
+def _state(dataset: Dataset) -> State:
+    summary = summarise(dataset)
     if summary is None:
-        return "no"
+        return "damaged" if dataset.prepared_file.exists() else "no"
     return "yes" if summary.current else "outdated"
 
 
@@ -69,9 +70,12 @@ def describe_dataset(name: str, places: Places) -> dict[str, str | int]:
     facts |= {f"recipe.{name}": value for name, value in entry.recipe.items()}
     summary = summarise(dataset)
     if summary is None:
-        return facts | {"prepared": "no"}
+        damaged = dataset.prepared_file.exists()
+        return facts | {"prepared": "damaged; preparing makes it anew" if damaged else "no"}
     if not summary.current:
-        return facts | {"prepared": "outdated: made of other files or settings; preparing makes it anew"}
+        return facts | {
+            "prepared": "outdated: files or settings have changed, or were touched; preparing sees to it"
+        }
     facts |= {f"{split} questions": count for split, count in summary.questions.items()}
     return facts | {
         "answers": summary.answers,
@@ -134,7 +138,9 @@ def prepare_dataset(
     before = chosen = _remembered(dataset, features)
     if features:
         _see_free("--features", f"{name}'s features", dataset.entry.features)
-        chosen = replace(chosen, features=tuple(check_chosen("--features", file) for file in features))
+        chosen = replace(
+            chosen, features=tuple(check_chosen("--features", file, may_be_folder=True) for file in features)
+        )
     if word_vectors:
         _see_free("--word-vectors", f"{name}'s word vectors", dataset.entry.word_vectors)
         chosen = replace(chosen, word_vectors=check_chosen("--word-vectors", word_vectors))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from vqabench.data.annotation_reading import reading_annotations
+from vqabench.data.annotation_table import AnnotationTable
 from vqabench.data.annotations import match, read_predictions, read_questions
+from vqabench.data.dataset import Dataset
 from vqabench.errors import InputError, unknown
 from vqabench.evaluation.scores import Scores, check_predictions, score
 from vqabench.training.progress import Progress, Silence
@@ -37,10 +40,19 @@ def evaluate_on_dataset(
     dataset = places.dataset(name)
     if split not in dataset.splits:
         raise InputError(unknown(f"split of {name}", split, dataset.splits))
-    from vqabench.data.preparation import prepare_files, read_question_ids  # scoring plain files does without
+    table = _read_asked(dataset, split, (progress or Silence()).say)
+    answers = check_predictions(read_predictions(predictions), table.question_ids.tolist(), str(predictions))
+    return score(answers, table)
 
-    prepare_files(dataset, (progress or Silence()).say)
-    asked = read_question_ids(dataset, split)
-    answers = check_predictions(read_predictions(predictions), asked, str(predictions))
+
+def _read_asked(dataset: Dataset, split: str, say: Callable[[str], None]) -> AnnotationTable:
+    """Read the annotations of a split, without the questions that preparation leaves out."""
+    from vqabench.data.preparation import generate, prepare_files, read_question_ids  # slow to load
+
+    skips = dataset.entry.images_without_features == "skip" and dataset.has_features()
+    if skips:
+        prepare_files(dataset, say)
+    generate(dataset, say)
+    dataset.see_questions()
     _, table = dataset.read_split(split)
-    return score(answers, table.choose(set(asked)))
+    return table.choose(set(read_question_ids(dataset, split))) if skips else table

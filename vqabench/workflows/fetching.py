@@ -75,15 +75,18 @@ def _derive(dataset: Dataset, parent: Dataset, record: Record, places: Places, w
     assert dataset.entry.derived is not None
     test_ids = dataset.source / dataset.entry.derived.test_ids
     inputs = {path.name: hash_content(path) for path in (*parent.archives(), test_ids)}
-    if record.made_of == inputs and record.counts:
-        for path in dataset.question_files():
-            see_unchanged(path, record.files[path.name])
+    made = dataset.question_files()
+    if record.made_of == inputs and record.counts and all(path.is_file() for path in made):
+        for path in made:
+            see_unchanged(path, record.files[path.name], "delete it, and fetching makes it again")
         return None
+    for stray in dataset.folder.glob("splitting-*"):  # of a call that was killed
+        shutil.rmtree(stray, ignore_errors=True)
     watcher.say(f"{dataset.name}: splitting the questions of {parent.name} by {test_ids.name}")
-    with tempfile.TemporaryDirectory(dir=dataset.folder, prefix="splitting-") as made:
-        derived = rebuild_cp(parent.name, test_ids, Path(made) / "splits", places)
+    with tempfile.TemporaryDirectory(dir=dataset.folder, prefix="splitting-") as folder:
+        derived = rebuild_cp(parent.name, test_ids, Path(folder) / "splits", places, watcher.say)
         _count(replace(dataset, source=derived.catalog.parent), record)
-        for path in (*dataset.question_files(), dataset.source / "split.json"):
+        for path in (*made, dataset.source / "split.json"):
             shutil.move(derived.catalog.parent / path.name, path)
             record.files[path.name] = describe_file(path, f"made of {parent.name} and {test_ids.name}")
     record.made_of = inputs
@@ -105,7 +108,10 @@ def _count(dataset: Dataset, record: Record) -> None:
     """Count every split's files into the record. Raises VqabenchError where the catalogue expects other counts."""
     counted: dict[str, Counts] = {}
     for split in dataset.entry.splits:
-        counted[split] = dataset.count(split)
+        try:
+            counted[split] = dataset.count(split)
+        except InputError as error:
+            raise InputError(f"{dataset.source}: what was fetched cannot be used: {error}; {AGAIN}") from error
         difference = dataset.entry.counts.get(split, Counts()).find_difference(counted[split])
         if difference:
             raise VqabenchError(f"{dataset.name}, {split}: {difference}; {AGAIN}")

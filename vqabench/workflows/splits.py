@@ -13,9 +13,12 @@ from vqabench.data.changing_priors import Group, groups_of
 from vqabench.data.dataset import Dataset
 from vqabench.data.derivation import write_split
 from vqabench.data.integrity import hash_content
-from vqabench.data.preparation import read_raw
+from vqabench.data.preparation import Say, generate, read_raw
 from vqabench.errors import InputError
 from vqabench.workflows.places import Places
+
+SHARE = 1 / 3
+"""Of all questions, for the test."""
 
 
 @dataclass(frozen=True)
@@ -27,32 +30,36 @@ class Derived:
     train_questions: int
     test_questions: int
     shift: changing_priors.Shift
+    has_features: bool
+    """Whether its catalogue names region features, as that of its source does."""
 
 
-def rebuild_cp(name: str, test_ids: Path, out: Path, places: Places) -> Derived:
+def rebuild_cp(name: str, test_ids: Path, out: Path, places: Places, say: Say) -> Derived:
     """Split all questions of a data set by a list of test questions, as VQA-CP is published.
 
     Raises InputError where the list names a question that the data set does not have.
     """
     dataset = places.dataset(name)
     ids = changing_priors.read_test_ids(test_ids)
-    questions, groups = _read_everything(dataset)
+    questions, groups = _read_everything(dataset, say)
     in_test = changing_priors.split_by_ids(questions, ids)
     record = {"method": "test question ids", "file": test_ids.name, "sha256": hash_content(test_ids)}
     title = f"{dataset.entry.title}, split by the test questions of {test_ids.name}"
     return _derive(dataset, out, f"{name}-cp", title, questions, groups, in_test, record)
 
 
-def resplit(name: str, share: float, seed: int, out: Path, places: Places) -> Derived:
+def resplit(name: str, share: float, seed: int, out: Path, places: Places, say: Say) -> Derived:
     """Split all questions of a data set so that the priors change. Raises InputError where that cannot be."""
     if not 0 < share < 1:
         raise InputError(f"--share must be above 0 and below 1, not {share}")
     dataset = places.dataset(name)
-    questions, groups = _read_everything(dataset)
+    questions, groups = _read_everything(dataset, say)
     in_test = changing_priors.resplit(groups, share, seed)
     record = {"method": "re-split with changing priors; not VQA-CP", "share": share, "seed": seed}
     title = f"{dataset.entry.title}, re-split with changing priors (not VQA-CP)"
-    return _derive(dataset, out, f"{name}-resplit", title, questions, groups, in_test, record)
+    # Others would be prepared into one folder, each over the one before.
+    parts = [f"share{share:g}"] * (share != SHARE) + [f"seed{seed}"] * (seed != 0)
+    return _derive(dataset, out, "-".join([f"{name}-resplit", *parts]), title, questions, groups, in_test, record)
 
 
 def _derive(
@@ -68,11 +75,13 @@ def _derive(
     shift = changing_priors.measure_shift(groups, in_test)
     record = {"source": dataset.name, **record, "shift": asdict(shift)}
     catalog = write_split(dataset, out, name, title, set(compress(questions, in_test)), record)
-    return Derived(name, catalog, in_test.count(False), in_test.count(True), shift)
+    return Derived(name, catalog, in_test.count(False), in_test.count(True), shift, dataset.has_features())
 
 
-def _read_everything(dataset: Dataset) -> tuple[list[int], list[Group]]:
+def _read_everything(dataset: Dataset, say: Say) -> tuple[list[int], list[Group]]:
     """Read the ids and groups of all questions; no question may stand in two splits."""
+    generate(dataset, say)
+    dataset.see_questions()
     tables = [table for _, table in read_raw(dataset).values()]
     ids = [question_id for table in tables for question_id in table.question_ids.tolist()]
     return ids, [group for table in tables for group in groups_of(table)]

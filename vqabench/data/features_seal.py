@@ -1,0 +1,60 @@
+"""`features.h5.json`: what a features file was made from, and the SHA-256 of what came of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from vqabench.data.features import open_features, read_origin
+from vqabench.data.integrity import hash_content
+from vqabench.errors import InputError
+from vqabench.results import write_file
+
+
+class Seal(msgspec.Struct, frozen=True):
+    """Of one features file, as it was when it was whole."""
+
+    origin: str
+    """A hash of all that it was made from."""
+    sha256: str
+
+
+def seal(features: Path, origin: str) -> None:
+    """Note what a features file, just made or linked, holds."""
+    write_file(_beside(features), msgspec.json.encode(Seal(origin, hash_content(features))))
+
+
+def break_seal(features: Path) -> None:
+    """Forget what was noted: the file is about to be another."""
+    _beside(features).unlink(missing_ok=True)
+
+
+def is_sealed(features: Path, origin: str) -> bool:
+    """Tell whether a features file was made from `origin`, and whole."""
+    noted = _read(features)
+    if noted is None or noted.origin != origin:
+        return False
+    try:
+        open_features(features)
+    except InputError:
+        return False
+    return read_origin(features) in (None, origin)  # none: a file of the user's own
+
+
+def see_unbroken(features: Path) -> None:
+    """Raise InputError where a features file is not what it was when it was made."""
+    noted = _read(features)
+    if noted is not None and hash_content(features) != noted.sha256:
+        raise InputError("its content is no longer what it was when it was made")
+
+
+def _read(features: Path) -> Seal | None:
+    try:
+        return msgspec.json.decode(_beside(features).read_bytes(), type=Seal)
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+def _beside(features: Path) -> Path:
+    return features.with_name(f"{features.name}.json")
