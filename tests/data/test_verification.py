@@ -12,7 +12,9 @@ from tests.conftest import CommandLine
 from tests.tiny import write_tiny
 from vqabench.data.dataset import Dataset, find_dataset
 from vqabench.data.preparation import prepare_files
+from vqabench.data.prepared import prepare
 from vqabench.data.verification import verify
+from vqabench.errors import InputError
 
 
 @pytest.fixture
@@ -101,3 +103,39 @@ def test_what_was_never_prepared_is_only_looked_at_raw(tmp_path: Path) -> None:
     found = find_dataset("tiny", write_tiny(tmp_path / "own"), tmp_path / "data")
     last = list(verify(found))[-1]
     assert (last.what, last.fine) == ("prepared files", True)
+
+
+def test_features_that_are_sound_but_others_are_found(dataset: Dataset) -> None:
+    with h5py.File(dataset.features_file, "r+") as file:
+        file["regions"][0, 0, 0] = file["regions"][0, 0, 1]
+    (bad,) = [check for check in verify(dataset) if not check.fine]
+    assert bad.what == "region features"
+    assert re.search(r"features\.h5: its content is no longer what it was when it was made; delete it", bad.found)
+    dataset.features_file.unlink()
+    prepare_files(dataset, lambda _: None)
+    assert all(check.fine for check in verify(dataset))
+
+
+def test_a_data_set_whose_features_nobody_has_named_yet_is_checked_as_far_as_it_goes(tmp_path: Path) -> None:
+    catalog = write_tiny(tmp_path / "own")
+    text = re.sub(r"^features = .*$", 'features_from = "somewhere"', catalog.read_text(), flags=re.MULTILINE)
+    catalog.write_text(text)
+    checks = list(verify(find_dataset("tiny", catalog, tmp_path / "data")))
+    assert [(check.what, check.fine) for check in checks] == [
+        ("files", True),
+        ("questions and annotations", True),
+        ("prepared files", True),
+    ]
+    assert "features are not named yet" in checks[0].found
+
+
+@pytest.mark.parametrize("where", ["train/types", "train/tokens", "priors/answer_counts", "test/target_values"])
+def test_a_flipped_byte_of_the_arrays_is_found_by_whoever_reads_it(dataset: Dataset, where: str) -> None:
+    with h5py.File(dataset.prepared_file) as file:
+        chunk = file[where].id.get_chunk_info(0)
+    content = bytearray(dataset.prepared_file.read_bytes())
+    content[chunk.byte_offset + chunk.size // 2] ^= 4
+    dataset.prepared_file.write_bytes(content)
+    with pytest.raises(InputError, match=r"prepared\.h5: missing or damaged: .*; delete it and prepare again"):
+        prepare(dataset, lambda _: None)
+    assert [check.what for check in verify(dataset) if not check.fine] == ["prepared arrays"]

@@ -1,5 +1,6 @@
 """`vqabench data`."""
 
+import os
 import shlex
 from enum import StrEnum
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vqabench.cli.parameters import AsJson, Catalog, DataDir, DatasetName, Device
+from vqabench.cli.parameters import AsJson, Catalog, DataDir, DatasetName, Device, telling_of_ctrl_c
 
 if TYPE_CHECKING:
     from vqabench.data.changing_priors import Shift
@@ -63,6 +64,7 @@ def info(
         console.print(drawn)
 
 
+GOES_ON = "the features made so far are kept: the same command goes on"
 Out = Annotated[Path, typer.Option("--out", help="A new folder for the files and their catalogue.")]
 
 
@@ -134,12 +136,9 @@ def fetch(
 
     watcher = WatchedDownloads()
     places = Places(data=data_dir, catalog=catalog)
-    try:
+    goes_on = "files that are not fetched again are as before" if force else "the same command goes on"
+    with telling_of_ctrl_c(watcher.warn, f"what has come is kept: {goes_on}"):
         outcome = fetching.fetch_dataset(name, places, Way(own_folder, offline, force), watcher)
-    except KeyboardInterrupt:
-        goes_on = "files that are not fetched again are as before" if force else "the same command goes on"
-        watcher.warn(f"stopped by Ctrl-C; what has come is kept: {goes_on}")
-        raise typer.Exit(130) from None
     _tell_fetched(outcome, data_dir, catalog)
 
 
@@ -159,8 +158,11 @@ def _tell_fetched(outcome: "Outcome", data_dir: Path | None, catalog: Path | Non
 
 def _spell_preparation(name: str, has_features: bool, data_dir: Path | None, catalog: Path | None) -> str:
     """Spell a command so that it can be pasted."""
-    options = [("--data-dir", data_dir), ("--catalog", catalog)]
-    given = [word for option, value in options if value is not None for word in (option, str(value))]
+    options = [("--data-dir", data_dir, "VQABENCH_DATA"), ("--catalog", catalog, "VQABENCH_CATALOG")]
+    named = [
+        (option, str(value)) for option, value, name in options if value and os.environ.get(name) != str(value)
+    ]
+    given = [word for pair in named for word in pair]
     features = [] if has_features else ["--features", "FILE"]
     return shlex.join(["vqabench", "data", "prepare", name, *given, *features])
 
@@ -189,7 +191,9 @@ def prepare(
     from vqabench.workflows.places import Places
 
     places = Places(data=data_dir, catalog=catalog)
-    dataset, summary = datasets.prepare_dataset(name, places, WatchedProgress(), features or (), word_vectors)
+    progress = WatchedProgress()
+    with telling_of_ctrl_c(progress.warn, GOES_ON):
+        dataset, summary = datasets.prepare_dataset(name, places, progress, features or (), word_vectors)
     sizes = ", ".join(f"{split} {count:,}" for split, count in summary.questions.items())
     typer.echo(f"{dataset.folder}: {sizes} questions; {summary.answers:,} answers; ready")
 
@@ -227,7 +231,9 @@ def extract(
     from vqabench.workflows import extraction
 
     asked = Extraction(model, revision, regions, batch_size, broken.value)
-    count = extraction.extract(images, out, asked, device, WatchedProgress())
+    progress = WatchedProgress()
+    with telling_of_ctrl_c(progress.warn, GOES_ON):
+        count = extraction.extract(images, out, asked, device, progress)
     typer.echo(f"{out}: features of {count:,} images; next: vqabench data prepare DATASET --features {out}")
 
 

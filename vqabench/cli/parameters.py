@@ -1,9 +1,21 @@
 """Parameters that several commands share, and what the shell offers for them."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+
+@contextmanager
+def telling_of_ctrl_c(warn: Callable[[str], None], kept: str) -> Iterator[None]:
+    """Turn Ctrl-C into a line on what is kept, and exit code 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        warn(f"stopped by Ctrl-C; {kept}")
+        raise typer.Exit(130) from None
 
 
 def complete_backbones(incomplete: str) -> list[str]:

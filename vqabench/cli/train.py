@@ -13,6 +13,7 @@ from vqabench.cli.parameters import (
     complete_backbones,
     complete_datasets,
     complete_losses,
+    telling_of_ctrl_c,
 )
 
 
@@ -117,11 +118,8 @@ def train(
     places = Places(runs, data_dir, catalog)
     progress = WatchedProgress()
     if_exists: training.IfExists = "resume" if resume else "force" if force else "refuse"
-    try:
+    with telling_of_ctrl_c(progress.warn, "the same command with --resume goes on behind the last finished epoch"):
         trained = training.train(made, places, if_exists, progress)
-    except KeyboardInterrupt:
-        progress.warn("stopped by Ctrl-C; the same command with --resume goes on behind the last finished epoch")
-        raise typer.Exit(130) from None
     compared = comparison.compare([run.folder for run in trained], None, places)
 
     from vqabench.reporting import exports, grids, lists, tables

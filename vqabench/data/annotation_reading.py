@@ -9,7 +9,6 @@ started threads. Whatever fails on the way, the file is read again at one go, wh
 from __future__ import annotations
 
 import codecs
-import gc
 import json
 import os
 import re
@@ -34,7 +33,6 @@ from vqabench.data.annotations import (
     decode_annotations,
     read_annotations,
 )
-from vqabench.data.answers import learn_normal_forms, normalise
 from vqabench.data.packed_files import is_packed
 from vqabench.data.processors import count_processors
 from vqabench.errors import InputError
@@ -151,14 +149,10 @@ class _PackedTable(msgspec.Struct):
     modal_answers: _PackedLabels
     answers: _PackedLabels
     records: bytes
-    normal_forms: Sequence[str]
-    """Of the answers' names: this process is the one that has time to compute them."""
 
 
 def _pack(table: AnnotationTable) -> bytes:
-    columns = {name: _pack_column(column) for name, column in vars(table).items()}
-    normal_forms = list(map(normalise, table.answers.names))
-    return msgspec.msgpack.encode(_PackedTable(**columns, normal_forms=normal_forms))
+    return msgspec.msgpack.encode(_PackedTable(**{name: _pack_column(one) for name, one in vars(table).items()}))
 
 
 def _pack_column(column: Any) -> Any:
@@ -170,7 +164,6 @@ def _pack_column(column: Any) -> Any:
 def _unpack(packed: bytes) -> AnnotationTable:
     table = msgspec.msgpack.decode(packed, type=_PackedTable)
     answers = _unpack_labels(table.answers)
-    learn_normal_forms(answers.names, table.normal_forms)
     return AnnotationTable(
         np.frombuffer(table.question_ids, np.int64),
         table.image_ids,
@@ -191,7 +184,6 @@ def _by_question(flat: NDArray[Any]) -> NDArray[Any]:
 
 
 def _main() -> None:
-    gc.disable()  # nothing here points in circles
     path, share, shares = sys.argv[1:]
     sys.stdout.buffer.write(_pack(tabulate(_read_share(Path(path), int(share), int(shares)))))
 

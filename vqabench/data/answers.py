@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from functools import cache
 
 from vqabench.data.annotations import Annotation
 from vqabench.data.official_tables import (
@@ -30,29 +31,14 @@ def strip_space(answer: str) -> str:
     return answer.replace("\n", " ").replace("\t", " ").strip()
 
 
-class _NormalForms(dict[str, str]):
-    """Answer -> its normal form, each computed once."""
-
-    def __missing__(self, answer: str) -> str:
-        form = self[answer] = _normalise_words(_strip_punctuation(strip_space(answer)))
-        return form
-
-
-_NORMAL_FORMS = _NormalForms()
-
-
+@cache
 def normalise(answer: str) -> str:
     """Give the official evaluation's full normal form of an answer.
 
     Space, punctuation, number words, articles and contractions, in this order, quirks included: see
     `vqaEval.py` of GT-Vision-Lab/VQA.
     """
-    return _NORMAL_FORMS[answer]
-
-
-def learn_normal_forms(answers: Iterable[str], forms: Iterable[str]) -> None:
-    """Remember the normal forms that another process computed."""
-    _NORMAL_FORMS.update(zip(answers, forms, strict=True))
+    return _normalise_words(_strip_punctuation(strip_space(answer)))
 
 
 def _strip_punctuation(answer: str) -> str:

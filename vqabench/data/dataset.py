@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,17 +114,16 @@ class Dataset:
         Raises InputError where a file is broken, there are no questions, the two do not belong together, or
         a question has other than ten answers.
         """
-        source = self._source_of(split)
-        return self._part(split, *self._read_files(source)[source])
+        return self._part(split, *self._read_files(self._source_of(split)))
 
     def read_splits(self) -> Raw:
         """Read every split as `read_split` does, each file once."""
-        whole = self._read_files(*self.entry.splits)
+        whole = {split: self._read_files(split) for split in self.entry.splits}
         return {split: self._part(split, *whole[self._source_of(split)]) for split in self.splits}
 
     def count(self, split: Split) -> Counts:
         """Count what a split's files hold, before any of it is carved off. Raises as `read_split` does."""
-        questions, table = self._read_files(split)[split]
+        questions, table = self._read_files(split)
         images = len({question.image_id for question in questions})
         return Counts(questions=len(questions), images=images, answers=table.answers.codes.size)
 
@@ -136,25 +135,15 @@ class Dataset:
         names = self.entry.splits[split].questions
         return [question for name in names for question in read_questions(self.source / name)]
 
-    def _read_files(self, *splits: Split) -> dict[Split, tuple[list[Question], AnnotationTable]]:
+    def _read_files(self, split: Split) -> tuple[list[Question], AnnotationTable]:
+        files = self.entry.splits[split]
         with ExitStack() as stack:
-            readers = {
-                split: [
-                    stack.enter_context(reading_annotations(self.source / name))
-                    for name in self.entry.splits[split].annotations
-                ]
-                for split in splits
-            }
-            return {split: self._read_together(split, readers[split]) for split in splits}
-
-    def _read_together(
-        self, split: Split, readers: Sequence[Callable[[], AnnotationTable]]
-    ) -> tuple[list[Question], AnnotationTable]:
-        questions = self._read_question_files(split)
-        table = concatenate([read() for read in readers])
+            readers = [stack.enter_context(reading_annotations(self.source / name)) for name in files.annotations]
+            questions = self._read_question_files(split)
+            table = concatenate([read() for read in readers])
         where = f"{self.name}, split {split}"
         if not questions:
-            raise InputError(f"{where}: there are no questions in {first_few(self.entry.splits[split].questions)}")
+            raise InputError(f"{where}: there are no questions in {first_few(files.questions)}")
         return questions, table.take(match(questions, table.question_ids.tolist(), table.image_ids, where))
 
     def _part(

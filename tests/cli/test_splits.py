@@ -1,0 +1,107 @@
+"""`vqabench data rebuild-cp` and `resplit`, as whoever has a data set of their own uses them."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_mistakes import fails
+from tests.conftest import CommandLine
+from tests.tiny import questions_of, write_tiny
+from vqabench.data import derivation
+from vqabench.data.annotations import Prediction, write_predictions
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Path:
+    """Give the catalogue of a data set that can be split anew."""
+    catalog = write_tiny(tmp_path / "own data")
+    path = catalog.parent / "train_annotations.json"
+    annotated = json.loads(path.read_text())
+    for annotation in annotated["annotations"][30:]:
+        annotation["question_type"] += " sheep"
+    path.write_text(json.dumps(annotated))
+    return catalog
+
+
+def without_features(catalog: Path) -> None:
+    text = re.sub(r"^features = .*$", 'features_from = "somewhere"', catalog.read_text(), flags=re.MULTILINE)
+    catalog.write_text(text)
+
+
+def test_the_next_command_can_be_pasted(cli: CommandLine, catalog: Path, tmp_path: Path) -> None:
+    done = cli("data", "resplit", "tiny", "--out", "a new/split", "--catalog", catalog)
+    (spelled,) = re.findall("next: vqabench (.*)", done.stdout)
+    assert spelled == "data prepare tiny-resplit --catalog 'a new/split/catalog.toml'"
+    new = tmp_path / "a new" / "split" / "catalog.toml"
+    new.write_text(new.read_text().replace("share = 0.05", "share = 0.5"))  # there are six images
+    assert cli(*shlex.split(spelled)).returncode == 0
+    without_features(catalog)
+    done = cli("data", "resplit", "tiny", "--out", "another", "--catalog", catalog)
+    assert done.stdout.endswith("--catalog another/catalog.toml --features FILE\n")
+
+
+def test_splits_of_other_seeds_and_shares_have_other_names(cli: CommandLine, catalog: Path) -> None:
+    options = [(), ("--seed", "3"), ("--share", "0.25"), ("--seed", "3", "--share", "0.25")]
+    told = [
+        cli("data", "resplit", "tiny", "--out", f"out{n}", "--catalog", catalog, *given).stdout
+        for n, given in enumerate(options)
+    ]
+    assert [line.partition(":")[0] for line in told] == [
+        "tiny-resplit",
+        "tiny-resplit-seed3",
+        "tiny-resplit-share0.25",
+        "tiny-resplit-share0.25-seed3",
+    ]
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, lambda content: b"\xef\xbb\xbf" + content])
+def test_the_list_may_be_packed_or_marked(cli: CommandLine, catalog: Path, tmp_path: Path, pack: object) -> None:
+    assert callable(pack)
+    (tmp_path / "ids").write_bytes(pack(b'{"0": "other", "1": "other"}'))
+    done = cli("data", "rebuild-cp", "tiny", "--test-ids", "ids", "--out", "cp", "--catalog", catalog)
+    assert "train 82, test 2 questions" in done.stdout, done.stderr
+
+
+def test_a_split_that_fails_leaves_nothing_and_can_be_made_again(
+    cli: CommandLine, catalog: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill(*_: object) -> str:
+        raise OSError(28, "No space left on device")
+
+    command = ("data", "resplit", "tiny", "--out", "out/split", "--catalog", catalog)
+    with monkeypatch.context() as patch:
+        patch.setattr(derivation, "_spell_entry", fill)  # the last of the files
+        assert cli(*command).returncode == 1
+    assert not list((tmp_path / "out").iterdir())
+    assert cli(*command).returncode == 0
+
+
+def test_what_cannot_be_split_is_one_line(cli: CommandLine, catalog: Path, tmp_path: Path) -> None:
+    everything = [question.question_id for split in ("train", "val", "test") for question in questions_of(split)[0]]
+    (tmp_path / "all").write_text(" ".join(map(str, everything)))
+    own = ("--out", "x", "--catalog", catalog)
+    done = cli("data", "rebuild-cp", "tiny", "--test-ids", "all", *own)
+    fails(done, "all 84 questions would be in the test")
+    fails(cli("data", "rebuild-cp", "vqa-v2", "--test-ids", "all", "--out", "x"), "vqabench data fetch vqa-v2 gets")
+    (tmp_path / "file").write_text("")
+    fails(cli("data", "resplit", "tiny", "--out", "file/x", "--catalog", catalog), "File exists")
+    (catalog.parent / "test_questions.json").unlink()
+    fails(cli("data", "resplit", "tiny", *own), "1 of its files are missing", "test_questions.json")
+
+
+def test_a_results_file_is_scored_against_a_split_without_features(
+    cli: CommandLine, catalog: Path, tmp_path: Path
+) -> None:
+    without_features(catalog)
+    _, annotations = questions_of("test")
+    results = [Prediction(one.question_id, one.multiple_choice_answer or "") for one in annotations]
+    write_predictions(tmp_path / "results.json", results)
+    done = cli("evaluate", "results.json", "--dataset", "tiny", "--catalog", catalog, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["accuracy"]["all"] == 100
