@@ -152,7 +152,11 @@ class Backbone(nn.Module):
     """The objectives that the backbone is defined for."""
     recipe: Recipe = Recipe()
     question_width: int = 0
-    """Width of `Output.question_features_BQ`, for transforms that build on it; 0: it gives none."""
+    """Width of `Output.question_features_BQ`, for parts that build on it; 0: it gives none."""
+    joint_width: int = 0
+    """Width of `Output.joint_features_BH`, likewise."""
+    declarations: ClassVar[Mapping[str, str]] = {}
+    """Checks of `vqabench plugins check` that cannot hold for this class, each with the reason."""
     default_base: ClassVar[str | None] = None
     """Name of the backbone that `base` receives where the user chooses none; None: the user must."""
 
@@ -176,17 +180,29 @@ class Backbone(nn.Module):
         yield criterion(self(batch), batch)
 
 
-class Transform(Backbone):
-    """A part that wraps the innermost network, in training and in testing, such as an answer mask."""
+class Wrapper(Backbone):
+    """A backbone around another one: what adds a bias in training, or trains in a way of its own.
+
+    It gives what its base gives; `default_base` says what that is where the user does not.
+    """
 
     def __init__(self, spec: DataSpec, base: Backbone) -> None:
         super().__init__(spec)
         self.base = base
-        self.question_width = base.question_width
+        self.question_width, self.joint_width = base.question_width, base.joint_width
+
+    def forward(self, batch: Batch) -> Output:
+        """Answer as the base does."""
+        output: Output = self.base(batch)
+        return output
 
     def prepare_questions(self, questions: Sequence[str]) -> Mapping[str, Tensor]:
-        """Tokenise as the wrapped network does."""
+        """Tokenise as the base does."""
         return self.base.prepare_questions(questions)
+
+
+class Transform(Wrapper):
+    """A part of a strategy that wraps the innermost network, in training and in testing, such as an answer mask."""
 
 
 class Loss(nn.Module):
@@ -194,6 +210,8 @@ class Loss(nn.Module):
 
     api_version: ClassVar[int] = API_VERSION
     objectives: ClassVar[tuple[str, ...]] = ("bce", "ce")
+    declarations: ClassVar[Mapping[str, str]] = {}
+    """As for `Backbone`."""
     finetunes: ClassVar[bool] = False
     """True: behind a transform the loss starts only in the second stage; the first trains plainly."""
 

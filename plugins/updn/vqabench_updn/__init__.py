@@ -43,7 +43,7 @@ class UpDn(Backbone):
         for name, size in (("hidden", hidden), ("embedding", embedding)):
             if size < 1:
                 raise ValueError(f"{name} must be at least 1, not {size}")
-        self.question_width = hidden
+        self.question_width = self.joint_width = hidden
         self.embedding = _embed(spec, embedding)
         self.gru = nn.GRU(self.embedding.embedding_dim, hidden, batch_first=True)
         self.attend_region = nonlinear(spec.region_width, hidden)

@@ -1,0 +1,1 @@
+"""Trivial baselines for vqabench: what answers without looking or without asking."""

@@ -1,0 +1,1 @@
+"""Counterfactual samples synthesising for vqabench, around any base."""

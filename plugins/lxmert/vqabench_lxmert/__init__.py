@@ -1,0 +1,1 @@
+"""The LXMERT backbone for vqabench."""

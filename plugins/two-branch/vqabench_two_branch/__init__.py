@@ -1,0 +1,1 @@
+"""Learned-mixin backbones for vqabench: a question-type prior beside any base."""
