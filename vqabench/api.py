@@ -156,7 +156,7 @@ class Backbone(nn.Module):
     joint_width: int = 0
     """Width of `Output.joint_features_BH`, likewise."""
     declarations: ClassVar[Mapping[str, str]] = {}
-    """Checks of `vqabench plugins check` that cannot hold for this class, each with the reason."""
+    """Checks of `vqabench plugins check`, and objectives, that cannot be for this class, each with the reason."""
     default_base: ClassVar[str | None] = None
     """Name of the backbone that `base` receives where the user chooses none; None: the user must."""
 

@@ -342,10 +342,8 @@ def _choose_objective(config: TrainConfig, parts: Sequence[Part]) -> str:
         return common[0]
     for part in parts:
         if config.objective not in part.kind.objectives:
-            raise InputError(
-                f"{part.plugin.name} is not defined for --objective {config.objective}; "
-                f"it is for {' and '.join(part.kind.objectives)}"
-            )
+            reason = part.kind.declarations.get(config.objective, f"it is for {' and '.join(part.kind.objectives)}")
+            raise InputError(f"{part.plugin.name} is not defined for --objective {config.objective}: {reason}")
     return config.objective
 
 

@@ -1,1 +1,91 @@
-"""Learned-mixin backbones for vqabench: a question-type prior beside any base."""
+"""LM and LMH: a learned mixin of any base with the prior (Clark et al. 2019, Don't Take the Easy Way Out)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from vqabench.api import Backbone, Batch, DataSpec, Output, Wrapper
+
+FIRST_SMOOTHING = -1.0
+"""u at the beginning: s = sigmoid(u) is 0.27."""
+
+
+class LearnedMixin(Wrapper):
+    """Adds the log-odds of a question type's prior to the logits in training, so that the base need not learn them.
+
+    With the joint feature h of the base and the mean soft target b_i of answer i over the training questions of
+    the question's type: f = softplus(w · h + c), s = sigmoid(u), z'_i = z_i + f (log(b_i + s) - log(1 - b_i + s)).
+    The loss sees z'; what is scored is z. w, c and u are trained. Answers that a strategy masks are masked in z,
+    before the prior is added; auxiliary logits of the base stay as they are.
+    """
+
+    objectives = ("bce",)
+    declarations: ClassVar[Mapping[str, str]] = {
+        "ce": "the prior is added as log-odds, answer by answer, which a softmax over all answers does not have",
+    }
+    default_base = "updn"
+
+    def __init__(self, spec: DataSpec, base: Backbone) -> None:
+        super().__init__(spec, base)
+        if base.joint_width == 0:
+            raise ValueError(
+                "how far the prior counts is read off joint features, which this base does not give (its author "
+                "sets joint_width, and joint_features_BH in the Output)"
+            )
+        self.scale = nn.Linear(base.joint_width, 1)
+        self.smoothing = nn.Parameter(torch.tensor([FIRST_SMOOTHING]))
+        self.prior_TA: Tensor
+        self.register_buffer("prior_TA", spec.mean_targets_TA.clone(), persistent=False)
+
+    def forward(self, batch: Batch) -> Output:
+        """Answer as the base does; in training, give the loss logits with the prior in them."""
+        output = super().forward(batch)
+        if batch.targets_BA is None:
+            return output
+        logits_BA = output.logits_BA if output.training_logits_BA is None else output.training_logits_BA
+        for_BA, against_BA = self.log_prior(output, batch)
+        return dataclasses.replace(
+            output,
+            training_logits_BA=logits_BA + for_BA - against_BA,
+            penalties={**output.penalties, **self.penalise(for_BA, against_BA)},
+        )
+
+    def penalise(self, for_BA: Tensor, against_BA: Tensor) -> Mapping[str, Tensor]:
+        """Give what is added to the loss besides, by name: nothing."""
+        return {}
+
+    def log_prior(self, output: Output, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Give f log(b + s) and f log(1 - b + s): [B, A] each."""
+        assert output.joint_features_BH is not None
+        scale_B1 = nn.functional.softplus(self.scale(output.joint_features_BH))
+        prior_BA, smoothing = self.prior_TA[batch.question_types_B], torch.sigmoid(self.smoothing)
+        return scale_B1 * torch.log(prior_BA + smoothing), scale_B1 * torch.log(1 - prior_BA + smoothing)
+
+
+class LearnedMixinEntropy(LearnedMixin):
+    """The learned mixin with a penalty on the scaled prior's entropy (LMH), without which f may fall to 0.
+
+    f log(b + s) and f log(1 - b + s), renormalised, are a distribution over "right" and "wrong" for every answer;
+    its entropy, averaged over answers and batch, is weighted by `entropy`.
+    """
+
+    def __init__(self, spec: DataSpec, base: Backbone, *, entropy: float = 0.36) -> None:
+        super().__init__(spec, base)
+        if not entropy >= 0:
+            raise ValueError(f"entropy must be at least 0, not {entropy}")
+        self.entropy = entropy
+
+    def penalise(self, for_BA: Tensor, against_BA: Tensor) -> Mapping[str, Tensor]:
+        """Give the weighted entropy."""
+        return {"entropy": self.entropy * two_way_entropy(for_BA, against_BA)}
+
+
+def two_way_entropy(first_BA: Tensor, second_BA: Tensor) -> Tensor:
+    """Give the mean entropy, in nats, of distributions over two outcomes whose logarithms these are: a scalar."""
+    logs_BA2 = torch.log_softmax(torch.stack([first_BA, second_BA], dim=-1), dim=-1)
+    return -(logs_BA2.exp() * logs_BA2).sum(-1).mean()
