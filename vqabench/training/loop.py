@@ -52,10 +52,15 @@ def fit(
 ) -> Position:
     """Train a model through all stages, or the rest of them where the run has begun before.
 
-    After every epoch the run's folder holds all that is needed to go on, and the weights chosen so far.
+    After every epoch the run's folder holds all that is needed to go on, and the weights chosen so far. A model
+    without parameters is kept as it is.
     Raises TrainingError where a loss is not finite.
     """
     recipe, train = plan.recipe, splits["train"]
+    if not any(True for _ in model.parameters()):
+        progress.say(f"{run.folder}: {plan.backbone} has nothing to train")
+        save_weights(model, run.weights_file)
+        return Position(chosen_epoch=0)
     parameters = [*model.parameters(), *losses.parameters()]
     optimizer = make_optimizer(recipe, parameters)
     order = torch.Generator().manual_seed(seed)

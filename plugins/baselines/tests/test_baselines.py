@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from vqabench_baselines import ImageOnly, InvertedPrior, Prior, QuestionOnly
+from vqabench_baselines.blind import hide_image, keep_type
+from vqabench_baselines.priors import hash_uniform
+
+from vqabench.api import PADDING, Backbone, Batch, DataSpec, Output
+from vqabench.errors import PluginError
+
+COUNTS_TA = torch.tensor([[10.0, 90.0, 0.0, 30.0], [5.0, 0.0, 20.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
+
+
+def make_spec() -> DataSpec:
+    return DataSpec(
+        answers=("yes", "2", "red", "no"),
+        words=("<padding>", "<unknown>", "how", "many", "cats"),
+        question_types=("how many", "what color", "never seen"),
+        regions=2,
+        region_width=3,
+        question_length=5,
+        answer_counts_TA=COUNTS_TA,
+        mean_targets_TA=COUNTS_TA / COUNTS_TA.sum(1, keepdim=True).clamp(min=1),
+        questions_T=torch.tensor([13, 3, 0]),
+    )
+
+
+def make_batch(types_B: Tensor, **changes: Any) -> Batch:
+    size = len(types_B)
+    tokens_BL = torch.tensor([[PADDING, 2, 3, 4, 1]]).repeat(size, 1)
+    fields: dict[str, Any] = {
+        "question_ids_B": torch.arange(size),
+        "question_types_B": types_B,
+        "tokens_BL": tokens_BL,
+        "word_mask_BL": tokens_BL != PADDING,
+        "type_words_BL": torch.tensor([[False, True, True, False, False]]).repeat(size, 1),
+        "regions_BRV": torch.randn(size, 2, 3),
+        "boxes_BR4": torch.rand(size, 2, 4),
+        "region_mask_BR": torch.ones(size, 2, dtype=torch.bool),
+    }
+    return Batch(**(fields | changes))
+
+
+class Seen(Backbone):
+    """Keeps the batch that it was given."""
+
+    def forward(self, batch: Batch) -> Output:
+        self.batch = batch
+        return Output(logits_BA=torch.zeros(len(batch), 4))
+
+
+def test_the_prior_answers_what_was_most_frequent_in_the_type() -> None:
+    output = Prior(make_spec())(make_batch(torch.tensor([0, 1, 2])))
+    assert output.logits_BA.argmax(1).tolist() == [1, 2, 0]
+    torch.testing.assert_close(output.logits_BA.exp()[0], (COUNTS_TA[0] + 1) / 134)
+
+
+def test_the_inverted_prior_draws_answers_by_one_over_their_counts() -> None:
+    size = 60_000
+    drawn = InvertedPrior(make_spec())(make_batch(torch.zeros(size, dtype=torch.int64))).logits_BA.argmax(1)
+    expected_A = torch.tensor([1 / 10, 1 / 90, 0, 1 / 30])
+    shares_A = torch.bincount(drawn, minlength=4) / size
+    torch.testing.assert_close(shares_A, expected_A / expected_A.sum(), rtol=0, atol=0.01)
+
+
+def test_a_draw_depends_on_the_question_and_the_seed_alone() -> None:
+    spec, types_B = make_spec(), torch.zeros(50, dtype=torch.int64)
+    torch.manual_seed(0)
+    first, second = InvertedPrior(spec), InvertedPrior(spec)
+    batch = make_batch(types_B)
+    some = [7, 3]
+    assert torch.equal(
+        first(batch).logits_BA[some], first(make_batch(types_B[:2], question_ids_B=torch.tensor(some))).logits_BA
+    )
+    assert not torch.equal(first(batch).logits_BA, second(batch).logits_BA)
+    second.load_state_dict(first.state_dict())
+    assert torch.equal(first(batch).logits_BA, second(batch).logits_BA)
+
+
+def test_hashed_numbers_are_spread_evenly_and_differ_where_any_key_does() -> None:
+    seed = torch.tensor([123456789])
+    numbers = hash_uniform(seed, torch.arange(2_000)[:, None], torch.arange(50)[None])
+    assert 0 < numbers.min() < numbers.max() < 1
+    counts = torch.histc(numbers, 20, 0, 1)
+    assert ((counts - 5_000).square() / 5_000).sum() < 45  # chi-square, 19 degrees: p < 0.001 above 43.8
+    assert len(set(numbers.ravel().tolist())) == numbers.numel()
+    correlation = torch.corrcoef(torch.stack([numbers[:, 0], numbers[:, 1]]))[0, 1]
+    assert correlation.abs() < 0.1
+
+
+def test_without_the_image_the_base_sees_one_region_of_zeros() -> None:
+    base = Seen(make_spec())
+    QuestionOnly(make_spec(), base)(make_batch(torch.tensor([0, 1])))
+    assert base.batch.regions_BRV.shape == (2, 1, 3)
+    assert not base.batch.regions_BRV.any()
+    assert base.batch.region_mask_BR.all()
+    assert base.batch.boxes_BR4[0, 0].tolist() == [0, 0, 1, 1]
+    assert base.batch.tokens_BL[0].tolist() == [PADDING, 2, 3, 4, 1]
+
+
+def test_two_images_get_one_answer_without_them() -> None:
+    first, second = (hide_image(make_batch(torch.tensor([0]))) for _ in range(2))
+    assert torch.equal(first.regions_BRV, second.regions_BRV)
+
+
+def test_without_the_question_the_base_sees_the_words_of_its_type_padded_in_front() -> None:
+    base = Seen(make_spec())
+    ImageOnly(make_spec(), base)(make_batch(torch.tensor([0])))
+    assert base.batch.tokens_BL[0].tolist() == [PADDING, PADDING, PADDING, 2, 3]
+    assert base.batch.word_mask_BL[0].tolist() == [False, False, False, True, True]
+    assert base.batch.regions_BRV.any()
+
+
+def test_a_question_that_does_not_begin_with_its_type_has_no_words_left() -> None:
+    batch = make_batch(torch.tensor([0]), type_words_BL=torch.zeros(1, 5, dtype=torch.bool))
+    assert not keep_type(batch).tokens_BL.any()
+
+
+def test_a_base_with_tokens_of_its_own_cannot_be_cut_to_the_type() -> None:
+    with pytest.raises(PluginError, match=r"tokens of its own \(pieces\)"):
+        keep_type(make_batch(torch.tensor([0]), extras={"pieces": torch.zeros(1, 3)}))

@@ -1,0 +1,64 @@
+"""A base that sees the question alone, or the image alone: how much of its accuracy needs the other?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+
+from vqabench.api import PADDING, Batch, Output, Wrapper
+from vqabench.errors import PluginError
+
+
+class QuestionOnly(Wrapper):
+    """Its base sees a single region of zeros in place of the image, in training and in testing."""
+
+    default_base = "updn"
+    declarations: ClassVar[Mapping[str, str]] = {
+        "gradients": "what the base reads off regions sees zeros",
+    }
+
+    def forward(self, batch: Batch) -> Output:
+        """Answer the questions of a batch unseen."""
+        return super().forward(hide_image(batch))
+
+
+class ImageOnly(Wrapper):
+    """Its base sees only the words that spell the question's type, in training and in testing."""
+
+    default_base = "updn"
+
+    def forward(self, batch: Batch) -> Output:
+        """Answer the questions of a batch by their types and images. Raises PluginError: see `keep_type`."""
+        return super().forward(keep_type(batch))
+
+
+def hide_image(batch: Batch) -> Batch:
+    """Give the batch with one region of zeros, which covers the whole image, for every question."""
+    regions_B1V = torch.zeros_like(batch.regions_BRV[:, :1])
+    whole_B14 = torch.zeros_like(batch.boxes_BR4[:, :1])
+    whole_B14[..., 2:] = 1
+    return batch.replace(
+        regions_BRV=regions_B1V,
+        boxes_BR4=whole_B14,
+        region_mask_BR=torch.ones_like(batch.region_mask_BR[:, :1]),
+        object_ids_BR=None,
+    )
+
+
+def keep_type(batch: Batch) -> Batch:
+    """Give the batch with each question cut to the words of its type, padded in front as before.
+
+    A question that does not begin with its type's words has none left. Raises PluginError where the base has tokens
+    of its own: which of them spell the type is not known.
+    """
+    if batch.extras:
+        raise PluginError(
+            "image-only cuts questions to the words of their type, but its base has tokens of its own "
+            f"({', '.join(batch.extras)}); choose a base that takes the batch's tokens"
+        )
+    order_BL = torch.argsort(batch.type_words_BL.int(), dim=1, stable=True)  # the type's words last, in their order
+    kept_BL = batch.type_words_BL.gather(1, order_BL)
+    tokens_BL = torch.where(kept_BL, batch.tokens_BL.gather(1, order_BL), PADDING)
+    return batch.replace(tokens_BL=tokens_BL, word_mask_BL=kept_BL, type_words_BL=kept_BL)
