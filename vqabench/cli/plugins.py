@@ -1,6 +1,8 @@
 """`vqabench plugins`."""
 
 import json
+import shlex
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -57,3 +59,52 @@ def show(
         recipe = [(f"recipe.{key}", str(value)) for key, value in details.recipe.items()]
         console.print()
         console.print(lists.draw_list(("recipe", "default"), recipe))
+
+
+@app.command("check")
+def check(
+    name: Annotated[str, typer.Argument(help="A plugin's name.", autocompletion=complete_plugins)],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="An option, as for `train`; repeatable."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check whether a plugin keeps what the plugin API promises; exit code 1 where it does not.
+
+    It is tried on questions made up for the purpose: shapes, attention, padding, gradients, learning, saving, every
+    strategy, bfloat16, torch.compile. What its author declares not to hold is told with the reason.
+    """
+    from vqabench.config import parse_settings
+    from vqabench.reporting import exports, lists
+    from vqabench.workflows import plugins as workflow
+
+    signs = {"passed": "ok", "failed": "FAILED", "declared": "declared", "skipped": "skipped"}
+    checks = []
+    for one in workflow.check_plugin(name, parse_settings(settings or [])):
+        checks.append(one)
+        if not as_json:
+            lists.stdout_console().print(
+                f"{signs[one.status]:8}  {one.name}: {one.told}", markup=False, soft_wrap=True
+            )
+    if as_json:
+        typer.echo(exports.to_json(checks))
+    if any(one.status == "failed" for one in checks):
+        raise typer.Exit(1)
+
+
+@app.command("new")
+def new(
+    name: Annotated[str, typer.Argument(help="The name that users will train it by, such as my-model.")],
+    loss: Annotated[bool, typer.Option("--loss", help="A loss instead of a backbone.")] = False,
+    folder: Annotated[
+        Path, typer.Option("--in", metavar="DIR", help="Where the new folder is made.", show_default="here")
+    ] = Path(),
+) -> None:
+    """Write a new plugin: a distribution with code, tests, README and CI that works as it is."""
+    from vqabench.workflows.new_plugin import write_plugin
+
+    made = write_plugin(name, "loss" if loss else "backbone", folder)
+    typer.echo(f"{made}: a {'loss' if loss else 'backbone'} that works as it is")
+    place = shlex.quote(f"{made if made.is_absolute() else f'./{made}'}[test]")
+    typer.echo(f"next: pip install -e {place} && vqabench plugins check {name}")

@@ -1,14 +1,17 @@
-"""`vqabench plugins show`."""
+"""`vqabench plugins show` and `check`."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vqabench import options, plugins
 from vqabench.errors import PluginError, unknown
+
+if TYPE_CHECKING:
+    from vqabench.testing import Check
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,16 @@ def show_plugin(name: str) -> PluginDetails:
         ),
         dict(vars(kind.recipe)) if plugin.group == plugins.BACKBONES and _has_recipe(kind, bases) else {},
     )
+
+
+def check_plugin(name: str, settings: Mapping[str, object]) -> Iterator[Check]:
+    """Check whether a backbone or a loss keeps what the plugin API promises.
+
+    Raises PluginError where it cannot be loaded, InputError where a setting is not possible.
+    """
+    from vqabench import testing  # loads torch
+
+    return testing.check_plugin(_find(name), settings)
 
 
 def _has_recipe(kind: type[Any], bases: Sequence[str]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -17,11 +18,12 @@ class QuestionOnly(Wrapper):
     default_base = "updn"
     declarations: ClassVar[Mapping[str, str]] = {
         "gradients": "what the base reads off regions sees zeros",
+        "learning": "questions in the same words are one to it, whatever their images",
     }
 
     def forward(self, batch: Batch) -> Output:
-        """Answer the questions of a batch unseen."""
-        return super().forward(hide_image(batch))
+        """Answer the questions of a batch unseen; there is no attention to speak of."""
+        return dataclasses.replace(super().forward(hide_image(batch)), attention_BR=None)
 
 
 class ImageOnly(Wrapper):

@@ -1,0 +1,156 @@
+"""A small data set without files: what a plugin is checked on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vqabench.api import PADDING, UNKNOWN, Backbone, Batch, DataSpec, Output
+
+TYPES = ("how many", "what color is the", "is there a", "never seen")
+NOUNS = ("dogs", "cats", "bus", "tree", "ball", "boat", "hats", "kite")
+ANSWERS = 12
+OBJECTS = ("dog", "cat", "red bus", "tree")
+
+
+def make_spec(*, regions: int = 4, region_width: int = 16, question_length: int = 8) -> DataSpec:
+    """Give a data set of 12 answers and four question types, the last of which training never saw.
+
+    It has object names and word vectors, of width 6.
+    """
+    generator = torch.Generator().manual_seed(0)
+    names = dict.fromkeys(word for text in (*TYPES[:3], *NOUNS, *OBJECTS) for word in text.split())
+    words = ("<padding>", "<unknown>", *names)
+    counts_TA = torch.randint(0, 60, (len(TYPES), ANSWERS), generator=generator).float()
+    counts_TA[0, :2], counts_TA[:, -1], counts_TA[-1] = 200, 0, 0
+    shares_TA = counts_TA / counts_TA.sum(1, keepdim=True).clamp(min=1)
+    shares_TA[-1] = 1 / ANSWERS
+    vectors = torch.randn(len(words), 6, generator=generator)
+    vectors[PADDING] = 0
+    return DataSpec(
+        answers=tuple(f"answer {number}" for number in range(ANSWERS)),
+        words=words,
+        question_types=TYPES,
+        regions=regions,
+        region_width=region_width,
+        question_length=question_length,
+        answer_counts_TA=counts_TA,
+        mean_targets_TA=shares_TA,
+        questions_T=torch.tensor([50, 40, 30, 0]),
+        word_vectors=vectors,
+        object_names=OBJECTS,
+    )
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Questions as text, and the batch that they make."""
+
+    questions: Sequence[str]
+    batch: Batch
+
+    def given_to(self, model: Backbone) -> Batch:
+        """Give the batch with what the model makes of the questions' text."""
+        return self.batch.replace(extras=dict(model.prepare_questions(self.questions)))
+
+
+def make_sample(spec: DataSpec, size: int, seed: int = 0) -> Sample:
+    """Ask `size` questions about images of 1 to R regions, one of which answers each question alone.
+
+    Types that training saw take turns; the answer is drawn for each question, with a soft target of 1, and a second
+    answer has 0.3.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    types_B = torch.arange(size) % (len(spec.question_types) - 1)
+    nouns_B = torch.randint(len(NOUNS), (size,), generator=generator)
+    pairs = zip(types_B.tolist(), nouns_B.tolist(), strict=True)
+    questions = [f"{spec.question_types[kind].capitalize()} {NOUNS[noun]}?" for kind, noun in pairs]
+    counts_B = 1 + torch.randint(spec.regions, (size, 1), generator=generator)
+    mask_BR = torch.arange(spec.regions) < counts_B
+    regions_BRV = torch.rand(size, spec.regions, spec.region_width, generator=generator) * mask_BR[..., None]
+    corners = torch.rand(size, spec.regions, 2, 2, generator=generator).sort(dim=2).values
+    tokens_BL, typed_BL = _tokenise(spec, questions, types_B)
+    return Sample(
+        questions,
+        Batch(
+            question_ids_B=torch.arange(size),
+            question_types_B=types_B,
+            tokens_BL=tokens_BL,
+            word_mask_BL=tokens_BL != PADDING,
+            type_words_BL=typed_BL,
+            regions_BRV=regions_BRV,
+            boxes_BR4=corners.flatten(2) * mask_BR[..., None],
+            region_mask_BR=mask_BR,
+            object_ids_BR=torch.randint(len(OBJECTS), mask_BR.shape, generator=generator),
+            targets_BA=_draw_targets(spec, size, generator),
+        ),
+    )
+
+
+def _tokenise(spec: DataSpec, questions: Sequence[str], types_B: Tensor) -> tuple[Tensor, Tensor]:
+    numbers = {word: number for number, word in enumerate(spec.words)}
+    tokens_BL = torch.full((len(questions), spec.question_length), PADDING)
+    typed_BL = torch.zeros_like(tokens_BL, dtype=torch.bool)
+    for row, (question, kind) in enumerate(zip(questions, types_B.tolist(), strict=True)):
+        words = question.lower().strip("?").split()[: spec.question_length]
+        first = spec.question_length - len(words)
+        tokens_BL[row, first:] = torch.tensor([numbers.get(word, UNKNOWN) for word in words])
+        typed_BL[row, first : first + len(spec.question_types[kind].split())] = True
+    return tokens_BL, typed_BL
+
+
+def _draw_targets(spec: DataSpec, size: int, generator: torch.Generator) -> Tensor:
+    targets_BA = torch.zeros(size, len(spec.answers))
+    first_B = torch.randint(len(spec.answers) - 1, (size, 1), generator=generator)
+    targets_BA.scatter_(1, (first_B + 1) % len(spec.answers), 0.3)
+    return targets_BA.scatter_(1, first_B, 1.0)
+
+
+def pad_regions(batch: Batch, more: int) -> Batch:
+    """Give the batch with so many regions of padding behind every image's."""
+
+    def pad(tensor: Tensor) -> Tensor:
+        return torch.cat([tensor, tensor.new_zeros(len(batch), more, *tensor.shape[2:])], dim=1)
+
+    objects = None if batch.object_ids_BR is None else pad(batch.object_ids_BR)
+    return batch.replace(
+        regions_BRV=pad(batch.regions_BRV),
+        boxes_BR4=pad(batch.boxes_BR4),
+        region_mask_BR=pad(batch.region_mask_BR),
+        object_ids_BR=objects,
+    )
+
+
+def take(batch: Batch, rows: Tensor) -> Batch:
+    """Give some questions of a batch."""
+    fields = {name: value for name, value in vars(batch).items() if isinstance(value, Tensor)}
+    taken = {name: value[rows] for name, value in fields.items()}
+    return batch.replace(**taken, extras={name: value[rows] for name, value in batch.extras.items()})
+
+
+class Innermost(Backbone):
+    """The plainest network that gives everything a wrapper may build on: means of words and of regions."""
+
+    def __init__(self, spec: DataSpec, *, hidden: int = 16) -> None:
+        super().__init__(spec)
+        self.question_width = self.joint_width = hidden
+        self.words = torch.nn.Embedding(len(spec.words), hidden, padding_idx=PADDING)
+        self.regions = torch.nn.Linear(spec.region_width, hidden)
+        self.answers = torch.nn.Linear(hidden, len(spec.answers))
+
+    def forward(self, batch: Batch) -> Output:
+        """Answer from the product of the two means."""
+        words_BLE = self.words(batch.tokens_BL)
+        question_BQ = words_BLE.sum(1) / batch.word_mask_BL.sum(1, keepdim=True).clamp(min=1)
+        share_BR = batch.region_mask_BR / batch.region_mask_BR.sum(1, keepdim=True)
+        joint_BH = question_BQ * torch.einsum("br,brh->bh", share_BR, self.regions(batch.regions_BRV))
+        return Output(
+            logits_BA=self.answers(joint_BH),
+            question_features_BQ=question_BQ,
+            joint_features_BH=joint_BH,
+            word_embeddings_BLE=words_BLE,
+            attention_BR=share_BR,
+        )

@@ -1,0 +1,70 @@
+"""`vqabench plugins new`: a distribution that works as it is, for its author to change."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from importlib import resources
+from pathlib import Path
+from string import Template
+from typing import Literal
+
+from vqabench import __version__
+from vqabench.errors import InputError
+from vqabench.plugins import BACKBONES, LOSSES, available
+
+Kind = Literal["backbone", "loss"]
+GROUPS = {"backbone": BACKBONES, "loss": LOSSES}
+
+
+def write_plugin(name: str, kind: Kind, parent: Path) -> Path:
+    """Write the distribution `vqabench-NAME` into a folder of that name, and give it.
+
+    Raises InputError where the name cannot be one, is taken by an installed plugin, or the folder is there.
+    """
+    _check_name(name, kind)
+    folder = parent / f"vqabench-{name}"
+    if folder.exists():
+        raise InputError(f"{folder}: exists; choose another name, or move it away")
+    parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=parent) as begun:  # whole, or not at all
+        made = Path(begun) / "made"
+        for path, text in _fill_templates(name, kind).items():
+            (made / path).parent.mkdir(parents=True, exist_ok=True)
+            (made / path).write_text(text, encoding="utf-8")
+        made.rename(folder)
+    return folder
+
+
+def _check_name(name: str, kind: Kind) -> None:
+    if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
+        raise InputError(
+            f"{name!r} cannot name a plugin: lower-case letters, digits and single hyphens, as in my-{kind}"
+        )
+    taken = [plugin for plugin in available(GROUPS[kind]).plugins if plugin.name == name]
+    if taken:
+        raise InputError(f"{kind} {name!r} is there already, from {taken[0].distribution}; choose another name")
+
+
+def _fill_templates(name: str, kind: Kind) -> dict[str, str]:
+    """Give the text of each file by its path."""
+    module = f"vqabench_{name.replace('-', '_')}"
+    train = f"vqabench train {name}" if kind == "backbone" else f"vqabench train BACKBONE --loss {name}"
+    values = {
+        **{"name": name, "kind": kind, "group": GROUPS[kind], "version": __version__, "module": module},
+        "distribution": f"vqabench-{name}",
+        "class_name": "".join(part.capitalize() for part in name.split("-")),
+        "try_it": train,
+    }
+    files = {
+        "pyproject.toml": "pyproject.toml",
+        "README.md": "README.md",
+        f"{module}/__init__.py": f"{kind}.py",
+        f"tests/test_{module.removeprefix('vqabench_')}.py": f"test_{kind}.py",
+        ".github/workflows/test.yml": "ci.yml",
+    }
+    templates = resources.files("vqabench.workflows") / "templates"
+    return {
+        path: Template((templates / f"{template}.txt").read_text(encoding="utf-8")).substitute(values)
+        for path, template in files.items()
+    }
