@@ -41,7 +41,7 @@ def test_the_plugin_of_the_readme_installs_and_trains(
     source.mkdir()
     (python,) = blocks(ROOT / "README.md", "python")
     (toml,) = blocks(ROOT / "README.md", "toml")
-    (source / "question_only.py").write_text(python)
+    (source / "words_only.py").write_text(python)
     (source / "pyproject.toml").write_text(toml)
     options = ["--no-deps", "--no-index", "--no-build-isolation", "--quiet", "--target", str(installed)]
     subprocess.run([sys.executable, "-m", "pip", "install", *options, str(source)], check=True, timeout=120)
@@ -56,9 +56,9 @@ def test_the_plugin_of_the_readme_installs_and_trains(
         "--set",
         "hidden=128",
     )
-    done = cli("train", "question-only", "--loss", "rescale", *common)
+    done = cli("train", "words-only", "--loss", "rescale", *common)
     assert done.returncode == 0, done.stderr
-    masked = cli("train", "question-only", "--loss", "mask", *common)
+    masked = cli("train", "words-only", "--loss", "mask", *common)
     assert masked.returncode == 2
     assert "mask builds on question features" in masked.stderr
 

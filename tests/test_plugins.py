@@ -69,9 +69,9 @@ def test_a_third_party_backbone_is_found_loaded_and_answers(
     installed: dict[str, Path], on_path: Callable[..., None]
 ) -> None:
     on_path(installed["question_only"])
-    plugin = find(BACKBONES, "question-only")
+    plugin = find(BACKBONES, "words-only")
     target = "vqabench_question_only:QuestionOnly"
-    assert plugin == Plugin("question-only", BACKBONES, "vqabench-question-only", "0.3.0", target)
+    assert plugin == Plugin("words-only", BACKBONES, "vqabench-words-only", "0.3.0", target)
     model = load(plugin)(make_spec(torch.ones(2, 5)), hidden=7)
     output = model(make_batch(torch.tensor([0, 1, 1]), None))
     assert output.logits_BA.shape == (3, 5)
@@ -86,7 +86,7 @@ def test_listing_imports_no_plugin_and_nothing_heavy(installed: dict[str, Path])
     )
     done = run_python(code, *installed.values())
     found, modules = json.loads(done.stdout)
-    assert {"question-only", "broken", "other-api", "updn", "mask"} <= set(found)
+    assert {"words-only", "broken", "other-api", "updn", "mask"} <= set(found)
     heavy = {"torch", "numpy", "h5py", "sklearn", "vqabench.api"}
     assert not [one for one in modules if one in heavy or one.startswith("vqabench_")], done.stderr
 
@@ -97,9 +97,9 @@ def test_an_uninstalled_plugin_is_gone_at_once(
     folder = tmp_path / "site"
     shutil.copytree(installed["question_only"], folder)
     on_path(folder)
-    assert "question-only" in plugins.names(BACKBONES)
+    assert "words-only" in plugins.names(BACKBONES)
     shutil.rmtree(folder)
-    assert "question-only" not in plugins.names(BACKBONES)
+    assert "words-only" not in plugins.names(BACKBONES)
 
 
 def test_a_broken_plugin_names_its_distribution_and_cause_in_one_line(
@@ -117,7 +117,7 @@ def test_a_broken_plugin_names_its_distribution_and_cause_in_one_line(
 
 def test_a_broken_plugin_does_not_stop_another(installed: dict[str, Path], on_path: Callable[..., None]) -> None:
     on_path(installed["broken"], installed["question_only"])
-    assert issubclass(load(find(BACKBONES, "question-only")), Backbone)
+    assert issubclass(load(find(BACKBONES, "words-only")), Backbone)
     assert "vqabench_broken" not in sys.modules
 
 
@@ -126,10 +126,10 @@ def test_two_distributions_with_one_name_must_be_told_apart(
 ) -> None:
     on_path(installed["question_only"], installed["clash"])
     with pytest.raises(PluginError) as caught:
-        find(BACKBONES, "question-only")
-    assert "vqabench-clash:question-only or vqabench-question-only:question-only" in str(caught.value)
-    assert find(BACKBONES, "vqabench-clash:question-only").version == "1.0.0"
-    assert find(BACKBONES, "Vqabench_Question.Only:question-only").version == "0.3.0"
+        find(BACKBONES, "words-only")
+    assert "vqabench-clash:words-only or vqabench-words-only:words-only" in str(caught.value)
+    assert find(BACKBONES, "vqabench-clash:words-only").version == "1.0.0"
+    assert find(BACKBONES, "Vqabench_Words.Only:words-only").version == "0.3.0"
 
 
 def test_a_plugin_for_another_version_of_the_api_is_refused(

@@ -27,16 +27,16 @@ def test_a_backbone_is_installed_trained_and_removed(
 ) -> None:
     installed = install_fixture("question_only", tmp_path / "installed")
     monkeypatch.syspath_prepend(installed)
-    assert "question-only" in names(cli)
-    assert "hidden" in cli("plugins", "show", "question-only").stdout
+    assert "words-only" in names(cli)
+    assert "hidden" in cli("plugins", "show", "words-only").stdout
     command = ("--dataset", "tiny", "--catalog", catalog, "--epochs", "2", "--loss", "mask+rescale")
-    done = cli("train", "question-only", *command, "--finetune-epochs", "1", "--set", "hidden=4")
+    done = cli("train", "words-only", *command, "--finetune-epochs", "1", "--set", "hidden=4")
     assert done.returncode == 0, done.stderr
     (row,) = json.loads(cli("compare", "--format", "json").stdout)["rows"]
-    assert (row["backbone"], row["loss"]) == ("question-only", "mask+rescale")
+    assert (row["backbone"], row["loss"]) == ("words-only", "mask+rescale")
     shutil.rmtree(installed)
-    assert "question-only" not in names(cli)
-    gone = cli("train", "question-only", *command)
+    assert "words-only" not in names(cli)
+    gone = cli("train", "words-only", *command)
     assert (gone.returncode, "unknown backbone" in gone.stderr) == (2, True)
 
 
@@ -91,9 +91,9 @@ def test_of_two_backbones_with_one_name_the_distribution_chooses(
     for name in ("question_only", "clash"):
         monkeypatch.syspath_prepend(install_fixture(name, tmp_path / name))
     command = ("--dataset", "tiny", "--catalog", catalog, "--epochs", "1")
-    done = cli("train", "question-only", *command)
+    done = cli("train", "words-only", *command)
     assert done.returncode == 2
-    assert "vqabench-question-only:question-only" in done.stderr
-    assert cli("train", "vqabench-question-only:question-only", *command).returncode == 0
-    (folder,) = tmp_path.glob("runs/tiny/question-only/*/seed-0")
+    assert "vqabench-words-only:words-only" in done.stderr
+    assert cli("train", "vqabench-words-only:words-only", *command).returncode == 0
+    (folder,) = tmp_path.glob("runs/tiny/words-only/*/seed-0")
     assert cli("predict", folder, "--catalog", catalog).returncode == 0

@@ -68,6 +68,9 @@ def check(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="An option, as for `train`; repeatable."),
     ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="CHECK", help="Only this check, such as padding; repeatable.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check whether a plugin keeps what the plugin API promises; exit code 1 where it does not.
@@ -81,7 +84,7 @@ def check(
 
     signs = {"passed": "ok", "failed": "FAILED", "declared": "declared", "skipped": "skipped"}
     checks = []
-    for one in workflow.check_plugin(name, parse_settings(settings or [])):
+    for one in workflow.check_plugin(name, parse_settings(settings or []), only or ()):
         checks.append(one)
         if not as_json:
             lists.stdout_console().print(

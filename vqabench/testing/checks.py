@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
+
 Status = Literal["passed", "failed", "declared", "skipped"]
 
 
@@ -32,7 +34,10 @@ Question = tuple[str, Callable[[], str]]
 
 
 def ask(questions: Iterable[Question], declarations: Mapping[str, str]) -> Iterator[Check]:
-    """Carry out checks one by one, apart from those that are declared not to hold."""
+    """Carry out checks one by one, apart from those that are declared not to hold.
+
+    On one thread: models so small are slower on several, and much slower beside another process.
+    """
     for name, question in questions:
         if name in declarations:
             yield Check(name, "declared", declarations[name])
@@ -41,6 +46,8 @@ def ask(questions: Iterable[Question], declarations: Mapping[str, str]) -> Itera
 
 
 def _carry_out(name: str, question: Callable[[], str]) -> Check:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     try:
         return Check(name, "passed", question())
     except SkippedCheckError as reason:
@@ -50,3 +57,5 @@ def _carry_out(name: str, question: Callable[[], str]) -> Check:
     except Exception as error:  # a plugin may raise anything
         lines = str(error).strip().splitlines() or [""]
         return Check(name, "failed", f"{type(error).__name__}: {lines[0]}")
+    finally:
+        torch.set_num_threads(threads)

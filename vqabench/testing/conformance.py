@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import torch
 
 from vqabench.api import API_VERSION, Backbone, DataSpec, Loss, Transform
 from vqabench.config import make_config
-from vqabench.errors import InputError
+from vqabench.errors import InputError, unknown
 from vqabench.options import base_parameters, options_of, resolve_options
 from vqabench.plugins import LOSSES, Plugin, available, load
 from vqabench.testing.backbones import BackboneChecks
@@ -20,45 +20,62 @@ from vqabench.training.assembly import PLAIN, build_losses, build_model, make_pl
 from vqabench.training.criterion import Criterion
 
 
-def check_plugin(plugin: Plugin, settings: Mapping[str, object] | None = None) -> Iterator[Check]:
-    """Check an installed plugin, with settings as `--set` gives them. Raises InputError where that cannot be."""
+def check_plugin(
+    plugin: Plugin, settings: Mapping[str, object] | None = None, only: Collection[str] = ()
+) -> Iterator[Check]:
+    """Check an installed plugin, with settings as `--set` gives them: everything, or `only` some checks.
+
+    Raises InputError where a setting is not possible or there is no such check.
+    """
     kind, given = load(plugin), dict(settings or {})
     if plugin.group == LOSSES:
-        yield from check_class(kind, **resolve_options(kind, given, plugin.name))
-        return
+        return check_class(kind, resolve_options(kind, given, plugin.name), only)
     plan = make_plan(make_config({"backbone": plugin.qualified, "settings": given}))
+    build_model(plan, make_spec())  # a setting that cannot be is told at once
     checks = BackboneChecks(lambda spec: build_model(plan, spec), _plain, kind.objectives)
-    yield from _check(kind, [*checks.questions(), ("strategies", lambda: _check_strategies(plugin, given))])
+    return _check(kind, [*checks.questions(), ("strategies", lambda: _check_strategies(plugin, given))], only)
 
 
-def check_class(kind: type[Backbone] | type[Loss], **options: Any) -> Iterator[Check]:
-    """Check a class with these options. A wrapper or a transform stands around the plainest network there is."""
+def check_class(
+    kind: type[Backbone] | type[Loss], options: Mapping[str, Any] | None = None, only: Collection[str] = ()
+) -> Iterator[Check]:
+    """Check a class with these options. A wrapper or a transform stands around the plainest network there is.
+
+    Raises InputError where there is no such check.
+    """
+    given = dict(options or {})
     if issubclass(kind, Loss):
-        questions = LossChecks(
-            lambda spec, objective: kind(spec, objective, **options), kind.objectives
-        ).questions()
-        yield from _check(kind, [*questions])
-        return
+        losses = LossChecks(lambda spec, objective: kind(spec, objective, **given), kind.objectives)
+        return _check(kind, [*losses.questions()], only)
     bases = ["base"] if issubclass(kind, Transform) else base_parameters(kind)
 
     def build(spec: DataSpec) -> Backbone:
-        return kind(spec, **{name: Innermost(spec) for name in bases}, **options)
+        return kind(spec, **{name: Innermost(spec) for name in bases}, **given)
 
-    yield from _check(kind, [*BackboneChecks(build, _plain, kind.objectives).questions()])
+    return _check(kind, [*BackboneChecks(build, _plain, kind.objectives).questions()], only)
 
 
 def assert_conforms(kind: type[Backbone] | type[Loss], **options: Any) -> None:
     """Raise AssertionError, with a line for each check that fails, unless a class holds to all of them."""
-    failed = [f"{check.name}: {check.told}" for check in check_class(kind, **options) if check.status == "failed"]
+    failed = [f"{check.name}: {check.told}" for check in check_class(kind, options) if check.status == "failed"]
     assert not failed, "\n".join(failed)
 
 
-def _check(kind: type[Any], questions: list[Question]) -> Iterator[Check]:
-    first: list[Question] = [("api", lambda: _check_api(kind)), ("options", lambda: _check_options(kind))]
-    names = {name for name, _ in [*first, *questions]} | {"bce", "ce"}
-    yield from ask([*first, *questions], kind.declarations)
-    for name in kind.declarations.keys() - names:
-        yield Check("declarations", "failed", f"{name!r} is declared, but there is no such check or objective")
+def _check(kind: type[Any], questions: list[Question], only: Collection[str]) -> Iterator[Check]:
+    declared = ("declarations", lambda: _check_declarations(kind, [name for name, _ in every]))
+    every: list[Question] = [("api", lambda: _check_api(kind)), ("options", lambda: _check_options(kind))]
+    every += [declared, *questions]
+    for name in only:
+        if name not in dict(every):
+            raise InputError(unknown("check", name, dict(every)))
+    return ask([question for question in every if not only or question[0] in only], kind.declarations)
+
+
+def _check_declarations(kind: type[Any], names: Collection[str]) -> str:
+    for name in kind.declarations:
+        if name not in (*names, "bce", "ce"):
+            raise FailedCheckError(f"{name!r} is declared, but there is no such check or objective")
+    return f"{len(kind.declarations)} declared not to hold"
 
 
 def _check_api(kind: type[Any]) -> str:

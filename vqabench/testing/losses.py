@@ -67,12 +67,12 @@ class LossChecks:
         loss = self._loss(objective)
         logits_BA = self._logits().requires_grad_()
         optimizer = torch.optim.Adam([logits_BA], lr=0.1)
-        first = value = loss(logits_BA, self.batch)
+        first = loss(logits_BA, self.batch).detach()
         for _ in range(100):
             optimizer.zero_grad()
-            value = loss(logits_BA, self.batch)
-            torch.autograd.backward(value)
+            torch.autograd.backward(loss(logits_BA, self.batch))
             optimizer.step()
+        value = loss(logits_BA, self.batch).detach()
         if not value < first:
             raise FailedCheckError(
                 f"{objective}: {float(value):.4g} behind 100 steps along its gradient, {float(first):.4g} before"

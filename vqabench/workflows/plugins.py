@@ -55,14 +55,14 @@ def show_plugin(name: str) -> PluginDetails:
     )
 
 
-def check_plugin(name: str, settings: Mapping[str, object]) -> Iterator[Check]:
+def check_plugin(name: str, settings: Mapping[str, object], only: Sequence[str] = ()) -> Iterator[Check]:
     """Check whether a backbone or a loss keeps what the plugin API promises.
 
     Raises PluginError where it cannot be loaded, InputError where a setting is not possible.
     """
     from vqabench import testing  # loads torch
 
-    return testing.check_plugin(_find(name), settings)
+    return testing.check_plugin(_find(name), settings, only)
 
 
 def _has_recipe(kind: type[Any], bases: Sequence[str]) -> bool:
