@@ -14,6 +14,8 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 from torch import Tensor, nn
 
+from vqabench.errors import PluginError
+
 API_VERSION = 1
 """Major version of this module. A plugin class that states another `api_version` is refused."""
 
@@ -109,7 +111,7 @@ class Output:
     joint_features_BH: Tensor | None = None
     """What the classifier sees."""
     word_embeddings_BLE: Tensor | None = None
-    """The embedded words, part of the autograd graph."""
+    """The embedded words, part of the autograd graph; `Backbone.word_masks` tells which of them are words."""
     attention_BR: Tensor | None = None
     """Attention over regions: sums to 1, exactly 0 where `region_mask_BR` is False."""
 
@@ -171,6 +173,25 @@ class Backbone(nn.Module):
         """Tokenise questions in the backbone's own way: tensors with one row per question, or nothing."""
         return {}
 
+    def word_masks(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Tell which positions of `Output.word_embeddings_BLE` are real words, and which of them spell the type.
+
+        Two bool tensors [B, L]. A backbone with its own tokeniser has positions of its own, and overrides this.
+        """
+        return batch.word_mask_BL, batch.type_words_BL
+
+    def hide_words(self, batch: Batch, hidden_BL: Tensor) -> Batch:
+        """Give the batch with the words at some positions of `word_masks` replaced by the unknown token.
+
+        Raises PluginError where the backbone has its own tokeniser and does not override this.
+        """
+        if batch.extras:
+            raise PluginError(
+                f"{type(self).__name__} reads questions with a tokeniser of its own, and does not say how words "
+                "are hidden from it (its author overrides word_masks and hide_words)"
+            )
+        return batch.replace(tokens_BL=batch.tokens_BL.masked_fill(hidden_BL, UNKNOWN))
+
     def training_losses(self, batch: Batch, criterion: Criterion) -> Iterator[Tensor]:
         """Yield the batch's losses, scalars; the training loop takes one optimiser step after each.
 
@@ -199,6 +220,14 @@ class Wrapper(Backbone):
     def prepare_questions(self, questions: Sequence[str]) -> Mapping[str, Tensor]:
         """Tokenise as the base does."""
         return self.base.prepare_questions(questions)
+
+    def word_masks(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Count words as the base does."""
+        return self.base.word_masks(batch)
+
+    def hide_words(self, batch: Batch, hidden_BL: Tensor) -> Batch:
+        """Hide words as the base does."""
+        return self.base.hide_words(batch, hidden_BL)
 
 
 class Transform(Wrapper):

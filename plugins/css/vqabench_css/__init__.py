@@ -1,1 +1,5 @@
-"""Counterfactual samples synthesising for vqabench, around any base."""
+"""CSS: counterfactual samples synthesising (Chen et al. 2020), a training procedure around any base."""
+
+from vqabench_css.backbone import Css, CssLmh
+
+__all__ = ["Css", "CssLmh"]

@@ -1,0 +1,32 @@
+"""Batches with objects taken away, with fewer questions, with other targets."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from torch import Tensor
+
+from vqabench.api import Batch
+
+
+def keep_regions(batch: Batch, kept_BR: Tensor) -> Batch:
+    """Give the batch with some regions of each image: the others are masked out, their features zero."""
+    mask_BR = batch.region_mask_BR & kept_BR
+    return batch.replace(
+        region_mask_BR=mask_BR, regions_BRV=batch.regions_BRV.masked_fill(~mask_BR[:, :, None], 0.0)
+    )
+
+
+def keep_questions(batch: Batch, kept_B: Tensor) -> Batch:
+    """Give the batch with some of its questions, in their order."""
+    if kept_B.all():
+        return batch
+    fields = {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
+    changes = {name: value[kept_B] for name, value in fields.items() if isinstance(value, Tensor)}
+    return batch.replace(**changes, extras={name: rows[kept_B] for name, rows in batch.extras.items()})
+
+
+def counterfactual_targets(targets_BA: Tensor, logits_BA: Tensor, count: int) -> Tensor:
+    """Give a⁻: the targets, with those of the `count` answers zero that the logits put first (A⁺)."""
+    first_BC = logits_BA.topk(min(count, logits_BA.shape[1]), dim=1).indices
+    return targets_BA.scatter(1, first_BC, 0.0)
