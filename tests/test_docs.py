@@ -7,11 +7,15 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.conftest import CommandLine
 from tests.tiny import write_tiny
+from vqabench.options import options_of
+from vqabench.plugins import BACKBONES, LOSSES, available, load
+from vqabench.testing import check_class
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "plugins").glob("*/README.md")])
@@ -85,3 +89,34 @@ def test_every_strategy_and_option_that_the_readme_sets_exists(cli: CommandLine)
     for key in re.findall(r"--set (\w+)\.(\w+)=", text):
         part, option = key
         assert option in cli("plugins", "show", part, "--json").stdout
+
+
+def test_every_snippet_on_plugins_runs_and_what_they_define_conforms() -> None:
+    defined: dict[str, Any] = {}
+    for block in blocks(ROOT / "docs" / "plugins.md", "python"):
+        exec(compile(block, "docs/plugins.md", "exec"), defined)
+    defined["test_it_keeps_what_the_api_promises"]()
+    kinds = [one for one in defined.values() if isinstance(one, type) and one.__module__ == "builtins"]
+    assert {kind.__name__ for kind in kinds} == {"Words", "Tempered", "Twice", "Power"}
+    for kind in kinds:
+        failed = [check for check in check_class(kind) if check.status == "failed" and check.name != "options"]
+        assert not failed
+    (toml,) = blocks(ROOT / "docs" / "plugins.md", "toml")
+    targets = re.findall(r':(\w+)"', toml)
+    assert [defined[target].__name__ for target in targets] == ["Words", "Power"]
+
+
+def test_the_page_on_strategies_has_every_part_with_its_options_and_objectives() -> None:
+    text = (ROOT / "docs" / "strategies.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `([\w-]+)` \| (.*)$", text, re.MULTILINE))
+    for plugin in available(LOSSES).plugins:
+        if plugin.distribution == "vqabench":
+            kind = load(plugin)
+            _, objectives, options, _, _ = map(str.strip, rows[plugin.name].split("|"))
+            assert objectives == ", ".join(kind.objectives)
+            given = dict(re.findall(r"`(\w+)=([^`]+)`", options))
+            assert given == {name: str(option.default) for name, option in options_of(kind).items()}
+    for plugin in available(BACKBONES).plugins:
+        if plugin.distribution.startswith("vqabench-"):
+            assert f"`{plugin.name}`" in text
+            assert plugin.distribution in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from vqabench.api import API_VERSION, Backbone, Loss, Transform
 from vqabench.errors import PluginError
 from vqabench.plugins import BACKBONES, LOSSES, Plugin, available, find, load
 
-FIXTURES = ("question_only", "broken", "clash", "other_api")
+FIXTURES = ("words_only", "broken", "clash", "other_api")
 HEADER = f"[{BACKBONES}]\n"
 Write = Callable[..., Path]
 
@@ -68,9 +69,9 @@ def targets(distribution: str = "bad") -> dict[str, str]:
 def test_a_third_party_backbone_is_found_loaded_and_answers(
     installed: dict[str, Path], on_path: Callable[..., None]
 ) -> None:
-    on_path(installed["question_only"])
+    on_path(installed["words_only"])
     plugin = find(BACKBONES, "words-only")
-    target = "vqabench_question_only:QuestionOnly"
+    target = "vqabench_words_only:QuestionOnly"
     assert plugin == Plugin("words-only", BACKBONES, "vqabench-words-only", "0.3.0", target)
     model = load(plugin)(make_spec(torch.ones(2, 5)), hidden=7)
     output = model(make_batch(torch.tensor([0, 1, 1]), None))
@@ -95,7 +96,7 @@ def test_an_uninstalled_plugin_is_gone_at_once(
     installed: dict[str, Path], on_path: Callable[..., None], tmp_path: Path
 ) -> None:
     folder = tmp_path / "site"
-    shutil.copytree(installed["question_only"], folder)
+    shutil.copytree(installed["words_only"], folder)
     on_path(folder)
     assert "words-only" in plugins.names(BACKBONES)
     shutil.rmtree(folder)
@@ -116,7 +117,7 @@ def test_a_broken_plugin_names_its_distribution_and_cause_in_one_line(
 
 
 def test_a_broken_plugin_does_not_stop_another(installed: dict[str, Path], on_path: Callable[..., None]) -> None:
-    on_path(installed["broken"], installed["question_only"])
+    on_path(installed["broken"], installed["words_only"])
     assert issubclass(load(find(BACKBONES, "words-only")), Backbone)
     assert "vqabench_broken" not in sys.modules
 
@@ -124,7 +125,7 @@ def test_a_broken_plugin_does_not_stop_another(installed: dict[str, Path], on_pa
 def test_two_distributions_with_one_name_must_be_told_apart(
     installed: dict[str, Path], on_path: Callable[..., None]
 ) -> None:
-    on_path(installed["question_only"], installed["clash"])
+    on_path(installed["words_only"], installed["clash"])
     with pytest.raises(PluginError) as caught:
         find(BACKBONES, "words-only")
     assert "vqabench-clash:words-only or vqabench-words-only:words-only" in str(caught.value)
@@ -269,3 +270,12 @@ def test_whatever_a_module_does_at_import_becomes_one_line(
     with pytest.raises(PluginError, match="backbone 'failing' of some-dist 1 cannot be loaded: ") as caught:
         load(Plugin("failing", BACKBONES, "some-dist", "1", "vqabench_failing:Failing"))
     assert "\n" not in str(caught.value)
+
+
+def test_nothing_in_the_library_names_a_backbone() -> None:
+    backbones = {plugin.name for plugin in plugins.available(BACKBONES).plugins} - {"prior"}  # also a word
+    assert "updn" in backbones
+    named = re.compile(rf"(?<![\w-])({'|'.join(map(re.escape, backbones))})(?![\w-])", re.IGNORECASE)
+    sources = [path for path in Path(plugins.__file__).parent.rglob("*") if path.suffix in (".py", ".txt")]
+    found = {path.name: match[0] for path in sources if (match := named.search(path.read_text(encoding="utf-8")))}
+    assert not found

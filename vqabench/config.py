@@ -105,7 +105,7 @@ def combine(file: Mapping[str, Any], line: Mapping[str, Any]) -> dict[str, Any]:
 def make_config(given: Mapping[str, Any]) -> TrainConfig:
     """Check the values of a configuration's fields. Raises InputError, saying what is allowed."""
     if not given.get("backbone"):
-        raise InputError("which backbone? name one, as in: vqabench train updn (see: vqabench plugins list)")
+        raise InputError("which backbone? name one, as in: vqabench train NAME (see: vqabench plugins list)")
     _check_choice("--select", given.get("select"), get_args(Select))
     _check_choice("--precision", given.get("precision"), get_args(Precision))
     _check_choice("--objective", given.get("objective"), ("bce", "ce"))

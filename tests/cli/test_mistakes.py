@@ -35,7 +35,7 @@ def fails(done: object, *told: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["train"], ["which backbone", "vqabench train updn"]),
+        (["train"], ["which backbone", "vqabench train NAME"]),
         (["train", "updm"], ["unknown backbone 'updm'", "did you mean 'updn'?"]),
         (["train", "updn", "--loss", "rescal"], ["unknown loss 'rescal'", "did you mean 'rescale'?", "focal"]),
         (["train", "updn", "--loss", "focal+rescale"], ["at most one loss"]),

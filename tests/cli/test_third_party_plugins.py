@@ -25,7 +25,7 @@ def names(cli: CommandLine) -> list[str]:
 def test_a_backbone_is_installed_trained_and_removed(
     cli: CommandLine, catalog: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    installed = install_fixture("question_only", tmp_path / "installed")
+    installed = install_fixture("words_only", tmp_path / "installed")
     monkeypatch.syspath_prepend(installed)
     assert "words-only" in names(cli)
     assert "hidden" in cli("plugins", "show", "words-only").stdout
@@ -88,7 +88,7 @@ def test_a_broken_plugin_stops_only_who_asks_for_it(
 def test_of_two_backbones_with_one_name_the_distribution_chooses(
     cli: CommandLine, catalog: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("question_only", "clash"):
+    for name in ("words_only", "clash"):
         monkeypatch.syspath_prepend(install_fixture(name, tmp_path / name))
     command = ("--dataset", "tiny", "--catalog", catalog, "--epochs", "1")
     done = cli("train", "words-only", *command)

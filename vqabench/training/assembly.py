@@ -328,7 +328,7 @@ def _changed_choices(config: TrainConfig) -> dict[str, object]:
 
 
 def origin_name(folder: Path) -> str:
-    """Name what a run starts from: `updn.ce-plain`, each seed from its own, or `updn.ce-plain.seed-0`."""
+    """Name what a run starts from: `NAME.ce-plain`, each seed from its own, or `NAME.ce-plain.seed-0`."""
     kept = 3 if folder.name.startswith("seed-") else 2
     return ".".join(folder.absolute().parts[-kept:])
 

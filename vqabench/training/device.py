@@ -11,7 +11,7 @@ import torch
 from vqabench.errors import InputError
 
 SMALL_MODEL = 500_000
-"""Parameters up to which one thread trains as fast as two (UpDn on `digits-cp`, batches of 128)."""
+"""Parameters up to which one thread trains as fast as two (a recurrent one on `digits-cp`, batches of 128)."""
 
 
 def choose_device(name: str) -> torch.device:

@@ -1,1 +1,0 @@
-"""The LXMERT backbone for vqabench."""
