@@ -134,6 +134,8 @@ class Recipe:
     """Share of a stage's steps over which the learning rate rises from 0."""
     clip: float | None = 0.25
     """The gradient's norm over all parameters is clipped to this."""
+    sampling: Literal["shuffled", "balanced"] = "shuffled"
+    """`balanced`: questions are drawn with replacement, every type as often, and within it every answer."""
 
 
 Criterion = Callable[[Output, Batch], Tensor]

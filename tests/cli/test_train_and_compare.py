@@ -89,6 +89,8 @@ def test_predict_answers_as_the_run_did(cli: CommandLine, catalog: Path, tmp_pat
     scored = cli("evaluate", "again.json", "--dataset", "tiny", "--json", *where)
     assert json.loads(scored.stdout) == json.loads((folder / "scores.json").read_text())["test"]
     assert cli("predict", folder, "--split", "train", "--out", "train.json", *where).returncode == 0
+    assert cli("predict", folder, "--shuffle-images", "3", *where).returncode == 0
+    assert (folder / "predictions.test.other-images-3.json").is_file()
 
 
 def test_json_is_all_that_stdout_holds(cli: CommandLine, catalog: Path) -> None:

@@ -105,6 +105,45 @@ def test_shuffling_gives_every_question_once_in_a_seeded_order(dataset: Dataset)
     assert orders[0] == orders[1] != orders[2]
 
 
+def test_balanced_batches_hold_each_type_as_often_and_within_it_each_answer(dataset: Dataset) -> None:
+    data = SplitData(quietly(dataset), "train", torch.device("cpu"))
+    assert data.balance.sum().item() == pytest.approx(1)
+    weights: dict[tuple[int, int], float] = {}
+    for row, weight in enumerate(data.balance.tolist()):
+        batch = data.batch(torch.tensor([row]), with_targets=True)
+        assert batch.targets_BA is not None
+        group = int(batch.question_types_B), int(batch.targets_BA.argmax())
+        weights[group] = weights.get(group, 0.0) + weight
+    # Two types of three answers each.
+    assert list(weights.values()) == pytest.approx([1 / 6] * 6)
+    drawn, again = (
+        [batch.question_ids_B.tolist() for batch in data.balanced(16, torch.Generator().manual_seed(0))]
+        for _ in range(2)
+    )
+    assert drawn == again
+    assert [len(batch) for batch in drawn] == [16, 16, 16, 12]
+    assert len({number for batch in drawn for number in batch}) < 60
+
+
+def test_with_other_images_every_question_is_about_another_image_and_those_of_one_about_one(
+    dataset: Dataset,
+) -> None:
+    data = SplitData(quietly(dataset), "train", torch.device("cpu"))
+    shuffled, again, others = (data.with_other_images(seed) for seed in (0, 0, 1))
+    assert (shuffled.image_rows != data.image_rows).all()
+    assert set(shuffled.image_rows) == set(data.image_rows)
+    pairs = set(zip(data.image_rows.tolist(), shuffled.image_rows.tolist(), strict=True))
+    assert len(pairs) == 6
+    np.testing.assert_array_equal(shuffled.image_rows, again.image_rows)
+    assert (shuffled.image_rows != others.image_rows).any()
+    first, second = (one.batch(torch.tensor([0, 1]), with_targets=True) for one in (data, shuffled))
+    assert torch.equal(first.tokens_BL, second.tokens_BL)
+    assert not torch.equal(first.regions_BRV, second.regions_BRV)
+    data.image_rows = data.image_rows * 0
+    with pytest.raises(InputError, match="no other image"):
+        data.with_other_images(0)
+
+
 def test_words_that_training_never_saw_are_unknown(dataset: Dataset) -> None:
     path = dataset.source / "test_questions.json"
     path.write_text(path.read_text().replace("sheep are", "unicorns are"))

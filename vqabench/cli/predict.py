@@ -14,6 +14,14 @@ def predict(
     out: Annotated[
         Path | None, typer.Option(help="Where to write the answers.", show_default="into the run's folder")
     ] = None,
+    shuffle_images: Annotated[
+        int | None,
+        typer.Option(
+            metavar="SEED",
+            min=0,
+            help="Ask every question about another image: how much does the right one matter?",
+        ),
+    ] = None,
     device: Device = "auto",
     data_dir: DataDir = None,
     catalog: Catalog = None,
@@ -25,5 +33,5 @@ def predict(
     from vqabench.workflows.places import Places
 
     places = Places(data=data_dir, catalog=catalog)
-    path, scores = prediction.predict_run(run, split, out, places, device, WatchedProgress())
+    path, scores = prediction.predict_run(run, split, out, places, device, WatchedProgress(), shuffle_images)
     typer.echo(f"{path}: {scores.questions} answers, accuracy {tables.spell_number(scores.accuracy['all'])}")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
-from typing import Any
+from functools import cached_property
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -13,6 +15,7 @@ from torch import Tensor
 from vqabench.api import PADDING, Batch
 from vqabench.data.preparation import SplitArrays
 from vqabench.data.prepared import Prepared
+from vqabench.errors import InputError
 
 
 class SplitData:
@@ -39,6 +42,21 @@ class SplitData:
 
     def __len__(self) -> int:
         return len(self.image_rows)
+
+    def with_other_images(self, seed: int) -> Self:
+        """Give the same questions, each about another image of the split; those of one image about the same one.
+
+        Raises InputError where there is but one image.
+        """
+        rows = np.unique(self.image_rows)
+        if len(rows) < 2:
+            raise InputError("there is no other image that the questions could be asked about")
+        order = np.random.default_rng(seed).permutation(rows)
+        other = np.zeros(rows.max() + 1, np.int64)
+        other[order] = np.roll(order, 1)
+        shuffled = copy.copy(self)
+        shuffled.image_rows = other[self.image_rows]
+        return shuffled
 
     def batch(self, indices: Tensor, *, with_targets: bool) -> Batch:
         """Gather the questions at `indices` (int64, on the CPU)."""
@@ -77,7 +95,35 @@ class SplitData:
 
     def shuffled(self, batch_size: int, generator: torch.Generator) -> Iterator[Batch]:
         """Give all questions once, in an order drawn from `generator`, with targets."""
-        for indices in torch.split(torch.randperm(len(self), generator=generator), batch_size):
+        yield from self._batches(torch.randperm(len(self), generator=generator), batch_size)
+
+    def balanced(self, batch_size: int, generator: torch.Generator) -> Iterator[Batch]:
+        """Give as many questions, drawn with replacement: each type as often, and within it each answer."""
+        drawn = torch.multinomial(self.balance, len(self), replacement=True, generator=generator)
+        yield from self._batches(drawn, batch_size)
+
+    @cached_property
+    def balance(self) -> Tensor:
+        """Give the probability of each question where types come as often, and within a type its answers: [N].
+
+        A question's answer is the one with its largest target; those without one in the vocabulary are a group.
+        """
+        types = self.types.cpu().numpy()
+        largest = self.target_values.cpu().numpy().argmax(1)[:, None]
+        values, answers = (
+            np.take_along_axis(part.cpu().numpy(), largest, 1)[:, 0]
+            for part in (self.target_values, self.target_answers)
+        )
+        groups, group_of, sizes = np.unique(
+            types * (self.answers + 1) + np.where(values > 0, answers, self.answers),
+            return_inverse=True,
+            return_counts=True,
+        )
+        groups_of_type = np.bincount(groups // (self.answers + 1))
+        return torch.from_numpy(1 / (len(np.unique(types)) * groups_of_type[types] * sizes[group_of]))
+
+    def _batches(self, order: Tensor, batch_size: int) -> Iterator[Batch]:
+        for indices in torch.split(order, batch_size):
             yield self.batch(indices, with_targets=True)
 
     def in_order(self, batch_size: int) -> Iterator[Batch]:

@@ -79,7 +79,8 @@ def fit(
         criterion = Criterion(loss)
         readings: list[Reading] = []
         model.train()
-        for number, batch in enumerate(train.shuffled(recipe.batch_size, order)):
+        draw = train.balanced if recipe.sampling == "balanced" else train.shuffled
+        for number, batch in enumerate(draw(recipe.batch_size, order)):
             lr = learning_rate(recipe, epoch * steps_per_epoch + number, stage.epochs * steps_per_epoch)
             set_learning_rate(optimizer, lr)
             for value in _under(autocast, model.training_losses(batch, criterion)):

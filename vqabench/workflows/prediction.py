@@ -23,10 +23,12 @@ def predict_run(
     places: Places,
     device_name: str = "auto",
     progress: Progress | None = None,
+    shuffle_images: int | None = None,
 ) -> tuple[Path, Scores]:
     """Answer a split with a run's weights; write the answers to `out` (or into the run), and score them.
 
-    Raises InputError where the run is damaged or the data has changed since.
+    With `shuffle_images`, a seed, every question is asked about another image. Raises InputError where the run is
+    damaged or the data has changed since.
     """
     progress = progress or Silence()
     run = Run(folder)
@@ -36,12 +38,15 @@ def predict_run(
         raise InputError(unknown(f"split of {dataset.name}", split, dataset.splits))
     if manifest.status != "finished":
         progress.warn(f"{folder}: that run is {manifest.status}, not finished")
-    path = out or run.predictions_file(split)
+    suffix = "" if shuffle_images is None else f".other-images-{shuffle_images}"
+    path = out or run.predictions_file(f"{split}{suffix}")
     find_place(path)  # before anything is computed
     device = choose_device(device_name)
     prepared = prepare(dataset, progress.say)
     model = load_model(run, prepared, progress)
     data = load_split(model.to(device), prepared, dataset, split, device)
+    if shuffle_images is not None:
+        data = data.with_other_images(shuffle_images)
     context = autocast(device, manifest.precision)()
     predictions = spell(predict(model, data, manifest.recipe["batch_size"], context), prepared, split)
     write_predictions(path, predictions)
