@@ -71,16 +71,19 @@ def test_every_answer_of_the_vocabulary_is_a_most_common_one(prepared: Prepared)
 
 
 @pytest.mark.slow
-def test_updn_trains_an_epoch_on_the_real_questions_that_have_features(
-    cli: CommandLine, catalog: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("backbone", "label"),
+    [("updn", ""), ("lm", "base."), ("lmh", "base."), ("css", "base."), ("css-lmh", "base.base."), ("prior", None)],
+)
+def test_backbones_train_an_epoch_on_the_real_questions_that_have_features(
+    cli: CommandLine, prepared: Prepared, catalog: Path, tmp_path: Path, backbone: str, label: str | None
 ) -> None:
-    sizes = ("--set", "hidden=32", "--set", "embedding=32")
-    done = cli(
-        "train", "updn", "--dataset", "real", "--catalog", catalog, "--epochs", "1", *sizes, "--loss", "rescale"
-    )
+    assert prepared.splits  # once for all of them
+    sizes = [] if label is None else ["--set", f"{label}hidden=32", "--set", f"{label}embedding=32"]
+    common = ("--dataset", "real", "--catalog", catalog, "--data-dir", catalog.parent / "data", *sizes)
+    done = cli("train", backbone, *common, "--epochs", "1", "--loss", "rescale")
     assert done.returncode == 0, done.stderr
-    assert "questions are left out: no features" in done.stderr
-    (folder,) = tmp_path.glob("runs/real/updn/*/seed-0")
+    (folder,) = tmp_path.glob(f"runs/real/{backbone}/*/seed-0")
     assert Run(folder).read_manifest().status == "finished"
     answered = json.loads((folder / "predictions.test.json").read_text())
     assert {answer["question_id"] for answer in answered} <= {
