@@ -159,6 +159,12 @@ class Backbone(nn.Module):
     """Width of `Output.question_features_BQ`, for parts that build on it; 0: it gives none."""
     joint_width: int = 0
     """Width of `Output.joint_features_BH`, likewise."""
+    notes: tuple[str, ...] = ()
+    """What a reader of its numbers must know, such as what it starts from: told, and kept with the run."""
+    brands: tuple[str, ...] = ()
+    """What it took from test questions before training, as pre-trained weights may have: every table says it."""
+    advises_against: ClassVar[Mapping[str, str]] = {}
+    """Losses and transforms that it had better not be trained with, each with the reason: the user is warned."""
     declarations: ClassVar[Mapping[str, str]] = {}
     """Checks of `vqabench plugins check`, and objectives, that cannot be for this class, each with the reason."""
     default_base: ClassVar[str | None] = None

@@ -51,6 +51,8 @@ class Manifest(msgspec.Struct, kw_only=True, forbid_unknown_fields=False):
     track_test: bool = False
     start_from: str | None = None
     """The run whose weights this one started from."""
+    pretraining: list[str] = []
+    """What the weights that the backbone brought along took from test questions: brands likewise."""
     notes: list[str] = []
     """What a reader of its numbers must know."""
     fingerprint: str
@@ -75,10 +77,10 @@ class Manifest(msgspec.Struct, kw_only=True, forbid_unknown_fields=False):
             raise ValueError(f"options lack {', '.join(sorted(missing))}")
 
     def brands(self) -> list[str]:
-        """Tell what its training took from the test split."""
+        """Tell what its training, or that of the weights it began with, took from the test split."""
         vocabulary = "the answer vocabulary was made of train and test"
         chosen = "the epoch was chosen on the test split"
-        return [chosen] * (self.select == "test") + [vocabulary] * (self.vocabulary != "train")
+        return [chosen] * (self.select == "test") + [vocabulary] * (self.vocabulary != "train") + self.pretraining
 
 
 class Run:

@@ -17,7 +17,9 @@ from vqabench.plugins import BACKBONES, LOSSES, available
 
 INSTALLED = [plugin for group in (BACKBONES, LOSSES) for plugin in available(group).plugins]
 FIRST_PARTY = [plugin.name for plugin in INSTALLED if "vqabench" in plugin.distribution]
-SMALL: dict[str, list[str]] = {}
+SMALL: dict[str, list[str]] = {
+    "lxmert": ["hidden=32", "heads=2", "language_layers=1", "object_layers=1", "cross_layers=1"],
+}
 """Settings of those that are large by default."""
 
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from vqabench_updn import UpDn
 
 from tests.conftest import CommandLine
 from tests.tiny import write_tiny
@@ -107,6 +108,32 @@ def test_selecting_on_test_warns_and_brands_every_table(cli: CommandLine, catalo
     for form in ("table", "markdown"):
         assert "‡" in cli("compare", "--format", form).stdout
     assert json.loads(cli("compare", "--format", "json").stdout)["rows"][0]["branded"] is True
+
+
+def test_what_a_backbone_tells_of_itself_stands_with_the_run(
+    cli: CommandLine, catalog: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(UpDn, "brands", ("it has seen the test",))
+    common = ("--dataset", "tiny", "--catalog", catalog, *FAST)
+    done = cli("train", "updn", "--loss", "mask", *common)
+    assert "updn: no word vectors: words start at random" in done.stderr
+    (folder,) = (tmp_path / "runs" / "tiny" / "updn").glob("*/seed-0")
+    manifest = Run(folder).read_manifest()
+    assert manifest.notes == ["no word vectors: words start at random"]
+    assert manifest.pretraining == ["it has seen the test"]
+    for form in ("table", "markdown"):
+        table = " ".join(cli("compare", "--format", form).stdout.split())
+        assert "‡ it has seen the test: not comparable with honest runs" in table
+    assert json.loads(cli("compare", "--format", "json").stdout)["rows"][0]["branded"] is True
+
+
+def test_a_strategy_that_a_backbone_advises_against_is_warned_of(
+    cli: CommandLine, catalog: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(UpDn, "advises_against", {"mask": "for a reason", "focal": "for another"})
+    common = ("--dataset", "tiny", "--catalog", catalog, *FAST)
+    assert "warning: updn with mask: for a reason" in cli("train", "updn", "--loss", "mask+rescale", *common).stderr
+    assert "updn with" not in cli("train", "updn", "--loss", "rescale", *common).stderr
 
 
 def test_tracking_test_records_and_does_not_select(cli: CommandLine, catalog: Path, tmp_path: Path) -> None:

@@ -72,15 +72,23 @@ def test_every_answer_of_the_vocabulary_is_a_most_common_one(prepared: Prepared)
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("backbone", "label"),
-    [("updn", ""), ("lm", "base."), ("lmh", "base."), ("css", "base."), ("css-lmh", "base.base."), ("prior", None)],
+    ("backbone", "sizes"),
+    [
+        ("updn", ["hidden=32", "embedding=32"]),
+        ("lm", ["base.hidden=32", "base.embedding=32"]),
+        ("lmh", ["base.hidden=32", "base.embedding=32"]),
+        ("css", ["base.hidden=32", "base.embedding=32"]),
+        ("css-lmh", ["base.base.hidden=32", "base.base.embedding=32"]),
+        ("lxmert", ["hidden=32", "heads=2", "language_layers=1", "object_layers=1", "cross_layers=1"]),
+        ("prior", []),
+    ],
 )
 def test_backbones_train_an_epoch_on_the_real_questions_that_have_features(
-    cli: CommandLine, prepared: Prepared, catalog: Path, tmp_path: Path, backbone: str, label: str | None
+    cli: CommandLine, prepared: Prepared, catalog: Path, tmp_path: Path, backbone: str, sizes: list[str]
 ) -> None:
     assert prepared.splits  # once for all of them
-    sizes = [] if label is None else ["--set", f"{label}hidden=32", "--set", f"{label}embedding=32"]
-    common = ("--dataset", "real", "--catalog", catalog, "--data-dir", catalog.parent / "data", *sizes)
+    settings = [word for size in sizes for word in ("--set", size)]
+    common = ("--dataset", "real", "--catalog", catalog, "--data-dir", catalog.parent / "data", *settings)
     done = cli("train", backbone, *common, "--epochs", "1", "--loss", "rescale")
     assert done.returncode == 0, done.stderr
     (folder,) = tmp_path.glob(f"runs/real/{backbone}/*/seed-0")

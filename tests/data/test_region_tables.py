@@ -92,7 +92,10 @@ def spoilt(value: float) -> Array:
 
 
 BROKEN = {
-    "a missing column": ("8\t200\t100\t2\tAAAA\n", "5 columns, but bottom-up has 6 and LXMERT 10"),
+    "a missing column": (
+        "8\t200\t100\t2\tAAAA\n",
+        "5 columns, but bottom-up has 6, and with objects and attributes 10",
+    ),
     "a row cut short": (
         bottom_up(8)[:-4],
         "image 8: (features: broken base64|21 bytes of features do not make 2 rows)",

@@ -1,8 +1,8 @@
 """Region features in tables: TSV, plain, gzip or inside zip.
 
 Two kinds are told apart by their number of columns: the original bottom-up one (image_id, image_w, image_h,
-num_boxes, boxes, features) and LXMERT's (img_id, img_h, img_w, objects_id, objects_conf, attrs_id, attrs_conf,
-num_boxes, boxes, features). Arrays stand in them in base64.
+num_boxes, boxes, features) and that with objects and attributes (img_id, img_h, img_w, objects_id, objects_conf,
+attrs_id, attrs_conf, num_boxes, boxes, features). Arrays stand in them in base64.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def _count_line_end(line: bytes) -> int:
 
 def _find_problem(columns: int, name: str) -> str | None:
     if columns not in (6, 10):
-        return f"{columns} columns, but bottom-up has 6 and LXMERT 10: truncated?"
+        return f"{columns} columns, but bottom-up has 6, and with objects and attributes 10: truncated?"
     return None if name.isprintable() and name else f"{name[:SHOWN]!r} names no image"
 
 

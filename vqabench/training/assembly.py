@@ -88,6 +88,15 @@ class Plan:
         own = [] if self.transforms and self.losses[0].plugin.qualified == PLAIN else [self.losses[0]]
         return "+".join(part.plugin.name for part in (*self.transforms, *own))
 
+    def warnings(self) -> list[str]:
+        """Tell which of the strategy's parts a backbone advises against, and why."""
+        return [
+            f"{part.plugin.name} with {other.plugin.name}: {part.kind.advises_against[other.plugin.name]}"
+            for part in self.chain
+            for other in (*self.transforms, *self.losses)
+            if other.plugin.name in part.kind.advises_against
+        ]
+
     def settings(self) -> dict[str, dict[str, Any]]:
         """Give every part's options by its label; `backbone` for the backbone's."""
         return {part.label or "backbone": dict(part.options) for part in self.parts}

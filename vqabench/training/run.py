@@ -51,15 +51,16 @@ def train_run(
     """
     torch.manual_seed(seed)
     model, losses = build_model(plan, prepared.spec), build_losses(plan, prepared.spec)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    choose_threads(parameters, device)
+    choose_threads(_count_parameters(model), device)
     precision = choose_precision(plan.config.precision, device)
-    manifest = _describe(plan, dataset, prepared, device, precision, seed, parameters)
+    manifest = _describe(plan, dataset, prepared, device, precision, seed, model)
     manifest.start_from = _origin_of(plan, seed, run, afresh)
     if run.manifest_file.is_file() and not afresh:
         _take_over(run, manifest, plan, progress)
     if manifest.start_from is not None and manifest.epoch is None and (afresh or not run.resume_file.is_file()):
         _start_from(Run(Path(manifest.start_from)), prepared, model, progress)
+    for note in manifest.notes:
+        progress.say(f"{plan.backbone}: {note}")
     model.to(device)
     losses.to(device)
     splits = {split: load_split(model, prepared, dataset, split, device) for split in prepared.splits}
@@ -116,9 +117,10 @@ def _describe(
     device: torch.device,
     precision: str,
     seed: int,
-    parameters: int,
+    model: Backbone,
 ) -> Manifest:
     config = plan.config
+    parts = [part for part in model.modules() if isinstance(part, Backbone)]
     return Manifest(
         dataset=config.dataset,
         backbone=plan.backbone,
@@ -130,15 +132,20 @@ def _describe(
         track_test=config.track_test,
         test_domain=dataset.entry.test_domain,
         vocabulary=dataset.entry.vocabulary,
-        notes=[] if prepared.spec.word_vectors is not None else ["no word vectors: words start at random"],
+        pretraining=[brand for part in parts for brand in part.brands],
+        notes=[note for part in parts for note in part.notes],
         fingerprint=prepared.fingerprint,
         versions=_versions(plan),
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} cpu",
         precision=precision,
         threads=torch.get_num_threads(),
-        parameters=parameters,
+        parameters=_count_parameters(model),
         started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
+
+
+def _count_parameters(model: Backbone) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def _origin_of(plan: Plan, seed: int, run: Run, afresh: bool) -> str | None:

@@ -52,6 +52,8 @@ def train(
                 find_origin(config.start_from, seed)
     if config.select == "test":
         progress.warn("--select test chooses the epoch on the test split; the run and every table will say so")
+    for told in plan.warnings():
+        progress.warn(told)
     prepared = prepare(dataset, progress.say)
     for seed, run in runs.items():
         if seed in done:

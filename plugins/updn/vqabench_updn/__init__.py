@@ -44,6 +44,8 @@ class UpDn(Backbone):
             if size < 1:
                 raise ValueError(f"{name} must be at least 1, not {size}")
         self.question_width = self.joint_width = hidden
+        if spec.word_vectors is None:
+            self.notes = ("no word vectors: words start at random",)
         self.embedding = _embed(spec, embedding)
         self.gru = nn.GRU(self.embedding.embedding_dim, hidden, batch_first=True)
         self.attend_region = nonlinear(spec.region_width, hidden)

@@ -1,0 +1,323 @@
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import LxmertConfig, LxmertForQuestionAnswering
+from vqabench_lxmert import Lxmert
+
+import tests.conftest
+from tests.conftest import CommandLine
+from tests.tiny import write_tiny
+from vqabench.api import Batch, DataSpec, Output, plain_loss
+from vqabench.errors import InputError
+
+cli, vqabench = tests.conftest.cli, tests.conftest.vqabench
+
+SIZES: dict[str, Any] = {"hidden": 12, "heads": 3, "language_layers": 2, "object_layers": 1, "cross_layers": 2}
+QUESTIONS = ("How many sheep?", "What color is the sheep's wool?", "what color")
+SPEC = DataSpec(
+    answers=("1", "2", "red", "blue"),
+    words=("<padding>", "<unknown>", "how", "many", "sheep", "what", "color", "is", "the", "wool", "'s"),
+    question_types=("how many", "what color is the"),
+    regions=5,
+    region_width=7,
+    question_length=6,
+    answer_counts_TA=torch.ones(2, 4),
+    mean_targets_TA=torch.ones(2, 4) / 4,
+    questions_T=torch.ones(2, dtype=torch.int64),
+)
+
+
+def make_model(**options: Any) -> Lxmert:
+    torch.manual_seed(0)
+    return Lxmert(SPEC, **(SIZES | options))
+
+
+def make_batch(model: Lxmert, questions: tuple[str, ...] = QUESTIONS, regions: int = 5) -> Batch:
+    """Ask about images of random regions, the last one of which is not there."""
+    draw = torch.Generator().manual_seed(1)
+    size = len(questions)
+    mask_BR = torch.ones(size, regions, dtype=torch.bool)
+    mask_BR[:, -1] = False
+    corners = torch.rand(size, regions, 2, 2, generator=draw).sort(dim=2).values
+    return Batch(
+        question_ids_B=torch.arange(size),
+        question_types_B=torch.arange(size).clamp(max=1),
+        tokens_BL=torch.zeros(size, 6, dtype=torch.int64),
+        word_mask_BL=torch.zeros(size, 6, dtype=torch.bool),
+        type_words_BL=torch.zeros(size, 6, dtype=torch.bool),
+        regions_BRV=torch.randn(size, regions, 7, generator=draw) * mask_BR[:, :, None],
+        boxes_BR4=corners.reshape(size, regions, 4) * mask_BR[:, :, None],
+        region_mask_BR=mask_BR,
+        extras=model.prepare_questions(questions),
+    )
+
+
+def attention_of(output: Output) -> Tensor:
+    assert output.attention_BR is not None
+    return output.attention_BR
+
+
+def test_padding_of_questions_and_of_regions_changes_nothing() -> None:
+    model = make_model().eval()
+    batch = make_batch(model)
+    together = model(batch)
+    for row, question in enumerate(QUESTIONS):
+        alone = batch.replace(
+            question_types_B=batch.question_types_B[row : row + 1],
+            regions_BRV=batch.regions_BRV[row : row + 1, :4],
+            boxes_BR4=batch.boxes_BR4[row : row + 1, :4],
+            region_mask_BR=batch.region_mask_BR[row : row + 1, :4],
+            extras=model.prepare_questions([question]),
+        )
+        output = model(alone)
+        torch.testing.assert_close(output.logits_BA[0], together.logits_BA[row])
+        torch.testing.assert_close(attention_of(output)[0], attention_of(together)[row, :4])
+
+
+def test_what_stands_at_a_region_that_is_not_there_changes_nothing() -> None:
+    model = make_model().eval()
+    batch = make_batch(model)
+    hidden_BR1 = (~batch.region_mask_BR)[:, :, None].float()
+    changed = batch.replace(regions_BRV=batch.regions_BRV + 9 * hidden_BR1, boxes_BR4=batch.boxes_BR4 + hidden_BR1)
+    torch.testing.assert_close(model(changed).logits_BA, model(batch).logits_BA)
+
+
+def test_logits_are_those_of_the_library_s_own_model_for_question_answering() -> None:
+    model = make_model().eval()
+    batch = make_batch(model)
+    config = LxmertConfig(**(model.transformer.config.to_dict() | {"num_qa_labels": 4}))
+    theirs: Any = LxmertForQuestionAnswering(config)
+    theirs.eval()
+    theirs.lxmert.load_state_dict(model.transformer.state_dict())
+    theirs.answer_head.logit_fc.load_state_dict(model.head.state_dict())
+    given = theirs(
+        input_ids=batch.extras["pieces"],
+        attention_mask=(batch.extras["pieces"] != 0).long(),
+        visual_feats=batch.regions_BRV,
+        visual_pos=batch.boxes_BR4,
+        visual_attention_mask=batch.region_mask_BR.long(),
+        output_attentions=True,
+    )
+    output = model(batch)
+    torch.testing.assert_close(output.logits_BA, given.question_answering_score)
+    first_BR = given.cross_encoder_attentions[-1][:, :, 0].mean(1)
+    torch.testing.assert_close(attention_of(output), first_BR)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_attention_sums_to_one_and_is_zero_where_no_region_is(training: bool) -> None:
+    model = make_model(dropout=0.5).train(training)
+    batch = make_batch(model)
+    attention_BR = attention_of(model(batch))
+    torch.testing.assert_close(attention_BR.sum(1), torch.ones(3))
+    assert (attention_BR[~batch.region_mask_BR] == 0).all()
+    assert (attention_BR[batch.region_mask_BR] > 0).all()
+
+
+def test_targets_have_no_part_in_the_answer() -> None:
+    model = make_model().eval()
+    batch = make_batch(model)
+    with_targets = batch.replace(targets_BA=torch.rand(3, 4))
+    assert torch.equal(model(with_targets).logits_BA, model(batch).logits_BA)
+
+
+def test_question_features_do_not_see_the_image_and_the_answer_sees_regions_and_boxes() -> None:
+    model = make_model().eval()
+    batch = make_batch(model)
+    before = model(batch)
+    for changed in (
+        batch.replace(regions_BRV=batch.regions_BRV.roll(1, 0)),
+        batch.replace(boxes_BR4=batch.boxes_BR4.roll(1, 0)),
+    ):
+        after = model(changed)
+        assert torch.equal(after.question_features_BQ, before.question_features_BQ)
+        assert not torch.allclose(after.joint_features_BH, before.joint_features_BH)
+        assert not torch.allclose(after.logits_BA, before.logits_BA)
+    assert before.question_features_BQ.shape == (3, model.question_width)
+    assert before.joint_features_BH.shape == (3, model.joint_width)
+    assert not torch.allclose(before.question_features_BQ[0], before.question_features_BQ[1])
+
+
+def test_words_have_a_gradient_when_the_model_is_tested() -> None:
+    model = make_model().eval()
+    batch = make_batch(model)
+    output = model(batch)
+    (gradient_BLE,) = torch.autograd.grad(output.logits_BA[:, 0].sum(), output.word_embeddings_BLE)
+    own_BL, _ = model.word_masks(batch)
+    assert gradient_BLE.shape == (*batch.extras["pieces"].shape, 12)
+    assert (gradient_BLE[own_BL].abs().sum(1) > 0).all()
+    assert (gradient_BLE[batch.extras["pieces"] == 0] == 0).all()
+
+
+def test_every_parameter_gets_a_gradient_but_those_behind_the_last_look_of_the_image() -> None:
+    model = make_model(dropout=0.0)
+    model(make_batch(model)).logits_BA.square().sum().backward()
+    without = {name for name, parameter in model.named_parameters() if parameter.grad is None}
+    assert without
+    assert all(name.startswith("transformer.encoder.x_layers.1.visn_") for name in without)
+
+
+def test_pieces_of_the_type_are_told_from_the_others() -> None:
+    model = make_model()
+    batch = make_batch(model)
+    own_BL, type_BL = model.word_masks(batch)
+    # [CLS] how many sheep ? [SEP]; [CLS] what color is the sheep ' s wool ? [SEP]; [CLS] what color [SEP]
+    assert own_BL.sum(1).tolist() == [4, 9, 2]
+    assert not own_BL[:, 0].any()
+    assert type_BL.sum(1).tolist() == [2, 4, 0]  # the last does not begin with all of its type
+    assert type_BL[0, 1:3].all()
+    assert type_BL[1, 1:5].all()
+
+
+def test_type_pieces_are_found_where_all_questions_are_shorter_than_the_longest_type() -> None:
+    model = make_model()
+    batch = make_batch(model, ("how many", "what color"))
+    assert model.word_masks(batch)[1].sum(1).tolist() == [2, 0]
+
+
+def test_a_hidden_piece_becomes_the_unknown_one_and_changes_the_answer() -> None:
+    model = make_model().eval()
+    batch = make_batch(model)
+    hidden_BL = torch.zeros_like(batch.extras["pieces"], dtype=torch.bool)
+    hidden_BL[0, 3] = True
+    changed = model.hide_words(batch, hidden_BL)
+    assert changed.extras["pieces"][0, 3] == model.pieces.unknown
+    assert torch.equal(changed.extras["pieces"][~hidden_BL], batch.extras["pieces"][~hidden_BL])
+    before, after = model(batch).logits_BA, model(changed).logits_BA
+    assert not torch.allclose(after[0], before[0])
+    torch.testing.assert_close(after[1:], before[1:])
+
+
+def test_weights_survive_a_file(tmp_path: Path) -> None:
+    model, other = make_model().eval(), Lxmert(SPEC, **SIZES).eval()
+    batch = make_batch(model)
+    assert not torch.allclose(other(batch).logits_BA, model(batch).logits_BA)
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    other.load_state_dict(load_file(tmp_path / "model.safetensors"))
+    assert torch.equal(other(batch).logits_BA, model(batch).logits_BA)
+
+
+def test_weights_of_another_vocabulary_are_refused_even_where_sizes_agree() -> None:
+    renamed = tuple(word.replace("sheep", "peehs") for word in SPEC.words)
+    other = Lxmert(dataclasses.replace(SPEC, words=renamed), vocabulary=60, **SIZES)
+    model = make_model(vocabulary=60)
+    assert model.pieces.size == other.pieces.size
+    with pytest.raises(InputError, match="another vocabulary of word pieces"):
+        model.load_state_dict(other.state_dict())
+
+
+@pytest.mark.parametrize("objective", ["bce", "ce"])
+def test_a_step_in_bfloat16_is_finite(objective: str) -> None:
+    model = make_model()
+    batch = make_batch(model)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = model(batch)
+        loss = plain_loss(objective, output.logits_BA.float(), torch.rand(3, 4)).sum(1).mean()
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+    assert (attention_of(output)[~batch.region_mask_BR] == 0).all()
+    torch.testing.assert_close(attention_of(output).sum(1).float(), torch.ones(3), rtol=0, atol=0.01)
+
+
+def test_sizes_default_to_the_published_ones() -> None:
+    defaults = {name: one.default for name, one in inspect.signature(Lxmert).parameters.items()}
+    config = LxmertConfig()
+    assert (defaults["hidden"], defaults["heads"]) == (config.hidden_size, config.num_attention_heads)
+    layers = (defaults["language_layers"], defaults["object_layers"], defaults["cross_layers"])
+    assert layers == (config.l_layers, config.r_layers, config.x_layers)
+    assert defaults["dropout"] == config.hidden_dropout_prob == config.attention_probs_dropout_prob
+    model = make_model(hidden=24, heads=4, object_layers=3, cross_layers=1, pieces=9)
+    sizes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+    for part, count in (("layer", 2), ("r_layers", 3)):
+        names = [f"transformer.encoder.{part}.{number}.output.dense.bias" for number in range(9)]
+        assert sum(name in sizes for name in names) == count
+    assert "transformer.encoder.x_layers.0.lang_output.dense.bias" in sizes
+    assert "transformer.encoder.x_layers.1.lang_output.dense.bias" not in sizes
+    assert sizes["transformer.encoder.layer.0.intermediate.dense.weight"] == (96, 24)
+    assert sizes["transformer.embeddings.position_embeddings.weight"] == (9, 24)
+    assert (sizes["head.0.weight"], sizes["head.3.weight"]) == ((48, 24), (4, 48))
+    assert model.transformer.config.num_attention_heads == 4
+    assert (model.question_width, model.joint_width) == (24, 24)
+
+
+def test_the_recipe_is_the_published_fine_tuning() -> None:
+    recipe = Lxmert.recipe
+    assert (recipe.epochs, recipe.batch_size, recipe.optimizer, recipe.lr) == (4, 32, "adamw", 5e-5)
+    assert (recipe.schedule, recipe.warmup, recipe.weight_decay, recipe.clip) == ("linear", 0.1, 0.01, 5.0)
+
+
+def test_dropout_falls_where_the_option_says() -> None:
+    batch = make_batch(make_model())
+    noisy = make_model(dropout=0.3).train()
+    assert not torch.equal(noisy(batch).logits_BA, noisy(batch).logits_BA)
+    still = make_model(dropout=0.0).train()
+    assert torch.equal(still(batch).logits_BA, still(batch).logits_BA)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"hidden": 0}, "hidden must be at least 1, not 0"),
+        ({"heads": 5}, "hidden must be a multiple of heads, not 12 with 5 heads"),
+        ({"language_layers": 0}, "language_layers must be at least 1"),
+        ({"object_layers": 0}, "object_layers must be at least 1"),
+        ({"cross_layers": -1}, "cross_layers must be at least 1"),
+        ({"pieces": 2}, "pieces must be at least 3"),
+        ({"dropout": 1.0}, "dropout must be at least 0 and below 1"),
+        ({"vocabulary": 7}, "vocabulary must be at least"),
+        ({"weights": "somewhere", "vocabulary": 99}, "vocabulary cannot be set beside weights"),
+        ({"weights": "/no/such/folder"}, "there is no folder /no/such/folder"),
+    ],
+)
+def test_an_option_out_of_range_says_what_is_allowed(options: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        make_model(**options)
+
+
+SETTINGS = SIZES | {"cross_layers": 1, "recipe.lr": 0.003, "dropout": 0, "recipe.batch_size": 10}
+FAST = [word for name, value in SETTINGS.items() for word in ("--set", f"{name}={value}")]
+
+
+@pytest.mark.parametrize("objective", ["ce", "bce"])
+def test_it_learns_with_rescaling_under_both_objectives(cli: CommandLine, tmp_path: Path, objective: str) -> None:
+    own = ("--dataset", "tiny", "--catalog", write_tiny(tmp_path / "own"), *FAST, "--set", "recipe.warmup=0")
+    done = cli("train", "lxmert", *own, "--loss", "rescale", "--objective", objective, "--epochs", "8", "--json")
+    assert done.returncode == 0, done.stderr
+    assert "no pre-trained weights: starts at random" in done.stderr
+    (row,) = json.loads(done.stdout)["rows"]
+    assert (row["objective"], row["loss"], row["branded"]) == (objective, "rescale", False)
+    (record,) = (tmp_path / "runs" / "tiny" / "lxmert").glob("*/seed-0/epochs.jsonl")
+    losses = [json.loads(line)["loss"] for line in record.read_text().splitlines()]
+    assert losses[-1] < 0.9 * losses[0]
+
+
+@pytest.mark.slow
+def test_a_new_process_answers_as_the_run_did(cli: CommandLine, vqabench: CommandLine, tmp_path: Path) -> None:
+    catalog = write_tiny(tmp_path / "own")
+    done = cli("train", "lxmert", "--dataset", "tiny", "--catalog", catalog, *FAST)
+    assert done.returncode == 0, done.stderr
+    (folder,) = (tmp_path / "runs" / "tiny" / "lxmert").glob("*/seed-0")
+    manifest = json.loads((folder / "run.json").read_text())
+    assert manifest["notes"] == [
+        "no pre-trained weights: starts at random, with word pieces learnt from the training questions"
+    ]
+    again = vqabench("predict", folder, "--split", "test", "--out", "again.json", "--catalog", catalog)
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "again.json").read_bytes() == (folder / "predictions.test.json").read_bytes()
+
+
+def test_training_with_the_mask_warns(cli: CommandLine, tmp_path: Path) -> None:
+    own = ("--dataset", "tiny", "--catalog", write_tiny(tmp_path / "own"), *FAST, "--epochs", "1")
+    done = cli("train", "lxmert", *own, "--loss", "mask")
+    assert done.returncode == 0, done.stderr
+    assert "warning: lxmert with mask: the paper of the answer mask does not combine it" in done.stderr
+    assert "lxmert with" not in cli("train", "lxmert", *own, "--loss", "rescale").stderr

@@ -1,0 +1,225 @@
+"""LXMERT: a language, an object-relationship and a cross-modality encoder (Tan & Bansal 2019).
+
+Shapes as in `vqabench.api`; L is the length of a question in word pieces, [CLS] and [SEP] included.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from transformers import LxmertConfig, LxmertModel
+
+from vqabench.api import Backbone, Batch, DataSpec, Output, Recipe
+from vqabench.errors import InputError, first_few
+from vqabench_lxmert.pieces import WordPieces, learn_vocabulary
+from vqabench_lxmert.published import Published, load_head, load_transformer, read_published, see_settings
+
+PIECES = "pieces"
+"""Name of the word pieces in `Batch.extras`."""
+PUBLISHED_VOCABULARY = 30_522
+INITIAL_DEVIATION = 0.02
+RANDOM = "no pre-trained weights: starts at random, with word pieces learnt from the training questions"
+SEEN = "the weights it started from were pre-trained on VQA v2, which test questions may be taken from"
+
+
+class Lxmert(Backbone):
+    """The transformer of the `transformers` library under an answer head: 768 -> 1536 -> A (GELU, LayerNorm).
+
+    `weights` names a folder or a repository of the Hugging Face hub (`unc-nlp/lxmert-base-uncased`); sizes must be
+    those of the weights, and default to the published ones. Such runs are marked: the pre-training has seen VQA v2.
+    Without weights everything starts at random, with at most `vocabulary` word pieces (30,522 where it is not set)
+    learnt from the words of the training questions. A question is cut to `pieces`, [CLS] and [SEP] included.
+
+    `question_features_BQ` is [CLS] behind the language encoder, which has not seen the image yet. `attention_BR` is
+    [CLS]'s attention over the regions in the last cross-modality layer, averaged over the heads, before dropout.
+    """
+
+    recipe = Recipe(
+        epochs=4,
+        finetune_epochs=2,
+        batch_size=32,
+        optimizer="adamw",
+        lr=5e-5,
+        weight_decay=0.01,
+        schedule="linear",
+        warmup=0.1,
+        clip=5.0,
+    )
+    advises_against: ClassVar[Mapping[str, str]] = {
+        "mask": "the paper of the answer mask does not combine it with LXMERT, so there is nothing to compare with"
+    }
+    declarations: ClassVar[Mapping[str, str]] = {
+        "gradients": "nothing reads the regions behind the last cross-modality layer, and tokens have one type"
+    }
+
+    def __init__(
+        self,
+        spec: DataSpec,
+        *,
+        weights: str | None = None,
+        hidden: int = 768,
+        heads: int = 12,
+        language_layers: int = 9,
+        object_layers: int = 5,
+        cross_layers: int = 5,
+        pieces: int = 20,
+        vocabulary: int | None = None,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__(spec)
+        sizes = {
+            "hidden": hidden,
+            "heads": heads,
+            "language_layers": language_layers,
+            "object_layers": object_layers,
+            "cross_layers": cross_layers,
+        }
+        _check(sizes, pieces, dropout)
+        if weights is not None and vocabulary is not None:
+            raise ValueError("vocabulary cannot be set beside weights: they bring their own")
+        published = None if weights is None else read_published(weights)
+        if published is not None:
+            see_settings(published, sizes, spec.region_width)
+            known = published.vocabulary
+        else:
+            known = learn_vocabulary(spec.words[2:], PUBLISHED_VOCABULARY if vocabulary is None else vocabulary)
+        self.pieces = WordPieces(known, pieces)
+        self.language_layers = language_layers
+        self.question_width = self.joint_width = hidden
+        self.transformer = LxmertModel(_configure(sizes, pieces, dropout, self.pieces.size, spec.region_width))
+        self.head = _make_head(hidden, len(spec.answers))
+        self._remember_vocabulary(spec)
+        self.notes, self.brands = (RANDOM,), ()
+        if published is not None:
+            self.notes, self.brands = (self._take_over(published, spec),), (SEEN,)
+
+    def _remember_vocabulary(self, spec: DataSpec) -> None:
+        """Keep what word pieces mean: a digest with the weights, and the pieces that spell each question type."""
+        self.vocabulary_digest: Tensor
+        self.register_buffer("vocabulary_digest", torch.tensor(list(self.pieces.digest), dtype=torch.uint8))
+        self.register_load_state_dict_post_hook(_see_vocabulary)  # type: ignore[no-untyped-call]
+        self.frame_3: Tensor
+        self.register_buffer("frame_3", torch.tensor(self.pieces.frame), persistent=False)
+        types_TL = self.pieces.encode(spec.question_types)
+        framed_TL = torch.isin(types_TL, self.frame_3)
+        self.types_TL: Tensor
+        self.register_buffer("types_TL", types_TL.masked_fill(framed_TL, self.pieces.padding), persistent=False)
+
+    def _take_over(self, published: Published, spec: DataSpec) -> str:
+        """Start from published weights; say what a reader of the run must know of them."""
+        load_transformer(self.transformer, published)
+        told = load_head(self.head, published, spec.answers)
+        if published.unused:
+            told += f"; {len(published.unused)} of their parameters are not used ({first_few(published.unused, 3)})"
+        return f"starts from the weights {published.where}: {told}"
+
+    def prepare_questions(self, questions: Sequence[str]) -> Mapping[str, Tensor]:
+        """Cut questions into word pieces: int64 [N, L], L the longest one's length, at most the option `pieces`."""
+        return {PIECES: self.pieces.encode(questions)}
+
+    def forward(self, batch: Batch) -> Output:
+        """Answer the questions of a batch."""
+        pieces_BL = batch.extras[PIECES]
+        words_BLH = self.transformer.embeddings.word_embeddings(pieces_BL)
+        seen = self.transformer(
+            inputs_embeds=words_BLH,
+            attention_mask=pieces_BL != self.pieces.padding,
+            visual_feats=batch.regions_BRV,
+            visual_pos=batch.boxes_BR4,
+            visual_attention_mask=batch.region_mask_BR,
+            output_hidden_states=True,
+        )
+        asked, shown = seen.language_hidden_states, seen.vision_hidden_states
+        # The last hidden states but one are what the last cross-modality layer begins with.
+        last = self.transformer.encoder.x_layers[-1]
+        return Output(
+            logits_BA=self.head(seen.pooled_output),
+            question_features_BQ=asked[self.language_layers - 1][:, 0],
+            joint_features_BH=seen.pooled_output,
+            word_embeddings_BLE=words_BLH,
+            attention_BR=attend(last, asked[-2][:, 0], shown[-2], batch.region_mask_BR),
+        )
+
+    def word_masks(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Tell which word pieces are a question's own, and which of these, at its start, spell its type.
+
+        Two bool tensors [B, L], over the positions of `Output.word_embeddings_BLE`.
+        """
+        pieces_BL = batch.extras[PIECES]
+        own_BL = ~torch.isin(pieces_BL, self.frame_3)
+        types_BL = self.types_TL[batch.question_types_B]
+        missing = pieces_BL.shape[1] - types_BL.shape[1]  # negative, and then cut off, where a type is longer
+        types_BL = nn.functional.pad(types_BL, (0, missing), value=self.pieces.padding)
+        spelled_BL = types_BL != self.pieces.padding
+        begins_B1 = ((types_BL == pieces_BL) | ~spelled_BL).all(1, keepdim=True)
+        return own_BL, spelled_BL & begins_B1
+
+    def hide_words(self, batch: Batch, hidden_BL: Tensor) -> Batch:
+        """Give the batch with the word pieces at some positions replaced by the unknown one."""
+        pieces_BL = batch.extras[PIECES].masked_fill(hidden_BL, self.pieces.unknown)
+        return batch.replace(extras={**batch.extras, PIECES: pieces_BL})
+
+
+def attend(layer: Any, first_BH: Tensor, regions_BRH: Tensor, region_mask_BR: Tensor) -> Tensor:
+    """Give the attention [B, R] of a question's first piece over the regions in a cross-modality layer.
+
+    The mean over its N heads, K wide each, of what the layer computes before dropout: it sums to 1.
+    """
+    attention = layer.visual_attention.att
+    shape = (attention.num_attention_heads, attention.attention_head_size)
+    query_BNK = attention.query(first_BH).unflatten(1, shape)
+    key_BRNK = attention.key(regions_BRH).unflatten(2, shape)
+    scores_BNR = torch.einsum("bnk,brnk->bnr", query_BNK, key_BRNK) / math.sqrt(shape[1])
+    shares_BNR: Tensor = scores_BNR.masked_fill(~region_mask_BR[:, None], -torch.inf).softmax(2)
+    return shares_BNR.mean(1)
+
+
+def _check(sizes: Mapping[str, int], pieces: int, dropout: float) -> None:
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name} must be at least 1, not {size}")
+    if sizes["hidden"] % sizes["heads"]:
+        raise ValueError(f"hidden must be a multiple of heads, not {sizes['hidden']} with {sizes['heads']} heads")
+    if pieces < 3:
+        raise ValueError(f"pieces must be at least 3, for [CLS], [SEP] and one of the question, not {pieces}")
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout must be at least 0 and below 1, not {dropout}")
+
+
+def _configure(sizes: Mapping[str, int], pieces: int, dropout: float, vocabulary: int, width: int) -> LxmertConfig:
+    return LxmertConfig(
+        vocab_size=vocabulary,
+        max_position_embeddings=pieces,
+        hidden_size=sizes["hidden"],
+        intermediate_size=4 * sizes["hidden"],
+        num_attention_heads=sizes["heads"],
+        l_layers=sizes["language_layers"],
+        r_layers=sizes["object_layers"],
+        x_layers=sizes["cross_layers"],
+        visual_feat_dim=width,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
+        initializer_range=INITIAL_DEVIATION,
+    )
+
+
+def _make_head(hidden: int, answers: int) -> nn.Sequential:
+    first, last = nn.Linear(hidden, 2 * hidden), nn.Linear(2 * hidden, answers)
+    for layer in (first, last):
+        nn.init.normal_(layer.weight, std=INITIAL_DEVIATION)
+        nn.init.zeros_(layer.bias)
+    return nn.Sequential(first, nn.GELU(), nn.LayerNorm(2 * hidden, eps=1e-12), last)
+
+
+def _see_vocabulary(model: nn.Module, _: Any) -> None:
+    """Raise InputError where weights were trained with other word pieces than the model's."""
+    assert isinstance(model, Lxmert)
+    if bytes(model.vocabulary_digest.tolist()) != model.pieces.digest:
+        raise InputError(
+            "lxmert: these weights were trained with another vocabulary of word pieces; since then the published "
+            "weights that they began with, or tokenizers' version, have changed"
+        )

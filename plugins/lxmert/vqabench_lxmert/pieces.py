@@ -1,0 +1,112 @@
+"""From questions to word pieces, with a vocabulary that is published or learnt.
+
+Shapes stand in the names: B questions, P word pieces of the longest of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordPiece
+from tokenizers.normalizers import BertNormalizer
+from tokenizers.pre_tokenizers import BertPreTokenizer
+from tokenizers.processors import BertProcessing
+from tokenizers.trainers import WordPieceTrainer
+from torch import Tensor
+
+PADDING, UNKNOWN, FIRST, LAST, MASK = SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+CONTINUING = "##"
+DROPPED = ("?", ",")
+"""The data set's words come without these; questions hold them."""
+
+Vocabulary = Mapping[str, int]
+
+
+class WordPieces:
+    """A tokeniser as of uncased BERT: [CLS], the pieces of a question, [SEP], padded behind with [PAD].
+
+    Raises ValueError where the vocabulary lacks one of the special pieces that this needs.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, length: int) -> None:
+        lacking = [piece for piece in (PADDING, UNKNOWN, FIRST, LAST) if piece not in vocabulary]
+        if lacking:
+            raise ValueError(f"the vocabulary of word pieces lacks {', '.join(lacking)}")
+        self.size = max(vocabulary.values()) + 1
+        self.padding, self.unknown, first, last = (vocabulary[p] for p in (PADDING, UNKNOWN, FIRST, LAST))
+        self.frame = (self.padding, first, last)
+        """What stands around a question's own pieces."""
+        self.digest = hashlib.sha256(json.dumps(sorted(vocabulary.items())).encode()).digest()
+        self.tokenizer = _untrained(WordPiece(dict(vocabulary), unk_token=UNKNOWN))
+        self.tokenizer.post_processor = BertProcessing((LAST, last), (FIRST, first))
+        self.tokenizer.enable_truncation(length)
+        self.tokenizer.enable_padding(pad_id=self.padding, pad_token=PADDING)
+
+    def encode(self, questions: Sequence[str]) -> Tensor:
+        """Give int64 [B, P], P at most the tokeniser's length: what is longer is cut in front of [SEP]."""
+        rows = [one.ids for one in self.tokenizer.encode_batch_fast(list(questions))]
+        return torch.tensor(rows, dtype=torch.int64).reshape(len(rows), len(rows[0]) if rows else 0)
+
+
+def learn_vocabulary(words: Iterable[str], size: int) -> Vocabulary:
+    """Learn at most `size` word pieces from a data set's words, each of them counted once.
+
+    Where `size` allows it every word is a piece as a whole; words that are not among them are put together from
+    pieces. The same words give the same vocabulary in every process.
+
+    Raises ValueError where `size` has no room for the characters that the words are made of.
+    """
+    texts = [*words, *DROPPED]
+    learner = _untrained(WordPiece(unk_token=UNKNOWN))
+    characters = sorted({letter for text in texts for part in _split(learner, text) for letter in part})
+    # The library numbers characters that continue a word in another order in every process, and what it merges
+    # depends on the numbers: here they are given beforehand.
+    certain = [*SPECIAL, *characters, *(CONTINUING + letter for letter in characters)]
+    if size < len(certain):
+        raise ValueError(f"vocabulary must be at least {len(certain)}, for the characters alone, not {size}")
+    learner.train_from_iterator(
+        texts,
+        WordPieceTrainer(
+            vocab_size=size, special_tokens=certain, continuing_subword_prefix=CONTINUING, show_progress=False
+        ),
+    )
+    learnt: Vocabulary = learner.get_vocab()
+    return learnt
+
+
+def read_vocabulary(folder: Path) -> Vocabulary:
+    """Read the vocabulary of published weights: `vocab.txt`, or else `tokenizer.json`.
+
+    Raises ValueError where there is neither, or it is no vocabulary of word pieces.
+    """
+    listed, described = folder / "vocab.txt", folder / "tokenizer.json"
+    if listed.is_file():
+        pieces = listed.read_text(encoding="utf-8").splitlines()
+        return {piece: number for number, piece in enumerate(pieces)}
+    if not described.is_file():
+        raise ValueError(f"{folder} holds no vocab.txt and no tokenizer.json")
+    try:
+        model = json.loads(described.read_text(encoding="utf-8"))["model"]
+        if model["type"] != "WordPiece":
+            raise ValueError(f"{described}: is of the kind {model['type']}, not WordPiece")
+        return {str(piece): int(number) for piece, number in model["vocab"].items()}
+    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{described}: holds no vocabulary of word pieces") from error
+
+
+def _untrained(model: WordPiece) -> Tokenizer:
+    tokenizer = Tokenizer(model)
+    tokenizer.normalizer = BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = BertPreTokenizer()
+    return tokenizer
+
+
+def _split(tokenizer: Tokenizer, text: str) -> list[str]:
+    """Cut a text at spaces and around punctuation, as it is done ahead of any piece."""
+    normal = tokenizer.normalizer.normalize_str(text)
+    return [part for part, _ in tokenizer.pre_tokenizer.pre_tokenize_str(normal)]

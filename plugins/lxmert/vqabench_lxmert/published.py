@@ -1,0 +1,234 @@
+"""Published LXMERT weights: from a folder or the Hugging Face hub into the model's own names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from vqabench.errors import first_few
+from vqabench_lxmert.pieces import Vocabulary, read_vocabulary
+
+ANSWER_FILES = ("answers.json", "trainval_label2ans.json", "all_ans.json")
+"""Where a folder may list the answers of its answer head, in order."""
+SAFE = "*.safetensors"
+PICKLED = ("pytorch_model*.bin", "*_LXRT.pth")
+ASIDE = ("config.json", "vocab.txt", "tokenizer.json", *ANSWER_FILES)
+TRANSFORMER = ("embeddings.", "encoder.", "pooler.")
+POSITIONS = "embeddings.position_embeddings.weight"
+
+State = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Published:
+    """Weights by the model's own names, with what belongs to them."""
+
+    where: str
+    transformer: State
+    head: State
+    """Of the answer head: `0.weight`, ..., `3.bias`. Empty where there is none."""
+    unused: tuple[str, ...]
+    """Names of parameters that the model has no place for: heads of other pre-training tasks."""
+    vocabulary: Vocabulary
+    answers: tuple[str, ...] | None
+    """What the rows of the answer head's last layer stand for."""
+    settings: Mapping[str, Any]
+    """`config.json`; empty where there is none."""
+
+
+def read_published(name: str) -> Published:
+    """Read weights from a folder, or from the hub by the name of a repository.
+
+    The state may be of `transformers`' classes, or the original `model_LXRT.pth`. Of pickles only tensors are read:
+    no code in them is run. Raises ValueError, in one line, where something is missing or damaged.
+    """
+    folder = find_folder(name)
+    parts: dict[str, State] = {"transformer": {}, "head": {}, "": {}}
+    for key, tensor in _read_state(folder).items():
+        part, own = sort_key(key)
+        parts[part][own] = tensor.float()
+    return Published(
+        where=name,
+        transformer=parts["transformer"],
+        head=parts["head"],
+        unused=tuple(parts[""]),
+        vocabulary=read_vocabulary(folder),
+        answers=_read_answers(folder),
+        settings=_read_json(folder / "config.json", dict) if (folder / "config.json").is_file() else {},
+    )
+
+
+def find_folder(name: str) -> Path:
+    """Give the folder of that name, or the local copy of the hub's repository, fetched where it is not there.
+
+    The hub's library honours HF_HUB_OFFLINE. Raises ValueError where there is neither.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        raise ValueError(f"weights: {name} is a file; name the folder that holds it")
+    if folder.is_absolute() or name.startswith(".") or name.count("/") > 1 or "\\" in name:
+        raise ValueError(f"weights: there is no folder {name}")
+    try:
+        found = Path(snapshot_download(name, allow_patterns=[SAFE, *ASIDE]))
+        if not any(found.glob(SAFE)):
+            found = Path(snapshot_download(name, allow_patterns=[*PICKLED, *ASIDE]))
+    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
+        raise ValueError(
+            f"weights: there is no folder {name}, and the Hugging Face hub did not give a repository of that name "
+            f"({_first_line(error)})"
+        ) from error
+    return found
+
+
+def sort_key(key: str) -> tuple[str, str]:
+    """Give the part of the model that a published parameter belongs to, and its name there.
+
+    `lxmert.` is of `transformers`; `bert.`, all of it perhaps behind `module.`, of the original.
+    """
+    key = key.removeprefix("module.")
+    if key.startswith("answer_head.logit_fc."):
+        return "head", key.removeprefix("answer_head.logit_fc.")
+    inner = key.removeprefix("lxmert.").removeprefix("bert.")
+    return ("transformer", inner) if inner.startswith(TRANSFORMER) else ("", key)
+
+
+def see_settings(published: Published, options: Mapping[str, int], region_width: int) -> None:
+    """Raise ValueError unless `config.json`, where there is one, has the model's sizes."""
+    names = {
+        "hidden": "hidden_size",
+        "heads": "num_attention_heads",
+        "language_layers": "l_layers",
+        "object_layers": "r_layers",
+        "cross_layers": "x_layers",
+    }
+    stated = {option: published.settings.get(name, options[option]) for option, name in names.items()}
+    changes = [f"--set {option}={value}" for option, value in stated.items() if value != options[option]]
+    if changes:
+        raise ValueError(f"weights {published.where} have other sizes: {' '.join(changes)}")
+    width = published.settings.get("visual_feat_dim", region_width)
+    if width != region_width:
+        raise ValueError(
+            f"weights {published.where} see regions of {width} numbers, but the data set's have {region_width}"
+        )
+
+
+def load_transformer(transformer: nn.Module, published: Published) -> None:
+    """Put the weights into the transformer, all of it. Raises ValueError where names or sizes do not fit."""
+    own, given = transformer.state_dict(), dict(published.transformer)
+    if POSITIONS in given:  # the model has those alone that its questions reach
+        given[POSITIONS] = given[POSITIONS][: len(own[POSITIONS])]
+    problems = [
+        ("lack", sorted(own.keys() - given.keys())),
+        ("have, but this model has not,", sorted(name for name in given.keys() - own.keys() if "encoder." in name)),
+        ("have other sizes:", _other_sizes(own, given)),
+    ]
+    told = [f"{what} {len(names)} ({first_few(names, 3)})" for what, names in problems if names]
+    if told:
+        raise ValueError(f"weights {published.where} do not fit the model: they {'; they '.join(told)}")
+    transformer.load_state_dict({name: given[name] for name in own})
+
+
+def load_head(head: nn.Sequential, published: Published, answers: tuple[str, ...]) -> str:
+    """Start the answer head from the published one, and say what was taken.
+
+    Rows of the last layer are taken for the answers that both know; all other answers start at zero, as in the
+    published fine-tuning. Raises ValueError where sizes do not fit.
+    """
+    given = published.head
+    if not given:
+        return "the answer head starts at random: they hold none"
+    own = head.state_dict()
+    rows = published.answers
+    fitting = {name: given[name] for name in own.keys() & given.keys() if not name.startswith("3.")}
+    wrong = _other_sizes(own, fitting) or sorted(own.keys() - given.keys())
+    if wrong:
+        raise ValueError(f"weights {published.where} do not fit the answer head: {first_few(wrong, 3)}")
+    if rows is None:
+        head.load_state_dict(fitting, strict=False)
+        return f"the answer head's last layer starts at random: they hold no {' or '.join(ANSWER_FILES)}"
+    if len(rows) != len(given["3.weight"]):
+        raise ValueError(
+            f"weights {published.where} list {len(rows)} answers, but their head has {len(given['3.weight'])}"
+        )
+    row_of = {answer: row for row, answer in enumerate(rows)}
+    shared = [(index, row_of[answer]) for index, answer in enumerate(answers) if answer in row_of]
+    for name in ("3.weight", "3.bias"):
+        fitting[name] = torch.zeros_like(own[name])
+        fitting[name][[index for index, _ in shared]] = given[name][[row for _, row in shared]]
+    head.load_state_dict(fitting)
+    return f"the answer head knows {len(shared)} of the {len(answers)} answers"
+
+
+def _other_sizes(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
+    return [
+        f"{name} {list(given[name].shape)}, not {list(own[name].shape)}"
+        for name in sorted(own.keys() & given.keys())
+        if own[name].shape != given[name].shape
+    ]
+
+
+def _read_state(folder: Path) -> State:
+    safe = sorted(folder.glob(SAFE))
+    if safe:
+        return {key: tensor for path in safe for key, tensor in _read_safetensors(path).items()}
+    pickled = [path for pattern in PICKLED for path in sorted(folder.glob(pattern))]
+    if len(pickled) != 1:
+        which = f"several ({first_few(path.name for path in pickled)})" if pickled else "none"
+        raise ValueError(f"weights: {folder} must hold {SAFE}, or one of {' or '.join(PICKLED)}; it holds {which}")
+    return _unpickle(pickled[0])
+
+
+def _read_safetensors(path: Path) -> State:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"weights: {path} is damaged ({_first_line(error)})") from error
+
+
+def _unpickle(path: Path) -> State:
+    """Read tensors, and nothing but tensors."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds: damaged, or code where tensors should be
+        raise ValueError(f"weights: {path} is damaged, or holds more than tensors; it is not read") from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"weights: {path} is no table of tensors")
+    return dict(state)
+
+
+def _read_answers(folder: Path) -> tuple[str, ...] | None:
+    """Read a list of answers, or of tables with the answer under `ans`."""
+    path = next((folder / name for name in ANSWER_FILES if (folder / name).is_file()), None)
+    if path is None:
+        return None
+    listed = [one.get("ans") if isinstance(one, dict) else one for one in _read_json(path, list)]
+    answers = tuple(answer for answer in listed if isinstance(answer, str))
+    if len(answers) < len(listed):
+        raise ValueError(f"weights: {path} is no list of answers")
+    return answers
+
+
+def _read_json(path: Path, kind: type[Any]) -> Any:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"weights: {path} is damaged ({_first_line(error)})") from error
+    if not isinstance(content, kind):
+        raise ValueError(f"weights: {path} must hold a {kind.__name__}")
+    return content
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
