@@ -1,4 +1,4 @@
-"""Class-balanced loss: weight an answer's loss by its effective number of samples within the question type."""
+"""Class-balanced loss: weigh an answer by the inverse of its effective number within its question type."""
 
 from __future__ import annotations
 
@@ -6,40 +6,61 @@ import torch
 from torch import Tensor
 
 from vqabench.api import Batch, DataSpec, Loss, plain_loss
-from vqabench.errors import InputError
 from vqabench.losses.answer_sets import answer_sets
 
 
-def effective_weights(spec: DataSpec, beta: float, minimum: int) -> Tensor:
-    """Give weights [T, A]: (1 - β) / (1 - β^n) of an answer given n times to the type, 1 on average over its set.
+def effective_number_weights(spec: DataSpec, minimum: int, beta: float) -> Tensor:
+    """Give w [T, A], float32: (1 - β) / (1 - β^n_i^j), scaled to a mean of 1 over each type's answer set.
 
-    All ten human answers are counted (Cui et al. 2019, Eq. 5, and its normalisation). Answers outside the
-    type's set weigh 1, as everything does for a type that training never saw.
+    n_i^j counts human answers. Answers given to a type fewer than `minimum` times weigh 1, as do all answers
+    of a type that training never saw. β = 0 weighs all alike; towards 1 the weights become 1 / n.
+
+    Source: Cui et al. 2019, "Class-Balanced Loss Based on Effective Number of Samples", Proposition 1 and
+    Section 4 (weights that sum to the number of classes). Raises ValueError where β is not in [0, 1).
     """
+    if not 0 <= beta < 1:
+        raise ValueError(f"beta must be at least 0 and below 1, not {beta}")
     kept_TA = answer_sets(spec, minimum)
-    counts_TA = spec.answer_counts_TA.double().clamp(min=1)
-    raw_TA = torch.where(
-        kept_TA, (1 - beta) / -torch.expm1(counts_TA * torch.log(torch.tensor(beta).double())), 0.0
-    )
-    mean_T1 = raw_TA.sum(1, keepdim=True) / kept_TA.sum(1, keepdim=True).clamp(min=1)
-    return torch.where(kept_TA, raw_TA / mean_T1, 1.0).float()
+    counts_TA = torch.where(kept_TA, spec.answer_counts_TA.double(), 1.0)
+    # 1 - β is the same for all, and goes in the scaling; expm1 keeps the digits of 1 - β^n near β = 1
+    raw_TA = -1 / torch.expm1(counts_TA * torch.tensor(beta, dtype=torch.float64).log())
+    sums_T1 = torch.where(kept_TA, raw_TA, 0.0).sum(1, keepdim=True)
+    return torch.where(kept_TA, raw_TA * kept_TA.sum(1, keepdim=True) / sums_T1, 1.0).float()
 
 
 class ClassBalanced(Loss):
-    """The class-balanced loss (Cui et al. 2019), its classes the answers of the question's type.
+    """Class-balanced loss (Cui et al. 2019), with counts of each question type's own.
 
-    An answer's whole loss is weighted, for any soft target. β near 1 weighs by 1 / n; at 0 all weigh alike.
+    The weight is (1 - β) / (1 - β^n) for an answer given n times to the type, scaled to a mean of 1 over the
+    type's answers, so that equal counts make the plain loss. β = 1 - 1 / N takes N answers for as good as
+    infinitely many; the ten answers to one question say nearly the same, so the default 0.9999 is the
+    published 0.999 for questions.
+
+    Soft targets: under `ce` each answer's term has its own weight, as if each annotator were a sample. Under
+    `bce` the source weighs the whole loss of a sample by its label; a question's weight is here the mean
+    weight of its answers, weighted by their soft targets (1 where no answer is in the vocabulary). Answers
+    given fewer than `minimum` times to a type weigh 1.
     """
 
-    def __init__(self, spec: DataSpec, objective: str, *, beta: float = 0.999, minimum: int = 10) -> None:
+    def __init__(self, spec: DataSpec, objective: str, *, beta: float = 0.9999, minimum: int = 10) -> None:
         super().__init__(spec, objective)
-        if not 0 < beta < 1:
-            raise InputError(f"class-balanced: beta must be above 0 and below 1, not {beta}")
         self.weights_TA: Tensor
-        self.register_buffer("weights_TA", effective_weights(spec, beta, minimum), persistent=False)
+        self.register_buffer("weights_TA", effective_number_weights(spec, minimum, beta), persistent=False)
 
     def forward(self, logits_BA: Tensor, batch: Batch) -> Tensor:
-        """Give the mean weighted loss."""
-        assert batch.targets_BA is not None
+        """Give the mean class-balanced loss."""
+        targets_BA = batch.targets_BA
+        assert targets_BA is not None
         weights_BA = self.weights_TA[batch.question_types_B].to(logits_BA.dtype)
-        return (weights_BA * plain_loss(self.objective, logits_BA, batch.targets_BA)).sum(1).mean()
+        loss_BA = plain_loss(self.objective, logits_BA, targets_BA)
+        if self.objective == "ce":
+            return (weights_BA * loss_BA).sum(1).mean()
+        return (mean_weight(weights_BA, targets_BA) * loss_BA.sum(1)).mean()
+
+
+def mean_weight(weights_BA: Tensor, targets_BA: Tensor) -> Tensor:
+    """Give each question's mean weight [B] of its answers, weighted by soft target; 1 where it has none."""
+    totals_B = targets_BA.sum(1)
+    answered_B = totals_B > 0
+    means_B = (weights_BA * targets_BA).sum(1) / torch.where(answered_B, totals_B, 1.0)
+    return torch.where(answered_B, means_B, 1.0)

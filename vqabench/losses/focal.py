@@ -12,6 +12,19 @@ SMALLEST = 1e-12
 """1 - p_t is kept above this: at 0 a power below 1 has no gradient."""
 
 
+def modulation(one_minus_p_t: Tensor, gamma: float | Tensor) -> Tensor:
+    """Give (1 - p_t)^γ."""
+    return one_minus_p_t.clamp(min=SMALLEST) ** gamma
+
+
+def focal_bce(logits_BA: Tensor, targets_BA: Tensor, alpha: float, gamma: float | Tensor) -> Tensor:
+    """Give each answer's sigmoid focal loss [B, A]; γ may differ from answer to answer."""
+    share_BA = torch.sigmoid(logits_BA)
+    miss_BA = targets_BA * (1 - share_BA) + (1 - targets_BA) * share_BA
+    alpha_BA = alpha * targets_BA + (1 - alpha) * (1 - targets_BA)
+    return alpha_BA * modulation(miss_BA, gamma) * plain_loss("bce", logits_BA, targets_BA)
+
+
 class Focal(Loss):
     """Focal loss (Eq. 10; Lin et al. 2017), with soft targets.
 
@@ -30,14 +43,7 @@ class Focal(Loss):
         """Give the mean focal loss."""
         targets_BA = batch.targets_BA
         assert targets_BA is not None
-        loss_BA = plain_loss(self.objective, logits_BA, targets_BA)
         if self.objective == "ce":
-            loss_B = loss_BA.sum(1)
-            return (self.alpha * self._miss(-torch.expm1(-loss_B)) * loss_B).mean()
-        share_BA = torch.sigmoid(logits_BA)
-        miss_BA = targets_BA * (1 - share_BA) + (1 - targets_BA) * share_BA
-        alpha_BA = self.alpha * targets_BA + (1 - self.alpha) * (1 - targets_BA)
-        return (alpha_BA * self._miss(miss_BA) * loss_BA).sum(1).mean()
-
-    def _miss(self, one_minus_p_t: Tensor) -> Tensor:
-        return one_minus_p_t.clamp(min=SMALLEST) ** self.gamma
+            loss_B = plain_loss("ce", logits_BA, targets_BA).sum(1)
+            return (self.alpha * modulation(-torch.expm1(-loss_B), self.gamma) * loss_B).mean()
+        return focal_bce(logits_BA, targets_BA, self.alpha, self.gamma).sum(1).mean()

@@ -1,34 +1,61 @@
-"""LDAM: margins that are wider for answers that are rarer within the question type."""
+"""Label-distribution-aware margins: the rarer an answer within its question type, the further it must lead."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from vqabench.api import Batch, DataSpec, Loss, plain_loss
-from vqabench.errors import InputError
+from vqabench.api import Batch, DataSpec, Loss
 from vqabench.losses.answer_sets import answer_sets
-from vqabench.losses.class_balanced import effective_weights
+from vqabench.losses.class_balanced import effective_number_weights
 
 
-def margins(spec: DataSpec, largest: float, minimum: int) -> Tensor:
-    """Give margins [T, A]: proportional to n^(-1/4), that of each type's rarest answer being `largest`.
+def answer_margins(spec: DataSpec, minimum: int, largest: float) -> Tensor:
+    """Give Δ [T, A], float32: C_j n_i^j^(-1/4), with C_j such that the rarest answer of each type has `largest`.
 
-    Answers outside the type's set have none, nor has a type that training never saw.
+    Answers given to a type fewer than `minimum` times have no margin.
     """
     kept_TA = answer_sets(spec, minimum)
-    raw_TA = torch.where(kept_TA, spec.answer_counts_TA.double().clamp(min=1) ** -0.25, 0.0)
-    widest_T1 = raw_TA.amax(1, keepdim=True)
-    return torch.where(kept_TA, largest * raw_TA / widest_T1.clamp(min=1e-12), 0.0).float()
+    raw_TA = torch.where(kept_TA, spec.answer_counts_TA.double(), math.inf) ** -0.25
+    return torch.where(kept_TA, largest * raw_TA / raw_TA.amax(1, keepdim=True), 0.0).float()
+
+
+def log_sum_of_others(logits_BA: Tensor) -> Tensor:
+    """Give log Σ_{k≠i} e^{z_k} for every answer i: [B, A]."""
+    top_BA = torch.zeros_like(logits_BA, dtype=torch.bool).scatter_(1, logits_BA.argmax(1, keepdim=True), True)
+    # from the sum over all, the largest cannot be taken off without losing all digits: the others can
+    others_of_top_B1 = logits_BA.masked_fill(top_BA, torch.finfo(logits_BA.dtype).min).logsumexp(1, keepdim=True)
+    share_BA = logits_BA.softmax(1).masked_fill(top_BA, 0.0)
+    return torch.where(top_BA, others_of_top_B1, logits_BA.logsumexp(1, keepdim=True) + torch.log1p(-share_BA))
 
 
 class Ldam(Loss):
-    """The label-distribution-aware margin loss (Cao et al. 2019, Eqs. 10 to 13), its classes the type's answers.
+    """LDAM (Cao et al. 2019, "Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss"), per type.
 
-    From the logit of an answer with soft target a its margin times a is subtracted: for a target of 1 as
-    published. Logits here are no cosines, so `scale` is 1 by default. Deferred re-weighting: from the share
-    `defer` of a stage's epochs on, answers are weighted as `class-balanced` does, with β = `beta`; at 1 never.
+    `ce`: an answer's loss is the softmax's with its own logit, and no other, lowered by the margin Δ_i (Eq. 13)
+    ∝ n_i^(-1/4) within the question's type (Eq. 12), the rarest answer's being `largest`; all logits are
+    multiplied by `scale`. The source has cosines for logits, a scale of 30 and a largest margin of 0.5. A
+    backbone here gives logits of any size, which learn their own scale, hence 1, and `largest` is in their units.
+
+    `reweight_from`: from this share of a stage's epochs on, each answer's loss is weighed as `class-balanced`
+    does, with `beta` (deferred re-weighting, Algorithm 1); none: never.
+
+    Not defined for `bce`: the margin is between an answer's logit and those of the others, and a sigmoid
+    compares an answer with none.
+
+    Soft targets: each answer with a_i > 0 has a term of its own with its own margin, weighed by a_i. Answers
+    given fewer than `minimum` times to a type have no margin. With all margins 0 and a scale of 1 it is the
+    plain loss, as for a type that training never saw; for equal counts, all margins are `largest`.
     """
+
+    objectives = ("ce",)
+    declarations: ClassVar[Mapping[str, str]] = {
+        "bce": "its margin is between an answer's logit and those of the others, which a sigmoid does not compare",
+    }
 
     def __init__(
         self,
@@ -37,31 +64,37 @@ class Ldam(Loss):
         *,
         largest: float = 0.5,
         scale: float = 1.0,
-        defer: float = 0.8,
-        beta: float = 0.999,
+        reweight_from: float | None = 0.8,
+        beta: float = 0.9999,
         minimum: int = 10,
     ) -> None:
         super().__init__(spec, objective)
-        if largest < 0 or scale <= 0:
-            raise InputError(f"ldam: largest must be at least 0 and scale above 0, not {largest} and {scale}")
-        if not 0 <= defer <= 1 or not 0 < beta < 1:
-            raise InputError(f"ldam: defer must be in [0, 1] and beta above 0 and below 1, not {defer} and {beta}")
-        self.scale, self.defer, self.weighted = scale, defer, False
+        if not largest >= 0 or not scale > 0:
+            raise ValueError(f"largest must be at least 0 and scale above 0, not {largest} and {scale}")
+        if reweight_from is not None and not 0 <= reweight_from < 1:
+            raise ValueError(f"reweight_from must be at least 0 and below 1, or none, not {reweight_from}")
+        self.reweight_from = reweight_from
+        self.reweighted = False
         self.margins_TA: Tensor
         self.weights_TA: Tensor
-        self.register_buffer("margins_TA", margins(spec, largest, minimum), persistent=False)
-        self.register_buffer("weights_TA", effective_weights(spec, beta, minimum), persistent=False)
+        self.scale_T: Tensor
+        self.register_buffer("margins_TA", answer_margins(spec, minimum, largest), persistent=False)
+        self.register_buffer("weights_TA", effective_number_weights(spec, minimum, beta), persistent=False)
+        self.register_buffer("scale_T", torch.where(spec.questions_T > 0, scale, 1.0), persistent=False)
 
     def start_epoch(self, epoch: int, epochs: int) -> None:
-        """Weigh answers from the share `defer` of the epochs on."""
-        self.weighted = epoch >= self.defer * epochs
+        """Weigh the answers from the epoch on that `reweight_from` names."""
+        self.reweighted = self.reweight_from is not None and epoch / epochs >= self.reweight_from
 
     def forward(self, logits_BA: Tensor, batch: Batch) -> Tensor:
-        """Give the mean loss of logits less their margins."""
-        targets_BA = batch.targets_BA
+        """Give the mean loss with margins."""
+        types_B, targets_BA = batch.question_types_B, batch.targets_BA
         assert targets_BA is not None
-        margins_BA = self.margins_TA[batch.question_types_B].to(logits_BA.dtype)
-        loss_BA = plain_loss(self.objective, self.scale * (logits_BA - targets_BA * margins_BA), targets_BA)
-        if self.weighted:
-            loss_BA = self.weights_TA[batch.question_types_B].to(logits_BA.dtype) * loss_BA
+        scale_B1 = self.scale_T[types_B].to(logits_BA.dtype).unsqueeze(1)
+        scaled_BA = scale_B1 * logits_BA
+        margins_BA = scale_B1 * self.margins_TA[types_B].to(logits_BA.dtype)
+        behind_BA = log_sum_of_others(scaled_BA) - (scaled_BA - margins_BA)
+        loss_BA = targets_BA * torch.logaddexp(behind_BA, torch.zeros_like(behind_BA))
+        if self.reweighted:
+            loss_BA = self.weights_TA[types_B].to(logits_BA.dtype) * loss_BA
         return loss_BA.sum(1).mean()

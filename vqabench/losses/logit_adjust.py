@@ -1,4 +1,7 @@
-"""Losses that put the prior of the question's type beside the logits in training: these need not hold it then."""
+"""Logit adjustment and balanced softmax: add the type's prior to the logits, in training only.
+
+What the network then learns is free of the prior: with it, the sum explains the training answers.
+"""
 
 from __future__ import annotations
 
@@ -9,55 +12,72 @@ import torch
 from torch import Tensor
 
 from vqabench.api import Batch, DataSpec, Loss, plain_loss
-from vqabench.errors import InputError
+from vqabench.losses.answer_sets import answer_sets
 
-RAREST = 1e-6
-"""Shares of answers are kept this far from 0 and 1: their logarithms must be finite."""
+EDGE = 0.1
+"""Priors stay this many questions away from none and all: one annotator of ten, in one more question."""
 
 
-class PriorAdjusted(Loss):
-    """The objective of logits to which a term of the type's prior is added; what is scored is without it.
+def prior_adjustment(spec: DataSpec, objective: str, minimum: int, tau: float) -> Tensor:
+    """Give τ (link(b_i) - link(mean b)) [T, A], float32: 0 is added to an answer of average frequency.
 
-    Under `ce` the term is log π: the softmax then holds p(a | question, image), and the logits p(image | a) up
-    to what is the same for all answers. Under `bce` it is log(b / (1 - b)), by the same argument for each
-    answer alone.
+    b_i is answer i's mean soft target over the questions of the type, the mean is over the type's answer set;
+    link is the logarithm under `ce` and the log-odds under `bce`. Subtracting the mean's changes nothing
+    between the answers of the set, and decides how they stand to the others: those (given fewer than
+    `minimum` times) are not adjusted, and compete as if each had an average answer's prior. With the prior
+    near 0 that they have, nothing would push their logits down. A type that training never saw has 0
+    everywhere.
+
+    Raises ValueError where τ is below 0.
+    """
+    if not tau >= 0:
+        raise ValueError(f"tau must be at least 0, not {tau}")
+    kept_TA = answer_sets(spec, minimum)
+    edge_T1 = EDGE / (spec.questions_T.double() + 1).unsqueeze(1)
+    shares_TA = spec.mean_targets_TA.double().clamp(edge_T1, 1 - edge_T1)
+    mean_T1 = torch.where(kept_TA, shares_TA, 0.0).sum(1, keepdim=True) / kept_TA.sum(1, keepdim=True)
+    link = torch.log if objective == "ce" else torch.logit
+    return torch.where(kept_TA, tau * (link(shares_TA) - link(mean_T1)), 0.0).float()
+
+
+class LogitAdjust(Loss):
+    """Logit-adjusted loss (Menon et al. 2021, "Long-tail learning via logit adjustment", Eq. 10), per type.
+
+    `ce`: the plain loss of z + τ log(b / mean b), where b is an answer's prior within the question's type.
+    Its optimum has softmax(z) ∝ p(a | Q, I) / b^τ: with τ = 1 the posterior under equal priors. τ = 0 is the
+    plain loss. With τ = 1 it is `balanced-softmax`.
+
+    `bce`: the same with log-odds in place of logarithms, which the source does not have. Where the prior of
+    an answer changes and p(Q, I | a) and p(Q, I | not a) stay, the answer's log-odds move by the difference
+    of the priors' log-odds; z is what remains when they are taken off, and ranks answers by how much more
+    likely than by the prior they are.
+
+    Soft targets: b is the mean soft target, which is the prior of what the loss is trained on, and for one
+    label per question its share. Answers given fewer than `minimum` times to a type are not adjusted.
     """
 
-    def __init__(self, spec: DataSpec, objective: str, shares_TA: Tensor, strength: float = 1.0) -> None:
+    def __init__(self, spec: DataSpec, objective: str, *, tau: float = 1.0, minimum: int = 10) -> None:
         super().__init__(spec, objective)
-        shares_TA = shares_TA.double().clamp(RAREST, 1 - RAREST)
-        term_TA = torch.log(shares_TA) if objective == "ce" else torch.logit(shares_TA)
-        term_TA[spec.questions_T == 0] = 0  # nothing is known of the type: the plain loss
-        self.term_TA: Tensor
-        self.register_buffer("term_TA", (strength * term_TA).float(), persistent=False)
+        self.adjustment_TA: Tensor
+        adjustment_TA = prior_adjustment(spec, objective, minimum, tau)
+        self.register_buffer("adjustment_TA", adjustment_TA, persistent=False)
 
     def forward(self, logits_BA: Tensor, batch: Batch) -> Tensor:
         """Give the mean loss of the adjusted logits."""
         assert batch.targets_BA is not None
-        adjusted_BA = logits_BA + self.term_TA[batch.question_types_B].to(logits_BA.dtype)
-        return plain_loss(self.objective, adjusted_BA, batch.targets_BA).sum(1).mean()
+        adjustment_BA = self.adjustment_TA[batch.question_types_B].to(logits_BA.dtype)
+        return plain_loss(self.objective, logits_BA + adjustment_BA, batch.targets_BA).sum(1).mean()
 
 
-class LogitAdjust(PriorAdjusted):
-    """The logit-adjusted loss (Menon et al. 2021, Eq. 10): τ times the logarithm of the type's prior is added.
+class BalancedSoftmax(LogitAdjust):
+    """Balanced softmax (Ren et al. 2020, "Balanced Meta-Softmax for Long-Tailed Visual Recognition"), per type.
 
-    The prior is the share of the type's soft targets (`ce`), or the mean soft target (`bce`). τ = 0 is the
-    plain loss.
-    """
+    p̂_i = b_i e^{z_i} / Σ_k b_k e^{z_k} in training (Eq. 4), and the plain softmax in testing: `logit-adjust`
+    under `ce` with τ = 1, to the last bit. The source comes to it from the softmax, and has besides it a
+    sampler that is learned; that is no loss, and not here. Not defined for `bce`: a sigmoid has no sum over
+    answers for the priors to weigh; `logit-adjust` derives another correction for it.
 
-    def __init__(self, spec: DataSpec, objective: str, *, tau: float = 1.0) -> None:
-        if not tau >= 0:
-            raise InputError(f"logit-adjust: tau must be at least 0, not {tau}")
-        means_TA = spec.mean_targets_TA
-        shares_TA = means_TA / means_TA.sum(1, keepdim=True).clamp(min=RAREST) if objective == "ce" else means_TA
-        super().__init__(spec, objective, shares_TA, tau)
-
-
-class BalancedSoftmax(PriorAdjusted):
-    """Balanced softmax (Ren et al. 2020, Eq. 3): the softmax's terms are multiplied by the answers' counts.
-
-    Counts are those of all ten human answers, plus one. Beside `logit-adjust` at τ = 1 it differs in that
-    alone: soft targets saturate where four annotators agree, counts do not. `ce` only.
+    Soft targets and answers given fewer than `minimum` times: as in `logit-adjust`.
     """
 
     objectives = ("ce",)
@@ -65,6 +85,5 @@ class BalancedSoftmax(PriorAdjusted):
         "bce": "its sum over answers is a softmax's; logit-adjust has a form for sigmoids",
     }
 
-    def __init__(self, spec: DataSpec, objective: str) -> None:
-        counts_TA = spec.answer_counts_TA + 1
-        super().__init__(spec, objective, counts_TA / counts_TA.sum(1, keepdim=True))
+    def __init__(self, spec: DataSpec, objective: str, *, minimum: int = 10) -> None:
+        super().__init__(spec, objective, tau=1.0, minimum=minimum)

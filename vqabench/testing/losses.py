@@ -42,8 +42,10 @@ class LossChecks:
 
     def check_average(self, objective: str) -> str:
         """It is averaged over the batch: the same questions twice cost as much as once."""
-        loss, logits_BA = self._loss(objective), self._logits().double()
-        once, twice = loss(logits_BA, self.batch), loss(logits_BA.repeat(2, 1), _twice(self.batch))
+        logits_BA = self._logits().double()
+        once = self._loss(objective)(logits_BA, self.batch)
+        # another one: a loss may remember the batches it has seen
+        twice = self._loss(objective)(logits_BA.repeat(2, 1), _twice(self.batch))
         if not torch.isclose(once, twice, rtol=1e-5):
             raise FailedCheckError(f"{objective}: {twice:.6g} of a batch given twice, but {once:.6g} of it once")
         return "averaged over the batch"
