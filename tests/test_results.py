@@ -16,6 +16,7 @@ CHANGES = st.dictionaries(st.text(min_size=1, max_size=20), VALUES, max_size=6)
 def test_a_short_label_spells_every_change() -> None:
     assert spell_label({"rescale.variant": "released", "epochs": 3}) == "epochs=3,rescale.variant=released"
     assert spell_label({}) == ""
+    assert spell_label({"recipe.clip": None}) == "recipe.clip=none"
 
 
 @given(CHANGES)
@@ -30,7 +31,10 @@ def test_a_label_is_always_the_name_of_one_folder(changes: dict[str, object]) ->
 @given(CHANGES, CHANGES)
 def test_two_configurations_never_share_a_label(first: dict[str, object], second: dict[str, object]) -> None:
     assert spell_label({"a": "1,b=2"}) != spell_label({"a": "1", "b": "2"})
-    spelled = [sorted((key, str(value)) for key, value in changes.items()) for changes in (first, second)]
+    spelled = [
+        sorted((key, "none" if value is None else str(value)) for key, value in changes.items())
+        for changes in (first, second)
+    ]
     if spelled[0] != spelled[1]:
         assert spell_label(first) != spell_label(second)
 

@@ -34,6 +34,8 @@ class TrainConfig:
     """Options: `KEY` is the backbone's, `PART.KEY` a part's, `recipe.KEY` the recipe's."""
     start_from: Path | None = None
     """A finished run, whose weights this one starts from."""
+    label: str | None = None
+    """What folders and tables call the settings; None: those that differ from the defaults, spelled out."""
     select: Select = "last"
     track_test: bool = False
     device: str = "auto"
@@ -50,6 +52,7 @@ FILE_KEYS = {
     "finetune-epochs": "finetune_epochs",
     "set": "settings",
     "from": "start_from",
+    "label": "label",
     "select": "select",
     "track-test": "track_test",
     "device": "device",
@@ -109,6 +112,9 @@ def make_config(given: Mapping[str, Any]) -> TrainConfig:
     _check_choice("--select", given.get("select"), get_args(Select))
     _check_choice("--precision", given.get("precision"), get_args(Precision))
     _check_choice("--objective", given.get("objective"), ("bce", "ce"))
+    label = given.get("label")
+    if label is not None and not re.fullmatch(r"[A-Za-z0-9._+-]{1,80}", label):
+        raise InputError(f"--label {label!r}: write 1 to 80 of letters, digits and . _ + -")
     for name in ("epochs", "finetune_epochs"):
         value = given.get(name)
         if value is not None and value < 1:

@@ -31,7 +31,7 @@ class Manifest(msgspec.Struct, kw_only=True, forbid_unknown_fields=False):
     objective: str
     loss: str
     label: str
-    """Every setting that differs from the defaults, in short; empty where none does."""
+    """What the user calls the settings, or every one that differs from the defaults, in short."""
     seed: int
     options: dict[str, dict[str, Any]]
     """Part -> its options, as resolved: `backbone`, `base`, each transform, the loss."""
@@ -162,8 +162,8 @@ def run_folder(runs: Path, dataset: str, backbone: str, strategy: str, label: st
 
 
 def spell_label(changes: Mapping[str, object]) -> str:
-    """Spell the settings that differ from the defaults, in a form fit for a folder's name."""
-    words = [(key, str(value)) for key, value in sorted(changes.items())]
+    """Spell the settings that differ from the defaults as a user writes them, in a form fit for a folder's name."""
+    words = [(key, "none" if value is None else str(value)) for key, value in sorted(changes.items())]
     spelled = ",".join(f"{key}={value}" for key, value in words)
     plain = all(re.fullmatch(r"[A-Za-z0-9._+-]*", word) for pair in words for word in pair)
     if plain and len(spelled) <= LONGEST_LABEL:

@@ -57,6 +57,19 @@ def test_two_seeds_and_two_losses_make_two_rows(cli: CommandLine, catalog: Path)
     assert csv[0].startswith("dataset,backbone,objective,loss,label")
 
 
+def test_a_user_names_settings_in_folder_and_table(cli: CommandLine, catalog: Path, tmp_path: Path) -> None:
+    command = ("train", "updn", "--dataset", "tiny", "--catalog", catalog, *FAST, "--label", "small")
+    done = cli(*command)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "runs/tiny/updn/ce-plain@small/seed-0/scores.json").is_file()
+    assert "ce-plain @small" in cli("compare").stdout
+    assert "finished already" in cli(*command, "--resume").stderr
+    for other in (("--set", "recipe.lr=0.1"), ("--precision", "bfloat16")):
+        refused = cli(*command, "--resume", *other)
+        assert refused.returncode == 2
+        assert "began with" in refused.stderr
+
+
 def test_mask_and_rescale_train_in_two_stages(cli: CommandLine, catalog: Path, tmp_path: Path) -> None:
     common = ("--dataset", "tiny", "--catalog", catalog, *FAST)
     done = cli("train", "updn", "--loss", "mask+rescale", "--finetune-epochs", "3", *common)

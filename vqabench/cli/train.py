@@ -66,6 +66,14 @@ def train(
     start_from: Annotated[
         Path | None, typer.Option("--from", metavar="RUN", help="Start from the weights of a finished run.")
     ] = None,
+    label: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="What folders and tables call these settings.",
+            show_default="each that differs from the defaults",
+        ),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with runs that exist; keep finished ones.")
     ] = False,
@@ -103,6 +111,7 @@ def train(
         "epochs": epochs,
         "finetune_epochs": finetune_epochs,
         "start_from": start_from,
+        "label": label,
         "select": select,
         "track_test": track_test,
         "device": device,

@@ -70,7 +70,7 @@ class Plan:
     recipe: Recipe
     stages: tuple[Stage, ...]
     label: str
-    """Every setting that differs from the defaults, in short."""
+    """What the user calls the settings, or every one that differs from the defaults, in short."""
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -146,7 +146,7 @@ def make_plan(config: TrainConfig, dataset_recipe: Mapping[str, object] | None =
         objective=_choose_objective(config, (*chain, *transforms, *losses)),
         recipe=recipe,
         stages=_make_stages(config, recipe, losses),
-        label=spell_label(changes),
+        label=spell_label(changes) if config.label is None else config.label,
     )
 
 
@@ -346,7 +346,8 @@ def _choose_objective(config: TrainConfig, parts: Sequence[Part]) -> str:
     """Take the objective given, or `ce`, or the one that all parts are defined for."""
     common = [name for name in ("ce", "bce") if all(name in part.kind.objectives for part in parts)]
     if not common:
-        raise InputError(f"{config.backbone} and {config.loss} have no objective in common")
+        each = ", ".join(f"{part.plugin.name} is for {' and '.join(part.kind.objectives)}" for part in parts)
+        raise InputError(f"{config.backbone} and {config.loss} have no objective in common: {each}")
     if config.objective is None:
         return common[0]
     for part in parts:

@@ -89,6 +89,8 @@ def _is_done(run: Run, if_exists: IfExists, plan: Plan, seed: int) -> bool:
     if manifest.status != "finished":
         return False
     identity, origin = plan.identity(), plan.config.start_from
+    if plan.config.precision != "auto":
+        identity["precision"] = plan.config.precision
     if origin is not None and origin.exists():  # it may have been deleted since
         identity["start_from"] = str(find_origin(origin, seed).folder.resolve())
     see_same(run, manifest, identity)

@@ -120,6 +120,26 @@ def test_a_question_that_does_not_begin_with_its_type_has_no_words_left() -> Non
     assert not keep_type(batch).tokens_BL.any()
 
 
-def test_a_base_with_tokens_of_its_own_cannot_be_cut_to_the_type() -> None:
-    with pytest.raises(PluginError, match=r"tokens of its own \(pieces\)"):
-        keep_type(make_batch(torch.tensor([0]), extras={"pieces": torch.zeros(1, 3)}))
+class SeenInPieces(Seen):
+    """Has pieces of its own: 9 begins and ends, 1 is unknown; the first word spells the type."""
+
+    def word_masks(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        pieces_BL = batch.extras["pieces"]
+        return pieces_BL != 9, torch.arange(pieces_BL.shape[1]).expand_as(pieces_BL) == 1
+
+    def hide_words(self, batch: Batch, hidden_BL: Tensor) -> Batch:
+        return batch.replace(extras={"pieces": batch.extras["pieces"].masked_fill(hidden_BL, 1)})
+
+
+def test_a_base_with_tokens_of_its_own_does_not_know_the_words_behind_the_type() -> None:
+    base = SeenInPieces(make_spec())
+    batch = make_batch(torch.tensor([0]), extras={"pieces": torch.tensor([[9, 5, 6, 7, 9]])})
+    ImageOnly(make_spec(), base)(batch)
+    assert base.batch.extras["pieces"].tolist() == [[9, 5, 1, 1, 9]]
+
+
+def test_a_base_that_cannot_hide_words_cannot_be_asked_without_them() -> None:
+    with pytest.raises(PluginError, match="does not say how words are hidden"):
+        ImageOnly(make_spec(), Seen(make_spec()))(
+            make_batch(torch.tensor([0]), extras={"pieces": torch.zeros(1, 5, dtype=torch.int64)})
+        )

@@ -9,7 +9,6 @@ from typing import ClassVar
 import torch
 
 from vqabench.api import PADDING, Batch, Output, Wrapper
-from vqabench.errors import PluginError
 
 
 class QuestionOnly(Wrapper):
@@ -27,13 +26,22 @@ class QuestionOnly(Wrapper):
 
 
 class ImageOnly(Wrapper):
-    """Its base sees only the words that spell the question's type, in training and in testing."""
+    """Its base sees only the words that spell the question's type, in training and in testing.
+
+    To a base with a tokeniser of its own the other words are unknown ones: their number stays visible.
+    """
 
     default_base = "updn"
 
     def forward(self, batch: Batch) -> Output:
-        """Answer the questions of a batch by their types and images. Raises PluginError: see `keep_type`."""
-        return super().forward(keep_type(batch))
+        """Answer the questions of a batch by their types and images.
+
+        Raises PluginError where the base has tokens of its own and does not say how to hide words.
+        """
+        if not batch.extras:
+            return super().forward(keep_type(batch))
+        words_BL, type_words_BL = self.word_masks(batch)
+        return super().forward(self.hide_words(batch, words_BL & ~type_words_BL))
 
 
 def hide_image(batch: Batch) -> Batch:
@@ -52,14 +60,8 @@ def hide_image(batch: Batch) -> Batch:
 def keep_type(batch: Batch) -> Batch:
     """Give the batch with each question cut to the words of its type, padded in front as before.
 
-    A question that does not begin with its type's words has none left. Raises PluginError where the base has tokens
-    of its own: which of them spell the type is not known.
+    A question that does not begin with its type's words has none left.
     """
-    if batch.extras:
-        raise PluginError(
-            "image-only cuts questions to the words of their type, but its base has tokens of its own "
-            f"({', '.join(batch.extras)}); choose a base that takes the batch's tokens"
-        )
     order_BL = torch.argsort(batch.type_words_BL.int(), dim=1, stable=True)  # the type's words last, in their order
     kept_BL = batch.type_words_BL.gather(1, order_BL)
     tokens_BL = torch.where(kept_BL, batch.tokens_BL.gather(1, order_BL), PADDING)

@@ -186,11 +186,18 @@ def test_names_and_word_vectors_choose_the_candidates() -> None:
     assert base.asked[1].region_mask_BR.tolist() == [[False, True, False, False]] * 2
 
 
-def test_an_image_of_one_object_keeps_it() -> None:
+def test_images_of_one_object_are_left_out_of_the_second_pass() -> None:
     base, batch = Product(SPEC), make()
     mask_BR = torch.tensor([[False, True, False, False], [True, True, True, False]])
-    train_on(Css(SPEC, base, branch="visual"), batch.replace(region_mask_BR=mask_BR))
-    assert base.asked[2].region_mask_BR.tolist() == [[False, True, False, False], [True, False, True, False]]
+    assert len(train_on(Css(SPEC, base, branch="visual"), batch.replace(region_mask_BR=mask_BR))) == 2
+    assert base.asked[2].region_mask_BR.tolist() == [[True, False, True, False]]
+
+
+def test_a_batch_of_images_of_one_object_is_trained_on_once() -> None:
+    base, batch = Product(SPEC), make()
+    mask_BR = torch.tensor([[False, True, False, False]]).expand(2, 4)
+    assert len(train_on(Css(SPEC, base, branch="visual"), batch.replace(region_mask_BR=mask_BR))) == 1
+    assert len(base.asked) == 1
 
 
 def test_questions_without_a_word_to_lose_are_left_out_of_the_second_pass() -> None:

@@ -91,8 +91,12 @@ class Css(Wrapper):
         assert watched.targets_BA is not None
         return contributions(output.logits_BA, watched.targets_BA, inputs)
 
-    def _change_images(self, batch: Batch, contributions_BR: Tensor) -> Batch:
-        """V-CSS: give the batch without its critical objects."""
+    def _change_images(self, batch: Batch, contributions_BR: Tensor) -> Batch | None:
+        """V-CSS: give the images of several objects without the critical ones; None where none has several."""
+        several_B = batch.region_mask_BR.sum(1) > 1
+        if not several_B.any():
+            return None
+        batch, contributions_BR = keep_questions(batch, several_B), contributions_BR[several_B]
         if self.similarity is None or batch.object_ids_BR is None:
             similarity_BR = None
         else:
