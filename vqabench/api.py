@@ -175,7 +175,7 @@ class Backbone(nn.Module):
 
     def forward(self, batch: Batch) -> Output:
         """Answer the questions of a batch."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} defines no forward(batch)")
 
     def prepare_questions(self, questions: Sequence[str]) -> Mapping[str, Tensor]:
         """Tokenise questions in the backbone's own way: tensors with one row per question, or nothing."""

@@ -42,6 +42,9 @@ class TrainConfig:
     precision: Precision = "auto"
 
 
+RESERVED = ("recipe", "backbone")
+"""What no part of a run may be called: settings of these names are the run's own."""
+
 FILE_KEYS = {
     "backbone": "backbone",
     "loss": "loss",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import shutil
 import subprocess
@@ -88,11 +89,33 @@ def test_a_new_plugin_is_not_written_where_it_cannot_be(cli: CommandLine, tmp_pa
     for name in ("My", "a_b", "", "-a", "a--b"):
         fails(cli("plugins", "new", "--", name), "cannot name a plugin")
     fails(cli("plugins", "new", "updn"), "backbone 'updn' is there already, from vqabench-updn")
+    fails(cli("plugins", "new", "updn", "--loss"), "a distribution vqabench-updn is installed already")
+    fails(cli("plugins", "new", "recipe", "--loss"), "'recipe' cannot name a loss")
     (tmp_path / "vqabench-mine").mkdir()
     fails(cli("plugins", "new", "mine"), "vqabench-mine: exists")
     (tmp_path / "file").write_text("")
     fails(cli("plugins", "new", "other", "--in", "file"), "file: File exists")
     assert {path.name for path in tmp_path.iterdir()} == {"vqabench-mine", "file"}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "class_name"),
+    [
+        ("none", (), "NoneBackbone"),
+        ("output", (), "OutputBackbone"),
+        ("tensor", ("--loss",), "TensorLoss"),
+        ("my-model", (), "MyModel"),
+    ],
+)
+def test_a_new_plugin_s_class_has_a_name_of_its_own(
+    cli: CommandLine, tmp_path: Path, name: str, options: tuple[str, ...], class_name: str
+) -> None:
+    assert cli("plugins", "new", name, *options).returncode == 0
+    module = f"vqabench_{name.replace('-', '_')}"
+    entry = f'{name} = "{module}:{class_name}"'
+    assert entry in (tmp_path / f"vqabench-{name}" / "pyproject.toml").read_text()
+    code = (tmp_path / f"vqabench-{name}" / module / "__init__.py").read_text()
+    assert [node.name for node in ast.parse(code).body if isinstance(node, ast.ClassDef)] == [class_name]
 
 
 def test_a_check_that_fails_is_told_and_its_exit_code_is_1(

@@ -54,9 +54,11 @@ class BackboneChecks:
         model = self.model()
         batch = self.sample.given_to(model)
         for given in (batch, batch.replace(targets_BA=None)):
-            _check_form(model.train()(given), given, model)
-            _check_form(model.eval()(given), given, model)
-        return f"logits [{len(batch)}, {len(self.spec.answers)}], finite"
+            for mode in (model.train(), model.eval()):
+                output = mode(given)
+                _must(isinstance(output, Output), f"a backbone gives an Output, not a {type(output).__name__}")
+                _check_form(output, given, model, (len(batch), len(self.spec.answers)))
+        return f"logits {list(output.logits_BA.shape)}, finite"
 
     def check_attention(self) -> str:
         """It sums to 1 over real regions and is exactly 0 elsewhere."""
@@ -220,14 +222,14 @@ class _Counter:
         return forward
 
 
-def _check_form(output: Output, batch: Batch, model: Backbone) -> None:
-    answers = (len(batch), len(output.logits_BA[0]))
+def _check_form(output: Output, batch: Batch, model: Backbone, answers: tuple[int, int]) -> None:
     logits = {"logits_BA": output.logits_BA, "training_logits_BA": output.training_logits_BA}
     logits |= {f"auxiliary[{name!r}]": one for name, (one, _) in output.auxiliary.items()}
     for name, one in logits.items():
         if one is not None:
             _must(
-                one.is_floating_point() and tuple(one.shape) == answers, f"{name} is {one.dtype} {list(one.shape)}"
+                one.is_floating_point() and tuple(one.shape) == answers,
+                f"{name} is {one.dtype} {list(one.shape)}; it must be floating-point {list(answers)}",
             )
             _must(bool(one.isfinite().all()), f"{name} is not finite")
     for name, one in output.penalties.items():

@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from vqabench.api import Backbone, DataSpec, Loss, Recipe, Transform
-from vqabench.config import TrainConfig
+from vqabench.config import RESERVED, TrainConfig
 from vqabench.errors import InputError, PluginError, VqabenchError, unknown
 from vqabench.options import base_parameters, convert, fields_of, options_of, resolve_options
 from vqabench.plugins import BACKBONES, LOSSES, Plugin, find, load
@@ -23,8 +23,6 @@ from vqabench.results import spell_label
 PLAIN = "vqabench:plain"
 """The loss of a strategy that names none, and of the first of two stages; others may offer a `plain`, too."""
 MOST_EPOCHS = 100_000
-RESERVED = ("recipe", "backbone")
-"""Labels that no part may have."""
 
 
 @dataclass(frozen=True)

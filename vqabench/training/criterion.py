@@ -88,6 +88,8 @@ class Criterion:
 
 def _check(output: Output, batch: Batch) -> None:
     """Raise PluginError unless an output has the shapes that the API promises."""
+    if not isinstance(output, Output):
+        raise PluginError(f"a backbone gives an Output, not a {type(output).__name__}")
     assert batch.targets_BA is not None
     wanted = tuple(batch.targets_BA.shape)
     logits = {"logits_BA": output.logits_BA, "training_logits_BA": output.training_logits_BA}

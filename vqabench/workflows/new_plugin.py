@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import keyword
 import re
 import tempfile
-from importlib import resources
+from importlib import metadata, resources
 from pathlib import Path
 from string import Template
 from typing import Literal
 
 from vqabench import __version__
+from vqabench.config import RESERVED
 from vqabench.errors import InputError
 from vqabench.plugins import BACKBONES, LOSSES, available
 
@@ -20,7 +22,7 @@ GROUPS = {"backbone": BACKBONES, "loss": LOSSES}
 def write_plugin(name: str, kind: Kind, parent: Path) -> Path:
     """Write the distribution `vqabench-NAME` into a folder of that name, and give it.
 
-    Raises InputError where the name cannot be one, is taken by an installed plugin, or the folder is there.
+    Raises InputError where the name cannot be one, is taken by what is installed, or the folder is there.
     """
     _check_name(name, kind)
     folder = parent / f"vqabench-{name}"
@@ -44,6 +46,10 @@ def _check_name(name: str, kind: Kind) -> None:
     taken = [plugin for plugin in available(GROUPS[kind]).plugins if plugin.name == name]
     if taken:
         raise InputError(f"{kind} {name!r} is there already, from {taken[0].distribution}; choose another name")
+    if kind == "loss" and name in RESERVED:
+        raise InputError(f"{name!r} cannot name a loss: --set {name}.KEY is the run's own; choose another name")
+    if next(metadata.distributions(name=f"vqabench-{name}"), None) is not None:
+        raise InputError(f"a distribution vqabench-{name} is installed already; choose another name")
 
 
 def _fill_templates(name: str, kind: Kind) -> dict[str, str]:
@@ -53,7 +59,7 @@ def _fill_templates(name: str, kind: Kind) -> dict[str, str]:
     values = {
         **{"name": name, "kind": kind, "group": GROUPS[kind], "version": __version__, "module": module},
         "distribution": f"vqabench-{name}",
-        "class_name": "".join(part.capitalize() for part in name.split("-")),
+        "class_name": _name_class(name, kind),
         "try_it": train,
     }
     files = {
@@ -63,8 +69,15 @@ def _fill_templates(name: str, kind: Kind) -> dict[str, str]:
         f"tests/test_{module.removeprefix('vqabench_')}.py": f"test_{kind}.py",
         ".github/workflows/test.yml": "ci.yml",
     }
-    templates = resources.files("vqabench.workflows") / "templates"
-    return {
-        path: Template((templates / f"{template}.txt").read_text(encoding="utf-8")).substitute(values)
-        for path, template in files.items()
-    }
+    return {path: Template(_read_template(template)).substitute(values) for path, template in files.items()}
+
+
+def _name_class(name: str, kind: Kind) -> str:
+    """Give `MyModel` for `my-model`, or `OutputBackbone` where the code around it has an `Output` already."""
+    joined = "".join(part.capitalize() for part in name.split("-"))
+    around = re.findall(r"\w+", _read_template(f"{kind}.py") + _read_template(f"test_{kind}.py"))
+    return joined + kind.capitalize() if keyword.iskeyword(joined) or joined in around else joined
+
+
+def _read_template(name: str) -> str:
+    return (resources.files("vqabench.workflows") / "templates" / f"{name}.txt").read_text(encoding="utf-8")
