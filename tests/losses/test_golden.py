@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tests.losses.cases import CASES, load_case, tensor
-from vqabench.api import Loss
+from vqabench.api import Loss, plain_loss
 from vqabench.losses.focal import Focal
 from vqabench.losses.mask import SMALLEST
 from vqabench.losses.plain import Plain
@@ -60,6 +60,15 @@ def test_released_variant_is_the_released_code(case: dict[str, Any]) -> None:
     assert value == pytest.approx(released["bce_rescaled_positive_term_only"], rel=1e-5)
     value, _ = value_and_gradient(case, Rescale(spec, "ce", variant="released", minimum=1), scale=0.1)
     assert value == pytest.approx(released["ce_rescaled_targets_over_10"], rel=1e-5)
+
+
+def test_released_variant_for_both_terms_weighs_them_by_the_released_weights(case: dict[str, Any]) -> None:
+    """So the released LM and LMH do; their values are compared where LM and LMH are."""
+    spec, batch, logits_BA = load_case(case)
+    weights_TA = tensor(case["released_code"]["weight_with_1_plus_log2_outside_the_type"])
+    weighted_BA = weights_TA[batch.question_types_B] * plain_loss("bce", logits_BA, batch.targets_BA)
+    value = Rescale(spec, "bce", variant="released-both", minimum=1)(logits_BA, batch)
+    torch.testing.assert_close(value, weighted_BA.sum(1).mean(), rtol=1e-5, atol=0)
 
 
 def test_focal_loss_is_equation_10(case: dict[str, Any]) -> None:

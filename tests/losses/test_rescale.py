@@ -44,7 +44,7 @@ def test_answers_below_the_minimum_are_outside_and_do_not_count() -> None:
     assert weights.tolist() == pytest.approx([math.log(1 + math.e)] * 2 + [1.0])
 
 
-@pytest.mark.parametrize("variant", ["paper", "released"])
+@pytest.mark.parametrize("variant", ["paper", "released", "released-both"])
 def test_a_type_that_training_never_saw_is_not_rescaled(variant: str) -> None:
     spec = make_spec(torch.tensor([[50.0, 20.0], [0.0, 0.0]]), torch.tensor([7, 0]))
     batch = make_batch(torch.tensor([1]), torch.tensor([[0.3, 0.9]]))

@@ -32,7 +32,8 @@ class Rescale(Loss):
 
     `variant=paper` weighs an answer's whole loss, and answers outside the type's set by 1.
     `variant=released` is what the published code does: under `bce` it weighs the positive term alone, and
-    answers outside the set by 1 + log 2. A type that training never saw weighs 1 everywhere.
+    answers outside the set by 1 + log 2. Its LM and LMH weigh both terms, and are `variant=released-both`.
+    A type that training never saw weighs 1 everywhere.
     """
 
     finetunes = True
@@ -42,7 +43,7 @@ class Rescale(Loss):
         spec: DataSpec,
         objective: str,
         *,
-        variant: Literal["paper", "released"] = "paper",
+        variant: Literal["paper", "released", "released-both"] = "paper",
         minimum: int = 10,
     ) -> None:
         super().__init__(spec, objective)

@@ -70,11 +70,12 @@ def with_weights(model: LearnedMixin, given: dict[str, Any]) -> LearnedMixin:
     return model
 
 
-def loss_of(output: Output, batch: Batch) -> Tensor:
+def loss_of(output: Output, batch: Batch, weights_TA: Tensor | None = None) -> Tensor:
     assert output.training_logits_BA is not None
     assert batch.targets_BA is not None
-    loss = plain_loss("bce", output.training_logits_BA, batch.targets_BA).sum(1).mean()
-    return loss + sum(output.penalties.values())
+    loss_BA = plain_loss("bce", output.training_logits_BA, batch.targets_BA)
+    weights_BA = 1 if weights_TA is None else weights_TA[batch.question_types_B]
+    return (weights_BA * loss_BA).sum(1).mean() + sum(output.penalties.values())
 
 
 @pytest.mark.parametrize("case", CASES, ids=["first", "second"])
@@ -89,6 +90,8 @@ def test_losses_and_gradients_are_those_of_the_published_formulation(
     torch.testing.assert_close(loss, tensor(expected[f"{name}_plain"]), rtol=1e-5, atol=0)
     (gradient,) = torch.autograd.grad(loss, base.logits_BA)
     torch.testing.assert_close(gradient, tensor(expected[f"{name}_plain_grad"]), rtol=1e-5, atol=1e-9)
+    rescaled = loss_of(model(batch), batch, tensor(expected["weight_with_1_plus_log2_outside_the_type"]))
+    torch.testing.assert_close(rescaled, tensor(expected[f"{name}_rescaled_both_terms"]), rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize("kind", [LearnedMixin, LearnedMixinEntropy])
