@@ -65,6 +65,7 @@ def test_released_variant_is_the_released_code(case: dict[str, Any]) -> None:
 def test_released_variant_for_both_terms_weighs_them_by_the_released_weights(case: dict[str, Any]) -> None:
     """So the released LM and LMH do; their values are compared where LM and LMH are."""
     spec, batch, logits_BA = load_case(case)
+    assert batch.targets_BA is not None
     weights_TA = tensor(case["released_code"]["weight_with_1_plus_log2_outside_the_type"])
     weighted_BA = weights_TA[batch.question_types_B] * plain_loss("bce", logits_BA, batch.targets_BA)
     value = Rescale(spec, "bce", variant="released-both", minimum=1)(logits_BA, batch)

@@ -48,7 +48,7 @@ def _check_name(name: str, kind: Kind) -> None:
         raise InputError(f"{kind} {name!r} is there already, from {taken[0].distribution}; choose another name")
     if kind == "loss" and name in RESERVED:
         raise InputError(f"{name!r} cannot name a loss: --set {name}.KEY is the run's own; choose another name")
-    if next(metadata.distributions(name=f"vqabench-{name}"), None) is not None:
+    if any(True for _ in metadata.distributions(name=f"vqabench-{name}")):
         raise InputError(f"a distribution vqabench-{name} is installed already; choose another name")
 
 

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import LxmertConfig, LxmertForQuestionAnswering
 from vqabench_lxmert import Lxmert
+from vqabench_lxmert.backbone import initial_deviation
 
 import tests.conftest
 from tests.conftest import CommandLine
@@ -113,6 +114,14 @@ def test_logits_are_those_of_the_library_s_own_model_for_question_answering() ->
     torch.testing.assert_close(attention_of(output), first_BR)
 
 
+def test_weights_start_as_large_as_the_published_ones_and_larger_in_narrower_models() -> None:
+    assert initial_deviation(768) == pytest.approx(0.02)
+    model = make_model(hidden=48)
+    weights = dict(model.named_parameters())
+    for name in ("transformer.encoder.layer.0.attention.self.query.weight", "head.0.weight"):
+        assert float(weights[name].detach().std()) == pytest.approx(0.08, rel=0.1)
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_attention_sums_to_one_and_is_zero_where_no_region_is(training: bool) -> None:
     model = make_model(dropout=0.5).train(training)
@@ -171,7 +180,7 @@ def test_pieces_of_the_type_are_told_from_the_others() -> None:
     batch = make_batch(model)
     own_BL, type_BL = model.word_masks(batch)
     # [CLS] how many sheep ? [SEP]; [CLS] what color is the sheep ' s wool ? [SEP]; [CLS] what color [SEP]
-    assert own_BL.sum(1).tolist() == [4, 9, 2]
+    assert own_BL.sum(1).tolist() == [3, 8, 2]  # a question mark is no word
     assert not own_BL[:, 0].any()
     assert type_BL.sum(1).tolist() == [2, 4, 0]  # the last does not begin with all of its type
     assert type_BL[0, 1:3].all()

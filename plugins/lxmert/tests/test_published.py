@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import LxmertConfig, LxmertForPreTraining
 from vqabench_lxmert import Lxmert
+from vqabench_lxmert.backbone import initial_deviation
 from vqabench_lxmert.pieces import SPECIAL
 from vqabench_lxmert.published import find_folder, read_published
 
@@ -165,13 +166,20 @@ def test_answers_are_read_in_the_forms_that_they_are_published_in(folder: Path, 
     assert torch.equal(answer(folder), logits_BA)
 
 
+def test_of_several_lists_of_answers_the_one_that_fits_the_head_counts(folder: Path) -> None:
+    (folder / "answers.json").rename(folder / "all_ans.json")
+    (folder / "trainval_label2ans.json").write_text('["yes", "no", "maybe"]')
+    assert "knows 2 of the 4 answers" in Lxmert(SPEC, weights=str(folder), **SIZES).notes[0]
+
+
 def test_without_a_list_of_answers_the_last_layer_alone_starts_at_random(folder: Path) -> None:
     (folder / "answers.json").unlink()
     model = Lxmert(SPEC, weights=str(folder), **SIZES)
     given = make_published().answer_head.logit_fc.state_dict()
     assert torch.equal(model.head.state_dict()["0.weight"], given["0.weight"])
     assert torch.equal(model.head.state_dict()["2.bias"], given["2.bias"])
-    assert 0 < model.head.state_dict()["3.weight"].std() < 0.05
+    started = initial_deviation(SIZES["hidden"])
+    assert float(model.head.state_dict()["3.weight"].std()) == pytest.approx(started, rel=0.3)
     assert "last layer starts at random: they hold no answers.json or" in model.notes[0]
 
 
@@ -245,7 +253,7 @@ MISTAKES: dict[str, tuple[Callable[[Path], object], dict[str, Any], str]] = {
     "other answers": (
         lambda folder: (folder / "answers.json").write_text('["yes"]'),
         {},
-        "list 1 answers, but their head has 5",
+        r"has 5 answers, but answers.json lists 1",
     ),
     "no answers": (lambda folder: (folder / "answers.json").write_text("[1]"), {}, "is no list of answers"),
     "answers in a table": (lambda folder: (folder / "answers.json").write_text("{}"), {}, "must hold a list"),

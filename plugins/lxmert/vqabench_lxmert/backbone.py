@@ -21,7 +21,7 @@ from vqabench_lxmert.published import Published, load_head, load_transformer, re
 PIECES = "pieces"
 """Name of the word pieces in `Batch.extras`."""
 PUBLISHED_VOCABULARY = 30_522
-INITIAL_DEVIATION = 0.02
+PUBLISHED_WIDTH = 768
 RANDOM = "no pre-trained weights: starts at random, with word pieces learnt from the training questions"
 SEEN = "the weights it started from were pre-trained on VQA v2, which test questions may be taken from"
 
@@ -102,10 +102,10 @@ class Lxmert(Backbone):
         self.vocabulary_digest: Tensor
         self.register_buffer("vocabulary_digest", torch.tensor(list(self.pieces.digest), dtype=torch.uint8))
         self.register_load_state_dict_post_hook(_see_vocabulary)  # type: ignore[no-untyped-call]
-        self.frame_3: Tensor
-        self.register_buffer("frame_3", torch.tensor(self.pieces.frame), persistent=False)
+        self.wordless_P: Tensor
+        self.register_buffer("wordless_P", torch.tensor(self.pieces.wordless), persistent=False)
         types_TL = self.pieces.encode(spec.question_types)
-        framed_TL = torch.isin(types_TL, self.frame_3)
+        framed_TL = torch.isin(types_TL, torch.tensor(self.pieces.frame))
         self.types_TL: Tensor
         self.register_buffer("types_TL", types_TL.masked_fill(framed_TL, self.pieces.padding), persistent=False)
 
@@ -145,12 +145,13 @@ class Lxmert(Backbone):
         )
 
     def word_masks(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Tell which word pieces are a question's own, and which of these, at its start, spell its type.
+        """Tell which pieces are of a question's words, and which of these, at its start, spell its type.
 
-        Two bool tensors [B, L], over the positions of `Output.word_embeddings_BLE`.
+        Two bool tensors [B, L], over the positions of `Output.word_embeddings_BLE`. A question mark or a comma is
+        no word: a question without it asks the same.
         """
         pieces_BL = batch.extras[PIECES]
-        own_BL = ~torch.isin(pieces_BL, self.frame_3)
+        own_BL = ~torch.isin(pieces_BL, self.wordless_P)
         types_BL = self.types_TL[batch.question_types_B]
         missing = pieces_BL.shape[1] - types_BL.shape[1]  # negative, and then cut off, where a type is longer
         types_BL = nn.functional.pad(types_BL, (0, missing), value=self.pieces.padding)
@@ -190,6 +191,15 @@ def _check(sizes: Mapping[str, int], pieces: int, dropout: float) -> None:
         raise ValueError(f"dropout must be at least 0 and below 1, not {dropout}")
 
 
+def initial_deviation(hidden: int) -> float:
+    """Give the deviation of weights that start at random: BERT's 0.02 at the published width of 768.
+
+    Narrower layers start larger by the root, so that what goes through them is as large at every width: with 0.02 a
+    model of width 64 passes on a third of it, and takes its time to see anything.
+    """
+    return 0.02 * math.sqrt(PUBLISHED_WIDTH / hidden)
+
+
 def _configure(sizes: Mapping[str, int], pieces: int, dropout: float, vocabulary: int, width: int) -> LxmertConfig:
     return LxmertConfig(
         vocab_size=vocabulary,
@@ -203,14 +213,14 @@ def _configure(sizes: Mapping[str, int], pieces: int, dropout: float, vocabulary
         visual_feat_dim=width,
         hidden_dropout_prob=dropout,
         attention_probs_dropout_prob=dropout,
-        initializer_range=INITIAL_DEVIATION,
+        initializer_range=initial_deviation(sizes["hidden"]),
     )
 
 
 def _make_head(hidden: int, answers: int) -> nn.Sequential:
     first, last = nn.Linear(hidden, 2 * hidden), nn.Linear(2 * hidden, answers)
     for layer in (first, last):
-        nn.init.normal_(layer.weight, std=INITIAL_DEVIATION)
+        nn.init.normal_(layer.weight, std=initial_deviation(hidden))
         nn.init.zeros_(layer.bias)
     return nn.Sequential(first, nn.GELU(), nn.LayerNorm(2 * hidden, eps=1e-12), last)
 

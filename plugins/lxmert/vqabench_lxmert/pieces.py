@@ -41,6 +41,8 @@ class WordPieces:
         self.padding, self.unknown, first, last = (vocabulary[p] for p in (PADDING, UNKNOWN, FIRST, LAST))
         self.frame = (self.padding, first, last)
         """What stands around a question's own pieces."""
+        self.wordless = (*self.frame, *(vocabulary[mark] for mark in DROPPED if mark in vocabulary))
+        """What is no word of a question, marks that the data set's words come without among it."""
         self.digest = hashlib.sha256(json.dumps(sorted(vocabulary.items())).encode()).digest()
         self.tokenizer = _untrained(WordPiece(dict(vocabulary), unk_token=UNKNOWN))
         self.tokenizer.post_processor = BertProcessing((LAST, last), (FIRST, first))

@@ -19,7 +19,7 @@ from vqabench.errors import first_few
 from vqabench_lxmert.pieces import Vocabulary, read_vocabulary
 
 ANSWER_FILES = ("answers.json", "trainval_label2ans.json", "all_ans.json")
-"""Where a folder may list the answers of its answer head, in order."""
+"""Where a folder may list the answers of its answer head, in order; the first with as many as the head has rows."""
 SAFE = "*.safetensors"
 PICKLED = ("pytorch_model*.bin", "*_LXRT.pth")
 ASIDE = ("config.json", "vocab.txt", "tokenizer.json", *ANSWER_FILES)
@@ -63,7 +63,7 @@ def read_published(name: str) -> Published:
         head=parts["head"],
         unused=tuple(parts[""]),
         vocabulary=read_vocabulary(folder),
-        answers=_read_answers(folder),
+        answers=_read_answers(folder, parts["head"]),
         settings=_read_json(folder / "config.json", dict) if (folder / "config.json").is_file() else {},
     )
 
@@ -158,10 +158,6 @@ def load_head(head: nn.Sequential, published: Published, answers: tuple[str, ...
     if rows is None:
         head.load_state_dict(fitting, strict=False)
         return f"the answer head's last layer starts at random: they hold no {' or '.join(ANSWER_FILES)}"
-    if len(rows) != len(given["3.weight"]):
-        raise ValueError(
-            f"weights {published.where} list {len(rows)} answers, but their head has {len(given['3.weight'])}"
-        )
     row_of = {answer: row for row, answer in enumerate(rows)}
     shared = [(index, row_of[answer]) for index, answer in enumerate(answers) if answer in row_of]
     for name in ("3.weight", "3.bias"):
@@ -208,11 +204,21 @@ def _unpickle(path: Path) -> State:
     return dict(state)
 
 
-def _read_answers(folder: Path) -> tuple[str, ...] | None:
-    """Read a list of answers, or of tables with the answer under `ans`."""
-    path = next((folder / name for name in ANSWER_FILES if (folder / name).is_file()), None)
-    if path is None:
+def _read_answers(folder: Path, head: State) -> tuple[str, ...] | None:
+    """Read what the rows of the answer head's last layer stand for; None where no file lists answers."""
+    lists = {name: _read_list(folder / name) for name in ANSWER_FILES if (folder / name).is_file()}
+    if not lists or "3.weight" not in head:
         return None
+    rows = len(head["3.weight"])
+    fitting = [answers for answers in lists.values() if len(answers) == rows]
+    if not fitting:
+        counted = " and ".join(f"{name} lists {len(answers)}" for name, answers in lists.items())
+        raise ValueError(f"weights: the answer head in {folder} has {rows} answers, but {counted}")
+    return fitting[0]
+
+
+def _read_list(path: Path) -> tuple[str, ...]:
+    """Read a list of answers, or of tables with the answer under `ans`."""
     listed = [one.get("ans") if isinstance(one, dict) else one for one in _read_json(path, list)]
     answers = tuple(answer for answer in listed if isinstance(answer, str))
     if len(answers) < len(listed):
