@@ -15,9 +15,14 @@ ROOT = Path(__file__).parents[1]
 
 def install_fixture(name: str, target: Path) -> Path:
     """Install `tests/fixtures/<name>` into `target`, to be put on PYTHONPATH; gives `target`."""
+    return install(FIXTURES / name, target)
+
+
+def install(source: Path, target: Path) -> Path:
+    """Install a distribution into `target`, likewise."""
     with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / name  # building writes beside the source
-        shutil.copytree(FIXTURES / name, copy, ignore=shutil.ignore_patterns("__pycache__"))
+        copy = Path(folder) / source.name  # building writes beside the source
+        shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__"))
         options = ["--no-deps", "--no-index", "--no-build-isolation", "--no-compile", "--quiet"]
         done = subprocess.run(
             [sys.executable, "-m", "pip", "install", *options, "--target", str(target), str(copy)],

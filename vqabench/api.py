@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from vqabench.errors import PluginError
 
 API_VERSION = 1
-"""Major version of this module. A plugin class that states another `api_version` is refused."""
+"""Major version of this module. A plugin class that was written for another one is refused."""
+FIRST_API_VERSION = 1
+"""What a class that states no `api_version` was written for. It stays 1 when `API_VERSION` rises."""
 
 PADDING = 0
 """Token that fills a short question in front. `DataSpec.words[0]`."""
@@ -87,6 +89,11 @@ class Batch:
         """Give the same batch with other values in the named fields."""
         return dataclasses.replace(self, **changes)
 
+    def map(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """Give the batch with every tensor changed: moved to a device, or cut to some of the questions."""
+        fields = {name: change(value) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return self.replace(**fields, extras={name: change(value) for name, value in self.extras.items()})
+
     def __len__(self) -> int:
         return len(self.question_ids_B)
 
@@ -151,7 +158,7 @@ class Backbone(nn.Module):
     Random numbers come from PyTorch's generators: those are seeded, and restored when a run is resumed.
     """
 
-    api_version: ClassVar[int] = API_VERSION
+    api_version: ClassVar[int] = FIRST_API_VERSION
     objectives: ClassVar[tuple[str, ...]] = ("bce", "ce")
     """The objectives that the backbone is defined for."""
     recipe: Recipe = Recipe()
@@ -166,7 +173,12 @@ class Backbone(nn.Module):
     advises_against: ClassVar[Mapping[str, str]] = {}
     """Losses and transforms that it had better not be trained with, each with the reason: the user is warned."""
     declarations: ClassVar[Mapping[str, str]] = {}
-    """Checks of `vqabench plugins check`, and objectives, that cannot be for this class, each with the reason."""
+    """Checks of `vqabench plugins check`, and objectives, that cannot be for this class, each with the reason.
+
+    `gradients:PATTERN` is about the parameters whose names end as the pattern does, with `*` for anything.
+    """
+    check_options: ClassVar[Mapping[str, Any]] = {}
+    """Options that make it small: what `vqabench plugins check` builds it with."""
     default_base: ClassVar[str | None] = None
     """Name of the backbone that `base` receives where the user chooses none; None: the user must."""
 
@@ -245,7 +257,7 @@ class Transform(Wrapper):
 class Loss(nn.Module):
     """A classification loss over soft targets. Options as for `Backbone`."""
 
-    api_version: ClassVar[int] = API_VERSION
+    api_version: ClassVar[int] = FIRST_API_VERSION
     objectives: ClassVar[tuple[str, ...]] = ("bce", "ce")
     declarations: ClassVar[Mapping[str, str]] = {}
     """As for `Backbone`."""

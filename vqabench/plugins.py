@@ -43,6 +43,10 @@ class Plugin:
         """Spell the name that finds this one whatever others offer."""
         return f"{self.distribution}:{self.name}"
 
+    def describe(self) -> str:
+        """Spell in a line what it is and where it comes from."""
+        return f"{KINDS[self.group]} {self.name}, from {self.distribution} {self.version} ({self.target})"
+
 
 @dataclass(frozen=True)
 class Discovery:
@@ -67,19 +71,28 @@ def find(group: str, name: str) -> Plugin:
 
     Raises PluginError where there is none, or two distributions offer one of that name.
     """
-    found = available(group)
+    return _choose(name, KINDS[group], [available(group)])
+
+
+def find_of_any_kind(name: str) -> Plugin:
+    """Find a backbone or a loss. Raises PluginError as `find` does, and where there is one of each."""
+    return _choose(name, "plugin", [available(group) for group in KINDS])
+
+
+def _choose(name: str, kind: str, discoveries: Sequence[Discovery]) -> Plugin:
     distribution, colon, plain = name.rpartition(":")
+    every = [plugin for discovery in discoveries for plugin in discovery.plugins]
     matches = [
         plugin
-        for plugin in found.plugins
+        for plugin in every
         if plugin.name == plain and (not colon or plugin.distribution == _normalise(distribution))
     ]
     if not matches:
-        told = "".join(f"; {problem}" for problem in found.problems)
-        raise PluginError(unknown(KINDS[group], name, {plugin.name for plugin in found.plugins}) + told)
+        problems = dict.fromkeys(problem for discovery in discoveries for problem in discovery.problems)
+        raise PluginError("; ".join([unknown(kind, name, {plugin.name for plugin in every}), *problems]))
     if len(matches) > 1:
         choices = " or ".join(plugin.qualified for plugin in matches)
-        raise PluginError(f"{KINDS[group]} {plain!r} is offered by {len(matches)} distributions; write {choices}")
+        raise PluginError(f"{kind} {plain!r} is offered by {len(matches)} distributions; write {choices}")
     return matches[0]
 
 

@@ -45,7 +45,7 @@ def test_backbones_are_built_over_others(
 ) -> None:
     monkeypatch.syspath_prepend(install_fixture("nested", tmp_path / "installed"))
     assert "must be chosen" in cli("plugins", "show", "scaled").stdout
-    assert "recipe" not in cli("plugins", "show", "scaled").stdout
+    assert "recipe: its base's" in cli("plugins", "show", "scaled").stdout
     common = ("--dataset", "tiny", "--catalog", catalog)
     small = ("--epochs", "1", "--set")
     done = cli("train", "scaled", *common)

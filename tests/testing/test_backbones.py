@@ -2,50 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from vqabench.api import Backbone, Batch, DataSpec, Loss, Output, plain_loss
-from vqabench.errors import InputError
-from vqabench.losses.mask import AnswerMask
-from vqabench.testing import Innermost, assert_conforms, check_class
-
-
-def failed(kind: type[Any], *only: str) -> dict[str, str]:
-    return {check.name: check.told for check in check_class(kind, only=only) if check.status == "failed"}
-
-
-class Sound(Innermost):
-    """What nothing is wrong with."""
-
-
-def test_a_sound_network_and_a_transform_around_it_pass_everything() -> None:
-    found = {check.name: check.status for check in check_class(Sound, {"hidden": 32})}
-    assert set(found.values()) <= {"passed", "skipped"}
-    assert list(found)[:4] == ["api", "options", "declarations", "output"]
-    assert_conforms(AnswerMask, dropout=0.3)
-
-
-def test_one_check_alone_can_be_asked_for_by_its_name() -> None:
-    assert [check.name for check in check_class(Sound, only=["padding"])] == ["padding"]
-    with pytest.raises(InputError, match="unknown check 'pading': did you mean 'padding'"):
-        check_class(Sound, only=["pading"])
-
-
-class Changed(Sound):
-    """Changes its output."""
-
-    def forward(self, batch: Batch) -> Output:
-        output = super().forward(batch)
-        return dataclasses.replace(output, **self.change(output, batch))
-
-    def change(self, output: Output, batch: Batch) -> dict[str, Any]:
-        raise NotImplementedError
+from tests.testing.faults import Changed, Sound, failed
+from vqabench.api import Backbone, Batch, DataSpec, Output
 
 
 class Infinite(Changed):
@@ -63,11 +28,62 @@ class Narrow(Changed):
         return {"joint_features_BH": output.joint_features_BH[:, 1:]}
 
 
+class Undefined(Changed):
+    """Its question features are not finite."""
+
+    def change(self, output: Output, batch: Batch) -> dict[str, Any]:
+        assert output.question_features_BQ is not None
+        return {"question_features_BQ": output.question_features_BQ / 0}
+
+
+class Tuple(Sound):
+    """Gives logits and nothing around them."""
+
+    def forward(self, batch: Batch) -> Output:
+        return (super().forward(batch).logits_BA,)  # type: ignore[return-value]
+
+
+class Penalised(Changed):
+    """Has a penalty where there are no targets."""
+
+    def change(self, output: Output, batch: Batch) -> dict[str, Any]:
+        return {"penalties": {"mine": output.logits_BA.mean()}}
+
+
+class Learned(Sound):
+    """Divides by how many questions of a type training had."""
+
+    def __init__(self, spec: DataSpec) -> None:
+        super().__init__(spec)
+        self.weights_T: Tensor
+        self.register_buffer("weights_T", 1 / spec.questions_T)
+
+    def forward(self, batch: Batch) -> Output:
+        output = super().forward(batch)
+        return Output(logits_BA=output.logits_BA * self.weights_T[batch.question_types_B, None])
+
+
+class Demanding(Sound):
+    """Cannot do without word vectors."""
+
+    def __init__(self, spec: DataSpec) -> None:
+        super().__init__(spec)
+        assert spec.word_vectors is not None, "no word vectors"
+
+
 class Inattentive(Changed):
     """Attends to regions that are not there."""
 
     def change(self, output: Output, batch: Batch) -> dict[str, Any]:
         return {"attention_BR": torch.full(batch.region_mask_BR.shape, 1 / batch.region_mask_BR.shape[1])}
+
+
+class Unsure(Changed):
+    """Its attention does not sum to 1."""
+
+    def change(self, output: Output, batch: Batch) -> dict[str, Any]:
+        assert output.attention_BR is not None
+        return {"attention_BR": output.attention_BR * 0.9}
 
 
 class Cheating(Changed):
@@ -91,11 +107,38 @@ class Padded(Changed):
         return {"logits_BA": output.logits_BA * batch.region_mask_BR.shape[1]}
 
 
+class Long(Changed):
+    """Counts the room for words that its own tokeniser leaves."""
+
+    def prepare_questions(self, questions: Sequence[str]) -> Mapping[str, Tensor]:
+        longest = max(map(len, questions))
+        return {"letters": torch.tensor([[ord(c) for c in question.ljust(longest)] for question in questions])}
+
+    def change(self, output: Output, batch: Batch) -> dict[str, Any]:
+        return {"logits_BA": output.logits_BA * batch.extras["letters"].shape[1], "word_embeddings_BLE": None}
+
+
+class Mute(Long):
+    """Shows words of its own tokeniser, which nobody can tell from padding."""
+
+    def change(self, output: Output, batch: Batch) -> dict[str, Any]:
+        return {"word_embeddings_BLE": torch.ones(*batch.extras["letters"].shape, 3)}
+
+
 class Random(Changed):
     """Draws in testing."""
 
     def change(self, output: Output, batch: Batch) -> dict[str, Any]:
         return {"logits_BA": output.logits_BA + torch.rand_like(output.logits_BA)}
+
+
+class Careless(Sound):
+    """Changes the batch that it is given."""
+
+    def forward(self, batch: Batch) -> Output:
+        output = super().forward(batch)
+        batch.regions_BRV.zero_()
+        return output
 
 
 class Hidden(Changed):
@@ -109,28 +152,6 @@ class Hidden(Changed):
         return {"logits_BA": output.logits_BA + self.offset}
 
 
-class Idle(Sound):
-    """Has a layer that nothing goes through."""
-
-    def __init__(self, spec: DataSpec) -> None:
-        super().__init__(spec)
-        self.unused = nn.Linear(3, 3)
-
-
-class Dull(Changed):
-    """Cannot learn."""
-
-    def change(self, output: Output, batch: Batch) -> dict[str, Any]:
-        return {"logits_BA": 1e-6 * output.logits_BA + torch.arange(output.logits_BA.shape[1])}
-
-
-class Eager(Changed):
-    """Asks Python what a tensor holds."""
-
-    def change(self, output: Output, batch: Batch) -> dict[str, Any]:
-        return {"logits_BA": output.logits_BA * (2 if output.logits_BA.sum().item() > 0 else 1)}
-
-
 class Forgetful(Sound):
     """Leaves questions out."""
 
@@ -138,124 +159,42 @@ class Forgetful(Sound):
         return {"lengths": torch.tensor([len(question) for question in questions if question])}
 
 
-class Nameless(Sound):
-    __doc__ = None
-
-
-class Foreign(Sound):
-    """Was built for another version."""
-
-    api_version = 99
-
-
 @pytest.mark.parametrize(
     ("kind", "name", "told"),
     [
         (Infinite, "output", "logits_BA is not finite"),
         (Narrow, "output", "joint_features_BH is 15 wide, but the class says 16"),
+        (Undefined, "output", "question_features_BQ is not finite"),
+        (Tuple, "output", "gives an Output, not a tuple"),
+        (Penalised, "output", "penalties['mine'] is there without targets"),
+        (Learned, "output", "logits_BA is not finite"),
+        (Demanding, "data", "AssertionError: no word vectors (test_backbones.py, line"),
         (Inattentive, "attention", "not exactly 0 where there is no region"),
+        (Unsure, "attention", "does not sum to 1"),
+        (Mute, "words", "words are embedded, but word_masks are about 8"),
         (Cheating, "targets", "with targets and without"),
         (Sociable, "padding", "alone and in a padded batch"),
         (Padded, "padding", "alone and in a padded batch"),
+        (Long, "padding", "alone and in a padded batch"),
         (Random, "repetition", "other logits the second time"),
+        (Careless, "repetition", "it changes the batch that it is given: regions_BRV"),
         (Hidden, "state", "a copy by its state dict answers otherwise"),
-        (Idle, "gradients", "no gradient reaches unused.weight, unused.bias"),
-        (Dull, "learning", "not learnt by heart in 400 steps"),
-        (Eager, "compile", "data-dependent"),
         (Forgetful, "questions", "lengths has not a row for each question"),
-        (Nameless, "options", "no docstring"),
-        (Foreign, "api", "version 99 of the plugin API"),
     ],
 )
 def test_each_fault_is_found(kind: type[Backbone], name: str, told: str) -> None:
     assert told in failed(kind, name)[name]
 
 
-class Declared(Idle):
-    """Has a layer that nothing goes through, and says so."""
+class Tied(Sound):
+    """Shares one matrix between words and answers, as language models do."""
 
-    declarations: ClassVar[Mapping[str, str]] = {"gradients": "the layer is for later"}
-
-
-class Misspelled(Sound):
-    """Declares what nobody asks."""
-
-    declarations: ClassVar[Mapping[str, str]] = {"gradient": "no reason"}
+    def __init__(self, spec: DataSpec) -> None:
+        super().__init__(spec)
+        self.again = nn.Linear(self.regions.in_features, self.regions.out_features)
+        self.again.weight = self.regions.weight
+        self.again.bias = self.regions.bias
 
 
-def test_what_is_declared_is_told_with_its_reason_and_fails_nothing() -> None:
-    (check,) = check_class(Declared, only=["gradients"])
-    assert (check.status, check.told) == ("declared", "the layer is for later")
-    assert (
-        "'gradient' is declared, but there is no such check" in failed(Misspelled, "declarations")["declarations"]
-    )
-
-
-def test_a_test_of_the_authors_fails_with_all_that_is_wrong() -> None:
-    with pytest.raises(AssertionError, match=r"^stages: bce: not finite in epoch 4 of 5"):
-        assert_conforms(Late)
-
-
-class Biased(Loss):
-    """Is summed over the batch."""
-
-    def forward(self, logits_BA: Tensor, batch: Batch) -> Tensor:
-        assert batch.targets_BA is not None
-        return plain_loss(self.objective, logits_BA, batch.targets_BA).sum()
-
-
-class Overflowing(Loss):
-    """Is infinite where the model is sure."""
-
-    def forward(self, logits_BA: Tensor, batch: Batch) -> Tensor:
-        assert batch.targets_BA is not None
-        return -(batch.targets_BA * torch.sigmoid(logits_BA).log()).sum(1).mean()
-
-
-class Unprepared(Loss):
-    """Divides by the count of a type that training may never have seen."""
-
-    def __init__(self, spec: DataSpec, objective: str) -> None:
-        super().__init__(spec, objective)
-        self.weights_T = 1 / spec.questions_T
-        self.shares_TA = spec.answer_counts_TA / spec.answer_counts_TA.sum(1, keepdim=True)
-
-    def forward(self, logits_BA: Tensor, batch: Batch) -> Tensor:
-        assert batch.targets_BA is not None
-        loss_BA = plain_loss(self.objective, logits_BA, batch.targets_BA)
-        return (self.shares_TA[batch.question_types_B] * loss_BA).sum(1).mean()
-
-
-class Rising(Loss):
-    """Has its sign turned over."""
-
-    def forward(self, logits_BA: Tensor, batch: Batch) -> Tensor:
-        assert batch.targets_BA is not None
-        return plain_loss(self.objective, logits_BA.detach() * 2 - logits_BA, batch.targets_BA).sum(1).mean()
-
-
-class Late(Loss):
-    """Breaks in the last epoch."""
-
-    weight = 1.0
-
-    def start_epoch(self, epoch: int, epochs: int) -> None:
-        self.weight = float("inf") if epoch == epochs - 1 > 0 else 1.0
-
-    def forward(self, logits_BA: Tensor, batch: Batch) -> Tensor:
-        assert batch.targets_BA is not None
-        return self.weight * plain_loss(self.objective, logits_BA, batch.targets_BA).sum(1).mean()
-
-
-@pytest.mark.parametrize(
-    ("kind", "name", "told"),
-    [
-        (Biased, "average", "of a batch given twice"),
-        (Overflowing, "gradients", "at logits of 100 are missing, 0 or not finite"),
-        (Unprepared, "values", "no finite scalar"),
-        (Rising, "descent", "behind 100 steps along its gradient"),
-        (Late, "stages", "not finite in epoch 4 of 5"),
-    ],
-)
-def test_each_fault_of_a_loss_is_found(kind: type[Loss], name: str, told: str) -> None:
-    assert told in failed(kind, name)[name]
+def test_tied_weights_are_nothing_wrong() -> None:
+    assert failed(Tied, "state", "gradients") == {}

@@ -2,12 +2,15 @@
 
 import json
 import shlex
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from vqabench.cli.parameters import AsJson, complete_plugins
+
+SIGNS = {"passed": "ok", "failed": "FAILED", "declared": "declared", "skipped": "skipped"}
 
 app = typer.Typer(no_args_is_help=True, help="Installed backbones and losses.")
 
@@ -39,6 +42,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Load one plugin; show its objectives, its recipe, and its options with their defaults."""
+    from vqabench.plugins import BACKBONES
     from vqabench.reporting import lists
     from vqabench.workflows import plugins as workflow
 
@@ -48,17 +52,25 @@ def show(
 
         typer.echo(to_json(details))
         return
-    plugin = details.plugin
     console = lists.stdout_console()
-    console.print(f"{plugin.name}, from {plugin.distribution} {plugin.version} ({plugin.target})", markup=False)
+    console.print(details.plugin.describe(), markup=False)
     console.print(f"\n{details.description}\n", markup=False)
-    console.print(f"objectives: {', '.join(details.objectives)}\n", markup=False)
+    console.print(f"objectives: {', '.join(details.objectives)}", markup=False)
+    for head, reasons in (("not with", details.advises_against), ("does not hold", details.declarations)):
+        if reasons:
+            console.print()
+            console.print(lists.draw_list((head, "because"), reasons.items()))
+    if details.second_stage:
+        console.print("behind a transform it starts in the second stage")
+    console.print()
     rows = [(option.name, option.allowed, str(option.default)) for option in details.options]
     console.print(lists.draw_list(("option", "allowed", "default"), rows) if rows else "no options")
     if details.recipe:
         recipe = [(f"recipe.{key}", str(value)) for key, value in details.recipe.items()]
         console.print()
         console.print(lists.draw_list(("recipe", "default"), recipe))
+    elif details.plugin.group == BACKBONES:
+        console.print("\nrecipe: its base's")
 
 
 @app.command("check")
@@ -79,19 +91,23 @@ def check(
     strategy, bfloat16, torch.compile. What its author declares not to hold is told with the reason.
     """
     from vqabench.config import parse_settings
+    from vqabench.plugins import find_of_any_kind
     from vqabench.reporting import exports, lists
     from vqabench.workflows import plugins as workflow
 
-    signs = {"passed": "ok", "failed": "FAILED", "declared": "declared", "skipped": "skipped"}
-    checks = []
-    for one in workflow.check_plugin(name, parse_settings(settings or []), only or ()):
-        checks.append(one)
-        if not as_json:
-            lists.stdout_console().print(
-                f"{signs[one.status]:8}  {one.name}: {one.told}", markup=False, soft_wrap=True
-            )
+    plugin = find_of_any_kind(name)
+    results = workflow.check_plugin(plugin, parse_settings(settings or []), only or ())
+    console = lists.stdout_console()
     if as_json:
+        checks = list(results)
         typer.echo(exports.to_json(checks))
+    else:
+        console.print(plugin.describe(), markup=False)
+        checks = []
+        for one in results:
+            checks.append(one)
+            console.print(f"{SIGNS[one.status]:8}  {one.name}: {one.told}", markup=False, soft_wrap=True)
+        console.print(", ".join(f"{count} {status}" for status, count in Counter(c.status for c in checks).items()))
     if any(one.status == "failed" for one in checks):
         raise typer.Exit(1)
 

@@ -32,7 +32,7 @@ class Rescale(Loss):
 
     `variant=paper` weighs an answer's whole loss, and answers outside the type's set by 1.
     `variant=released` is what the published code does: under `bce` it weighs the positive term alone, and
-    answers outside the set by 1 + log 2. Its LM and LMH weigh both terms, and are `variant=released-both`.
+    answers outside the set by 1 + log 2. Its learned mixins weigh both terms: `variant=released-both`.
     A type that training never saw weighs 1 everywhere.
     """
 

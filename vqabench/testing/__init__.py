@@ -3,12 +3,12 @@
 from vqabench.testing import assert_conforms
 
 def test_it_conforms() -> None:
-assert_conforms(MyBackbone, hidden=32)
+    assert_conforms(MyBackbone, hidden=32)
 """
 
 from vqabench.testing.checks import Check
 from vqabench.testing.conformance import assert_conforms, check_class, check_plugin
-from vqabench.testing.samples import Innermost, Sample, make_sample, make_spec
+from vqabench.testing.samples import Innermost, Sample, make_sample, make_spec, take
 
 __all__ = [
     "Check",
@@ -19,4 +19,5 @@ __all__ = [
     "check_plugin",
     "make_sample",
     "make_spec",
+    "take",
 ]

@@ -1,14 +1,21 @@
-"""What a check is: a name, a question, and what came of it."""
+"""What a check is: a name, something to try, and what came of it."""
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import Tensor, nn
+
+import vqabench
 
 Status = Literal["passed", "failed", "declared", "skipped"]
+FOREIGN = tuple(str(Path(package.__file__ or "").parent) for package in (torch, vqabench))
+"""Where code is no plugin's own."""
 
 
 class FailedCheckError(Exception):
@@ -29,33 +36,68 @@ class Check:
     """What was found; of one that is declared not to hold, the author's reason."""
 
 
-Question = tuple[str, Callable[[], str]]
-"""A check's name, and what gives a line on what holds, or raises."""
+@dataclass(frozen=True)
+class Trial:
+    """One check, not carried out yet."""
+
+    name: str
+    carry_out: Callable[[], str]
+    """Gives a line on what holds, or raises."""
+    essential: bool = False
+    """Without it nothing behind it can be tried."""
 
 
-def ask(questions: Iterable[Question], declarations: Mapping[str, str]) -> Iterator[Check]:
-    """Carry out checks one by one, apart from those that are declared not to hold.
+def run_checks(trials: Iterable[Trial], declarations: Mapping[str, str]) -> Iterator[Check]:
+    """Carry out checks one by one, up to the first essential one that fails.
 
-    On one thread: models so small are slower on several, and much slower beside another process.
+    A check that is declared not to hold is tried all the same, so that a reason which is out of date is told.
     """
-    for name, question in questions:
-        if name in declarations:
-            yield Check(name, "declared", declarations[name])
-        else:
-            yield _carry_out(name, question)
+    for trial in trials:
+        check = _carry_out(trial)
+        reason = declarations.get(trial.name)
+        if reason is not None:
+            holds = " (but here it holds)" if check.status == "passed" else ""
+            check = Check(trial.name, "declared", f"{reason}{holds}")
+        yield check
+        if trial.essential and check.status == "failed":
+            return
 
 
-def _carry_out(name: str, question: Callable[[], str]) -> Check:
+def require(holds: bool | Tensor, message: str) -> None:
+    """Raise FailedCheckError with the message unless something holds."""
+    if not holds:
+        raise FailedCheckError(message)
+
+
+def find_stray_tensors(module: nn.Module) -> list[str]:
+    """Name the tensors that are neither parameters nor buffers: they are not saved, and not moved to a GPU."""
+    return [
+        f"{name}.{attribute}".lstrip(".")
+        for name, part in module.named_modules()
+        for attribute, value in vars(part).items()
+        if isinstance(value, Tensor)
+    ]
+
+
+def describe_error(error: BaseException) -> str:
+    """Spell an error in a line, with the last place in a plugin's own code that it came through."""
+    lines = str(error).strip().splitlines() or [""]
+    frames = [one for one in traceback.extract_tb(error.__traceback__) if not one.filename.startswith(FOREIGN)]
+    where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {lines[0]}{where}"
+
+
+def _carry_out(trial: Trial) -> Check:
+    """Try on one thread: models so small are slower on several, and much slower beside another process."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return Check(name, "passed", question())
+        return Check(trial.name, "passed", trial.carry_out())
     except SkippedCheckError as reason:
-        return Check(name, "skipped", str(reason))
+        return Check(trial.name, "skipped", str(reason))
     except FailedCheckError as failure:
-        return Check(name, "failed", str(failure))
+        return Check(trial.name, "failed", str(failure))
     except Exception as error:  # a plugin may raise anything
-        lines = str(error).strip().splitlines() or [""]
-        return Check(name, "failed", f"{type(error).__name__}: {lines[0]}")
+        return Check(trial.name, "failed", describe_error(error))
     finally:
         torch.set_num_threads(threads)

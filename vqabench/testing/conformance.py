@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-import torch
-
 from vqabench.api import API_VERSION, Backbone, DataSpec, Loss, Transform
 from vqabench.config import make_config
-from vqabench.errors import InputError, unknown
-from vqabench.options import base_parameters, options_of, resolve_options
-from vqabench.plugins import LOSSES, Plugin, available, load
+from vqabench.errors import InputError, PluginError, unknown
+from vqabench.options import base_parameters, convert, options_of, resolve_options
+from vqabench.plugins import LOSSES, Plugin, load
 from vqabench.testing.backbones import BackboneChecks
-from vqabench.testing.checks import Check, FailedCheckError, Question, ask
+from vqabench.testing.checks import Check, Trial, require, run_checks
 from vqabench.testing.losses import LossChecks
-from vqabench.testing.samples import Innermost, make_sample, make_spec
-from vqabench.training.assembly import PLAIN, build_losses, build_model, make_plan
-from vqabench.training.criterion import Criterion
+from vqabench.testing.samples import Innermost, make_spec
+from vqabench.testing.strategies import BuildUnder, StrategyChecks
+from vqabench.testing.training import TrainingChecks
+from vqabench.training.assembly import Part, Plan, build_model, make_plan
+
+DECLARABLE = ("words", "data", "gradients", "learning", "autocast", "compile", "devices", "strategies")
+"""Checks that an author may declare not to hold: without the others a plugin is not one."""
+GRADIENTS_OF = "gradients:"
+OBJECTIVES = ("bce", "ce")
 
 
 def check_plugin(
@@ -25,15 +31,33 @@ def check_plugin(
 ) -> Iterator[Check]:
     """Check an installed plugin, with settings as `--set` gives them: everything, or `only` some checks.
 
-    Raises InputError where a setting is not possible or there is no such check.
+    The `check_options` of its classes are defaults here. Where it cannot be loaded, or has options that cannot be,
+    that is the one check, and it fails. Raises InputError where a setting or the name of a check is not possible.
     """
-    kind, given = load(plugin), dict(settings or {})
+    given = dict(settings or {})
+    try:
+        kind = load(plugin)
+    except PluginError as error:
+        return iter([Check("load", "failed", str(error))])
+    try:
+        options_of(kind)
+    except PluginError as error:  # no setting can be read then
+        return iter([Check("options", "failed", str(error))])
     if plugin.group == LOSSES:
-        return check_class(kind, resolve_options(kind, given, plugin.name), only)
-    plan = make_plan(make_config({"backbone": plugin.qualified, "settings": given}))
-    build_model(plan, make_spec())  # a setting that cannot be is told at once
-    checks = BackboneChecks(lambda spec: build_model(plan, spec), _plain, kind.objectives)
-    return _check(kind, [*checks.questions(), ("strategies", lambda: _check_strategies(plugin, given))], only)
+        return check_class(kind, resolve_options(kind, _without_prefix(given, plugin.name), plugin.name), only)
+    plan = _plan_small(plugin, given)
+    if given:
+        build_model(plan, make_spec())  # a setting that cannot be is told at once
+
+    def build(spec: DataSpec, transform: Part | None) -> Backbone:
+        transforms = () if transform is None else (transform,)
+        return build_model(dataclasses.replace(plan, transforms=transforms), spec)
+
+    declarations: dict[str, str] = {}
+    for part in reversed(plan.chain):
+        declarations |= part.kind.declarations
+    objectives = [name for name in OBJECTIVES if all(name in part.kind.objectives for part in plan.chain)]
+    return _check(kind, _trials(build, objectives, declarations), declarations, only)
 
 
 def check_class(
@@ -41,18 +65,26 @@ def check_class(
 ) -> Iterator[Check]:
     """Check a class with these options. A wrapper or a transform stands around the plainest network there is.
 
-    Raises InputError where there is no such check.
+    Raises InputError where there is no such check, ValueError where the class refuses an option.
     """
     given = dict(options or {})
     if issubclass(kind, Loss):
-        losses = LossChecks(lambda spec, objective: kind(spec, objective, **given), kind.objectives)
-        return _check(kind, [*losses.questions()], only)
+        for objective in kind.objectives if given else ():
+            kind(make_spec(), objective, **given)  # an option that cannot be is told at once
+        checks = LossChecks(lambda spec, objective: kind(spec, objective, **given), kind.objectives)
+        return _check(kind, checks.trials(), kind.declarations, only)
+    given = {**kind.check_options, **given}
     bases = ["base"] if issubclass(kind, Transform) else base_parameters(kind)
 
-    def build(spec: DataSpec) -> Backbone:
-        return kind(spec, **{name: Innermost(spec) for name in bases}, **given)
+    def build(spec: DataSpec, transform: Part | None) -> Backbone:
+        model: Backbone = Innermost(spec) if bases else kind(spec, **given)
+        if transform is not None:
+            model = transform.kind(spec, model, **transform.options)
+        return kind(spec, **dict.fromkeys(bases, model), **given) if bases else model
 
-    return _check(kind, [*BackboneChecks(build, _plain, kind.objectives).questions()], only)
+    transforms = not issubclass(kind, Transform)
+    trials = _trials(build, kind.objectives, kind.declarations, transforms=transforms)
+    return _check(kind, trials, kind.declarations, only)
 
 
 def assert_conforms(kind: type[Backbone] | type[Loss], **options: Any) -> None:
@@ -61,66 +93,108 @@ def assert_conforms(kind: type[Backbone] | type[Loss], **options: Any) -> None:
     assert not failed, "\n".join(failed)
 
 
-def _check(kind: type[Any], questions: list[Question], only: Collection[str]) -> Iterator[Check]:
-    declared = ("declarations", lambda: _check_declarations(kind, [name for name, _ in every]))
-    every: list[Question] = [("api", lambda: _check_api(kind)), ("options", lambda: _check_options(kind))]
-    every += [declared, *questions]
+def _trials(
+    build: BuildUnder, objectives: Collection[str], declarations: Mapping[str, str], *, transforms: bool = True
+) -> list[Trial]:
+    idle = {
+        name.removeprefix(GRADIENTS_OF): reason
+        for name, reason in declarations.items()
+        if name.startswith(GRADIENTS_OF)
+    }
+
+    def build_alone(spec: DataSpec) -> Backbone:
+        return build(spec, None)
+
+    chosen = [name for name in OBJECTIVES if name in objectives]
+    strategies = StrategyChecks(build, chosen, transforms=transforms, idle="gradients" in declarations)
+    return [
+        *BackboneChecks(build_alone).trials(),
+        *TrainingChecks(build_alone, chosen, idle).trials(),
+        *strategies.trials(),
+    ]
+
+
+def _plan_small(plugin: Plugin, given: Mapping[str, object]) -> Plan:
+    """Plan the plugin with the settings given, and else with the `check_options` of each class in its chain."""
+    plan = make_plan(make_config({"backbone": plugin.qualified, "settings": dict(given)}))
+    small = {
+        f"{part.label}.{name}".lstrip("."): value
+        for part in plan.chain
+        for name, value in part.kind.check_options.items()
+    }
+    bases = {part.label: part.plugin.qualified for part in plan.chain[1:]}
+    return make_plan(make_config({"backbone": plugin.qualified, "settings": {**bases, **small, **given}}))
+
+
+def _without_prefix(settings: Mapping[str, object], name: str) -> dict[str, object]:
+    """Take a loss's settings with its name in front, as `train` has them, and without."""
+    return {key.removeprefix(f"{name}."): value for key, value in settings.items()}
+
+
+def _check(
+    kind: type[Any], trials: list[Trial], declarations: Mapping[str, str], only: Collection[str]
+) -> Iterator[Check]:
+    every = [
+        Trial("api", lambda: _check_api(kind)),
+        Trial("docs", lambda: _check_docs(kind)),
+        Trial("options", lambda: _check_options(kind)),
+        Trial("declarations", lambda: _check_declarations(kind)),
+        *trials,
+    ]
+    names = [trial.name for trial in every]
     for name in only:
-        if name not in dict(every):
-            raise InputError(unknown("check", name, dict(every)))
-    return ask([question for question in every if not only or question[0] in only], kind.declarations)
-
-
-def _check_declarations(kind: type[Any], names: Collection[str]) -> str:
-    for name in kind.declarations:
-        if name not in (*names, "bce", "ce"):
-            raise FailedCheckError(f"{name!r} is declared, but there is no such check or objective")
-    return f"{len(kind.declarations)} declared not to hold"
+        if name not in names:
+            raise InputError(unknown("check", name, names))
+    chosen = [trial for trial in every if not only or trial.name in only]
+    return run_checks(chosen, {name: reason for name, reason in declarations.items() if name in DECLARABLE})
 
 
 def _check_api(kind: type[Any]) -> str:
-    if kind.api_version != API_VERSION:
-        told = f"it was built for version {kind.api_version} of the plugin API"
-        raise FailedCheckError(f"{told}, but this is {API_VERSION}")
-    if not kind.objectives or not set(kind.objectives) <= {"bce", "ce"}:
-        raise FailedCheckError(f"objectives must be some of bce and ce, not {kind.objectives}")
+    require(
+        kind.api_version == API_VERSION,
+        f"it was built for version {kind.api_version} of the plugin API, but this is {API_VERSION}",
+    )
+    require(
+        bool(kind.objectives) and set(kind.objectives) <= set(OBJECTIVES),
+        f"objectives must be some of bce and ce, not {kind.objectives}",
+    )
     return f"version {API_VERSION}; {' and '.join(kind.objectives)}"
 
 
+def _check_docs(kind: type[Any]) -> str:
+    require(bool((kind.__doc__ or "").strip()), "the class has no docstring, which `vqabench plugins show` prints")
+    return "the class says what it is"
+
+
 def _check_options(kind: type[Any]) -> str:
-    if not (kind.__doc__ or "").strip():
-        raise FailedCheckError("the class has no docstring, which `vqabench plugins show` prints")
-    return f"{len(options_of(kind))}, each with a type and a default"
+    """Every option is keyword-only, with a type, and with a default of that type."""
+    options = options_of(kind)
+    parameters = list(inspect.signature(kind.__init__).parameters.values())[1:]
+    for parameter in parameters:
+        require(
+            parameter.kind is not inspect.Parameter.VAR_KEYWORD,
+            f"**{parameter.name}: nobody can set or see such options; spell each out behind a `*`",
+        )
+        require(
+            parameter.default is inspect.Parameter.empty or parameter.name in options,
+            f"{parameter.name} is no option, because it is not keyword-only: put it behind a `*`",
+        )
+    for option in options.values():
+        try:
+            same = convert(option, option.default, option.name) == option.default
+        except InputError:
+            same = False
+        require(same, f"{option.name}: its default {option.default!r} is not of its type")
+    small = ", ".join(f"{name}={value}" for name, value in getattr(kind, "check_options", {}).items())
+    told = f"{len(options)}, each with a type and a default" if options else "none"
+    return f"{told}; made small for what follows: {small}" if small else told
 
 
-def _plain(spec: DataSpec, objective: str) -> Loss:
-    plain: type[Loss] = next(load(one) for one in available(LOSSES).plugins if one.qualified == PLAIN)
-    return plain(spec, objective)
-
-
-def _check_strategies(plugin: Plugin, settings: Mapping[str, object]) -> str:
-    """Take a training step with every strategy and objective that are not refused."""
-    done, refused = [], []
-    for loss in dict.fromkeys(one.qualified for one in available(LOSSES).plugins):
-        for objective in ("bce", "ce"):
-            try:
-                _take_step(plugin, loss, objective, settings)
-                done.append(f"{objective}-{loss.partition(':')[2]}")
-            except InputError:
-                refused.append(f"{objective}-{loss.partition(':')[2]}")
-    if not done:
-        raise FailedCheckError(f"every strategy is refused: {', '.join(refused)}")
-    return f"{len(done)} trained{f'; refused: {chr(44).join(refused)}' if refused else ''}"
-
-
-def _take_step(plugin: Plugin, loss: str, objective: str, settings: Mapping[str, object]) -> None:
-    spec = make_spec()
-    config = {"backbone": plugin.qualified, "loss": loss, "objective": objective, "settings": dict(settings)}
-    plan = make_plan(make_config(config))
-    torch.manual_seed(0)
-    model, criterion = build_model(plan, spec).train(), Criterion(list(build_losses(plan, spec))[-1])  # type: ignore[arg-type]
-    for value in model.training_losses(make_sample(spec, 8).given_to(model), criterion):
-        if not value.isfinite():
-            raise FailedCheckError(f"{objective}-{loss}: the loss is {value.item()}")
-        if value.requires_grad:
-            torch.autograd.backward(value)
+def _check_declarations(kind: type[Any]) -> str:
+    for name, reason in kind.declarations.items():
+        require(
+            name in (*DECLARABLE, *OBJECTIVES) or name.startswith(GRADIENTS_OF),
+            unknown("declaration", name, (*DECLARABLE, f"{GRADIENTS_OF}PATTERN", *OBJECTIVES)),
+        )
+        require(bool(reason.strip()), f"{name!r} is declared not to hold, but not why")
+    return f"{len(kind.declarations)} declared not to hold"

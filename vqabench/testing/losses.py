@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 
 import torch
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from vqabench.api import Batch, DataSpec, Loss
-from vqabench.testing.checks import FailedCheckError, Question, SkippedCheckError
+from vqabench.api import DataSpec, Loss
+from vqabench.testing.checks import SkippedCheckError, Trial, find_stray_tensors, require
 from vqabench.testing.samples import make_sample, make_spec
+from vqabench.testing.training import bfloat16
+from vqabench.training.checkpoint import own_tensors
 
 BuildLoss = Callable[[DataSpec, str], Loss]
 LARGE = 100.0
@@ -25,19 +26,30 @@ class LossChecks:
     def __init__(self, build: BuildLoss, objectives: Sequence[str]) -> None:
         self.build, self.objectives = build, objectives
         self.spec = make_spec()
-        self.batch = _with_odd_ones(make_sample(self.spec, 12).batch)
+        self.batch = make_sample(self.spec, 12, odd=True).batch
 
-    def questions(self) -> Iterator[Question]:
+    def trials(self) -> list[Trial]:
         """Give all checks."""
-        for name in ("values", "average", "gradients", "descent", "state", "stages"):
-            yield name, partial(self._under_each, getattr(self, f"check_{name}"))
+        return [
+            Trial("values", lambda: self._under_each(self.check_values), essential=True),
+            Trial("average", lambda: self._under_each(self.check_average)),
+            Trial("gradients", lambda: self._under_each(self.check_gradients)),
+            Trial("descent", lambda: self._under_each(self.check_descent)),
+            Trial("state", lambda: self._under_each(self.check_state)),
+            Trial("stages", lambda: self._under_each(self.check_stages)),
+            Trial("autocast", lambda: self._under_each(self.check_autocast)),
+            Trial("devices", lambda: self._under_each(self.check_devices)),
+        ]
 
     def check_values(self, objective: str) -> str:
         """It is a finite scalar in either precision, for types never seen and questions without an answer, too."""
         for dtype in (torch.float32, torch.float64):
             loss = self._loss(objective)(self._logits().to(dtype), self.batch)
-            if loss.ndim or not loss.isfinite() or not loss.is_floating_point():
-                raise FailedCheckError(f"{objective}: of {dtype} logits it is {loss}, no finite scalar")
+            require(isinstance(loss, Tensor), f"{objective}: it gives a {type(loss).__name__}, not a tensor")
+            require(
+                loss.ndim == 0 and loss.is_floating_point() and bool(loss.isfinite()),
+                f"{objective}: of {dtype} logits it is {loss}, no finite scalar",
+            )
         return "a finite scalar"
 
     def check_average(self, objective: str) -> str:
@@ -45,9 +57,12 @@ class LossChecks:
         logits_BA = self._logits().double()
         once = self._loss(objective)(logits_BA, self.batch)
         # another one: a loss may remember the batches it has seen
-        twice = self._loss(objective)(logits_BA.repeat(2, 1), _twice(self.batch))
-        if not torch.isclose(once, twice, rtol=1e-5):
-            raise FailedCheckError(f"{objective}: {twice:.6g} of a batch given twice, but {once:.6g} of it once")
+        batch = self.batch.map(lambda tensor: torch.cat([tensor, tensor]))
+        twice = self._loss(objective)(logits_BA.repeat(2, 1), batch)
+        require(
+            torch.isclose(once, twice, rtol=1e-5),
+            f"{objective}: {twice:.6g} of a batch given twice, but {once:.6g} of it once",
+        )
         return "averaged over the batch"
 
     def check_gradients(self, objective: str) -> str:
@@ -55,41 +70,49 @@ class LossChecks:
         loss = self._loss(objective)
         for scale in (1.0, LARGE):
             logits_BA = (scale * self._logits()).requires_grad_()
-            loss(logits_BA, self.batch).backward()
-            if logits_BA.grad is None or not logits_BA.grad.isfinite().all() or not logits_BA.grad.any():
-                told = f"gradients at logits of {scale:g} are missing, 0 or not finite"
-                raise FailedCheckError(f"{objective}: {told}")
+            torch.autograd.backward(loss(logits_BA, self.batch))
+            found = logits_BA.grad
+            require(
+                found is not None and bool(found.isfinite().all()) and bool(found.any()),
+                f"{objective}: gradients at logits of {scale:g} are missing, 0 or not finite",
+            )
         idle = [name for name, one in loss.named_parameters() if one.requires_grad and one.grad is None]
-        if idle:
-            raise FailedCheckError(f"{objective}: no gradient reaches {', '.join(idle)}")
+        require(not idle, f"{objective}: no gradient reaches {', '.join(idle)}")
         return "finite"
 
     def check_descent(self, objective: str) -> str:
-        """Logits that follow its gradient make it smaller."""
+        """Logits that follow its gradient come to give the right answers more."""
         loss = self._loss(objective)
         logits_BA = self._logits().requires_grad_()
         optimizer = torch.optim.Adam([logits_BA], lr=0.1)
-        first = loss(logits_BA, self.batch).detach()
+        first, right = loss(logits_BA, self.batch).detach(), self._right(logits_BA)
         for _ in range(100):
             optimizer.zero_grad()
             torch.autograd.backward(loss(logits_BA, self.batch))
             optimizer.step()
-        value = loss(logits_BA, self.batch).detach()
-        if not value < first:
-            raise FailedCheckError(
-                f"{objective}: {float(value):.4g} behind 100 steps along its gradient, {float(first):.4g} before"
-            )
-        return "falls along its gradient"
+        last = loss(logits_BA, self.batch).detach()
+        require(
+            last < first,
+            f"{objective}: {float(last):.4g} after 100 steps along its gradient, {float(first):.4g} before",
+        )
+        now = self._right(logits_BA)
+        require(now > right, f"{objective}: what falls with it gives right answers {right:.3f}, then {now:.3f}")
+        return "falls along its gradient, and right answers rise"
+
+    def _right(self, logits_BA: Tensor) -> float:
+        """Give the share of the softmax that the right answers have."""
+        assert self.batch.targets_BA is not None
+        return float(((self.batch.targets_BA > 0) * logits_BA.detach().softmax(1)).sum(1).mean())
 
     def check_state(self, objective: str) -> str:
         """What it keeps goes through a file into a new one."""
-        loss, other = self._loss(objective), self._loss(objective)
-        if not loss.state_dict():
-            raise SkippedCheckError("it keeps nothing")
+        loss, other = self._loss(objective), self._loss(objective, seed=1)
         loss(self._logits(), self.batch)
-        other.load_state_dict(load_tensors(save_tensors({k: v.contiguous() for k, v in loss.state_dict().items()})))
-        if not torch.equal(loss(self._logits(), self.batch), other(self._logits(), self.batch)):
-            raise FailedCheckError(f"{objective}: a copy by its state dict gives another loss")
+        other.load_state_dict(load_tensors(save_tensors(own_tensors(loss))))
+        require(
+            torch.equal(loss(self._logits(), self.batch), other(self._logits(), self.batch)),
+            f"{objective}: a copy by its state dict gives another loss; keep its state in parameters or buffers",
+        )
         return f"{len(loss.state_dict())} tensors through safetensors"
 
     def check_stages(self, objective: str) -> str:
@@ -98,32 +121,50 @@ class LossChecks:
         for epochs in (1, 5):
             for epoch in range(epochs):
                 loss.start_epoch(epoch, epochs)
-                if not loss(self._logits(), self.batch).isfinite():
-                    raise FailedCheckError(f"{objective}: not finite in epoch {epoch} of {epochs}")
+                value = loss(self._logits(), self.batch)
+                require(bool(value.isfinite()), f"{objective}: not finite in epoch {epoch} of {epochs}")
         return "finite in every epoch"
 
-    def _under_each(self, check: Callable[[str], str]) -> str:
-        return next(iter({check(objective): None for objective in self.objectives}))
+    def check_autocast(self, objective: str) -> str:
+        """Of a model that computes in bfloat16 it makes as much as of one that does not."""
+        logits_BA = self._logits().bfloat16().float()
+        exact = self._loss(objective)(logits_BA, self.batch)
+        with bfloat16():
+            rounded = self._loss(objective)(logits_BA, self.batch)
+        require(
+            torch.isclose(exact, rounded.float(), rtol=0.02),
+            f"{objective}: {float(rounded):.6g} under autocast, {float(exact):.6g} without",
+        )
+        return "the same under autocast"
 
-    def _loss(self, objective: str) -> Loss:
-        torch.manual_seed(0)
+    def check_devices(self, objective: str) -> str:
+        """Nothing is left behind when it moves to a GPU, where it is as on the CPU."""
+        loss = self._loss(objective)
+        stray = find_stray_tensors(loss)
+        require(not stray, f"neither parameters nor buffers, and so left on the CPU, and lost: {', '.join(stray)}")
+        if not torch.cuda.is_available():
+            raise SkippedCheckError("all its tensors are parameters or buffers; there is no CUDA device here")
+        expected = self._loss(objective)(self._logits(), self.batch)
+        found = loss.cuda()(self._logits().cuda(), self.batch.map(lambda tensor: tensor.cuda()))
+        require(torch.isclose(expected, found.cpu(), rtol=1e-3), f"{objective}: differs on CUDA and on the CPU")
+        return "CUDA and CPU agree"
+
+    def _under_each(self, check: Callable[[str], str]) -> str:
+        """Check under each objective, and tell what was found under the last; a check is skipped where all are."""
+        found, skipped = "", None
+        for objective in self.objectives:
+            try:
+                found = check(objective)
+            except SkippedCheckError as reason:
+                skipped = reason
+        if skipped is not None and not found:
+            raise skipped
+        return found
+
+    def _loss(self, objective: str, seed: int = 0) -> Loss:
+        torch.manual_seed(seed)
         return self.build(self.spec, objective)
 
     def _logits(self) -> Tensor:
         generator = torch.Generator().manual_seed(1)
         return torch.randn(len(self.batch), len(self.spec.answers), generator=generator)
-
-
-def _with_odd_ones(batch: Batch) -> Batch:
-    """Give the batch with a type that training never saw, and a question without an answer in the vocabulary."""
-    types_B, targets_BA = batch.question_types_B.clone(), batch.targets_BA
-    assert targets_BA is not None
-    types_B[0] = 3
-    targets_BA = targets_BA.clone()
-    targets_BA[1] = 0
-    return batch.replace(question_types_B=types_B, targets_BA=targets_BA)
-
-
-def _twice(batch: Batch) -> Batch:
-    fields = {name: value for name, value in vars(batch).items() if isinstance(value, Tensor)}
-    return batch.replace(**{name: torch.cat([value, value]) for name, value in fields.items()})

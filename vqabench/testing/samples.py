@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,10 +17,12 @@ ANSWERS = 12
 OBJECTS = ("dog", "cat", "red bus", "tree")
 
 
-def make_spec(*, regions: int = 4, region_width: int = 16, question_length: int = 8) -> DataSpec:
+def make_spec(
+    *, regions: int = 4, region_width: int = 16, question_length: int = 8, bare: bool = False
+) -> DataSpec:
     """Give a data set of 12 answers and four question types, the last of which training never saw.
 
-    It has object names and word vectors, of width 6.
+    It has object names and word vectors, of width 6, unless it is `bare`.
     """
     generator = torch.Generator().manual_seed(0)
     names = dict.fromkeys(word for text in (*TYPES[:3], *NOUNS, *OBJECTS) for word in text.split())
@@ -40,8 +43,8 @@ def make_spec(*, regions: int = 4, region_width: int = 16, question_length: int 
         answer_counts_TA=counts_TA,
         mean_targets_TA=shares_TA,
         questions_T=torch.tensor([50, 40, 30, 0]),
-        word_vectors=vectors,
-        object_names=OBJECTS,
+        word_vectors=None if bare else vectors,
+        object_names=None if bare else OBJECTS,
     )
 
 
@@ -56,38 +59,60 @@ class Sample:
         """Give the batch with what the model makes of the questions' text."""
         return self.batch.replace(extras=dict(model.prepare_questions(self.questions)))
 
+    def alone(self, row: int) -> Sample:
+        """Give one of the questions, with no more room than its image has regions."""
+        batch = take(self.batch, torch.tensor([row]))
+        regions = int(batch.region_mask_BR.sum())
+        cut = {
+            name: value[:, :regions]
+            for name, value in vars(batch).items()
+            if name.endswith(("_BR", "_BRV", "_BR4")) and value is not None
+        }
+        return Sample(self.questions[row : row + 1], batch.replace(**cut))
 
-def make_sample(spec: DataSpec, size: int, seed: int = 0) -> Sample:
-    """Ask `size` questions about images of 1 to R regions, one of which answers each question alone.
+
+def make_sample(spec: DataSpec, size: int, seed: int = 0, *, odd: bool = False) -> Sample:
+    """Ask `size` questions about images of 1 to R regions.
 
     Types that training saw take turns; the answer is drawn for each question, with a soft target of 1, and a second
-    answer has 0.3.
+    answer has 0.3. The first three may be `odd`: of a type that training never saw, without an answer in the
+    vocabulary, and without a word.
     """
     generator = torch.Generator().manual_seed(seed)
     types_B = torch.arange(size) % (len(spec.question_types) - 1)
-    nouns_B = torch.randint(len(NOUNS), (size,), generator=generator)
-    pairs = zip(types_B.tolist(), nouns_B.tolist(), strict=True)
+    if odd:
+        types_B[0] = len(spec.question_types) - 1
+    nouns = torch.randint(len(NOUNS), (size,), generator=generator).tolist()
+    pairs = zip(types_B.tolist(), nouns, strict=True)
     questions = [f"{spec.question_types[kind].capitalize()} {NOUNS[noun]}?" for kind, noun in pairs]
-    counts_B = 1 + torch.randint(spec.regions, (size, 1), generator=generator)
-    mask_BR = torch.arange(spec.regions) < counts_B
-    regions_BRV = torch.rand(size, spec.regions, spec.region_width, generator=generator) * mask_BR[..., None]
-    corners = torch.rand(size, spec.regions, 2, 2, generator=generator).sort(dim=2).values
+    targets_BA = _draw_targets(spec, size, generator)
+    if odd:
+        targets_BA[1], questions[2] = 0, ""
     tokens_BL, typed_BL = _tokenise(spec, questions, types_B)
-    return Sample(
-        questions,
-        Batch(
-            question_ids_B=torch.arange(size),
-            question_types_B=types_B,
-            tokens_BL=tokens_BL,
-            word_mask_BL=tokens_BL != PADDING,
-            type_words_BL=typed_BL,
-            regions_BRV=regions_BRV,
-            boxes_BR4=corners.flatten(2) * mask_BR[..., None],
-            region_mask_BR=mask_BR,
-            object_ids_BR=torch.randint(len(OBJECTS), mask_BR.shape, generator=generator),
-            targets_BA=_draw_targets(spec, size, generator),
-        ),
+    batch = Batch(
+        question_ids_B=torch.arange(size),
+        question_types_B=types_B,
+        tokens_BL=tokens_BL,
+        word_mask_BL=tokens_BL != PADDING,
+        type_words_BL=typed_BL,
+        targets_BA=targets_BA,
+        **_draw_images(spec, size, generator),
     )
+    return Sample(questions, batch)
+
+
+def _draw_images(spec: DataSpec, size: int, generator: torch.Generator) -> dict[str, Any]:
+    counts_B1 = 1 + torch.randint(spec.regions, (size, 1), generator=generator)
+    mask_BR = torch.arange(spec.regions) < counts_B1
+    corners = torch.rand(size, spec.regions, 2, 2, generator=generator).sort(dim=2).values
+    images = {
+        "regions_BRV": torch.rand(size, spec.regions, spec.region_width, generator=generator) * mask_BR[..., None],
+        "boxes_BR4": corners.flatten(2) * mask_BR[..., None],
+        "region_mask_BR": mask_BR,
+    }
+    if spec.object_names is not None:
+        images["object_ids_BR"] = torch.randint(len(spec.object_names), mask_BR.shape, generator=generator)
+    return images
 
 
 def _tokenise(spec: DataSpec, questions: Sequence[str], types_B: Tensor) -> tuple[Tensor, Tensor]:
@@ -109,26 +134,9 @@ def _draw_targets(spec: DataSpec, size: int, generator: torch.Generator) -> Tens
     return targets_BA.scatter_(1, first_B, 1.0)
 
 
-def pad_regions(batch: Batch, more: int) -> Batch:
-    """Give the batch with so many regions of padding behind every image's."""
-
-    def pad(tensor: Tensor) -> Tensor:
-        return torch.cat([tensor, tensor.new_zeros(len(batch), more, *tensor.shape[2:])], dim=1)
-
-    objects = None if batch.object_ids_BR is None else pad(batch.object_ids_BR)
-    return batch.replace(
-        regions_BRV=pad(batch.regions_BRV),
-        boxes_BR4=pad(batch.boxes_BR4),
-        region_mask_BR=pad(batch.region_mask_BR),
-        object_ids_BR=objects,
-    )
-
-
 def take(batch: Batch, rows: Tensor) -> Batch:
     """Give some questions of a batch."""
-    fields = {name: value for name, value in vars(batch).items() if isinstance(value, Tensor)}
-    taken = {name: value[rows] for name, value in fields.items()}
-    return batch.replace(**taken, extras={name: value[rows] for name, value in batch.extras.items()})
+    return batch.map(lambda tensor: tensor[rows])
 
 
 class Innermost(Backbone):

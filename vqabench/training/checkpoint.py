@@ -18,11 +18,23 @@ from vqabench.results import write_through
 
 def save_weights(model: nn.Module, path: Path) -> None:
     """Write a model's parameters and buffers."""
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    state = own_tensors(model)
     try:
         write_through(path, lambda part: _save_file(state, part))
     except SafetensorError as error:  # for example a full disk
         raise VqabenchError(f"{path}: cannot be written: {error}") from error
+
+
+def own_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Give a model's parameters and buffers on the CPU, as safetensors takes them: tied ones are there twice."""
+    state: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in model.state_dict().items():
+        own = tensor.detach().cpu().contiguous()
+        memory = own.untyped_storage().data_ptr()
+        state[name] = own.clone() if memory in seen else own
+        seen.add(memory)
+    return state
 
 
 def _save_file(state: dict[str, Tensor], part: Path) -> None:

@@ -83,7 +83,7 @@ def fit(
         for number, batch in enumerate(draw(recipe.batch_size, order)):
             lr = learning_rate(recipe, epoch * steps_per_epoch + number, stage.epochs * steps_per_epoch)
             set_learning_rate(optimizer, lr)
-            for value in _under(autocast, model.training_losses(batch, criterion)):
+            for value in under(autocast, model.training_losses(batch, criterion)):
                 optimizer.zero_grad(set_to_none=True)
                 torch.autograd.backward(value)
                 if recipe.clip is not None:
@@ -118,7 +118,7 @@ def _epochs_to_go(stages: tuple[Stage, ...], losses: nn.ModuleList, done: int) -
     yield from everything[done:]
 
 
-def _under(autocast: Autocast, losses: Iterator[Tensor]) -> Iterator[Tensor]:
+def under(autocast: Autocast, losses: Iterator[Tensor]) -> Iterator[Tensor]:
     """Compute each loss under autocast, and hand it out outside of it, for the backward pass."""
     while True:
         with autocast():

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vqabench import options, plugins
-from vqabench.errors import PluginError, unknown
 
 if TYPE_CHECKING:
     from vqabench.testing import Check
@@ -33,11 +32,17 @@ class PluginDetails:
     options: tuple[OptionDetails, ...]
     recipe: Mapping[str, Any]
     """Empty for a loss, and for a backbone that takes its base's."""
+    second_stage: bool
+    """A loss that starts only in the second stage behind a transform."""
+    declarations: Mapping[str, str]
+    """Checks and objectives that cannot be for it, with its author's reasons."""
+    advises_against: Mapping[str, str]
+    """What it had better not be trained with, likewise."""
 
 
 def show_plugin(name: str) -> PluginDetails:
     """Load a backbone or a loss, and describe it. Raises PluginError where that is not possible."""
-    plugin = _find(name)
+    plugin = plugins.find_of_any_kind(name)
     kind = plugins.load(plugin)
     bases = options.base_parameters(kind) if plugin.group == plugins.BACKBONES else []
     return PluginDetails(
@@ -52,29 +57,25 @@ def show_plugin(name: str) -> PluginDetails:
             ),
         ),
         dict(vars(kind.recipe)) if plugin.group == plugins.BACKBONES and _has_recipe(kind, bases) else {},
+        bool(getattr(kind, "finetunes", False)),
+        dict(kind.declarations),
+        dict(getattr(kind, "advises_against", {})),
     )
 
 
-def check_plugin(name: str, settings: Mapping[str, object], only: Sequence[str] = ()) -> Iterator[Check]:
+def check_plugin(
+    plugin: plugins.Plugin, settings: Mapping[str, object], only: Sequence[str] = ()
+) -> Iterator[Check]:
     """Check whether a backbone or a loss keeps what the plugin API promises.
 
-    Raises PluginError where it cannot be loaded, InputError where a setting is not possible.
+    Raises InputError where a setting, or the name of a check, is not possible.
     """
     from vqabench import testing  # loads torch
 
-    return testing.check_plugin(_find(name), settings, only)
+    return testing.check_plugin(plugin, settings, only)
 
 
 def _has_recipe(kind: type[Any], bases: Sequence[str]) -> bool:
     from vqabench.api import Backbone  # loaded with the plugin
 
     return not bases or kind.recipe is not Backbone.recipe
-
-
-def _find(name: str) -> plugins.Plugin:
-    """Find the one plugin of that name, of whichever kind."""
-    found = [one for group in plugins.KINDS for one in plugins.available(group).plugins]
-    named = [one for one in found if name in (one.name, one.qualified)]
-    if not named:
-        raise PluginError(unknown("plugin", name, {one.name for one in found}))
-    return plugins.find(named[0].group, name)

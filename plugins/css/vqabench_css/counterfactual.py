@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 from torch import Tensor
 
 from vqabench.api import Batch
@@ -19,11 +17,7 @@ def keep_regions(batch: Batch, kept_BR: Tensor) -> Batch:
 
 def keep_questions(batch: Batch, kept_B: Tensor) -> Batch:
     """Give the batch with some of its questions, in their order."""
-    if kept_B.all():
-        return batch
-    fields = {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
-    changes = {name: value[kept_B] for name, value in fields.items() if isinstance(value, Tensor)}
-    return batch.replace(**changes, extras={name: rows[kept_B] for name, rows in batch.extras.items()})
+    return batch if kept_B.all() else batch.map(lambda tensor: tensor[kept_B])
 
 
 def counterfactual_targets(targets_BA: Tensor, logits_BA: Tensor, count: int) -> Tensor:

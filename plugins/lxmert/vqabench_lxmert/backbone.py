@@ -22,6 +22,7 @@ PIECES = "pieces"
 """Name of the word pieces in `Batch.extras`."""
 PUBLISHED_VOCABULARY = 30_522
 PUBLISHED_WIDTH = 768
+UNREAD = "nothing reads the regions behind the last cross-modality layer"
 RANDOM = "no pre-trained weights: starts at random, with word pieces learnt from the training questions"
 SEEN = "the weights it started from were pre-trained on VQA v2, which test questions may be taken from"
 
@@ -53,7 +54,17 @@ class Lxmert(Backbone):
         "mask": "the paper of the answer mask does not combine it with LXMERT, so there is nothing to compare with"
     }
     declarations: ClassVar[Mapping[str, str]] = {
-        "gradients": "nothing reads the regions behind the last cross-modality layer, and tokens have one type"
+        "gradients:.token_type_embeddings.weight": "the second of two types of tokens is never used",
+        **{f"gradients:.x_layers.*.visn_{part}.*": UNREAD for part in ("inter", "output")},
+        "gradients:.x_layers.*.visn_self_att.*": UNREAD,
+        "gradients:.key.bias": "a softmax takes no notice of what all its scores share",
+    }
+    check_options: ClassVar[Mapping[str, Any]] = {
+        "hidden": 32,
+        "heads": 2,
+        "language_layers": 1,
+        "object_layers": 1,
+        "cross_layers": 1,
     }
 
     def __init__(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
@@ -28,6 +31,9 @@ class UpDn(Backbone):
     """
 
     recipe = Recipe(epochs=20, batch_size=512, optimizer="adamax", lr=2e-3, clip=0.25)
+    declarations: ClassVar[Mapping[str, str]] = {
+        "gradients:attention.bias": "a softmax takes no notice of what all its scores share"
+    }
 
     def __init__(
         self,

@@ -1,0 +1,29 @@
+"""A network that nothing is wrong with, to plant faults in."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from vqabench.api import Batch, Output
+from vqabench.testing import Innermost, check_class
+
+
+def failed(kind: type[Any], *only: str) -> dict[str, str]:
+    """Give what is told of each check that fails."""
+    return {check.name: check.told for check in check_class(kind, only=only) if check.status == "failed"}
+
+
+class Sound(Innermost):
+    """What nothing is wrong with."""
+
+
+class Changed(Sound):
+    """Changes its output."""
+
+    def forward(self, batch: Batch) -> Output:
+        output = super().forward(batch)
+        return dataclasses.replace(output, **self.change(output, batch))
+
+    def change(self, output: Output, batch: Batch) -> dict[str, Any]:
+        raise NotImplementedError

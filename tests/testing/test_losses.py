@@ -1,0 +1,118 @@
+"""Each fault that a loss may have is found."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.testing.faults import failed
+from vqabench.api import Batch, DataSpec, Loss, plain_loss
+
+
+class Biased(Loss):
+    """Is summed over the batch."""
+
+    def forward(self, logits_BA: Tensor, batch: Batch) -> Tensor:
+        assert batch.targets_BA is not None
+        return plain_loss(self.objective, logits_BA, batch.targets_BA).sum()
+
+
+class Overflowing(Loss):
+    """Is infinite where the model is sure."""
+
+    def forward(self, logits_BA: Tensor, batch: Batch) -> Tensor:
+        assert batch.targets_BA is not None
+        return -(batch.targets_BA * torch.sigmoid(logits_BA).log()).sum(1).mean()
+
+
+class Unprepared(Loss):
+    """Divides by the count of a type that training may never have seen."""
+
+    def __init__(self, spec: DataSpec, objective: str) -> None:
+        super().__init__(spec, objective)
+        shares_TA = spec.answer_counts_TA / spec.answer_counts_TA.sum(1, keepdim=True)
+        self.shares_TA: Tensor
+        self.register_buffer("shares_TA", shares_TA, persistent=False)
+
+    def forward(self, logits_BA: Tensor, batch: Batch) -> Tensor:
+        assert batch.targets_BA is not None
+        loss_BA = plain_loss(self.objective, logits_BA, batch.targets_BA)
+        return (self.shares_TA[batch.question_types_B] * loss_BA).sum(1).mean()
+
+
+class Rising(Loss):
+    """Has its sign turned over."""
+
+    def forward(self, logits_BA: Tensor, batch: Batch) -> Tensor:
+        assert batch.targets_BA is not None
+        return plain_loss(self.objective, logits_BA.detach() * 2 - logits_BA, batch.targets_BA).sum(1).mean()
+
+
+class Late(Loss):
+    """Breaks in the last epoch."""
+
+    weight = 1.0
+
+    def start_epoch(self, epoch: int, epochs: int) -> None:
+        self.weight = float("inf") if epoch == epochs - 1 > 0 else 1.0
+
+    def forward(self, logits_BA: Tensor, batch: Batch) -> Tensor:
+        assert batch.targets_BA is not None
+        return self.weight * plain_loss(self.objective, logits_BA, batch.targets_BA).sum(1).mean()
+
+
+class Forgotten(Loss):
+    """Keeps what it draws once out of its state."""
+
+    def __init__(self, spec: DataSpec, objective: str) -> None:
+        super().__init__(spec, objective)
+        self.weights_A = 1 + torch.rand(len(spec.answers))
+
+    def forward(self, logits_BA: Tensor, batch: Batch) -> Tensor:
+        assert batch.targets_BA is not None
+        return (self.weights_A * plain_loss(self.objective, logits_BA, batch.targets_BA)).sum(1).mean()
+
+
+class Backwards(Loss):
+    """Falls as right answers do."""
+
+    def forward(self, logits_BA: Tensor, batch: Batch) -> Tensor:
+        assert batch.targets_BA is not None
+        return -plain_loss(self.objective, logits_BA, batch.targets_BA).sum(1).clamp(max=50).mean()
+
+
+class Coarse(Loss):
+    """Computes in bfloat16 what needs more digits."""
+
+    def forward(self, logits_BA: Tensor, batch: Batch) -> Tensor:
+        assert batch.targets_BA is not None
+        loss = plain_loss(self.objective, logits_BA, batch.targets_BA).sum(1).mean()
+        return loss * 1.5 if torch.is_autocast_enabled("cpu") else loss
+
+
+class Plural(Loss):
+    """Gives a loss for every question."""
+
+    def forward(self, logits_BA: Tensor, batch: Batch) -> Tensor:
+        assert batch.targets_BA is not None
+        return plain_loss(self.objective, logits_BA, batch.targets_BA).sum(1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "told"),
+    [
+        (Biased, "average", "of a batch given twice"),
+        (Overflowing, "gradients", "at logits of 100 are missing, 0 or not finite"),
+        (Unprepared, "values", "no finite scalar"),
+        (Rising, "descent", "after 100 steps along its gradient"),
+        (Backwards, "descent", "what falls with it gives right answers"),
+        (Forgotten, "state", "a copy by its state dict gives another loss"),
+        (Forgotten, "devices", "neither parameters nor buffers, and so left on the CPU, and lost: weights_A"),
+        (Coarse, "autocast", "under autocast"),
+        (Plural, "values", "no finite scalar"),
+        (Late, "stages", "not finite in epoch 4 of 5"),
+    ],
+)
+def test_each_fault_of_a_loss_is_found(kind: type[Loss], name: str, told: str) -> None:
+    assert told in failed(kind, name)[name]

@@ -1,0 +1,212 @@
+"""What every backbone must hold to in training, and wherever it is computed."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from fnmatch import fnmatch
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vqabench.api import Batch, DataSpec, Output
+from vqabench.losses.plain import Plain
+from vqabench.testing.backbones import Build, agree, build_seeded
+from vqabench.testing.checks import FailedCheckError, SkippedCheckError, Trial, find_stray_tensors, require
+from vqabench.testing.samples import make_sample, make_spec
+from vqabench.training.criterion import Criterion, soft_accuracy
+from vqabench.training.loop import under
+from vqabench.training.optimizer import make_optimizer
+
+NONE_AT_ALL = 1e-7
+"""A gradient smaller than this share of the model's largest is what rounding leaves of none."""
+LEARNED = 0.9
+"""Soft accuracy on 64 questions that a model which can learn anything gets to."""
+MOST_STEPS = 400
+WIDE = 128
+"""Width of regions where something is learnt: sizes of a model may follow from it."""
+ROUNDED = 0.1
+"""What bfloat16 may change, as a share of how far answers to questions differ,"""
+ROUNDED_AT_ALL = 0.01
+"""and beyond that as a share of the largest logit: it has 8 bits."""
+
+
+class TrainingChecks:
+    """The checks of one backbone that concern how it is trained and computed, under each of its objectives."""
+
+    def __init__(self, build: Build, objectives: Sequence[str], idle: Mapping[str, str]) -> None:
+        self.build, self.objectives, self.idle = build, objectives, idle
+        self.spec = make_spec()
+        self.sample = make_sample(self.spec, 8, odd=True)
+
+    def trials(self) -> list[Trial]:
+        """Give all checks."""
+        return [
+            Trial("gradients", self.check_gradients),
+            Trial("learning", self.check_learning),
+            Trial("autocast", self.check_autocast),
+            Trial("compile", self.check_compile),
+            Trial("devices", self.check_devices),
+        ]
+
+    def check_gradients(self) -> str:
+        """Every parameter takes part in training, apart from those declared not to."""
+        for objective in self.objectives:
+            model = build_seeded(self.build, self.spec).train()
+            largest = {name: 0.0 for name, one in model.named_parameters() if one.requires_grad}
+            require(bool(largest), "it has no parameters")
+            for seed in range(2):
+                batch = make_sample(self.spec, 32, seed, odd=True).given_to(model)
+                for value in model.training_losses(batch, criterion_of(self.spec, objective)):
+                    _take_gradient(model, value)
+                    largest |= {name: max(size, largest[name]) for name, size in _gradient_sizes(model).items()}
+            enough = NONE_AT_ALL * max(largest.values())
+            idle = [name for name, size in largest.items() if size <= enough and not self._may_idle(name)]
+            more = " and others" if len(idle) > 5 else ""
+            require(not idle, f"{objective}: no gradient reaches {', '.join(idle[:5])}{more}")
+        return f"reach all {len(largest)} parameters{self._spell_idle()}"
+
+    def _spell_idle(self) -> str:
+        of_reason: dict[str, list[str]] = {}
+        for pattern, reason in self.idle.items():
+            of_reason.setdefault(reason, []).append(pattern)
+        return "".join(f"; not {', '.join(patterns)}: {reason}" for reason, patterns in of_reason.items())
+
+    def _may_idle(self, name: str) -> bool:
+        return any(fnmatch(name, f"*{pattern}") for pattern in self.idle)
+
+    def check_learning(self) -> str:
+        """It can learn 64 questions by heart, with its own optimiser at the rate that suits so few steps."""
+        spec = make_spec(region_width=WIDE)
+        objective = "ce" if "ce" in self.objectives else self.objectives[0]
+        model, criterion = build_seeded(self.build, spec), criterion_of(spec, objective)
+        batch = make_sample(spec, 64).given_to(model)
+        require(any(True for _ in model.parameters()), "it has no parameters")
+        optimizer = make_optimizer(model.recipe, model.parameters())
+        for group in optimizer.param_groups:
+            group["lr"] = max(group["lr"], 1e-2) if model.recipe.optimizer == "adamax" else max(group["lr"], 2e-3)
+        best = 0.0
+        for step in range(1, MOST_STEPS + 1):
+            model.train()
+            for value in model.training_losses(batch, criterion):
+                optimizer.zero_grad(set_to_none=True)
+                torch.autograd.backward(value)
+                optimizer.step()
+            if step % 20 == 0:
+                best = max(best, _accuracy(model, batch))
+                if best >= LEARNED:
+                    return f"64 questions by heart in {step} steps"
+        message = f"64 questions are not learnt by heart in {MOST_STEPS} steps"
+        raise FailedCheckError(f"{message}: soft accuracy {best:.2f}")
+
+    def check_autocast(self) -> str:
+        """In bfloat16 it trains and answers as it does in float32, about."""
+        model = build_seeded(self.build, self.spec).train()
+        batch = self.sample.given_to(model)
+        criterion = criterion_of(self.spec, self.objectives[0])
+        for value in under(bfloat16, model.training_losses(batch, criterion)):
+            if value.requires_grad:
+                _take_gradient(model, value)
+        model.eval()
+        exact_BA = model(batch.replace(targets_BA=None)).logits_BA.detach()
+        with bfloat16():
+            rounded_BA = model(batch.replace(targets_BA=None)).logits_BA.float()
+        agree(exact_BA, rounded_BA, "in bfloat16", ROUNDED, ROUNDED_AT_ALL)
+        trains = "trains and " if any(True for _ in model.parameters()) else ""
+        return f"{trains}answers in bfloat16"
+
+    def check_compile(self) -> str:
+        """torch.compile captures it as one graph, in training and in testing, with the same logits."""
+        model = build_seeded(self.build, self.spec)
+        batch = self.sample.given_to(model)
+        counter = _Counter()
+        torch._dynamo.reset()
+        with torch._dynamo.config.patch(allow_rnn=True), _silent("torch._dynamo"):
+            compiled: Any = torch.compile(copy.deepcopy(model).train(), backend=counter, fullgraph=True)
+            compiled(batch)
+            compiled = torch.compile(model.eval(), backend=counter, fullgraph=True)
+            tested = batch.replace(targets_BA=None)
+            agree(model(tested).logits_BA, compiled(tested).logits_BA, "compiled and not")
+        require(counter.operations > 0, "torch.compile captured no operation")
+        recurrent = any(isinstance(part, nn.RNNBase) for part in model.modules())
+        needs = "; for its recurrent layers with torch._dynamo.config.allow_rnn" if recurrent else ""
+        return f"{counter.graphs} graphs of {counter.operations} operations{needs}"
+
+    def check_devices(self) -> str:
+        """Nothing is left behind when it moves to a GPU, where it answers and trains as on the CPU."""
+        model = build_seeded(self.build, self.spec)
+        stray = find_stray_tensors(model)
+        require(not stray, f"neither parameters nor buffers, and so left on the CPU: {', '.join(stray)}")
+        if not torch.cuda.is_available():
+            raise SkippedCheckError("all its tensors are parameters or buffers; there is no CUDA device here")
+        batch, model = self.sample.given_to(model), model.eval()
+        expected_BA = model(batch.replace(targets_BA=None)).logits_BA
+        moved, model = batch.map(lambda tensor: tensor.cuda()), model.cuda()
+        found_BA = model(moved.replace(targets_BA=None)).logits_BA.cpu()
+        agree(expected_BA, found_BA, "on CUDA and on the CPU", ROUNDED, ROUNDED_AT_ALL)
+        for value in model.train().training_losses(moved, criterion_of(self.spec, self.objectives[0], "cuda")):
+            if value.requires_grad:
+                _take_gradient(model, value)
+        return "CUDA and CPU agree"
+
+
+def bfloat16() -> torch.autocast:
+    """Give what makes the context of a forward pass in bfloat16."""
+    return torch.autocast("cpu", torch.bfloat16)
+
+
+def criterion_of(spec: DataSpec, objective: str, device: str = "cpu") -> Criterion:
+    """Give the criterion of a plain loss."""
+    return Criterion(Plain(spec, objective).to(device))
+
+
+def _take_gradient(model: nn.Module, value: Tensor) -> None:
+    """Raise FailedCheckError unless a loss is a finite scalar with finite gradients."""
+    require(isinstance(value, Tensor) and value.ndim == 0, "a training loss is no scalar tensor")
+    require(bool(value.isfinite()), "a training loss is not finite")
+    require(value.requires_grad, "a training loss has no gradient")
+    model.zero_grad(set_to_none=True)
+    torch.autograd.backward(value)
+    infinite = [
+        name for name, one in model.named_parameters() if one.grad is not None and not one.grad.isfinite().all()
+    ]
+    require(not infinite, f"the gradient of {', '.join(infinite[:5])} is not finite")
+
+
+def _gradient_sizes(model: nn.Module) -> dict[str, float]:
+    return {name: float(one.grad.abs().max()) for name, one in model.named_parameters() if one.grad is not None}
+
+
+def _accuracy(model: nn.Module, batch: Batch) -> float:
+    assert batch.targets_BA is not None
+    with torch.no_grad():
+        output: Output = model.eval()(batch.replace(targets_BA=None))
+    return float(soft_accuracy(output.logits_BA, batch.targets_BA))
+
+
+class _Counter:
+    """A backend of torch.compile that runs graphs as they are, and counts them."""
+
+    def __init__(self) -> None:
+        self.graphs = self.operations = 0
+
+    def __call__(self, graph: Any, _: object) -> Callable[..., object]:
+        self.graphs += 1
+        self.operations += sum(node.op.startswith("call") for node in graph.graph.nodes)
+        forward: Callable[..., object] = graph.forward
+        return forward
+
+
+@contextmanager
+def _silent(name: str) -> Iterator[None]:
+    """Keep a library's log quiet: what goes wrong is told once, by the check."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
