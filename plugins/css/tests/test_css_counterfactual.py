@@ -11,18 +11,17 @@ from torch import Tensor
 from vqabench_css.contributions import contributions
 from vqabench_css.counterfactual import counterfactual_targets, keep_questions, keep_regions
 
-from tests.losses.cases import make_batch
 from vqabench.api import Batch
 from vqabench.errors import PluginError
+from vqabench.testing import make_sample, make_spec
 
 
 def batch_of(size: int, **fields: Any) -> Batch:
     given = {
         "regions_BRV": torch.rand(size, 3, 2) + 1,
         "region_mask_BR": torch.tensor([[True, True, False]]).expand(size, 3),
-        "boxes_BR4": torch.rand(size, 3, 4),
     }
-    return make_batch(torch.arange(size), torch.rand(size, 4)).replace(**(given | fields))
+    return make_sample(make_spec(regions=3, region_width=2), size).batch.replace(**(given | fields))
 
 
 def test_contributions_are_gradients_of_the_right_answers_summed_over_the_features() -> None:
@@ -82,7 +81,7 @@ def test_regions_taken_away_are_masked_out_and_zero() -> None:
 
 def test_questions_are_kept_with_all_that_belongs_to_them() -> None:
     extras = {"pieces": torch.arange(3)[:, None]}
-    batch = batch_of(3, object_ids_BR=torch.arange(9).reshape(3, 3), extras=extras)
+    batch = batch_of(3, extras=extras)
     kept = keep_questions(batch, torch.tensor([True, False, True]))
     assert len(kept) == 2
     for field in dataclasses.fields(batch):
@@ -98,7 +97,7 @@ def test_a_batch_that_keeps_its_questions_is_not_copied() -> None:
 
 
 def test_fields_that_a_data_set_lacks_stay_away() -> None:
-    kept = keep_questions(batch_of(2, targets_BA=None), torch.tensor([False, True]))
+    kept = keep_questions(batch_of(2, targets_BA=None, object_ids_BR=None), torch.tensor([False, True]))
     assert kept.targets_BA is None
     assert kept.object_ids_BR is None
 

@@ -12,16 +12,16 @@ import torch
 from torch import Tensor, nn
 from vqabench_css import Css, CssLmh
 
-from tests.losses.cases import make_batch, make_spec
 from vqabench.api import UNKNOWN, Backbone, Batch, Criterion, DataSpec, Output, Wrapper, plain_loss
 from vqabench.errors import PluginError
+from vqabench.testing import make_sample, make_spec
 
-ANSWERS = 8
 WORDS = ("<padding>", "<unknown>", "how", "many", "dog", "the", "two")
 TYPE_WORDS, DOG, THE, TWO = (2, 3), 4, 5, 6
 RIGHT = 3
 """The answer to every question of these tests."""
-SPEC: DataSpec = dataclasses.replace(make_spec(torch.ones(1, ANSWERS)), words=WORDS)
+SPEC: DataSpec = dataclasses.replace(make_spec(), words=WORDS, word_vectors=None, object_names=None)
+ANSWERS = len(SPEC.answers)
 
 
 class Product(Backbone):
@@ -76,13 +76,15 @@ def make(tokens: list[list[int]] | None = None, targets_BA: Tensor | None = None
         targets_BA = torch.zeros(size, ANSWERS)
         targets_BA[:, RIGHT] = 0.9
     type_words_BL = torch.isin(tokens_BL, torch.tensor(TYPE_WORDS))
-    return make_batch(torch.zeros(size, dtype=torch.int64), targets_BA).replace(
+    return make_sample(SPEC, size).batch.replace(
+        question_types_B=torch.zeros(size, dtype=torch.int64),
         tokens_BL=tokens_BL,
         word_mask_BL=tokens_BL != 0,
         type_words_BL=type_words_BL,
         regions_BRV=regions_BRV,
-        boxes_BR4=torch.rand(size, 4, 4),
         region_mask_BR=torch.tensor([[True, True, True, False]]).expand(size, 4),
+        object_ids_BR=None,
+        targets_BA=targets_BA,
     )
 
 

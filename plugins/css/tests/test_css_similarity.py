@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from vqabench_css.similarity import ObjectSimilarity, class_similarities, number_words, object_similarity
 
-from tests.losses.cases import make_batch, make_spec
 from vqabench.api import Batch, DataSpec
+from vqabench.testing import make_sample, make_spec
 
 INF = torch.inf
 WORDS = ("<padding>", "<unknown>", "dog", "cat", "fire", "hydrant", "red", "unheard")
@@ -22,16 +22,16 @@ ANSWERS = ("yes", "red", "fire hydrant", "cat")
 
 
 def spec(**changes: object) -> DataSpec:
-    plain = make_spec(torch.ones(1, len(ANSWERS)))
     given = {"words": WORDS, "answers": ANSWERS, "word_vectors": VECTORS, "object_names": NAMES}
-    return dataclasses.replace(plain, **(given | changes))  # type: ignore[arg-type]
+    return dataclasses.replace(make_spec(), **(given | changes))  # type: ignore[arg-type]
 
 
 def batch(tokens: list[int], objects: list[int], targets: list[float], mask: list[bool] | None = None) -> Batch:
-    return make_batch(torch.tensor([0]), torch.tensor([targets])).replace(
+    return make_sample(make_spec(), 1).batch.replace(
         tokens_BL=torch.tensor([tokens]),
         object_ids_BR=torch.tensor([objects]),
         region_mask_BR=torch.tensor([mask or [True] * len(objects)]),
+        targets_BA=torch.tensor([targets]),
     )
 
 

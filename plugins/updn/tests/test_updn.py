@@ -10,6 +10,7 @@ from torch import Tensor
 from vqabench_updn import UpDn
 
 from vqabench.api import PADDING, Batch, DataSpec
+from vqabench.testing import assert_conforms
 
 GOLDEN: dict[str, Any] = json.loads((Path(__file__).parent / "golden" / "updn_forward.json").read_text())
 SIZES = GOLDEN["sizes"]
@@ -41,21 +42,6 @@ def make_spec(**changes: Any) -> DataSpec:
     return DataSpec(**(fields | changes))
 
 
-def make_batch(tokens_BL: Tensor, regions_BRV: Tensor, region_mask_BR: Tensor | None = None) -> Batch:
-    size, regions = regions_BRV.shape[:2]
-    mask = torch.ones(size, regions, dtype=torch.bool) if region_mask_BR is None else region_mask_BR
-    return Batch(
-        question_ids_B=torch.arange(size),
-        question_types_B=torch.zeros(size, dtype=torch.int64),
-        tokens_BL=tokens_BL,
-        word_mask_BL=tokens_BL != PADDING,
-        type_words_BL=torch.zeros_like(tokens_BL, dtype=torch.bool),
-        regions_BRV=regions_BRV,
-        boxes_BR4=torch.zeros(size, regions, 4),
-        region_mask_BR=mask,
-    )
-
-
 def golden_weights() -> dict[str, Tensor]:
     given = {name: torch.tensor(value) for name, value in GOLDEN["parameters"].items()}
     # The reference pads with the last token, we with the first.
@@ -71,7 +57,18 @@ def golden_weights() -> dict[str, Tensor]:
 
 def golden_batch() -> Batch:
     tokens_BL = (torch.tensor(GOLDEN["question_tokens"]) + 1) % (SIZES["vocabulary"] + 1)
-    return make_batch(tokens_BL, torch.tensor(GOLDEN["visual_features"]))
+    regions_BRV = torch.tensor(GOLDEN["visual_features"])
+    size, regions = regions_BRV.shape[:2]
+    return Batch(
+        question_ids_B=torch.arange(size),
+        question_types_B=torch.zeros(size, dtype=torch.int64),
+        tokens_BL=tokens_BL,
+        word_mask_BL=tokens_BL != PADDING,
+        type_words_BL=torch.zeros_like(tokens_BL, dtype=torch.bool),
+        regions_BRV=regions_BRV,
+        boxes_BR4=torch.zeros(size, regions, 4),
+        region_mask_BR=torch.ones(size, regions, dtype=torch.bool),
+    )
 
 
 def test_a_forward_pass_equals_the_published_reference() -> None:
@@ -88,23 +85,9 @@ def test_a_forward_pass_equals_the_published_reference() -> None:
         torch.testing.assert_close(ours, torch.tensor(GOLDEN[name]), rtol=1e-5, atol=1e-6)
 
 
-def test_a_region_that_is_not_there_changes_nothing() -> None:
-    model = UpDn(make_spec(), hidden=6).eval()
-    tokens_BL, regions_BRV = torch.tensor([[0, 0, 2, 3, 4]]), torch.randn(1, 4, SIZES["visual"])
-    alone = model(make_batch(tokens_BL, regions_BRV[:, :2]))
-    mask_BR = torch.tensor([[True, True, False, False]])
-    padded = model(make_batch(tokens_BL, regions_BRV, mask_BR))
-    torch.testing.assert_close(padded.logits_BA, alone.logits_BA)
-    assert (padded.attention_BR[0, 2:] == 0).all()
-
-
-def test_every_parameter_gets_a_gradient() -> None:
-    """All but the bias of the attention: a softmax over the regions cancels what all of them share."""
-    model = UpDn(make_spec(), hidden=16)
-    batch = make_batch(torch.randint(1, 10, (8, 5)), torch.randn(8, 4, SIZES["visual"]))
-    model(batch).logits_BA.square().sum().backward()
-    without = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
-    assert set(without) <= {"attention.bias"}
+@pytest.mark.slow
+def test_it_keeps_what_the_api_promises() -> None:
+    assert_conforms(UpDn, hidden=32)
 
 
 def test_sizes_follow_the_features_or_the_option() -> None:

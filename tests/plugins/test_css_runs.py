@@ -1,4 +1,4 @@
-"""The real command line, on the tiny data set."""
+"""CSS through the real command line, on the tiny data set."""
 
 from __future__ import annotations
 
@@ -11,11 +11,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests import conftest
 from tests.conftest import CommandLine
 from tests.tiny import IMAGES, WIDTH, write_tiny
 
-cli = conftest.cli
 SMALL = ("--set", "base.hidden=16", "--set", "base.embedding=8", "--set", "recipe.batch_size=16")
 
 
