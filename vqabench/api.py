@@ -185,6 +185,13 @@ class Backbone(nn.Module):
     def __init__(self, spec: DataSpec) -> None:
         super().__init__()
 
+    def start(self) -> None:
+        """Take over what training begins with, such as published weights; `notes` and `brands` may tell of it.
+
+        Not called where a run's own state is restored, which must need nothing but the run's folder. Raises
+        ValueError where something is missing or does not fit.
+        """
+
     def forward(self, batch: Batch) -> Output:
         """Answer the questions of a batch."""
         raise NotImplementedError(f"{type(self).__name__} defines no forward(batch)")
@@ -231,6 +238,10 @@ class Wrapper(Backbone):
         super().__init__(spec)
         self.base = base
         self.question_width, self.joint_width = base.question_width, base.joint_width
+
+    def start(self) -> None:
+        """Start as the base does."""
+        self.base.start()
 
     def forward(self, batch: Batch) -> Output:
         """Answer as the base does."""

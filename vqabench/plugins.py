@@ -96,6 +96,14 @@ def _choose(name: str, kind: str, discoveries: Sequence[Discovery]) -> Plugin:
     return matches[0]
 
 
+def requirements(plugin: Plugin) -> dict[str, str]:
+    """Give the installed versions of what a plugin's distribution requires, but for what it has as extras."""
+    required = (metadata.requires(plugin.distribution) or []) if _version(plugin.distribution) else []
+    names = [re.split(r"[^\w.-]", one, maxsplit=1)[0] for one in required if "extra ==" not in one]
+    found = {_normalise(name): _version(name) for name in names}
+    return {name: version for name, version in found.items() if version is not None}
+
+
 def load(plugin: Plugin) -> type[Any]:
     """Import one plugin's class. Raises PluginError, naming distribution and cause, where that fails."""
     from vqabench import api

@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -96,9 +96,13 @@ class Run:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep other processes from training the run. Raises InputError where one does."""
+        """Keep other processes from training the run. Raises InputError where one does.
+
+        A run that comes to nothing leaves no folders behind that were not there.
+        """
         from filelock import FileLock, Timeout  # only where something is trained: it loads asyncio and more
 
+        new = [parent for parent in self.folder.parents if not parent.exists()]
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.folder.with_name(f".{self.folder.name}.lock"))
         try:
@@ -110,6 +114,9 @@ class Run:
         finally:
             Path(lock.lock_file).unlink(missing_ok=True)  # while it is held: whoever waits has a file of no name
             lock.release()
+            for parent in new if not self.folder.exists() else ():
+                with suppress(OSError):  # another run has come to be in it
+                    parent.rmdir()
 
     def predictions_file(self, split: str) -> Path:
         """Give the name of a split's predictions."""

@@ -86,7 +86,8 @@ def test_a_run_from_published_weights_is_branded_in_every_table(
     own = ("--dataset", "tiny", "--catalog", catalog, *FAST, "--epochs", "1")
     done = cli("train", "lxmert", *own, "--set", f"weights={folder}")
     assert done.returncode == 0, done.stderr
-    assert f"lxmert: starts from the weights {folder}: the answer head knows 4 of the 6 answers" in done.stderr
+    assert f"lxmert: starts from the weights {folder} (SHA-256 " in done.stderr
+    assert "): the answer head knows 4 of the 6 answers" in done.stderr
     (run,) = (tmp_path / "runs" / "tiny" / "lxmert").glob("*/seed-0")
     manifest = json.loads((run / "run.json").read_text())
     assert "pre-trained on VQA v2" in manifest["pretraining"][0]
@@ -102,22 +103,30 @@ def test_a_run_from_published_weights_is_branded_in_every_table(
     assert (tmp_path / "again.json").read_bytes() == (run / "predictions.test.json").read_bytes()
 
 
-def test_predicting_after_the_published_vocabulary_has_changed_is_refused(
+def test_a_run_needs_nothing_but_its_folder_once_it_has_begun(
     cli: CommandLine, folder: Path, tmp_path: Path
 ) -> None:
     catalog = write_tiny(tmp_path / "own")
     own = ("--dataset", "tiny", "--catalog", catalog, *FAST, "--epochs", "1")
     assert cli("train", "lxmert", *own, "--set", f"weights={folder}").returncode == 0
     (run,) = (tmp_path / "runs" / "tiny" / "lxmert").glob("*/seed-0")
-    (folder / "vocab.txt").write_text("\n".join([*PIECES[:-2], "?", "the"]))
-    changed = cli("predict", run, "--split", "test", "--out", "again.json", "--catalog", catalog)
-    assert changed.returncode == 2
-    assert "another vocabulary of word pieces" in changed.stderr
     shutil.rmtree(folder)
-    gone = cli("predict", run, "--split", "test", "--out", "again.json", "--catalog", catalog)
-    assert gone.returncode == 2
-    assert f"there is no folder {folder}" in gone.stderr
-    assert len(gone.stderr.splitlines()) == 1
+    again = cli("predict", run, "--split", "test", "--out", "again.json", "--catalog", catalog)
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "again.json").read_bytes() == (run / "predictions.test.json").read_bytes()
+    tuned = cli("train", "lxmert", *own[:-2], "--finetune-epochs", "1", "--from", run, "--label", "tuned")
+    assert tuned.returncode == 0, tuned.stderr
+    rows = json.loads(cli("compare", "--format", "json").stdout)["rows"]
+    assert [row["branded"] for row in rows] == [True, True]  # what it started from has seen the same
+
+
+def test_a_run_that_cannot_begin_leaves_no_folder(cli: CommandLine, tmp_path: Path) -> None:
+    own = ("--dataset", "tiny", "--catalog", write_tiny(tmp_path / "own"), *FAST, "--epochs", "1")
+    done = cli("train", "lxmert", *own, "--set", "weights=./nowhere")
+    assert done.returncode == 2
+    assert "there is no folder ./nowhere" in done.stderr
+    assert len(done.stderr.strip().splitlines()[-1:]) == 1
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.slow

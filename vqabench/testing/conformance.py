@@ -18,7 +18,7 @@ from vqabench.testing.losses import LossChecks
 from vqabench.testing.samples import Innermost, make_spec
 from vqabench.testing.strategies import BuildUnder, StrategyChecks
 from vqabench.testing.training import TrainingChecks
-from vqabench.training.assembly import Part, Plan, build_model, make_plan
+from vqabench.training.assembly import Part, Plan, build_model, make_plan, start_model
 
 DECLARABLE = ("words", "data", "gradients", "learning", "autocast", "compile", "devices", "strategies")
 """Checks that an author may declare not to hold: without the others a plugin is not one."""
@@ -46,12 +46,15 @@ def check_plugin(
     if plugin.group == LOSSES:
         return check_class(kind, resolve_options(kind, _without_prefix(given, plugin.name), plugin.name), only)
     plan = _plan_small(plugin, given)
-    if given:
-        build_model(plan, make_spec())  # a setting that cannot be is told at once
 
     def build(spec: DataSpec, transform: Part | None) -> Backbone:
         transforms = () if transform is None else (transform,)
-        return build_model(dataclasses.replace(plan, transforms=transforms), spec)
+        model = build_model(dataclasses.replace(plan, transforms=transforms), spec)
+        start_model(plan, model)
+        return model
+
+    if given:
+        build(make_spec(), None)  # a setting that cannot be is told at once
 
     declarations: dict[str, str] = {}
     for part in reversed(plan.chain):
@@ -80,7 +83,9 @@ def check_class(
         model: Backbone = Innermost(spec) if bases else kind(spec, **given)
         if transform is not None:
             model = transform.kind(spec, model, **transform.options)
-        return kind(spec, **dict.fromkeys(bases, model), **given) if bases else model
+        model = kind(spec, **dict.fromkeys(bases, model), **given) if bases else model
+        model.start()
+        return model
 
     transforms = not issubclass(kind, Transform)
     trials = _trials(build, kind.objectives, kind.declarations, transforms=transforms)

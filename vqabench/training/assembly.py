@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -161,6 +162,12 @@ def build_model(plan: Plan, spec: DataSpec) -> Backbone:
     return model
 
 
+def start_model(plan: Plan, model: Backbone) -> None:
+    """Let a model take over what it begins with. Raises PluginError where that is missing or does not fit."""
+    with _told_as_of(plan.chain[-1]):
+        model.start()
+
+
 def build_losses(plan: Plan, spec: DataSpec) -> nn.ModuleList:
     """Build the loss of each stage."""
     by_stage = reversed(plan.losses)  # the strategy's own is that of the last stage
@@ -179,17 +186,23 @@ def _check_procedures(parts: Sequence[Part]) -> None:
 
 
 def _build(part: Part, spec: DataSpec, **ready: Any) -> Any:
-    try:
+    with _told_as_of(part):
         return part.kind(spec, **ready, **part.options)
+
+
+@contextmanager
+def _told_as_of(part: Part) -> Iterator[None]:
+    """Say which part an error is of. Raises PluginError."""
+    where = f"{part.plugin.name} (from {part.plugin.distribution})"
+    try:
+        yield
     except VqabenchError:
         raise
     except ValueError as error:  # how a plugin refuses an option's value
-        raise PluginError(f"{part.plugin.name} (from {part.plugin.distribution}): {error}") from error
+        raise PluginError(f"{where}: {error}") from error
     except Exception as error:
-        raise PluginError(
-            f"{part.plugin.name} (from {part.plugin.distribution}) could not be built: "
-            f"{type(error).__name__}: {' '.join(str(error).split())}"
-        ) from error
+        told = " ".join(str(error).split())
+        raise PluginError(f"{where} could not be built: {type(error).__name__}: {told}") from error
 
 
 def _load_chain(name: str, settings: dict[str, object]) -> list[Part]:

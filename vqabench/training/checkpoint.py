@@ -70,10 +70,13 @@ def adopt(model: Backbone, origin: Backbone) -> str | None:
     """
     own, given = model.state_dict(), origin.state_dict()
     sources = _match(_parts(model), _parts(origin), own, given)
-    other = [name for name, source in sources.items() if own[name].shape != given[source].shape]
-    if other or not sources:
-        raise InputError(f"--from: its model does not fit this one: {first_few(other) or 'they share no part'}")
-    model.load_state_dict({name: given[source] for name, source in sources.items()}, strict=False)
+    if not sources:
+        raise InputError("--from: its model does not fit this one: they share no part")
+    try:
+        model.load_state_dict({name: given[source] for name, source in sources.items()}, strict=False)
+    except RuntimeError as error:
+        other = [name for name, source in sources.items() if own[name].shape != given[source].shape]
+        raise InputError(f"--from: its model does not fit this one: {first_few(other)}") from error
     fresh, unused = sorted(own.keys() - sources.keys()), sorted(given.keys() - sources.values())
     told = [f"{len(fresh)} start afresh ({first_few(fresh, 3)})"] if fresh else []
     told += [f"{len(unused)} are not used ({first_few(unused, 3)})"] if unused else []

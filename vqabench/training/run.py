@@ -22,8 +22,9 @@ from vqabench.data.prepared import Prepared
 from vqabench.errors import InputError
 from vqabench.evaluation.predict import load_split, predict, score_split, spell
 from vqabench.evaluation.scores import Scores
+from vqabench.plugins import requirements
 from vqabench.results import Manifest, Run, write_file
-from vqabench.training.assembly import Plan, build_losses, build_model, make_plan
+from vqabench.training.assembly import Plan, build_losses, build_model, make_plan, start_model
 from vqabench.training.checkpoint import adopt, restore
 from vqabench.training.device import autocast, choose_precision, choose_threads
 from vqabench.training.loop import fit
@@ -57,8 +58,10 @@ def train_run(
     manifest.start_from = _origin_of(plan, seed, run, afresh)
     if run.manifest_file.is_file() and not afresh:
         _take_over(run, manifest, plan, progress)
-    if manifest.start_from is not None and manifest.epoch is None and (afresh or not run.resume_file.is_file()):
-        _start_from(Run(Path(manifest.start_from)), prepared, model, progress)
+    if not afresh and run.weights_file.is_file() and (manifest.epoch is not None or run.resume_file.is_file()):
+        restore(model, run.weights_file)  # what it began with may be gone since
+    else:
+        _begin(plan, model, manifest, prepared, progress)
     for note in manifest.notes:
         progress.say(f"{plan.backbone}: {note}")
     model.to(device)
@@ -120,7 +123,6 @@ def _describe(
     model: Backbone,
 ) -> Manifest:
     config = plan.config
-    parts = [part for part in model.modules() if isinstance(part, Backbone)]
     return Manifest(
         dataset=config.dataset,
         backbone=plan.backbone,
@@ -132,8 +134,6 @@ def _describe(
         track_test=config.track_test,
         test_domain=dataset.entry.test_domain,
         vocabulary=dataset.entry.vocabulary,
-        pretraining=[brand for part in parts for brand in part.brands],
-        notes=[note for part in parts for note in part.notes],
         fingerprint=prepared.fingerprint,
         versions=_versions(plan),
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} cpu",
@@ -177,10 +177,20 @@ def find_origin(source: Path, seed: int) -> Run:
     return origin
 
 
-def _start_from(origin: Run, prepared: Prepared, model: Backbone, progress: Progress) -> None:
-    told = adopt(model, load_model(origin, prepared, progress))
-    if told:
-        progress.say(f"from {origin.folder}: {told}")
+def _begin(plan: Plan, model: Backbone, manifest: Manifest, prepared: Prepared, progress: Progress) -> None:
+    """Give the model what its training begins with, and note what that was, and what it had seen."""
+    if manifest.start_from is None:
+        start_model(plan, model)
+    else:
+        origin = Run(Path(manifest.start_from))
+        told = adopt(model, load_model(origin, prepared, progress))
+        if told:
+            progress.say(f"from {origin.folder}: {told}")
+        manifest.pretraining = [f"the run it started from: {brand}" for brand in origin.read_manifest().brands()]
+    parts = [part for part in model.modules() if isinstance(part, Backbone)]
+    manifest.pretraining += [brand for part in parts for brand in part.brands]
+    manifest.notes = list(dict.fromkeys([*manifest.notes, *(note for part in parts for note in part.notes)]))
+    manifest.parameters = _count_parameters(model)
 
 
 def load_model(run: Run, prepared: Prepared, progress: Progress) -> Backbone:
@@ -198,7 +208,9 @@ def load_model(run: Run, prepared: Prepared, progress: Progress) -> Backbone:
 
 def _versions(plan: Plan) -> dict[str, str]:
     own = {"vqabench": __version__, "python": platform.python_version(), "torch": str(torch.__version__)}
-    return own | {part.plugin.distribution: part.plugin.version for part in plan.parts}
+    for part in plan.parts:
+        own |= {part.plugin.distribution: part.plugin.version} | requirements(part.plugin)
+    return own
 
 
 def _changed_versions(before: Manifest, now: Mapping[str, str]) -> list[str]:
@@ -220,7 +232,7 @@ def _take_over(run: Run, manifest: Manifest, plan: Plan, progress: Progress) -> 
     before = run.read_manifest()
     names = ("fingerprint", "precision", "start_from")
     see_same(run, before, plan.identity() | {name: getattr(manifest, name) for name in names})
-    manifest.notes = before.notes
+    manifest.notes, manifest.pretraining = before.notes, before.pretraining
     for told in _changed_versions(before, manifest.versions):
         progress.warn(f"{run.folder}: began with {told}")
         manifest.notes.append(f"began with {told}")

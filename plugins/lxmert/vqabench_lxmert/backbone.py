@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from transformers import LxmertConfig, LxmertModel
 
 from vqabench.api import Backbone, Batch, DataSpec, Output, Recipe
-from vqabench.errors import InputError, first_few
-from vqabench_lxmert.pieces import WordPieces, learn_vocabulary
-from vqabench_lxmert.published import Published, load_head, load_transformer, read_published, see_settings
+from vqabench.errors import first_few
+from vqabench_lxmert.pieces import Vocabulary, WordPieces, learn_vocabulary, read_tensor
+from vqabench_lxmert.published import load_head, load_transformer, read_published, see_settings
 
 PIECES = "pieces"
 """Name of the word pieces in `Batch.extras`."""
@@ -82,51 +82,64 @@ class Lxmert(Backbone):
         dropout: float = 0.1,
     ) -> None:
         super().__init__(spec)
-        sizes = {
+        self.sizes = {
             "hidden": hidden,
             "heads": heads,
             "language_layers": language_layers,
             "object_layers": object_layers,
             "cross_layers": cross_layers,
         }
-        _check(sizes, pieces, dropout)
+        _check(self.sizes, pieces, dropout)
         if weights is not None and vocabulary is not None:
             raise ValueError("vocabulary cannot be set beside weights: they bring their own")
-        published = None if weights is None else read_published(weights)
-        if published is not None:
-            see_settings(published, sizes, spec.region_width)
-            known = published.vocabulary
-        else:
-            known = learn_vocabulary(spec.words[2:], PUBLISHED_VOCABULARY if vocabulary is None else vocabulary)
-        self.pieces = WordPieces(known, pieces)
-        self.language_layers = language_layers
+        if weights == "":
+            raise ValueError("weights must name a folder or a repository of the hub, or be none")
+        self.weights, self.spec, self.length = weights, spec, pieces
         self.question_width = self.joint_width = hidden
-        self.transformer = LxmertModel(_configure(sizes, pieces, dropout, self.pieces.size, spec.region_width))
+        learnt = learn_vocabulary(spec.words[2:], PUBLISHED_VOCABULARY if vocabulary is None else vocabulary)
+        self.transformer = LxmertModel(_configure(self.sizes, pieces, dropout, len(learnt), spec.region_width))
         self.head = _make_head(hidden, len(spec.answers))
-        self._remember_vocabulary(spec)
-        self.notes, self.brands = (RANDOM,), ()
-        if published is not None:
-            self.notes, self.brands = (self._take_over(published, spec),), (SEEN,)
+        self._take_vocabulary(learnt)
+        self.register_load_state_dict_pre_hook(_take_vocabulary_of)  # type: ignore[no-untyped-call]
 
-    def _remember_vocabulary(self, spec: DataSpec) -> None:
-        """Keep what word pieces mean: a digest with the weights, and the pieces that spell each question type."""
-        self.vocabulary_digest: Tensor
-        self.register_buffer("vocabulary_digest", torch.tensor(list(self.pieces.digest), dtype=torch.uint8))
-        self.register_load_state_dict_post_hook(_see_vocabulary)  # type: ignore[no-untyped-call]
+    def _take_vocabulary(self, vocabulary: Vocabulary) -> None:
+        """Cut questions into these pieces, and keep them with the weights, which mean nothing without them."""
+        self.pieces = WordPieces(vocabulary, self.length)
+        self.vocabulary: Tensor
         self.wordless_P: Tensor
-        self.register_buffer("wordless_P", torch.tensor(self.pieces.wordless), persistent=False)
-        types_TL = self.pieces.encode(spec.question_types)
-        framed_TL = torch.isin(types_TL, torch.tensor(self.pieces.frame))
         self.types_TL: Tensor
-        self.register_buffer("types_TL", types_TL.masked_fill(framed_TL, self.pieces.padding), persistent=False)
+        embeddings = self.transformer.embeddings
+        device = embeddings.word_embeddings.weight.device
+        self.register_buffer("vocabulary", self.pieces.to_tensor().to(device))
+        wordless = torch.tensor(self.pieces.wordless, device=device)
+        self.register_buffer("wordless_P", wordless, persistent=False)
+        types_TL = self.pieces.encode(self.spec.question_types)
+        framed_TL = torch.isin(types_TL, torch.tensor(self.pieces.frame))
+        types_TL = types_TL.masked_fill(framed_TL, self.pieces.padding).to(device)
+        self.register_buffer("types_TL", types_TL, persistent=False)
+        if embeddings.word_embeddings.num_embeddings != self.pieces.size:
+            self.transformer.config.vocab_size = self.pieces.size
+            embeddings.word_embeddings = nn.Embedding(
+                self.pieces.size, self.question_width, padding_idx=self.pieces.padding, device=device
+            )
 
-    def _take_over(self, published: Published, spec: DataSpec) -> str:
-        """Start from published weights; say what a reader of the run must know of them."""
+    def start(self) -> None:
+        """Take over published weights, where the option names some.
+
+        Raises ValueError where they are missing, damaged, or of another size.
+        """
+        if self.weights is None:
+            self.notes = (RANDOM,)
+            return
+        published = read_published(self.weights)
+        see_settings(published, self.sizes, self.spec.region_width)
+        self._take_vocabulary(published.vocabulary)
         load_transformer(self.transformer, published)
-        told = load_head(self.head, published, spec.answers)
+        told = load_head(self.head, published, self.spec.answers)
         if published.unused:
             told += f"; {len(published.unused)} of their parameters are not used ({first_few(published.unused, 3)})"
-        return f"starts from the weights {published.where}: {told}"
+        self.notes = (f"starts from the weights {published.where} (SHA-256 {published.digest[:16]}): {told}",)
+        self.brands = (SEEN,)
 
     def prepare_questions(self, questions: Sequence[str]) -> Mapping[str, Tensor]:
         """Cut questions into word pieces: int64 [N, L], L the longest one's length, at most the option `pieces`."""
@@ -149,7 +162,7 @@ class Lxmert(Backbone):
         last = self.transformer.encoder.x_layers[-1]
         return Output(
             logits_BA=self.head(seen.pooled_output),
-            question_features_BQ=asked[self.language_layers - 1][:, 0],
+            question_features_BQ=asked[self.sizes["language_layers"] - 1][:, 0],
             joint_features_BH=seen.pooled_output,
             word_embeddings_BLE=words_BLH,
             attention_BR=attend(last, asked[-2][:, 0], shown[-2], batch.region_mask_BR),
@@ -236,11 +249,9 @@ def _make_head(hidden: int, answers: int) -> nn.Sequential:
     return nn.Sequential(first, nn.GELU(), nn.LayerNorm(2 * hidden, eps=1e-12), last)
 
 
-def _see_vocabulary(model: nn.Module, _: Any) -> None:
-    """Raise InputError where weights were trained with other word pieces than the model's."""
+def _take_vocabulary_of(model: nn.Module, state: Mapping[str, Tensor], prefix: str, *_: Any) -> None:
+    """Let a model that is about to load weights read questions with the pieces that these were trained with."""
     assert isinstance(model, Lxmert)
-    if bytes(model.vocabulary_digest.tolist()) != model.pieces.digest:
-        raise InputError(
-            "lxmert: these weights were trained with another vocabulary of word pieces; since then the published "
-            "weights that they began with, or tokenizers' version, have changed"
-        )
+    kept = state.get(f"{prefix}vocabulary")
+    if kept is not None and not torch.equal(kept.cpu(), model.vocabulary.cpu()):
+        model._take_vocabulary(read_tensor(kept))

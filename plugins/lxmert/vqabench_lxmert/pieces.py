@@ -5,8 +5,8 @@ Shapes stand in the names: B questions, P word pieces of the longest of them.
 
 from __future__ import annotations
 
-import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -18,6 +18,8 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import BertProcessing
 from tokenizers.trainers import WordPieceTrainer
 from torch import Tensor
+
+from vqabench.errors import first_few
 
 PADDING, UNKNOWN, FIRST, LAST, MASK = SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 CONTINUING = "##"
@@ -43,11 +45,15 @@ class WordPieces:
         """What stands around a question's own pieces."""
         self.wordless = (*self.frame, *(vocabulary[mark] for mark in DROPPED if mark in vocabulary))
         """What is no word of a question, marks that the data set's words come without among it."""
-        self.digest = hashlib.sha256(json.dumps(sorted(vocabulary.items())).encode()).digest()
+        self.vocabulary = vocabulary
         self.tokenizer = _untrained(WordPiece(dict(vocabulary), unk_token=UNKNOWN))
         self.tokenizer.post_processor = BertProcessing((LAST, last), (FIRST, first))
         self.tokenizer.enable_truncation(length)
         self.tokenizer.enable_padding(pad_id=self.padding, pad_token=PADDING)
+
+    def to_tensor(self) -> Tensor:
+        """Give the vocabulary as bytes: uint8 [any], to be kept with weights; `read_tensor` reads it."""
+        return torch.tensor(list(json.dumps(dict(sorted(self.vocabulary.items()))).encode()), dtype=torch.uint8)
 
     def encode(self, questions: Sequence[str]) -> Tensor:
         """Give int64 [B, P], P at most the tokeniser's length: what is longer is cut in front of [SEP]."""
@@ -81,6 +87,12 @@ def learn_vocabulary(words: Iterable[str], size: int) -> Vocabulary:
     return learnt
 
 
+def read_tensor(kept: Tensor) -> Vocabulary:
+    """Read a vocabulary that `WordPieces.to_tensor` wrote. Raises ValueError where it is none."""
+    read: Vocabulary = json.loads(bytes(kept.tolist()))
+    return read
+
+
 def read_vocabulary(folder: Path) -> Vocabulary:
     """Read the vocabulary of published weights: `vocab.txt`, or else `tokenizer.json`.
 
@@ -88,7 +100,14 @@ def read_vocabulary(folder: Path) -> Vocabulary:
     """
     listed, described = folder / "vocab.txt", folder / "tokenizer.json"
     if listed.is_file():
-        pieces = listed.read_text(encoding="utf-8").splitlines()
+        try:
+            pieces = listed.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{listed}: is no text in UTF-8") from error
+        if len(set(pieces)) < len(pieces):
+            raise ValueError(
+                f"{listed}: holds {first_few((p for p, n in Counter(pieces).items() if n > 1), 3)} twice"
+            )
         return {piece: number for number, piece in enumerate(pieces)}
     if not described.is_file():
         raise ValueError(f"{folder} holds no vocab.txt and no tokenizer.json")
@@ -97,7 +116,7 @@ def read_vocabulary(folder: Path) -> Vocabulary:
         if model["type"] != "WordPiece":
             raise ValueError(f"{described}: is of the kind {model['type']}, not WordPiece")
         return {str(piece): int(number) for piece, number in model["vocab"].items()}
-    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+    except (KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError(f"{described}: holds no vocabulary of word pieces") from error
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ class Published:
     """Weights by the model's own names, with what belongs to them."""
 
     where: str
+    digest: str
+    """SHA-256 of the state's files."""
     transformer: State
     head: State
     """Of the answer head: `0.weight`, ..., `3.bias`. Empty where there is none."""
@@ -53,12 +56,15 @@ def read_published(name: str) -> Published:
     no code in them is run. Raises ValueError, in one line, where something is missing or damaged.
     """
     folder = find_folder(name)
+    files = _find_state(folder)
+    read = _read_safetensors if files[0].suffix == ".safetensors" else _unpickle
     parts: dict[str, State] = {"transformer": {}, "head": {}, "": {}}
-    for key, tensor in _read_state(folder).items():
+    for key, tensor in (pair for file in files for pair in read(file).items()):
         part, own = sort_key(key)
         parts[part][own] = tensor.float()
     return Published(
         where=name,
+        digest=_hash(files),
         transformer=parts["transformer"],
         head=parts["head"],
         unused=tuple(parts[""]),
@@ -134,6 +140,8 @@ def load_transformer(transformer: nn.Module, published: Published) -> None:
         ("have, but this model has not,", sorted(name for name in given.keys() - own.keys() if "encoder." in name)),
         ("have other sizes:", _other_sizes(own, given)),
     ]
+    if POSITIONS in given and len(given[POSITIONS]) < len(own[POSITIONS]):
+        raise ValueError(f"weights {published.where} have other sizes: --set pieces={len(given[POSITIONS])}")
     told = [f"{what} {len(names)} ({first_few(names, 3)})" for what, names in problems if names]
     if told:
         raise ValueError(f"weights {published.where} do not fit the model: they {'; they '.join(told)}")
@@ -175,15 +183,21 @@ def _other_sizes(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list
     ]
 
 
-def _read_state(folder: Path) -> State:
+def _find_state(folder: Path) -> list[Path]:
     safe = sorted(folder.glob(SAFE))
-    if safe:
-        return {key: tensor for path in safe for key, tensor in _read_safetensors(path).items()}
     pickled = [path for pattern in PICKLED for path in sorted(folder.glob(pattern))]
-    if len(pickled) != 1:
+    if not safe and len(pickled) != 1:
         which = f"several ({first_few(path.name for path in pickled)})" if pickled else "none"
         raise ValueError(f"weights: {folder} must hold {SAFE}, or one of {' or '.join(PICKLED)}; it holds {which}")
-    return _unpickle(pickled[0])
+    return safe or pickled
+
+
+def _hash(files: Iterable[Path]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as opened:
+            digest.update(hashlib.file_digest(opened, "sha256").digest())
+    return digest.hexdigest()
 
 
 def _read_safetensors(path: Path) -> State:
