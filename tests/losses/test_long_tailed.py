@@ -100,7 +100,7 @@ def test_questions_without_any_answer_of_the_vocabulary_do_no_harm(case: Case) -
 def test_no_loss_has_parameters_and_only_what_grows_in_training_is_kept(case: Case) -> None:
     loss = build(case, make_priors())
     assert list(loss.parameters()) == []
-    assert set(loss.state_dict()) == ({"upward_TA", "downward_TA"} if case[0] is EqualizedFocal else set())
+    assert set(loss.state_dict()) == ({"right_TA", "wrong_TA"} if case[0] is EqualizedFocal else set())
 
 
 @of_every_loss
