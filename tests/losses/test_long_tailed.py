@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from torch.autograd import gradcheck
 
 from tests.losses.long_tailed import CASES, EQUAL, SKEWED, UNSEEN, Case, build, make_priors, make_questions
-from vqabench.errors import InputError
 from vqabench.losses.equalized_focal import EqualizedFocal
 from vqabench.losses.focal import Focal
 from vqabench.losses.ldam import Ldam
@@ -106,5 +105,5 @@ def test_no_loss_has_parameters_and_only_what_grows_in_training_is_kept(case: Ca
 @of_every_loss
 def test_a_minimum_that_is_not_possible_is_refused(case: Case) -> None:
     kind, objective, options = case
-    with pytest.raises(InputError, match="minimum must be at least 1, not 0"):
+    with pytest.raises(ValueError, match="minimum must be at least 1, not 0"):
         build((kind, objective, options | {"minimum": 0}), make_priors())
