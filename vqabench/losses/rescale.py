@@ -32,8 +32,8 @@ class Rescale(Loss):
 
     `variant=paper` weighs an answer's whole loss, and answers outside the type's set by 1.
     `variant=released` is what the published code does: under `bce` it weighs the positive term alone, and
-    answers outside the set by 1 + log 2. Its LM and LMH weigh both terms, and are `variant=released-both`.
-    A type that training never saw weighs 1 everywhere.
+    answers outside the set by 1 + log 2. Where that code adds a prior to the logits, it weighs both terms, as
+    does `variant=released-both`. A type that training never saw weighs 1 everywhere.
     """
 
     finetunes = True
