@@ -78,7 +78,7 @@ def test_the_plugin_of_the_readme_installs_and_trains(
     assert done.returncode == 0, done.stderr
     masked = cli("train", "words-only", "--loss", "mask", *common)
     assert masked.returncode == 2
-    assert "mask builds on question features" in masked.stderr
+    assert "mask (from vqabench): it builds on question features" in masked.stderr
 
 
 @pytest.mark.slow

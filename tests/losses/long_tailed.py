@@ -10,10 +10,11 @@ from torch import Tensor
 
 from tests.losses.cases import make_batch, make_spec
 from vqabench.api import Batch, DataSpec, Loss
+from vqabench.losses.balanced_softmax import BalancedSoftmax
 from vqabench.losses.class_balanced import ClassBalanced
 from vqabench.losses.equalized_focal import EqualizedFocal
 from vqabench.losses.ldam import Ldam
-from vqabench.losses.logit_adjust import BalancedSoftmax, LogitAdjust
+from vqabench.losses.logit_adjust import LogitAdjust
 
 Case = tuple[type[Loss], str, dict[str, Any]]
 CASES: list[Case] = [

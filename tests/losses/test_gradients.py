@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -51,6 +52,13 @@ def test_extreme_logits_give_finite_losses_and_gradients(
     (gradient_BA,) = torch.autograd.grad(value, logits_BA)
     assert value.isfinite()
     assert gradient_BA.isfinite().all()
+
+
+@pytest.mark.parametrize("options", [{"alpha": 1.1}, {"gamma": -1.0}, {"gamma": math.nan}])
+def test_impossible_options_of_the_focal_loss_are_refused(options: dict[str, float]) -> None:
+    spec, _, _ = load_case(CASES[0])
+    with pytest.raises(ValueError, match=r"^alpha must be in \[0, 1\] and gamma at least 0"):
+        Focal(spec, "ce", **options)
 
 
 def test_focal_without_modulation_is_a_share_of_the_plain_loss() -> None:

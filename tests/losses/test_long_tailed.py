@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from torch.autograd import gradcheck
 
 from tests.losses.long_tailed import CASES, EQUAL, SKEWED, UNSEEN, Case, build, make_priors, make_questions
-from vqabench.errors import InputError
 from vqabench.losses.equalized_focal import EqualizedFocal
 from vqabench.losses.focal import Focal
 from vqabench.losses.ldam import Ldam
@@ -100,11 +99,11 @@ def test_questions_without_any_answer_of_the_vocabulary_do_no_harm(case: Case) -
 def test_no_loss_has_parameters_and_only_what_grows_in_training_is_kept(case: Case) -> None:
     loss = build(case, make_priors())
     assert list(loss.parameters()) == []
-    assert set(loss.state_dict()) == ({"upward_TA", "downward_TA"} if case[0] is EqualizedFocal else set())
+    assert set(loss.state_dict()) == ({"right_TA", "wrong_TA"} if case[0] is EqualizedFocal else set())
 
 
 @of_every_loss
 def test_a_minimum_that_is_not_possible_is_refused(case: Case) -> None:
     kind, objective, options = case
-    with pytest.raises(InputError, match="minimum must be at least 1, not 0"):
+    with pytest.raises(ValueError, match="minimum must be at least 1, not 0"):
         build((kind, objective, options | {"minimum": 0}), make_priors())

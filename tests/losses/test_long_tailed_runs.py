@@ -74,6 +74,9 @@ def test_equalized_focal_loss_is_trained_with_bce_unless_told_otherwise(cli: Com
     [
         (("class-balanced", "--set", "class-balanced.beta=1"), "class-balanced (from vqabench): beta must be at"),
         (("logit-adjust", "--set", "logit-adjust.tau=-1"), "logit-adjust (from vqabench): tau must be at least 0"),
+        (("focal", "--set", "focal.alpha=2"), "focal (from vqabench): alpha must be in [0, 1]"),
+        (("mask", "--set", "mask.dropout=2"), "mask (from vqabench): dropout must be in [0, 1]"),
+        (("rescale", "--set", "rescale.minimum=0"), "rescale (from vqabench): minimum must be at least 1"),
         (("ldam", "--set", "ldam.scale=0"), "ldam (from vqabench): largest must be at least 0 and scale above 0"),
         (("balanced-softmax", "--objective", "bce"), "balanced-softmax is not defined for --objective bce"),
         (("ldam", "--objective", "bce"), "ldam is not defined for --objective bce"),

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from tests.losses.cases import CASES, load_case, make_batch, make_spec, tensor
 from vqabench.api import Backbone, Batch, DataSpec, Output
-from vqabench.errors import InputError
+from vqabench.errors import PluginError
 from vqabench.losses.mask import AnswerMask, softplus_g
 
 
@@ -17,13 +17,14 @@ class Given(Backbone):
 
     question_width = 2
 
-    def __init__(self, spec: DataSpec, logits_BA: Tensor) -> None:
+    def __init__(self, spec: DataSpec, logits_BA: Tensor, **penalties: Tensor) -> None:
         super().__init__(spec)
         self.logits_BA = logits_BA
+        self.penalties = penalties
 
     def forward(self, batch: Batch) -> Output:
         features = torch.ones(len(batch), 2, dtype=self.logits_BA.dtype)
-        return Output(logits_BA=self.logits_BA, question_features_BQ=features)
+        return Output(logits_BA=self.logits_BA, question_features_BQ=features, penalties=self.penalties)
 
 
 class Fixed(nn.Module):
@@ -65,6 +66,16 @@ def test_the_mask_has_no_loss_when_the_model_is_tested() -> None:
     assert mask(make_batch(torch.zeros(3, dtype=torch.int64), None)).penalties == {}
 
 
+def test_a_penalty_of_the_base_is_kept_and_one_of_the_same_name_refused() -> None:
+    spec = make_spec(torch.tensor([[20.0, 0.0]]))
+    batch = make_batch(torch.zeros(3, dtype=torch.int64), torch.ones(3, 2))
+    kept = AnswerMask(spec, Given(spec, torch.ones(3, 2), entropy=torch.tensor(5.0)))(batch).penalties
+    assert kept.keys() == {"entropy", "mask"}
+    assert kept["entropy"] == 5
+    with pytest.raises(PluginError, match="the base has a penalty called 'mask'"):
+        AnswerMask(spec, Given(spec, torch.ones(3, 2), mask=torch.tensor(5.0)))(batch)
+
+
 def test_a_type_that_training_never_saw_teaches_the_mask_nothing() -> None:
     spec = make_spec(torch.tensor([[20.0, 0.0], [0.0, 0.0]]), torch.tensor([5, 0]))
     mask = AnswerMask(spec, Given(spec, torch.ones(2, 2)))
@@ -83,11 +94,17 @@ def test_the_mask_is_the_only_parameter_that_it_adds() -> None:
 @pytest.mark.parametrize("dropout", [-0.1, 1.1])
 def test_an_impossible_dropout_is_refused(dropout: float) -> None:
     spec = make_spec(torch.tensor([[20.0, 30.0]]))
-    with pytest.raises(InputError, match=r"mask\.dropout"):
+    with pytest.raises(ValueError, match="dropout must be in"):
         AnswerMask(spec, Given(spec, torch.ones(1, 2)), dropout=dropout)
+
+
+def test_a_base_without_question_features_is_refused() -> None:
+    spec = make_spec(torch.tensor([[20.0, 30.0]]))
+    with pytest.raises(ValueError, match="builds on question features, which this backbone does not give"):
+        AnswerMask(spec, Backbone(spec))
 
 
 def test_a_minimum_that_leaves_no_answer_is_refused() -> None:
     spec = make_spec(torch.tensor([[3.0, 4.0]]))
-    with pytest.raises(InputError, match="smaller minimum"):
+    with pytest.raises(ValueError, match="smaller minimum"):
         AnswerMask(spec, Given(spec, torch.ones(1, 2)), minimum=5)

@@ -5,21 +5,20 @@ from __future__ import annotations
 from torch import Tensor
 
 from vqabench.api import DataSpec
-from vqabench.errors import InputError
 
 
 def answer_sets(spec: DataSpec, minimum: int) -> Tensor:
     """Give bool [T, A]: the answers that training gave to a type at least `minimum` times.
 
-    All ten human answers are counted. Raises InputError where `minimum` is below 1, or no
+    All ten human answers are counted. Raises ValueError where `minimum` is below 1, or no
     type keeps an answer.
     """
     if minimum < 1:
-        raise InputError(f"minimum must be at least 1, not {minimum}")
+        raise ValueError(f"minimum must be at least 1, not {minimum}")
     kept_TA = spec.answer_counts_TA >= minimum
     if not kept_TA.any():
         most = int(spec.answer_counts_TA.max())
-        raise InputError(
+        raise ValueError(
             f"minimum={minimum} leaves no question type an answer (the most frequent one was given {most} times); "
             "set a smaller minimum"
         )

@@ -17,14 +17,15 @@ class EqualizedFocal(Loss):
     """Equalized focal loss (Li et al. 2022, "Equalized Focal Loss for Dense Long-Tailed Object Detection").
 
     `bce`: the focal loss of an answer with the exponent γ_i = gamma + scale (1 - g_i), times γ_i / gamma. g_i
-    in [0, 1] is how much, so far in training and within the question's type, the answer's positive gradients
-    come to beside its negative ones. Rare answers have a small g at first. These sums are kept with a run's
-    state, so that a resumed run goes on with them; `scale=0` is `focal`.
+    in [0, 1] is what the sizes of this loss's gradients at the answer's logit sum to where it is right, over
+    those where it is wrong, so far in training and within the question's type: rare answers have a small g, and
+    α_t is in both. As in the published code, g begins at 1. The sums are kept with a run's state, so that a
+    resumed run goes on with them; `scale=0` is `focal`.
 
     Not defined for `ce`: g compares the two gradients of a classifier that each answer has to itself, and a
     softmax is one classifier of all.
 
-    Soft targets: p_t and α_t as in `focal`; the pull of an answer is a (1 - σ) upwards and (1 - a) σ downwards.
+    Soft targets: p_t and α_t as in `focal`; of a gradient's size, a counts as right and 1 - a as wrong.
     Answers given fewer than `minimum` times to a type have g = 1: with next to no examples theirs would be 0,
     which all but stops the loss from ruling them out. A type that training never saw has the plain loss.
     """
@@ -53,35 +54,40 @@ class EqualizedFocal(Loss):
         kept_TA = answer_sets(spec, minimum)
         self.kept_TA: Tensor
         self.seen_T: Tensor
-        self.upward_TA: Tensor
-        self.downward_TA: Tensor
+        self.right_TA: Tensor
+        self.wrong_TA: Tensor
         self.register_buffer("kept_TA", kept_TA, persistent=False)
         self.register_buffer("seen_T", spec.questions_T > 0, persistent=False)
-        self.register_buffer("upward_TA", torch.zeros(kept_TA.shape))
-        self.register_buffer("downward_TA", torch.zeros(kept_TA.shape))
+        self.register_buffer("right_TA", torch.zeros(kept_TA.shape))
+        self.register_buffer("wrong_TA", torch.zeros(kept_TA.shape))
 
     def balance(self) -> Tensor:
-        """Give g [T, A] in [0, 1]: 1 where nothing has pulled yet, and for answers outside the type's set."""
-        pulled_TA = self.kept_TA & (self.downward_TA > 0)
-        ratio_TA = self.upward_TA / torch.where(pulled_TA, self.downward_TA, 1.0)
-        return torch.where(pulled_TA, ratio_TA.clamp(max=1.0), 1.0)
+        """Give g [T, A] in [0, 1]: 1 where nothing was wrong yet, and for answers outside the type's set."""
+        known_TA = self.kept_TA & (self.wrong_TA > 0)
+        ratio_TA = self.right_TA / torch.where(known_TA, self.wrong_TA, 1.0)
+        return torch.where(known_TA, ratio_TA.clamp(max=1.0), 1.0)
 
     def forward(self, logits_BA: Tensor, batch: Batch) -> Tensor:
-        """Give the mean equalized focal loss; in training, add up the gradients for the batches to come."""
+        """Give the mean equalized focal loss; in training, add up its gradients for the batches to come."""
         types_B, targets_BA = batch.question_types_B, batch.targets_BA
         assert targets_BA is not None
         gamma_BA = (self.gamma + self.scale * (1 - self.balance()))[types_B].to(logits_BA.dtype)
-        focused_BA = gamma_BA / self.gamma * focal_bce(logits_BA, targets_BA, self.alpha, gamma_BA)
+        focused_BA = self._focus(logits_BA, targets_BA, gamma_BA)
         seen_B1 = self.seen_T[types_B].unsqueeze(1)
         loss_BA = torch.where(seen_B1, focused_BA, plain_loss(self.objective, logits_BA, targets_BA))
         if self.training and torch.is_grad_enabled():
-            self._add_pull(logits_BA.detach(), targets_BA, types_B)
+            self._add_gradients(logits_BA.detach(), targets_BA, gamma_BA, types_B)
         return loss_BA.sum(1).mean()
 
-    def _add_pull(self, logits_BA: Tensor, targets_BA: Tensor, types_B: Tensor) -> None:
-        share_BA = torch.sigmoid(logits_BA)
+    def _focus(self, logits_BA: Tensor, targets_BA: Tensor, gamma_BA: Tensor) -> Tensor:
+        return gamma_BA / self.gamma * focal_bce(logits_BA, targets_BA, self.alpha, gamma_BA)
+
+    def _add_gradients(self, logits_BA: Tensor, targets_BA: Tensor, gamma_BA: Tensor, types_B: Tensor) -> None:
+        logits_BA.requires_grad_()
+        (gradient_BA,) = torch.autograd.grad(self._focus(logits_BA, targets_BA, gamma_BA).sum(), logits_BA)
+        size_BA = gradient_BA.abs()
         of_type_TB = (types_B == torch.arange(len(self.seen_T), device=types_B.device).unsqueeze(1)).float()
         # a product adds in the same order each time, on a GPU too, where index_add_ does not
         with torch.autocast(logits_BA.device.type, enabled=False):
-            self.upward_TA += of_type_TB @ (targets_BA * (1 - share_BA)).float()
-            self.downward_TA += of_type_TB @ ((1 - targets_BA) * share_BA).float()
+            self.right_TA += of_type_TB @ (size_BA * targets_BA).float()
+            self.wrong_TA += of_type_TB @ (size_BA * (1 - targets_BA)).float()

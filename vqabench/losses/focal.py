@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from vqabench.api import Batch, DataSpec, Loss, plain_loss
-from vqabench.errors import InputError
 
 SMALLEST = 1e-12
 """1 - p_t is kept above this: at 0 a power below 1 has no gradient."""
@@ -34,8 +33,8 @@ class Focal(Loss):
 
     def __init__(self, spec: DataSpec, objective: str, *, alpha: float = 0.25, gamma: float = 2.0) -> None:
         super().__init__(spec, objective)
-        if not 0 <= alpha <= 1 or gamma < 0:
-            raise InputError(f"focal: alpha must be in [0, 1] and gamma at least 0, not {alpha} and {gamma}")
+        if not 0 <= alpha <= 1 or not gamma >= 0:
+            raise ValueError(f"alpha must be in [0, 1] and gamma at least 0, not {alpha} and {gamma}")
         self.alpha = alpha
         self.gamma = gamma
 

@@ -36,10 +36,10 @@ def log_sum_of_others(logits_BA: Tensor) -> Tensor:
 class Ldam(Loss):
     """LDAM (Cao et al. 2019, "Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss"), per type.
 
-    `ce`: an answer's loss is the softmax's with its own logit, and no other, lowered by the margin Δ_i (Eq. 13)
-    ∝ n_i^(-1/4) within the question's type (Eq. 12), the rarest answer's being `largest`; all logits are
-    multiplied by `scale`. The source has cosines for logits, a scale of 30 and a largest margin of 0.5. A
-    backbone here gives logits of any size, which learn their own scale, hence 1, and `largest` is in their units.
+    `ce`: an answer's loss is the softmax's with its own logit, and no other, lowered by the margin Δ_i ∝ n_i^(-1/4)
+    within the question's type, the rarest answer's being `largest`; all logits are multiplied by `scale`. The
+    source has cosines for logits, a scale of 30 and a largest margin of 0.5. A backbone here gives logits of any
+    size, which learn their own scale, hence 1, and `largest` is in their units.
 
     `reweight_from`: from this share of a stage's epochs on, each answer's loss is weighed as `class-balanced`
     does, with `beta` (deferred re-weighting, Algorithm 1); none: never.

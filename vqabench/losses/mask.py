@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vqabench.api import Backbone, Batch, DataSpec, Output, Transform
-from vqabench.errors import InputError
+from vqabench.errors import PluginError
 from vqabench.losses.answer_sets import answer_sets
 
 SMALLEST = 1e-6
@@ -40,10 +40,10 @@ class AnswerMask(Transform):
     ) -> None:
         super().__init__(spec, base)
         if not 0 <= dropout <= 1:
-            raise InputError(f"mask.dropout must be in [0, 1], not {dropout}")
+            raise ValueError(f"dropout must be in [0, 1], not {dropout}")
         if base.question_width == 0:
-            raise InputError(
-                "mask builds on question features, which this backbone does not give (its author sets "
+            raise ValueError(
+                "it builds on question features, which this backbone does not give (its author sets "
                 "question_width, and question_features_BQ in the Output)"
             )
         self.activation = softplus_g if activation == "softplus-g" else torch.sigmoid
@@ -57,12 +57,17 @@ class AnswerMask(Transform):
     def forward(self, batch: Batch) -> Output:
         """Answer as the base does, with masked logits; in training add the mask's own loss.
 
-        Auxiliary logits come from other heads and stay as they are.
+        Auxiliary logits come from other heads and stay as they are. Raises PluginError where the base has a
+        penalty of the same name.
         """
         output: Output = self.base(batch)
         mask_BA = self.activation(self.head(output.question_features_BQ))
         penalties = dict(output.penalties)
         if batch.targets_BA is not None:
+            if "mask" in penalties:
+                raise PluginError(
+                    "the base has a penalty called 'mask', as the answer mask's own is (its author renames it)"
+                )
             penalties["mask"] = self.loss(mask_BA, batch.question_types_B)
         training_BA = None if output.training_logits_BA is None else output.training_logits_BA * mask_BA
         return dataclasses.replace(

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from vqabench_baselines import ImageOnly, InvertedPrior, Prior, QuestionOnly
 from vqabench_baselines.blind import hide_image, keep_type
-from vqabench_baselines.priors import hash_uniform
+from vqabench_baselines.priors import answers_to_draw, hash_uniform
 
 from vqabench.api import PADDING, Backbone, Batch, DataSpec, Output
 from vqabench.errors import PluginError
@@ -65,6 +65,42 @@ def test_the_inverted_prior_draws_answers_by_one_over_their_counts() -> None:
     expected_A = torch.tensor([1 / 10, 1 / 90, 0, 1 / 30])
     shares_A = torch.bincount(drawn, minlength=4) / size
     torch.testing.assert_close(shares_A, expected_A / expected_A.sum(), rtol=0, atol=0.01)
+
+
+def test_an_answer_that_was_hardly_ever_given_is_not_drawn() -> None:
+    """With 1 / count alone, 60 answers given once take 60 of 60.02 draws from "yes" and "no"."""
+    counts_TA = torch.tensor([[100.0, 100.0, *[1.0] * 60]])
+    weights_TA = torch.where(answers_to_draw(counts_TA, 1, 0), 1 / counts_TA, 0)
+    assert weights_TA[0, :2].sum() / weights_TA.sum() < 0.001
+    assert answers_to_draw(counts_TA, 10, 0).nonzero()[:, 1].tolist() == [0, 1]
+    assert answers_to_draw(counts_TA, 1, 0.01).nonzero()[:, 1].tolist() == [0, 1]
+
+
+def test_bounds_are_inclusive_and_shares_are_of_the_type() -> None:
+    counts_TA = torch.tensor([[10.0, 9.0, 981.0], [10.0, 10.0, 10.0]])
+    assert answers_to_draw(counts_TA, 10, 0.01).tolist() == [[True, False, True], [True] * 3]
+    assert answers_to_draw(counts_TA, 1, 0.02).tolist() == [[False, False, True], [True] * 3]
+
+
+def test_a_type_without_an_answer_left_draws_from_all_it_was_given_or_from_all() -> None:
+    drawn_TA = answers_to_draw(torch.tensor([[9.0, 5.0, 0.0], [0.0, 0.0, 0.0]]), 10, 0.01)
+    assert drawn_TA.tolist() == [[True, True, False], [True, True, True]]
+    size = 3_000
+    logits_BA = InvertedPrior(make_spec())(make_batch(torch.full((size,), 2))).logits_BA
+    shares_A = torch.bincount(logits_BA.argmax(1), minlength=4) / size
+    torch.testing.assert_close(shares_A, torch.full((4,), 0.25), rtol=0, atol=0.03)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"minimum": 0}, "minimum must be at least 1, not 0"),
+        ({"share": 1.5}, r"share must be in \[0, 1\], not 1.5"),
+    ],
+)
+def test_bounds_that_cannot_be_are_refused(options: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        InvertedPrior(make_spec(), **options)
 
 
 def test_a_draw_depends_on_the_question_and_the_seed_alone() -> None:

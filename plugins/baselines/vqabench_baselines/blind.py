@@ -12,7 +12,11 @@ from vqabench.api import PADDING, Batch, Output, Wrapper
 
 
 class QuestionOnly(Wrapper):
-    """Its base sees a single region of zeros in place of the image, in training and in testing."""
+    """Its base sees a single region of zeros in place of the image, in training and in testing.
+
+    A unit that reads regions through a ReLU and has a bias below 0 never speaks, nor learns: in UpDn's image layer
+    about half of them. That costs no accuracy on digits-cp (see the README), and the base stays as it is.
+    """
 
     default_base = "updn"
     declarations: ClassVar[Mapping[str, str]] = {

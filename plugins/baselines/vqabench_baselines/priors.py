@@ -11,7 +11,7 @@ from torch import Tensor
 from vqabench.api import Backbone, Batch, DataSpec, Output
 
 NEVER = -100.0
-"""Logit of an answer that was never given to a type; those that were have logits above -35."""
+"""Logit of an answer that is not drawn; those that are have logits above -35."""
 UNTRAINED: Mapping[str, str] = {
     "gradients": "it has no parameters",
     "learning": "it has no parameters, and answers from counts alone",
@@ -44,16 +44,25 @@ class InvertedPrior(Backbone):
     After Teney et al. 2020 (On the Value of Out-of-Distribution Testing), who show that where the priors of the
     test are those of training turned over, this beats models that look. Logits are -log n plus Gumbel noise, so
     that the largest is such a draw; the noise depends on the question's id and on the run's seed alone.
+
+    A type's answers are those that training gave to it at least `minimum` times and in at least `share` of all
+    answers to it; where there are none, all that it was given, or all of the vocabulary. Without these bounds
+    (minimum=1, share=0) nearly every draw is an answer that hardly anyone ever gave.
     """
 
     declarations: ClassVar[Mapping[str, str]] = UNTRAINED
 
-    def __init__(self, spec: DataSpec) -> None:
+    def __init__(self, spec: DataSpec, *, minimum: int = 10, share: float = 0.01) -> None:
         super().__init__(spec)
+        if minimum < 1:
+            raise ValueError(f"minimum must be at least 1, not {minimum}")
+        if not 0 <= share <= 1:
+            raise ValueError(f"share must be in [0, 1], not {share}")
         counts_TA = spec.answer_counts_TA
         self.logits_TA: Tensor
         self.seed: Tensor
-        inverted_TA = torch.where(counts_TA > 0, -torch.log(counts_TA.clamp(min=1)), NEVER)
+        drawn_TA = answers_to_draw(counts_TA, minimum, share)
+        inverted_TA = torch.where(drawn_TA, -torch.log(counts_TA.clamp(min=1)), NEVER)
         self.register_buffer("logits_TA", inverted_TA, persistent=False)
         self.register_buffer("seed", torch.randint(2**62, (1,)))
 
@@ -63,6 +72,14 @@ class InvertedPrior(Backbone):
         uniform_BA = hash_uniform(self.seed, batch.question_ids_B[:, None], answers_A[None])
         gumbel_BA = -torch.log(-torch.log(uniform_BA)).to(self.logits_TA.dtype)
         return Output(logits_BA=self.logits_TA[batch.question_types_B] + gumbel_BA)
+
+
+def answers_to_draw(counts_TA: Tensor, minimum: int, share: float) -> Tensor:
+    """Give bool [T, A]: the answers given to a type often enough, else all it was given, else all there are."""
+    given_TA = counts_TA > 0
+    enough_TA = (counts_TA >= minimum) & (counts_TA >= share * counts_TA.sum(1, keepdim=True))
+    drawn_TA = torch.where(enough_TA.any(1, keepdim=True), enough_TA, given_TA)
+    return torch.where(drawn_TA.any(1, keepdim=True), drawn_TA, True)
 
 
 def hash_uniform(*keys: Tensor) -> Tensor:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -138,6 +138,9 @@ class CssLmh(Css):
 
     default_base = "lmh"
     objectives = ("bce",)
+    declarations: ClassVar[Mapping[str, str]] = {
+        "ce": "the prior is added as log-odds, answer by answer, which a softmax over all answers does not have",
+    }
 
 
 @contextmanager
@@ -149,5 +152,8 @@ def answering(model: nn.Module) -> Iterator[None]:
         with torch.no_grad():
             yield
     finally:
+        # autocast keeps the weights that it casts, in older torch without a graph where gradients are off: in the
+        # pass to come the layers would get no gradient (pytorch issues 65766, 105211, 112583)
+        torch.clear_autocast_cache()
         for part in training:
             part.training = True
