@@ -180,7 +180,10 @@ class Backbone(nn.Module):
     check_options: ClassVar[Mapping[str, Any]] = {}
     """Options that make it small: what `vqabench plugins check` builds it with."""
     default_base: ClassVar[str | None] = None
-    """Name of the backbone that `base` receives where the user chooses none; None: the user must."""
+    """Name of the backbone that `base` receives where the user chooses none; None: the user must.
+
+    As `distribution:name`, so that it stays the one meant where another distribution offers one of that name.
+    """
 
     def __init__(self, spec: DataSpec) -> None:
         super().__init__()

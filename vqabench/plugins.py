@@ -6,6 +6,7 @@ Listing reads metadata and imports nothing; only the plugin asked for is loaded.
 from __future__ import annotations
 
 import configparser
+import contextlib
 import importlib
 import re
 import sys
@@ -88,6 +89,8 @@ def _choose(name: str, kind: str, discoveries: Sequence[Discovery]) -> Plugin:
         if plugin.name == plain and (not colon or plugin.distribution == _normalise(distribution))
     ]
     if not matches:
+        if colon and _version(distribution) is None:
+            raise PluginError(f"unknown {kind} {name!r}: the distribution {distribution} is not installed")
         problems = dict.fromkeys(problem for discovery in discoveries for problem in discovery.problems)
         raise PluginError("; ".join([unknown(kind, name, {plugin.name for plugin in every}), *problems]))
     if len(matches) > 1:
@@ -111,7 +114,8 @@ def load(plugin: Plugin) -> type[Any]:
     where = f"{KINDS[plugin.group]} {plugin.name!r} of {plugin.distribution} {plugin.version}"
     module, _, attributes = plugin.target.partition(":")
     try:
-        loaded = importlib.import_module(module)
+        with contextlib.redirect_stdout(sys.stderr):  # stdout is for what was asked for
+            loaded = importlib.import_module(module)
         for attribute in filter(None, attributes.split(".")):
             loaded = getattr(loaded, attribute)
     except (Exception, SystemExit) as error:  # a plugin may raise anything, or leave
@@ -122,6 +126,8 @@ def load(plugin: Plugin) -> type[Any]:
         raise PluginError(f"{where}: {plugin.target} is not a class derived from {spelled} of vqabench.api")
     if plugin.group == BACKBONES and issubclass(loaded, api.Transform):
         raise PluginError(f"{where} is a transform; it belongs in the group {LOSSES}")
+    if plugin.group == BACKBONES and not isinstance(loaded.recipe, api.Recipe):
+        raise PluginError(f"{where}: its recipe is a {type(loaded.recipe).__name__}, not a Recipe of vqabench.api")
     if loaded.api_version != api.API_VERSION:
         raise PluginError(
             f"{where} was built for version {loaded.api_version} of the plugin API, but this vqabench has "

@@ -96,16 +96,33 @@ def test_a_new_plugin_passes_its_own_tests_and_is_installed_listed_checked_train
 
 
 def test_a_new_plugin_is_not_written_where_it_cannot_be(cli: CommandLine, tmp_path: Path) -> None:
-    for name in ("My", "a_b", "", "-a", "a--b"):
+    for name in ("My", "a_b", "", "-a", "a--b", "a" * 51):
         fails(cli("plugins", "new", "--", name), "cannot name a plugin")
     fails(cli("plugins", "new", "updn"), "backbone 'updn' is there already, from vqabench-updn")
-    fails(cli("plugins", "new", "updn", "--loss"), "a distribution vqabench-updn is installed already")
+    fails(cli("plugins", "new", "updn", "--loss"), "backbone 'updn' is there already, from vqabench-updn")
+    fails(cli("plugins", "new", "baselines"), "a distribution vqabench-baselines is installed already")
     fails(cli("plugins", "new", "recipe", "--loss"), "'recipe' cannot name a loss")
     (tmp_path / "vqabench-mine").mkdir()
     fails(cli("plugins", "new", "mine"), "vqabench-mine: exists")
+    (tmp_path / "vqabench-gone").symlink_to("nowhere")
+    fails(cli("plugins", "new", "gone"), "vqabench-gone: exists")
     (tmp_path / "file").write_text("")
     fails(cli("plugins", "new", "other", "--in", "file"), "file: File exists")
-    assert {path.name for path in tmp_path.iterdir()} == {"vqabench-mine", "file"}
+    assert {path.name for path in tmp_path.iterdir()} == {"vqabench-mine", "vqabench-gone", "file"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [(), ("--loss",)])
+def test_a_new_plugin_is_well_typed_and_well_formed(
+    cli: CommandLine, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    assert cli("plugins", "new", "mine", *options).returncode == 0
+    folder = tmp_path / "vqabench-mine"
+    for words in (("ruff", "check", "."), ("ruff", "format", "--check", "."), ("mypy", "--strict", ".")):
+        done = subprocess.run(
+            [sys.executable, "-m", *words], cwd=folder, capture_output=True, text=True, timeout=300, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(
@@ -147,6 +164,7 @@ def test_a_check_that_fails_is_told_and_its_exit_code_is_1(
         "ok        padding: the same logits alone and in a padded batch",
         "FAILED    gradients: bce: no gradient reaches more.weight, more.bias",
         "1 passed, 1 failed",
+        "what cannot hold for it can be declared in its class, with the reason: `declarations`",
     ]
     fails(cli("plugins", "check", "idle", "--set", "hidden=0"), "hidden must be at least 1")
     fails(cli("plugins", "check", "idel"), "unknown plugin 'idel': did you mean 'idle'")

@@ -86,6 +86,16 @@ def test_reweighting_starts_at_its_share_of_the_epochs(reweight_from: float | No
     assert reweighted == [epoch >= first for epoch in range(10)]
 
 
+def test_the_last_epoch_of_a_short_stage_is_reweighted() -> None:
+    for epochs in (1, 2, 4):
+        loss = Ldam(make_priors(), "ce")
+        reweighted = []
+        for epoch in range(epochs):
+            loss.start_epoch(epoch, epochs)
+            reweighted.append(loss.reweighted)
+        assert reweighted == [epoch == epochs - 1 for epoch in range(epochs)]
+
+
 def test_reweighted_terms_have_the_class_balanced_weights() -> None:
     targets_BA = torch.tensor([[0.0, 0.6]], dtype=torch.float64)
     batch, logits_BA = make_batch(torch.tensor([0]), targets_BA), torch.zeros(1, 2, dtype=torch.float64)

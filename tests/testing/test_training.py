@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
@@ -41,6 +42,47 @@ class Half(Sound):
         for value in super().training_losses(batch, criterion):
             objective = getattr(criterion, "loss").objective  # noqa: B009
             yield value.detach().requires_grad_() if objective == "ce" else value
+
+
+class Silent(Sound):
+    """Yields no loss."""
+
+    def training_losses(self, batch: Batch, criterion: Criterion) -> Iterator[Tensor]:
+        yield from ()
+
+
+class Rescaling(Sound):
+    """Changes the batch's targets in training."""
+
+    def training_losses(self, batch: Batch, criterion: Criterion) -> Iterator[Tensor]:
+        assert batch.targets_BA is not None
+        batch.targets_BA.mul_(0.5)
+        yield from super().training_losses(batch, criterion)
+
+
+class Noisy(Changed):
+    """Draws noise from Python's generator, in training."""
+
+    def change(self, output: Output, batch: Batch) -> dict[str, Any]:
+        return {"logits_BA": output.logits_BA + random.random() * self.training * batch.regions_BRV[:, :1, 0]}
+
+
+class Seeding(Sound):
+    """Starts with the same weights whatever the seed."""
+
+    def __init__(self, spec: DataSpec) -> None:
+        torch.manual_seed(7)
+        super().__init__(spec)
+
+
+class Counting(Changed):
+    """Remembers outside of its state how long it was trained."""
+
+    steps = 1
+
+    def change(self, output: Output, batch: Batch) -> dict[str, Any]:
+        self.steps += self.training
+        return {"logits_BA": output.logits_BA * self.steps}
 
 
 class Dull(Changed):
@@ -96,6 +138,11 @@ class Fussy(Sound):
 @pytest.mark.parametrize(
     ("kind", "name", "told"),
     [
+        (Silent, "gradients", "training_losses yields no loss"),
+        (Rescaling, "gradients", "it changes the batch that it is given: targets_BA"),
+        (Noisy, "seeds", "trained twice with one seed, words.weight, regions.weight, regions.bias differ"),
+        (Seeding, "seeds", "it seeds PyTorch's generator"),
+        (Counting, "state", "a copy by its state dict answers otherwise"),
         (Idle, "gradients", "no gradient reaches unused.weight, unused.bias"),
         (Shifted, "gradients", "no gradient reaches shift"),
         (Half, "gradients", "ce: no gradient reaches"),
@@ -143,4 +190,4 @@ class Featureless(Changed):
 def test_a_strategy_that_it_cannot_be_built_with_is_told_with_the_reason() -> None:
     (check,) = check_class(Featureless, only=["strategies"])
     assert check.status == "passed"
-    assert "not with mask, mask+rescale: mask builds on question features" in check.told
+    assert "not with mask, mask+rescale: it builds on question features" in check.told

@@ -109,6 +109,8 @@ def check(
             console.print(f"{SIGNS[one.status]:8}  {one.name}: {one.told}", markup=False, soft_wrap=True)
         console.print(", ".join(f"{count} {status}" for status, count in Counter(c.status for c in checks).items()))
     if any(one.status == "failed" for one in checks):
+        if not as_json:
+            console.print("what cannot hold for it can be declared in its class, with the reason: `declarations`")
         raise typer.Exit(1)
 
 

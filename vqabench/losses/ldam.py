@@ -41,8 +41,8 @@ class Ldam(Loss):
     source has cosines for logits, a scale of 30 and a largest margin of 0.5. A backbone here gives logits of any
     size, which learn their own scale, hence 1, and `largest` is in their units.
 
-    `reweight_from`: from this share of a stage's epochs on, each answer's loss is weighed as `class-balanced`
-    does, with `beta` (deferred re-weighting, Algorithm 1); none: never.
+    `reweight_from`: from this share of a stage's epochs on, and in its last epoch in any case, each answer's loss
+    is weighed as `class-balanced` does, with `beta` (deferred re-weighting, Algorithm 1); none: never.
 
     Not defined for `bce`: the margin is between an answer's logit and those of the others, and a sigmoid
     compares an answer with none.
@@ -83,8 +83,9 @@ class Ldam(Loss):
         self.register_buffer("scale_T", torch.where(spec.questions_T > 0, scale, 1.0), persistent=False)
 
     def start_epoch(self, epoch: int, epochs: int) -> None:
-        """Weigh the answers from the epoch on that `reweight_from` names."""
-        self.reweighted = self.reweight_from is not None and epoch / epochs >= self.reweight_from
+        """Weigh the answers from the epoch on that `reweight_from` names, and in the last one of a short stage."""
+        late = self.reweight_from is not None and epoch / epochs >= self.reweight_from
+        self.reweighted = late or (self.reweight_from is not None and epoch + 1 == epochs)
 
     def forward(self, logits_BA: Tensor, batch: Batch) -> Tensor:
         """Give the mean loss with margins."""

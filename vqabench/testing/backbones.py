@@ -11,11 +11,15 @@ from torch import Tensor
 
 from vqabench.api import Backbone, Batch, DataSpec, Output
 from vqabench.errors import PluginError
+from vqabench.losses.plain import Plain
 from vqabench.testing.checks import SkippedCheckError, Trial, require
 from vqabench.testing.samples import make_sample, make_spec
 from vqabench.training.checkpoint import own_tensors
+from vqabench.training.criterion import Criterion
 
 Build = Callable[[DataSpec], Backbone]
+STEPS = 3
+"""Training steps after which a model may remember something."""
 
 CLOSE = 1e-3
 """What rounding in another order may change, as a share of how far answers to questions differ,"""
@@ -26,8 +30,8 @@ CLOSE_AT_ALL = 1e-5
 class BackboneChecks:
     """The checks of one backbone's answers; `build` makes a new one with other weights each time."""
 
-    def __init__(self, build: Build) -> None:
-        self.build = build
+    def __init__(self, build: Build, objective: str) -> None:
+        self.build, self.objective = build, objective
         self.spec = make_spec()
         self.sample = make_sample(self.spec, 8, odd=True)
 
@@ -131,26 +135,21 @@ class BackboneChecks:
         batch = self.sample.given_to(model).replace(targets_BA=None)
         given, again = batch.map(torch.clone), batch.map(torch.clone)
         first = model(given).logits_BA
-        changed = [
-            name
-            for name, value in vars(batch).items()
-            if isinstance(value, Tensor) and not torch.equal(value, getattr(given, name))
-        ]
-        require(not changed, f"it changes the batch that it is given: {', '.join(changed)}")
+        require_unchanged(batch, given)
         model(make_sample(self.spec, 3, seed=1).given_to(model).replace(targets_BA=None))
         require(torch.equal(first, model(again).logits_BA), "the same batch has other logits the second time")
         return "the same logits each time"
 
     def check_state(self) -> str:
-        """Its weights go through a file into a new one."""
-        model = build_seeded(self.build, self.spec).eval()
+        """What it has learnt in a few steps goes through a file into a new one."""
+        model = train_briefly(build_seeded(self.build, self.spec), self.spec, self.objective).eval()
         content = save_tensors(own_tensors(model))
         other = build_seeded(self.build, self.spec, seed=1).eval()
         other.load_state_dict(load_tensors(content))
         batch = self.sample.given_to(model).replace(targets_BA=None)
         require(
             torch.equal(model(batch).logits_BA, other(batch).logits_BA),
-            "a copy by its state dict answers otherwise",
+            "a copy by its state dict answers otherwise; keep what it needs in parameters or persistent buffers",
         )
         return f"{len(model.state_dict())} tensors through safetensors"
 
@@ -159,6 +158,21 @@ def build_seeded(build: Build, spec: DataSpec, seed: int = 0) -> Backbone:
     """Build a backbone with the weights of a seed."""
     torch.manual_seed(seed)
     return build(spec)
+
+
+def train_briefly(model: Backbone, spec: DataSpec, objective: str) -> Backbone:
+    """Take a few steps with the plain loss, on other questions each time."""
+    criterion = Criterion(Plain(spec, objective))
+    parameters = [one for one in model.parameters() if one.requires_grad]
+    optimizer = torch.optim.SGD(parameters, lr=0.1) if parameters else None
+    for step in range(STEPS):
+        batch = make_sample(spec, 8, seed=step).given_to(model)
+        for value in model.train().training_losses(batch, criterion):
+            if optimizer is not None:
+                optimizer.zero_grad()
+                torch.autograd.backward(value)
+                optimizer.step()
+    return model
 
 
 def agree(
@@ -176,6 +190,15 @@ def agree(
         difference <= allowed,
         f"logits differ by {difference:.2g} {when}, and by {spread:.2g} from question to question",
     )
+
+
+def require_unchanged(before: Batch, batch: Batch) -> None:
+    """Raise FailedCheckError unless a batch holds what it held before."""
+    pairs = [
+        (name, value, getattr(batch, name)) for name, value in vars(before).items() if isinstance(value, Tensor)
+    ]
+    changed = [name for name, value, now in pairs if not torch.equal(value, now)]
+    require(not changed, f"it changes the batch that it is given: {', '.join(changed)}")
 
 
 def _check_form(output: Output, batch: Batch, model: Backbone, answers: tuple[int, int]) -> None:

@@ -13,6 +13,7 @@ from vqabench.errors import InputError, PluginError, unknown
 from vqabench.options import base_parameters, convert, options_of, resolve_options
 from vqabench.plugins import LOSSES, Plugin, load
 from vqabench.testing.backbones import BackboneChecks
+from vqabench.testing.bases import BaseChecks
 from vqabench.testing.checks import Check, Trial, require, run_checks
 from vqabench.testing.losses import LossChecks
 from vqabench.testing.samples import Innermost, make_spec
@@ -20,7 +21,7 @@ from vqabench.testing.strategies import BuildUnder, StrategyChecks
 from vqabench.testing.training import TrainingChecks
 from vqabench.training.assembly import Part, Plan, build_model, make_plan, start_model
 
-DECLARABLE = ("words", "data", "gradients", "learning", "autocast", "compile", "devices", "strategies")
+DECLARABLE = ("words", "data", "gradients", "learning", "autocast", "compile", "devices", "strategies", "bases")
 """Checks that an author may declare not to hold: without the others a plugin is not one."""
 GRADIENTS_OF = "gradients:"
 OBJECTIVES = ("bce", "ce")
@@ -35,6 +36,9 @@ def check_plugin(
     that is the one check, and it fails. Raises InputError where a setting or the name of a check is not possible.
     """
     given = dict(settings or {})
+    for key in given:
+        if key.startswith("recipe."):
+            raise InputError(f"--set {key}: the checks have a recipe of their own")
     try:
         kind = load(plugin)
     except PluginError as error:
@@ -44,7 +48,11 @@ def check_plugin(
     except PluginError as error:  # no setting can be read then
         return iter([Check("options", "failed", str(error))])
     if plugin.group == LOSSES:
-        return check_class(kind, resolve_options(kind, _without_prefix(given, plugin.name), plugin.name), only)
+        options = resolve_options(kind, _without_prefix(given, plugin.name), plugin.name)
+        try:
+            return check_class(kind, options if given else {}, only)
+        except ValueError as error:
+            raise InputError(f"{plugin.name}: {error}") from error
     plan = _plan_small(plugin, given)
 
     def build(spec: DataSpec, transform: Part | None) -> Backbone:
@@ -60,7 +68,10 @@ def check_plugin(
     for part in reversed(plan.chain):
         declarations |= part.kind.declarations
     objectives = [name for name in OBJECTIVES if all(name in part.kind.objectives for part in plan.chain)]
-    return _check(kind, _trials(build, objectives, declarations), declarations, only)
+    trials = _trials(build, objectives, declarations)
+    for parameter in base_parameters(kind):
+        trials += BaseChecks(kind, plan.chain[0].options, parameter, objectives[0]).trials()
+    return _check(kind, trials, declarations, only)
 
 
 def check_class(
@@ -89,6 +100,8 @@ def check_class(
 
     transforms = not issubclass(kind, Transform)
     trials = _trials(build, kind.objectives, kind.declarations, transforms=transforms)
+    for parameter in bases:
+        trials += BaseChecks(kind, given, parameter, kind.objectives[0]).trials()
     return _check(kind, trials, kind.declarations, only)
 
 
@@ -113,7 +126,7 @@ def _trials(
     chosen = [name for name in OBJECTIVES if name in objectives]
     strategies = StrategyChecks(build, chosen, transforms=transforms, idle="gradients" in declarations)
     return [
-        *BackboneChecks(build_alone).trials(),
+        *BackboneChecks(build_alone, chosen[0]).trials(),
         *TrainingChecks(build_alone, chosen, idle).trials(),
         *strategies.trials(),
     ]

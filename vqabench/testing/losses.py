@@ -10,6 +10,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from vqabench.api import DataSpec, Loss
+from vqabench.testing.backbones import require_unchanged
 from vqabench.testing.checks import SkippedCheckError, Trial, find_stray_tensors, require
 from vqabench.testing.samples import make_sample, make_spec
 from vqabench.testing.training import bfloat16
@@ -43,6 +44,7 @@ class LossChecks:
 
     def check_values(self, objective: str) -> str:
         """It is a finite scalar in either precision, for types never seen and questions without an answer, too."""
+        before = self.batch.map(torch.clone)
         for dtype in (torch.float32, torch.float64):
             loss = self._loss(objective)(self._logits().to(dtype), self.batch)
             require(isinstance(loss, Tensor), f"{objective}: it gives a {type(loss).__name__}, not a tensor")
@@ -50,6 +52,7 @@ class LossChecks:
                 loss.ndim == 0 and loss.is_floating_point() and bool(loss.isfinite()),
                 f"{objective}: of {dtype} logits it is {loss}, no finite scalar",
             )
+        require_unchanged(before, self.batch)
         return "a finite scalar"
 
     def check_average(self, objective: str) -> str:

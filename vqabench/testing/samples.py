@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -162,3 +162,44 @@ class Innermost(Backbone):
             word_embeddings_BLE=words_BLE,
             attention_BR=share_BR,
         )
+
+
+class LogitsAlone(Innermost):
+    """Gives a wrapper nothing to build on but its answers."""
+
+    def __init__(self, spec: DataSpec) -> None:
+        super().__init__(spec)
+        self.question_width = self.joint_width = 0
+
+    def forward(self, batch: Batch) -> Output:
+        """Answer as the other does."""
+        return Output(logits_BA=super().forward(batch).logits_BA)
+
+
+class OwnTokens(Innermost):
+    """Reads questions with a tokeniser of its own, which knows the data set's words in another order."""
+
+    def __init__(self, spec: DataSpec) -> None:
+        super().__init__(spec)
+        self.numbers = {word: number for number, word in enumerate(spec.words)}
+
+    def prepare_questions(self, questions: Sequence[str]) -> Mapping[str, Tensor]:
+        """Give the words in the question's order, padded behind."""
+        rows = [[self.numbers.get(word, UNKNOWN) for word in text.lower().strip("?").split()] for text in questions]
+        longest = max(1, *map(len, rows)) if rows else 1
+        return {"own": torch.tensor([row + [PADDING] * (longest - len(row)) for row in rows])}
+
+    def forward(self, batch: Batch) -> Output:
+        """Answer as the other does, from tokens of its own."""
+        own_BL = batch.extras["own"]
+        return super().forward(batch.replace(tokens_BL=own_BL, word_mask_BL=own_BL != PADDING))
+
+    def word_masks(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Count all words, and none as the type's."""
+        words_BL = batch.extras["own"] != PADDING
+        return words_BL, torch.zeros_like(words_BL)
+
+    def hide_words(self, batch: Batch, hidden_BL: Tensor) -> Batch:
+        """Hide words among its own."""
+        own_BL = batch.extras["own"].masked_fill(hidden_BL, UNKNOWN)
+        return batch.replace(extras={**batch.extras, "own": own_BL})

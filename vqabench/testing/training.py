@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from vqabench.api import Batch, DataSpec, Output
 from vqabench.losses.plain import Plain
-from vqabench.testing.backbones import Build, agree, build_seeded
+from vqabench.testing.backbones import Build, agree, build_seeded, require_unchanged, train_briefly
 from vqabench.testing.checks import FailedCheckError, SkippedCheckError, Trial, find_stray_tensors, require
 from vqabench.testing.samples import make_sample, make_spec
 from vqabench.training.criterion import Criterion, soft_accuracy
@@ -45,12 +45,31 @@ class TrainingChecks:
     def trials(self) -> list[Trial]:
         """Give all checks."""
         return [
+            Trial("seeds", self.check_seeds),
             Trial("gradients", self.check_gradients),
             Trial("learning", self.check_learning),
             Trial("autocast", self.check_autocast),
             Trial("compile", self.check_compile),
             Trial("devices", self.check_devices),
         ]
+
+    def check_seeds(self) -> str:
+        """A seed decides everything, and it is the run's."""
+        kind, generators, states = torch.get_default_dtype(), [], []
+        for seed in (0, 1):
+            build_seeded(self.build, self.spec, seed)
+            generators.append(torch.get_rng_state())
+        require(torch.get_default_dtype() == kind, f"it sets PyTorch's default to {torch.get_default_dtype()}")
+        require(not torch.equal(*generators), "it seeds PyTorch's generator, which is the run's to seed")
+        for _ in range(2):
+            model = train_briefly(build_seeded(self.build, self.spec), self.spec, self.objectives[0])
+            states.append(model.state_dict())
+        differ = [name for name, one in states[0].items() if not torch.equal(one, states[1][name])]
+        require(
+            not differ,
+            f"trained twice with one seed, {', '.join(differ[:3])} differ; draw from PyTorch's generators alone",
+        )
+        return "one seed, one result"
 
     def check_gradients(self) -> str:
         """Every parameter takes part in training, apart from those declared not to."""
@@ -60,9 +79,13 @@ class TrainingChecks:
             require(bool(largest), "it has no parameters")
             for seed in range(2):
                 batch = make_sample(self.spec, 32, seed, odd=True).given_to(model)
+                before, losses = batch.map(torch.clone), 0
                 for value in model.training_losses(batch, criterion_of(self.spec, objective)):
+                    losses += 1
                     _take_gradient(model, value)
                     largest |= {name: max(size, largest[name]) for name, size in _gradient_sizes(model).items()}
+                require(losses > 0, "training_losses yields no loss")
+                require_unchanged(before, batch)
             enough = NONE_AT_ALL * max(largest.values())
             idle = [name for name, size in largest.items() if size <= enough and not self._may_idle(name)]
             more = " and others" if len(idle) > 5 else ""

@@ -134,7 +134,7 @@ def make_plan(config: TrainConfig, dataset_recipe: Mapping[str, object] | None =
     recipe = change_recipe(own_recipe, _given_recipe(config, sections["recipe"]), "recipe")
     changes = {name: value for part in (*chain, *transforms, *losses) for name, value in part.changes().items()}
     for part, around in zip(chain[1:], chain, strict=False):
-        if part.plugin.name != around.kind.default_base:
+        if around.kind.default_base not in (part.plugin.name, part.plugin.qualified):
             changes[part.label] = part.plugin.name
     changes |= _changed_fields(recipe, own_recipe) | _changed_choices(config)
     return Plan(
@@ -283,7 +283,8 @@ def _inherited_recipe(chain: Sequence[Part]) -> Recipe:
     for part in chain:
         recipe: Recipe = part.kind.recipe
         if recipe is not Backbone.recipe:
-            return recipe
+            with _told_as_of(part):
+                return change_recipe(Recipe(), vars(recipe), "recipe")
     return Backbone.recipe
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keyword
+import os
 import re
 import tempfile
 from importlib import metadata, resources
@@ -13,10 +14,11 @@ from typing import Literal
 from vqabench import __version__
 from vqabench.config import RESERVED
 from vqabench.errors import InputError
-from vqabench.plugins import BACKBONES, LOSSES, available
+from vqabench.plugins import BACKBONES, KINDS, LOSSES, available
 
 Kind = Literal["backbone", "loss"]
 GROUPS = {"backbone": BACKBONES, "loss": LOSSES}
+LONGEST_NAME = 50
 
 
 def write_plugin(name: str, kind: Kind, parent: Path) -> Path:
@@ -26,7 +28,7 @@ def write_plugin(name: str, kind: Kind, parent: Path) -> Path:
     """
     _check_name(name, kind)
     folder = parent / f"vqabench-{name}"
-    if folder.exists():
+    if os.path.lexists(folder):
         raise InputError(f"{folder}: exists; choose another name, or move it away")
     parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=parent) as begun:  # whole, or not at all
@@ -39,13 +41,17 @@ def write_plugin(name: str, kind: Kind, parent: Path) -> Path:
 
 
 def _check_name(name: str, kind: Kind) -> None:
-    if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
+    if len(name) > LONGEST_NAME or not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
         raise InputError(
-            f"{name!r} cannot name a plugin: lower-case letters, digits and single hyphens, as in my-{kind}"
+            f"{name!r} cannot name a plugin: at most {LONGEST_NAME} lower-case letters, digits and single hyphens, "
+            f"as in my-{kind}"
         )
-    taken = [plugin for plugin in available(GROUPS[kind]).plugins if plugin.name == name]
-    if taken:
-        raise InputError(f"{kind} {name!r} is there already, from {taken[0].distribution}; choose another name")
+    for group, other in KINDS.items():  # `plugins show` and `check` take either by its name
+        taken = [plugin for plugin in available(group).plugins if plugin.name == name]
+        if taken:
+            raise InputError(
+                f"{other} {name!r} is there already, from {taken[0].distribution}; choose another name"
+            )
     if kind == "loss" and name in RESERVED:
         raise InputError(f"{name!r} cannot name a loss: --set {name}.KEY is the run's own; choose another name")
     if any(True for _ in metadata.distributions(name=f"vqabench-{name}")):
@@ -66,6 +72,8 @@ def _fill_templates(name: str, kind: Kind) -> dict[str, str]:
         "pyproject.toml": "pyproject.toml",
         "README.md": "README.md",
         f"{module}/__init__.py": f"{kind}.py",
+        f"{module}/py.typed": "py.typed",
+        ".gitignore": "gitignore",
         f"tests/test_{module.removeprefix('vqabench_')}.py": f"test_{kind}.py",
         ".github/workflows/test.yml": "ci.yml",
     }

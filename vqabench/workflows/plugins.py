@@ -50,7 +50,10 @@ def show_plugin(name: str) -> PluginDetails:
         inspect.cleandoc(kind.__doc__ or ""),  # not inherited: the base class's would be about something else
         tuple(kind.objectives),
         (
-            *(OptionDetails(base, "a backbone", kind.default_base or "must be chosen") for base in bases),
+            *(
+                OptionDetails(base, "a backbone", (kind.default_base or "must be chosen").rpartition(":")[2])
+                for base in bases
+            ),
             *(
                 OptionDetails(option.name, options.describe(option.annotation), option.default)
                 for option in options.options_of(kind).values()

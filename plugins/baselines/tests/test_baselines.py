@@ -179,3 +179,14 @@ def test_a_base_that_cannot_hide_words_cannot_be_asked_without_them() -> None:
         ImageOnly(make_spec(), Seen(make_spec()))(
             make_batch(torch.tensor([0]), extras={"pieces": torch.zeros(1, 5, dtype=torch.int64)})
         )
+
+
+def test_the_words_that_image_only_counts_are_those_that_its_base_sees() -> None:
+    batch = make_batch(torch.tensor([0]))
+    words_BL, type_words_BL = ImageOnly(make_spec(), Seen(make_spec())).word_masks(batch)
+    assert torch.equal(words_BL, keep_type(batch).word_mask_BL)
+    assert torch.equal(words_BL, type_words_BL)
+    base = SeenInPieces(make_spec())
+    batch = make_batch(torch.tensor([0]), extras={"pieces": torch.tensor([[9, 5, 6, 7, 9]])})
+    words_BL, type_words_BL = ImageOnly(make_spec(), base).word_masks(batch)
+    assert words_BL.tolist() == type_words_BL.tolist() == [[False, True, False, False, False]]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
 from vqabench.api import PADDING, Batch, Output, Wrapper
 
@@ -18,7 +19,7 @@ class QuestionOnly(Wrapper):
     about half of them. That costs no accuracy on digits-cp (see the README), and the base stays as it is.
     """
 
-    default_base = "updn"
+    default_base = "vqabench-updn:updn"
     declarations: ClassVar[Mapping[str, str]] = {
         "gradients": "what the base reads off regions sees zeros",
         "learning": "questions in the same words are one to it, whatever their images",
@@ -35,7 +36,7 @@ class ImageOnly(Wrapper):
     To a base with a tokeniser of its own the other words are unknown ones: their number stays visible.
     """
 
-    default_base = "updn"
+    default_base = "vqabench-updn:updn"
 
     def forward(self, batch: Batch) -> Output:
         """Answer the questions of a batch by their types and images.
@@ -44,8 +45,15 @@ class ImageOnly(Wrapper):
         """
         if not batch.extras:
             return super().forward(keep_type(batch))
-        words_BL, type_words_BL = self.word_masks(batch)
+        words_BL, type_words_BL = super().word_masks(batch)
         return super().forward(self.hide_words(batch, words_BL & ~type_words_BL))
+
+    def word_masks(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Count the words of the type alone: the base sees no others, and these where it sees them."""
+        if not batch.extras:
+            return super().word_masks(keep_type(batch))
+        words_BL, type_words_BL = super().word_masks(batch)
+        return words_BL & type_words_BL, type_words_BL
 
 
 def hide_image(batch: Batch) -> Batch:

@@ -14,7 +14,7 @@ from vqabench_css import Css, CssLmh
 
 from vqabench.api import UNKNOWN, Backbone, Batch, Criterion, DataSpec, Output, Wrapper, plain_loss
 from vqabench.errors import PluginError
-from vqabench.testing import make_sample, make_spec
+from vqabench.testing import Innermost, make_sample, make_spec
 
 WORDS = ("<padding>", "<unknown>", "how", "many", "dog", "the", "two")
 TYPE_WORDS, DOG, THE, TWO = (2, 3), 4, 5, 6
@@ -457,3 +457,9 @@ def test_answers_and_weights_are_the_base_s() -> None:
 def test_an_option_out_of_range_is_refused(options: dict[str, Any], told: str) -> None:
     with pytest.raises(ValueError, match=told):
         Css(SPEC, Product(SPEC), **options)
+
+
+def test_counterfactuals_of_counterfactuals_are_refused() -> None:
+    spec = make_spec()
+    with pytest.raises(ValueError, match="has counterfactual samples already"):
+        Css(spec, Wrapper(spec, Css(spec, Innermost(spec))))

@@ -30,7 +30,7 @@ class Css(Wrapper):
     Contributions and top answers are taken from `Output.logits_BA`, what is scored, without a bias of training.
     """
 
-    default_base = "updn"
+    default_base = "vqabench-updn:updn"
 
     def __init__(
         self,
@@ -44,6 +44,8 @@ class Css(Wrapper):
         top_answers: int = 5,
     ) -> None:
         super().__init__(spec, base)
+        if any(isinstance(part, Css) for part in base.modules()):
+            raise ValueError("its base has counterfactual samples already")
         for name, value in (("candidates", candidates), ("top_answers", top_answers)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, not {value}")
@@ -136,7 +138,7 @@ class Css(Wrapper):
 class CssLmh(Css):
     """CSS around LMH, its bias included in both passes."""
 
-    default_base = "lmh"
+    default_base = "vqabench-two-branch:lmh"
     objectives = ("bce",)
     declarations: ClassVar[Mapping[str, str]] = {
         "ce": "the prior is added as log-odds, answer by answer, which a softmax over all answers does not have",

@@ -22,5 +22,8 @@ def contributions(logits_BA: Tensor, targets_BA: Tensor, inputs: Tensor) -> Tens
     with torch.autocast(logits_BA.device.type, enabled=False):  # a backward pass casts nothing anew
         (gradient,) = torch.autograd.grad(truth, inputs, retain_graph=True, allow_unused=True)
     if gradient is None:
-        raise PluginError("css: the base's answers do not depend on what counterfactuals would change")
+        raise PluginError(
+            "css: the base's answers do not depend on what counterfactuals would change: on the image under "
+            "branch=visual, on the question under branch=question, and by default on both"
+        )
     return gradient.float().sum(2)

@@ -28,7 +28,7 @@ class LearnedMixin(Wrapper):
     declarations: ClassVar[Mapping[str, str]] = {
         "ce": "the prior is added as log-odds, answer by answer, which a softmax over all answers does not have",
     }
-    default_base = "updn"
+    default_base = "vqabench-updn:updn"
 
     def __init__(self, spec: DataSpec, base: Backbone) -> None:
         super().__init__(spec, base)
