@@ -120,7 +120,7 @@ def test_every_snippet_on_plugins_runs_and_what_they_define_conforms() -> None:
     defined = defined_by(ROOT / "docs" / "plugins.md")
     defined["test_it_keeps_what_the_api_promises"]()
     kinds = [one for one in defined.values() if isinstance(one, type) and one.__module__ == "documented"]
-    assert {kind.__name__ for kind in kinds} == {"Words", "Tempered", "Twice", "Power"}
+    assert {kind.__name__ for kind in kinds} == {"Words", "Tempered", "Gated", "Twice", "Power"}
     for kind in kinds:
         assert_conforms(kind)
     (toml,) = blocks(ROOT / "docs" / "plugins.md", "toml")
