@@ -120,6 +120,29 @@ def test_the_best_of_each_column_is_marked(tmp_path: Path) -> None:
     assert (rows["plain"].cells[ALL].best, rows["rescale"].cells[ALL].best) == (False, True)
 
 
+def test_all_that_share_the_best_number_are_marked(tmp_path: Path) -> None:
+    write_run(tmp_path, 50.0)
+    write_run(tmp_path, 50.0, loss="focal")
+    write_run(tmp_path, 40.0, loss="rescale")
+    rows = by_loss(compare(find_runs([tmp_path])))
+    assert [loss for loss, row in rows.items() if row.cells[ALL].best] == ["plain", "focal"]
+
+
+def test_runs_that_began_with_other_weights_are_no_seeds_of_one_row(tmp_path: Path) -> None:
+    write_run(tmp_path, 40.0, seed=0, pretraining=["weights 1 have seen it"])
+    write_run(tmp_path, 60.0, seed=1, pretraining=["weights 2 have seen it"])
+    assert [row.seeds for row in compare(find_runs([tmp_path])).rows] == [(0,), (1,)]
+
+
+def test_where_rows_are_branded_for_several_reasons_each_names_its_rows(tmp_path: Path) -> None:
+    write_run(tmp_path, 40.0, select="test", label="select=test")
+    assert compare(find_runs([tmp_path])).notes[0].startswith("‡ the epoch was chosen on the test split: not")
+    write_run(tmp_path, 60.0, loss="focal", pretraining=["it has seen the test"])
+    notes = compare(find_runs([tmp_path])).notes
+    assert "‡ updn ce-plain @select=test: the epoch was chosen on the test split: not comparable" in notes[0]
+    assert "‡ updn ce-focal: it has seen the test: not comparable" in notes[1]
+
+
 def test_a_number_that_a_seed_leaves_undefined_has_no_mean(tmp_path: Path) -> None:
     write_run(tmp_path, 40.0, seed=0)
     write_run(tmp_path, None, seed=1)

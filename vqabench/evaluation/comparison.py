@@ -146,9 +146,9 @@ def _name(manifest: Manifest) -> tuple[str, ...]:
 
 
 def _spell_identity(manifest: Manifest) -> str:
-    """Spell what seeds of one row share: a label leaves the defaults out, and they change; so does the data."""
+    """Spell what seeds of one row share: a label leaves defaults out, and they change, as data and weights do."""
     shared = [manifest.options, manifest.bases, manifest.recipe, manifest.distributions, manifest.fingerprint]
-    return json.dumps(shared, sort_keys=True)
+    return json.dumps([*shared, manifest.pretraining], sort_keys=True)
 
 
 def _spell_setting(manifest: Manifest) -> str:
@@ -200,14 +200,21 @@ def _mark_best(rows: Sequence[Row]) -> None:
             cells = [
                 (row, row.cells[key]) for row in within if key in row.cells and row.cells[key].mean is not None
             ]
-            if cells:
-                row, cell = max(cells, key=lambda pair: pair[1].mean or 0.0)
-                row.cells[key] = Cell(cell.mean, cell.deviation, cell.gain, best=True)
+            highest = max((cell.mean or 0.0 for _, cell in cells), default=0.0)
+            for row, cell in cells:
+                if cell.mean == highest:
+                    row.cells[key] = Cell(cell.mean, cell.deviation, cell.gain, best=True)
 
 
 def _warn(rows: Sequence[Row]) -> list[str]:
-    brands = dict.fromkeys(brand for row in rows for brand in row.brands)
-    notes = [f"‡ {brand}: not comparable with honest runs" for brand in brands]
+    brands: dict[str, list[str]] = {}
+    for row in rows:
+        for brand in row.brands:
+            brands.setdefault(brand, []).append(f"{row.backbone} {row.objective}-{row.name}")
+    notes = [
+        f"‡ {f'{first_few(which, 3)}: ' if len(brands) > 1 else ''}{brand}: not comparable with honest runs"
+        for brand, which in brands.items()
+    ]
     for dataset in sorted({row.dataset for row in rows}):
         prints = {row.fingerprint for row in rows if row.dataset == dataset}
         if len(prints) > 1:

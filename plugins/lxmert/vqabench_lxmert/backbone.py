@@ -24,7 +24,7 @@ PUBLISHED_VOCABULARY = 30_522
 PUBLISHED_WIDTH = 768
 UNREAD = "nothing reads the regions behind the last cross-modality layer"
 RANDOM = "no pre-trained weights: starts at random, with word pieces learnt from the training questions"
-SEEN = "the weights it started from were pre-trained on VQA v2, which test questions may be taken from"
+SEEN = "the weights it started from (SHA-256 {}) were pre-trained on VQA v2, which test questions may be taken from"
 
 
 class Lxmert(Backbone):
@@ -138,8 +138,8 @@ class Lxmert(Backbone):
         told = load_head(self.head, published, self.spec.answers)
         if published.unused:
             told += f"; {len(published.unused)} of their parameters are not used ({first_few(published.unused, 3)})"
-        self.notes = (f"starts from the weights {published.where} (SHA-256 {published.digest[:16]}): {told}",)
-        self.brands = (SEEN,)
+        self.notes = (f"starts from the weights {published.where}: {told}",)
+        self.brands = (SEEN.format(published.digest[:12]),)  # so that runs from other weights are in other rows
 
     def prepare_questions(self, questions: Sequence[str]) -> Mapping[str, Tensor]:
         """Cut questions into word pieces: int64 [N, L], L the longest one's length, at most the option `pieces`."""
