@@ -19,7 +19,8 @@ from vqabench.testing.losses import LossChecks
 from vqabench.testing.samples import Innermost, make_spec
 from vqabench.testing.strategies import BuildUnder, StrategyChecks
 from vqabench.testing.training import TrainingChecks
-from vqabench.training.assembly import Part, Plan, build_model, make_plan, start_model
+from vqabench.training.assembly import build_model, start_model
+from vqabench.training.plan import Part, Plan, make_plan
 
 DECLARABLE = ("words", "data", "gradients", "learning", "autocast", "compile", "devices", "strategies", "bases")
 """Checks that an author may declare not to hold: without the others a plugin is not one."""

@@ -12,8 +12,8 @@ from vqabench.errors import InputError
 from vqabench.plugins import LOSSES, available, load
 from vqabench.testing.checks import FailedCheckError, Trial, describe_error, require
 from vqabench.testing.samples import make_sample, make_spec
-from vqabench.training.assembly import PLAIN, Part
 from vqabench.training.criterion import Criterion
+from vqabench.training.plan import PLAIN, Part
 
 BuildUnder = Callable[[DataSpec, Part | None], Backbone]
 """Builds a backbone, with a transform around its innermost network or without."""

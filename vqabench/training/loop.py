@@ -16,10 +16,10 @@ from vqabench.data.batches import SplitData
 from vqabench.errors import InputError, PluginError, TrainingError
 from vqabench.evaluation.predict import mean_soft_target, predict
 from vqabench.results import Run
-from vqabench.training.assembly import Plan, Stage
 from vqabench.training.checkpoint import load_state, save_state, save_weights
 from vqabench.training.criterion import Criterion, Reading
 from vqabench.training.optimizer import learning_rate, make_optimizer, set_learning_rate
+from vqabench.training.plan import Plan, Stage
 from vqabench.training.progress import Progress
 
 STEPS_BETWEEN_READINGS = 20

@@ -24,10 +24,11 @@ from vqabench.evaluation.predict import load_split, predict, score_split, spell
 from vqabench.evaluation.scores import Scores
 from vqabench.plugins import requirements
 from vqabench.results import Manifest, Run, write_file
-from vqabench.training.assembly import Plan, build_losses, build_model, make_plan, start_model
+from vqabench.training.assembly import build_losses, build_model, start_model
 from vqabench.training.checkpoint import adopt, restore
 from vqabench.training.device import autocast, choose_precision, choose_threads
 from vqabench.training.loop import fit
+from vqabench.training.plan import Plan, make_plan
 from vqabench.training.progress import Progress
 
 

@@ -12,9 +12,9 @@ from vqabench.data.prepared import prepare
 from vqabench.errors import InputError
 from vqabench.evaluation.scores import Scores
 from vqabench.results import Run, read_json, run_folder
-from vqabench.training.assembly import Plan, make_plan
 from vqabench.training.checkpoint import load_weights
 from vqabench.training.device import choose_device
+from vqabench.training.plan import Plan, make_plan
 from vqabench.training.progress import Progress, Silence
 from vqabench.training.run import find_origin, needs_origin, see_same, train_run
 from vqabench.workflows.places import Places

@@ -1,0 +1,313 @@
+"""From names and settings to a plan: everything that decides what is trained."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vqabench.api import Backbone, Loss, Recipe, Transform
+from vqabench.config import RESERVED, TrainConfig
+from vqabench.errors import InputError, PluginError, VqabenchError, unknown
+from vqabench.options import base_parameters, fields_of, options_of, resolve_options
+from vqabench.plugins import BACKBONES, LOSSES, Plugin, find, load
+from vqabench.plugins import names as names_of
+from vqabench.results import spell_label
+from vqabench.training.recipe import change_recipe
+
+PLAIN = "vqabench:plain"
+"""The loss of a strategy that names none, and of the first of two stages; others may offer a `plain`, too."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A plugin's class with its options."""
+
+    label: str
+    """Prefix of its settings: `base`, `mask`, ...; the backbone itself has none."""
+    plugin: Plugin
+    kind: type[Any]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def changes(self) -> dict[str, Any]:
+        """Give the options that differ from their defaults, with the prefix."""
+        defaults = {name: option.default for name, option in options_of(self.kind).items()}
+        return {
+            f"{self.label}.{name}".lstrip("."): value
+            for name, value in self.options.items()
+            if value != defaults[name]
+        }
+
+
+@dataclass(frozen=True)
+class Stage:
+    """So many epochs with one loss."""
+
+    name: str
+    loss: str
+    epochs: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that decides what is trained, apart from data and seed."""
+
+    config: TrainConfig
+    chain: tuple[Part, ...]
+    """The backbone, its base, the base of that, down to the innermost network."""
+    transforms: tuple[Part, ...]
+    losses: tuple[Part, ...]
+    """The losses of all stages; the strategy's own comes first."""
+    objective: str
+    recipe: Recipe
+    stages: tuple[Stage, ...]
+    label: str
+    """What the user calls the settings, or every one that differs from the defaults, in short."""
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """Give all parts."""
+        return (*self.chain, *self.transforms, *self.losses)
+
+    @property
+    def backbone(self) -> str:
+        """Name the backbone, whichever distribution it was chosen from."""
+        return self.chain[0].plugin.name
+
+    @property
+    def loss(self) -> str:
+        """Name the strategy in its one spelling: transforms, then the loss; `plain` only where it stands alone."""
+        own = [] if self.transforms and self.losses[0].plugin.qualified == PLAIN else [self.losses[0]]
+        return "+".join(part.plugin.name for part in (*self.transforms, *own))
+
+    def warnings(self) -> list[str]:
+        """Tell which of the strategy's parts a backbone advises against, and why."""
+        return [
+            f"{part.plugin.name} with {other.plugin.name}: {part.kind.advises_against[other.plugin.name]}"
+            for part in self.chain
+            for other in (*self.transforms, *self.losses)
+            if other.plugin.name in part.kind.advises_against
+        ]
+
+    def settings(self) -> dict[str, dict[str, Any]]:
+        """Give every part's options by its label; `backbone` for the backbone's."""
+        return {part.label or "backbone": dict(part.options) for part in self.parts}
+
+    def identity(self) -> dict[str, Any]:
+        """Give what a run must share with the plan to be one of it, by the names in the run's manifest."""
+        return {
+            "options": self.settings(),
+            "bases": {part.label: part.plugin.name for part in self.chain[1:]},
+            "distributions": {part.label or "backbone": part.plugin.distribution for part in self.parts},
+            "recipe": dataclasses.asdict(self.recipe),
+            "stages": [dataclasses.asdict(stage) for stage in self.stages],
+            "select": self.config.select,
+        }
+
+
+def make_plan(config: TrainConfig, dataset_recipe: Mapping[str, object] | None = None) -> Plan:
+    """Load the plugins that a configuration names and resolve every setting.
+
+    The recipe is the backbone's, changed by the data set's, changed by the user's.
+
+    Raises InputError (PluginError) where a name, a setting or a combination is not possible.
+    """
+    settings = dict(config.settings)
+    chain = _load_chain(config.backbone, settings)
+    transforms, loss = _load_strategy(config.loss)
+    losses = [loss]
+    if transforms and loss.kind.finetunes and config.start_from is None:
+        losses.append(_load_loss_part(PLAIN))
+    _check_labels([part.label for part in (*chain, *transforms, *losses)])
+    sections = _sort_settings(settings, (*chain, *transforms, loss))
+    chain, transforms, losses = (
+        [_with_options(part, sections) for part in parts] for parts in (chain, transforms, losses)
+    )
+    own_recipe = change_recipe(_inherited_recipe(chain), dataset_recipe or {}, f"{config.dataset}: recipe")
+    recipe = change_recipe(own_recipe, _given_recipe(config, sections["recipe"]), "recipe")
+    changes = {name: value for part in (*chain, *transforms, *losses) for name, value in part.changes().items()}
+    for part, around in zip(chain[1:], chain, strict=False):
+        if around.kind.default_base not in (part.plugin.name, part.plugin.qualified):
+            changes[part.label] = part.plugin.name
+    changes |= _changed_fields(recipe, own_recipe) | _changed_choices(config)
+    return Plan(
+        config=config,
+        chain=tuple(chain),
+        transforms=tuple(transforms),
+        losses=tuple(losses),
+        objective=_choose_objective(config, (*chain, *transforms, *losses)),
+        recipe=recipe,
+        stages=_make_stages(config, recipe, losses),
+        label=spell_label(changes) if config.label is None else config.label,
+    )
+
+
+@contextmanager
+def told_as_of(part: Part) -> Iterator[None]:
+    """Say which part an error is of. Raises PluginError."""
+    where = f"{part.plugin.name} (from {part.plugin.distribution})"
+    try:
+        yield
+    except VqabenchError:
+        raise
+    except ValueError as error:  # how a plugin refuses an option's value
+        raise PluginError(f"{where}: {error}") from error
+    except Exception as error:
+        told = " ".join(str(error).split())
+        raise PluginError(f"{where} could not be built: {type(error).__name__}: {told}") from error
+
+
+def _load_chain(name: str, settings: dict[str, object]) -> list[Part]:
+    """Load the backbone and its bases; takes the bases' names out of the settings."""
+    chain: list[Part] = []
+    label = ""
+    while True:
+        plugin = find(BACKBONES, name)
+        kind = load(plugin)
+        chain.append(Part(label, plugin, kind))
+        needed = base_parameters(kind)
+        if not needed:
+            return chain
+        if len(chain) > 5 or len(needed) > 1:
+            raise PluginError(f"{name}: a backbone is built over at most one base, and at most five deep")
+        label = f"{label}.{needed[0]}".lstrip(".")
+        chosen = settings.pop(label, None) or kind.default_base
+        if chosen is None:
+            raise InputError(f"{name} is built over another backbone: choose it with --set {label}=NAME")
+        name = str(chosen)
+
+
+def _load_strategy(spelled: str) -> tuple[list[Part], Part]:
+    """Load the transforms and the one loss that `mask+rescale` and the like name."""
+    names = [name.strip() for name in spelled.split("+")]
+    parts = [_load_loss_part(name) for name in names]
+    transforms = [part for part in parts if issubclass(part.kind, Transform)]
+    losses = [part for part in parts if issubclass(part.kind, Loss)]
+    if len(losses) > 1:
+        raise InputError(f"--loss {spelled}: at most one loss, but {' and '.join(p.label for p in losses)} are two")
+    if len({part.label for part in parts}) < len(parts):
+        raise InputError(f"--loss {spelled}: a part is named twice")
+    return transforms, losses[0] if losses else _load_loss_part(PLAIN)
+
+
+def _load_loss_part(name: str) -> Part:
+    plugin = find(LOSSES, name)
+    return Part(plugin.name, plugin, load(plugin))
+
+
+def _check_labels(labels: Sequence[str]) -> None:
+    """Settings find their part by its label."""
+    for label, count in Counter([*labels, *RESERVED]).items():
+        if count > 1:
+            raise PluginError(f"a part of this run is called {label!r}, as another is: they cannot go together")
+
+
+def _sort_settings(settings: Mapping[str, object], parts: Sequence[Part]) -> dict[str, dict[str, object]]:
+    """Give each part the settings that carry its label. Raises InputError where no part has that label."""
+    names = {part.label: set(options_of(part.kind)) for part in parts} | {"recipe": set(fields_of(Recipe))}
+    sections: dict[str, dict[str, object]] = {label: {} for label in names}
+    for key, value in settings.items():
+        label, _, name = key.rpartition(".")
+        if name not in names.get(label, ()):
+            meant = [f"{other}.{name}".lstrip(".") for other, options in names.items() if name in options]
+            if meant:
+                raise InputError(f"--set {key}: did you mean {' or '.join(meant)}?")
+        if label not in sections and label in {*names_of(LOSSES), *names_of(BACKBONES)}:
+            raise InputError(f"--set {key}: {label} is not part of this run; its parts: {_name_parts(sections)}")
+        if label not in sections:
+            raise InputError(f"--set {key}: {unknown('part of this run', label, filter(None, sections))}")
+        sections[label][name] = value
+    return sections
+
+
+def _name_parts(labels: Iterable[str]) -> str:
+    return ", ".join(sorted(filter(None, labels)))
+
+
+def _with_options(part: Part, sections: Mapping[str, Mapping[str, object]]) -> Part:
+    return dataclasses.replace(
+        part, options=resolve_options(part.kind, sections.get(part.label, {}), part.label or part.plugin.name)
+    )
+
+
+def _inherited_recipe(chain: Sequence[Part]) -> Recipe:
+    """Give the recipe of the outermost class that has one of its own, else its base's."""
+    for part in chain:
+        recipe: Recipe = part.kind.recipe
+        if recipe is not Backbone.recipe:
+            with told_as_of(part):
+                return change_recipe(Recipe(), vars(recipe), "recipe")
+    return Backbone.recipe
+
+
+def _given_recipe(config: TrainConfig, settings: Mapping[str, object]) -> dict[str, object]:
+    """Gather what the user asked of the recipe, through options of their own and through settings."""
+    given: dict[str, object] = {"epochs": config.epochs, "finetune_epochs": config.finetune_epochs}
+    given = {name: value for name, value in given.items() if value is not None}
+    if config.start_from is not None and "epochs" in settings:
+        raise InputError("--set recipe.epochs: a run --from another has one stage, recipe.finetune_epochs long")
+    twice = given.keys() & settings.keys()
+    if twice:
+        raise InputError(f"--set recipe.{min(twice)}: given by --{min(twice).replace('_', '-')} too")
+    return given | dict(settings)
+
+
+def _changed_fields(recipe: Recipe, own: Recipe) -> dict[str, object]:
+    """Give the fields that differ from the backbone's own recipe; stage lengths go without a prefix."""
+    names = {"epochs": "epochs", "finetune_epochs": "finetune-epochs"}
+    return {
+        names.get(name, f"recipe.{name}"): value
+        for name, value in vars(recipe).items()
+        if value != getattr(own, name)
+    }
+
+
+def _changed_choices(config: TrainConfig) -> dict[str, object]:
+    changes: dict[str, object] = {}
+    if config.start_from is not None:
+        changes["from"] = origin_name(config.start_from)
+    if config.select != "last":
+        changes["select"] = config.select
+    if config.precision != "auto":
+        changes["precision"] = config.precision
+    return changes
+
+
+def origin_name(folder: Path) -> str:
+    """Name what a run starts from: `NAME.ce-plain`, each seed from its own, or `NAME.ce-plain.seed-0`."""
+    kept = 3 if folder.name.startswith("seed-") else 2
+    return ".".join(folder.absolute().parts[-kept:])
+
+
+def _choose_objective(config: TrainConfig, parts: Sequence[Part]) -> str:
+    """Take the objective given, or `ce`, or the one that all parts are defined for."""
+    common = [name for name in ("ce", "bce") if all(name in part.kind.objectives for part in parts)]
+    if not common:
+        each = ", ".join(f"{part.plugin.name} is for {' and '.join(part.kind.objectives)}" for part in parts)
+        raise InputError(f"{config.backbone} and {config.loss} have no objective in common: {each}")
+    if config.objective is None:
+        return common[0]
+    for part in parts:
+        if config.objective not in part.kind.objectives:
+            reason = part.kind.declarations.get(config.objective, f"it is for {' and '.join(part.kind.objectives)}")
+            raise InputError(f"{part.plugin.name} is not defined for --objective {config.objective}: {reason}")
+    return config.objective
+
+
+def _make_stages(config: TrainConfig, recipe: Recipe, losses: Sequence[Part]) -> tuple[Stage, ...]:
+    """Two stages where a loss that fine-tunes stands behind a transform, else one."""
+    own = losses[0].plugin.name
+    if config.start_from is not None:
+        return (Stage("finetune", own, recipe.finetune_epochs),)
+    if len(losses) > 1:
+        first = Stage("train", losses[1].plugin.name, recipe.epochs)
+        return first, Stage("finetune", own, recipe.finetune_epochs)
+    if config.finetune_epochs is not None or "recipe.finetune_epochs" in config.settings:
+        raise InputError(
+            f"--finetune-epochs: {config.loss} has no second stage; set --epochs, or start --from a run"
+        )
+    return (Stage("train", own, recipe.epochs),)
