@@ -113,12 +113,14 @@ def test_a_new_plugin_is_not_written_where_it_cannot_be(cli: CommandLine, tmp_pa
 
 @pytest.mark.slow
 def test_new_plugins_are_well_typed_and_well_formed(cli: CommandLine, tmp_path: Path) -> None:
-    made = tmp_path / "made"
     for words in (("mine",), ("my-loss", "--loss")):
-        assert cli("plugins", "new", *words, "--in", made).returncode == 0
-    for words in (("ruff", "check", "."), ("ruff", "format", "--check", "."), ("mypy", "--strict", ".")):
+        assert cli("plugins", "new", *words).returncode == 0
+    folders = ("vqabench-mine", "vqabench-my-loss")
+    commands = [(folder, command) for folder in folders for command in ("ruff check .", "ruff format --check .")]
+    for folder, command in (*commands, (".", f"mypy --strict {' '.join(folders)}")):
+        words = [sys.executable, "-m", *command.split()]
         done = subprocess.run(
-            [sys.executable, "-m", *words], cwd=made, capture_output=True, text=True, timeout=300, check=False
+            words, cwd=tmp_path / folder, capture_output=True, text=True, timeout=300, check=False
         )
         assert done.returncode == 0, done.stdout + done.stderr
 
