@@ -118,7 +118,7 @@ def test_new_plugins_are_well_typed_and_well_formed(cli: CommandLine, tmp_path: 
     folders = ("vqabench-mine", "vqabench-my-loss")
     commands = [(folder, command) for folder in folders for command in ("ruff check .", "ruff format --check .")]
     for folder, command in (*commands, (".", f"mypy --strict {' '.join(folders)}")):
-        words = [sys.executable, "-m", *command.split()]
+        call = [sys.executable, "-m", *command.split()]
         done = subprocess.run(
             words, cwd=tmp_path / folder, capture_output=True, text=True, timeout=300, check=False
         )
