@@ -119,9 +119,7 @@ def test_new_plugins_are_well_typed_and_well_formed(cli: CommandLine, tmp_path: 
     commands = [(folder, command) for folder in folders for command in ("ruff check .", "ruff format --check .")]
     for folder, command in (*commands, (".", f"mypy --strict {' '.join(folders)}")):
         call = [sys.executable, "-m", *command.split()]
-        done = subprocess.run(
-            words, cwd=tmp_path / folder, capture_output=True, text=True, timeout=300, check=False
-        )
+        done = subprocess.run(call, cwd=tmp_path / folder, capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
 
 
