@@ -11,7 +11,7 @@ import importlib
 import re
 import sys
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -128,9 +128,11 @@ def load(plugin: Plugin) -> type[Any]:
         raise PluginError(f"{where} is a transform; it belongs in the group {LOSSES}")
     if plugin.group == BACKBONES and not isinstance(loaded.recipe, api.Recipe):
         raise PluginError(f"{where}: its recipe is a {type(loaded.recipe).__name__}, not a Recipe of vqabench.api")
+    if not isinstance(loaded.declarations, Mapping):
+        raise PluginError(f"{where}: its declarations are a {type(loaded.declarations).__name__}, not a mapping")
     if loaded.api_version != api.API_VERSION:
         raise PluginError(
-            f"{where} was built for version {loaded.api_version} of the plugin API, but this vqabench has "
+            f"{where} was built for version {loaded.api_version!r} of the plugin API, but this vqabench has "
             f"{api.API_VERSION}; install versions of the two that agree"
         )
     return loaded

@@ -171,6 +171,8 @@ def test_a_check_that_fails_is_told_and_its_exit_code_is_1(
 def test_settings_that_a_loss_refuses_are_a_mistake_and_no_failed_check(cli: CommandLine) -> None:
     fails(cli("plugins", "check", "focal", "--set", "gamma=-1"), "gamma")
     fails(cli("plugins", "check", "focal", "--set", "focal.gamma=-1"), "gamma")
+    fails(cli("plugins", "check", "mask", "--set", "dropout=2"), "dropout")
+    fails(cli("plugins", "check", "updn", "--set", "recipe.lr=1"), "the checks have a recipe of their own")
 
 
 @pytest.mark.parametrize(("fixture", "told"), [("other_api", "version 99"), ("broken", "cannot be loaded")])

@@ -105,3 +105,14 @@ def write_named_features(path: Path) -> None:
         coded = [base64.b64encode(array.tobytes()).decode() for array in arrays]
         lines.append("\t".join([str(image), "100", "100", *coded[:4], "3", *coded[4:]]) + "\n")
     path.write_text("".join(lines))
+
+
+def test_parts_that_cannot_go_together_leave_nothing_behind_and_say_so_again(
+    cli: CommandLine, tmp_path: Path
+) -> None:
+    own = ("--dataset", "tiny", "--catalog", write_tiny(tmp_path / "own"), "--epochs", "1")
+    for _ in range(2):
+        done = cli("train", "css", *own, "--set", "base=question-only")
+        assert done.returncode == 2
+        assert "do not depend on what counterfactuals would change" in done.stderr
+        assert not (tmp_path / "runs").exists()

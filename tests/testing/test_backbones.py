@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.testing.faults import Changed, Sound, failed
-from vqabench.api import Backbone, Batch, DataSpec, Output
+from vqabench.api import Backbone, Batch, Criterion, DataSpec, Output
 
 
 class Infinite(Changed):
@@ -125,6 +125,47 @@ class Mute(Long):
         return {"word_embeddings_BLE": torch.ones(*batch.extras["letters"].shape, 3)}
 
 
+class Returning(Sound):
+    """Gives its loss where it should yield it."""
+
+    def training_losses(self, batch: Batch, criterion: Criterion) -> Iterator[Tensor]:
+        return criterion(self(batch), batch)  # type: ignore[return-value]
+
+
+class Silent(Sound):
+    """Yields no loss."""
+
+    def training_losses(self, batch: Batch, criterion: Criterion) -> Iterator[Tensor]:
+        yield from ()
+
+
+class Rescaling(Sound):
+    """Changes the batch's targets in training."""
+
+    def training_losses(self, batch: Batch, criterion: Criterion) -> Iterator[Tensor]:
+        assert batch.targets_BA is not None
+        batch.targets_BA.mul_(0.5)
+        yield from super().training_losses(batch, criterion)
+
+
+class Counting(Changed):
+    """Remembers outside of its state how long it was trained."""
+
+    steps = 1
+
+    def change(self, output: Output, batch: Batch) -> dict[str, Any]:
+        self.steps += self.training
+        return {"logits_BA": output.logits_BA * self.steps}
+
+
+class Annealed(Counting):
+    """Does so for training alone."""
+
+    def change(self, output: Output, batch: Batch) -> dict[str, Any]:
+        self.steps += self.training
+        return {"training_logits_BA": output.logits_BA * 0.999**self.steps}
+
+
 class Random(Changed):
     """Draws in testing."""
 
@@ -177,9 +218,14 @@ class Forgetful(Sound):
         (Padded, "padding", "alone and in a padded batch"),
         (Long, "padding", "alone and in a padded batch"),
         (Random, "repetition", "other logits the second time"),
-        (Careless, "repetition", "it changes the batch that it is given: regions_BRV"),
+        (Careless, "output", "it changes the batch that it is given: regions_BRV"),
+        (Returning, "output", "training_losses must yield losses; it gives a Tensor"),
+        (Silent, "output", "training_losses yields no loss"),
+        (Rescaling, "output", "it changes the batch that it is given: targets_BA"),
         (Hidden, "state", "a copy by its state dict answers otherwise"),
-        (Forgetful, "questions", "lengths has not a row for each question"),
+        (Counting, "state", "a copy by its state dict answers otherwise"),
+        (Annealed, "state", "a copy by its state dict trains otherwise"),
+        (Forgetful, "questions", "lengths has 8 rows for 9 questions"),
     ],
 )
 def test_each_fault_is_found(kind: type[Backbone], name: str, told: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 from tests.testing.faults import Sound, failed
 from tests.testing.test_losses import Late
 from tests.testing.test_training import Idle
-from vqabench.api import Backbone, Batch, DataSpec, Output
+from vqabench.api import Backbone, Batch, DataSpec, Output, Recipe
 from vqabench.errors import InputError
 from vqabench.losses.mask import AnswerMask
 from vqabench.testing import Innermost, assert_conforms, check_class
@@ -19,7 +19,7 @@ from vqabench.testing import Innermost, assert_conforms, check_class
 def test_a_sound_network_and_a_transform_around_it_pass_everything() -> None:
     found = {check.name: check.status for check in check_class(Sound, {"hidden": 32})}
     assert set(found.values()) <= {"passed", "skipped"}
-    assert list(found)[:5] == ["api", "docs", "options", "declarations", "output"]
+    assert list(found)[:5] == ["api", "docs", "options", "declarations", "questions"]
     assert list(found)[-1] == "strategies"
     assert_conforms(AnswerMask, dropout=0.3)
 
@@ -51,6 +51,18 @@ class Foreign(Sound):
     """Was built for another version."""
 
     api_version = 99
+
+
+class Endless(Sound):
+    """Wants to be trained as nobody can."""
+
+    recipe = Recipe(epochs=0)
+
+
+class Spelled(Sound):
+    """Spells a number."""
+
+    recipe = Recipe(batch_size="256")  # type: ignore[arg-type]
 
 
 class Positional(Innermost):
@@ -97,6 +109,8 @@ class Unreasonable(Sound):
     [
         (Nameless, "docs", "no docstring"),
         (Foreign, "api", "version 99 of the plugin API"),
+        (Endless, "api", "recipe.epochs must be from 1 to 100000, not 0"),
+        (Spelled, "api", "its recipe has values that are not of their types"),
         (Positional, "options", "hidden is no option, because it is not keyword-only"),
         (Anything, "options", "**options: nobody can set or see such options"),
         (Mistyped, "options", "hidden: its default '8' is not of its type"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 import torch
 from torch import Tensor
@@ -91,6 +93,22 @@ class Coarse(Loss):
         return loss * 1.5 if torch.is_autocast_enabled("cpu") else loss
 
 
+class Drawn(Loss):
+    """Draws from Python's generator."""
+
+    def forward(self, logits_BA: Tensor, batch: Batch) -> Tensor:
+        assert batch.targets_BA is not None
+        return random.random() * plain_loss(self.objective, logits_BA, batch.targets_BA).sum(1).mean()
+
+
+class Detached(Loss):
+    """Takes no gradient."""
+
+    def forward(self, logits_BA: Tensor, batch: Batch) -> Tensor:
+        assert batch.targets_BA is not None
+        return plain_loss(self.objective, logits_BA.detach(), batch.targets_BA).sum(1).mean()
+
+
 class Plural(Loss):
     """Gives a loss for every question."""
 
@@ -110,7 +128,9 @@ class Plural(Loss):
         (Forgotten, "state", "a copy by its state dict gives another loss"),
         (Forgotten, "devices", "neither parameters nor buffers, and so left on the CPU, and lost: weights_A"),
         (Coarse, "autocast", "under autocast"),
-        (Plural, "values", "no finite scalar"),
+        (Plural, "values", "no finite scalar, but torch.float32 [12]"),
+        (Drawn, "seeds", "with one seed; draw from PyTorch's generators alone"),
+        (Detached, "gradients", "it does not depend on the logits"),
         (Late, "stages", "not finite in epoch 4 of 5"),
     ],
 )

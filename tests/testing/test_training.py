@@ -44,22 +44,6 @@ class Half(Sound):
             yield value.detach().requires_grad_() if objective == "ce" else value
 
 
-class Silent(Sound):
-    """Yields no loss."""
-
-    def training_losses(self, batch: Batch, criterion: Criterion) -> Iterator[Tensor]:
-        yield from ()
-
-
-class Rescaling(Sound):
-    """Changes the batch's targets in training."""
-
-    def training_losses(self, batch: Batch, criterion: Criterion) -> Iterator[Tensor]:
-        assert batch.targets_BA is not None
-        batch.targets_BA.mul_(0.5)
-        yield from super().training_losses(batch, criterion)
-
-
 class Noisy(Changed):
     """Draws noise from Python's generator, in training."""
 
@@ -73,16 +57,6 @@ class Seeding(Sound):
     def __init__(self, spec: DataSpec) -> None:
         torch.manual_seed(7)
         super().__init__(spec)
-
-
-class Counting(Changed):
-    """Remembers outside of its state how long it was trained."""
-
-    steps = 1
-
-    def change(self, output: Output, batch: Batch) -> dict[str, Any]:
-        self.steps += self.training
-        return {"logits_BA": output.logits_BA * self.steps}
 
 
 class Dull(Changed):
@@ -138,11 +112,8 @@ class Fussy(Sound):
 @pytest.mark.parametrize(
     ("kind", "name", "told"),
     [
-        (Silent, "gradients", "training_losses yields no loss"),
-        (Rescaling, "gradients", "it changes the batch that it is given: targets_BA"),
         (Noisy, "seeds", "trained twice with one seed, words.weight, regions.weight, regions.bias differ"),
         (Seeding, "seeds", "it seeds PyTorch's generator"),
-        (Counting, "state", "a copy by its state dict answers otherwise"),
         (Idle, "gradients", "no gradient reaches unused.weight, unused.bias"),
         (Shifted, "gradients", "no gradient reaches shift"),
         (Half, "gradients", "ce: no gradient reaches"),
@@ -174,6 +145,16 @@ def test_parameters_that_idle_can_be_declared_by_name_and_others_are_found_still
     assert failed(Spared, "gradients") == {"gradients": "bce: no gradient reaches unused.bias"}
     (check,) = check_class(SparedWholly, only=["gradients"])
     assert (check.status, check.told) == ("passed", "reach all 7 parameters; not unused.*: for later")
+
+
+class Outdated(Sound):
+    """Names a parameter that it had once."""
+
+    declarations: ClassVar[Mapping[str, str]] = {"gradients:gate.bias": "it is left open"}
+
+
+def test_a_declaration_about_no_parameter_is_found() -> None:
+    assert failed(Outdated, "gradients") == {"gradients": "no parameter is called *gate.bias"}
 
 
 class Featureless(Changed):

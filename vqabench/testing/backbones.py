@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from safetensors.torch import load as load_tensors
@@ -38,10 +38,10 @@ class BackboneChecks:
     def trials(self) -> list[Trial]:
         """Give all checks."""
         return [
+            Trial("questions", self.check_questions, essential=True),
             Trial("output", self.check_output, essential=True),
             Trial("data", self.check_data),
             Trial("attention", self.check_attention),
-            Trial("questions", self.check_questions),
             Trial("words", self.check_words),
             Trial("targets", self.check_targets),
             Trial("padding", self.check_padding),
@@ -50,14 +50,21 @@ class BackboneChecks:
         ]
 
     def check_output(self) -> str:
-        """Shapes and kinds, with targets and without; everything finite."""
+        """Shapes and kinds, with targets and without; everything finite; the batch is left as it was."""
         model = build_seeded(self.build, self.spec)
         batch = self.sample.given_to(model)
+        before = batch.map(torch.clone)
         for given in (batch, batch.replace(targets_BA=None)):
             for mode in (model.train(), model.eval()):
                 output = mode(given)
                 require(isinstance(output, Output), f"a backbone gives an Output, not a {type(output).__name__}")
                 _check_form(output, given, model, (len(batch), len(self.spec.answers)))
+        losses = model.train().training_losses(batch, Criterion(Plain(self.spec, self.objective)))
+        require(
+            isinstance(losses, Iterator), f"training_losses must yield losses; it gives a {type(losses).__name__}"
+        )
+        require(any(True for _ in losses), "training_losses yields no loss")
+        require_unchanged(before, batch)
         return f"logits {list(output.logits_BA.shape)}, finite"
 
     def check_data(self) -> str:
@@ -89,7 +96,8 @@ class BackboneChecks:
         texts = [*self.sample.questions, "Zyzzyva?"]
         made, again = model.prepare_questions(texts), model.prepare_questions(texts)
         for name, rows in made.items():
-            require(isinstance(rows, Tensor) and len(rows) == len(texts), f"{name} has not a row for each question")
+            require(isinstance(rows, Tensor), f"{name} is a {type(rows).__name__}, not a tensor")
+            require(len(rows) == len(texts), f"{name} has {len(rows)} rows for {len(texts)} questions")
             require(torch.equal(rows, again[name]), f"{name} is another the second time")
         return f"makes {', '.join(made)}" if made else "takes the batch's tokens"
 
@@ -130,14 +138,12 @@ class BackboneChecks:
         return "the same logits alone and in a padded batch"
 
     def check_repetition(self) -> str:
-        """In testing nothing is left to chance, nothing remembered, and the batch stays as it is."""
+        """In testing nothing is left to chance, and nothing remembered."""
         model = build_seeded(self.build, self.spec).eval()
         batch = self.sample.given_to(model).replace(targets_BA=None)
-        given, again = batch.map(torch.clone), batch.map(torch.clone)
-        first = model(given).logits_BA
-        require_unchanged(batch, given)
+        first = model(batch).logits_BA
         model(make_sample(self.spec, 3, seed=1).given_to(model).replace(targets_BA=None))
-        require(torch.equal(first, model(again).logits_BA), "the same batch has other logits the second time")
+        require(torch.equal(first, model(batch).logits_BA), "the same batch has other logits the second time")
         return "the same logits each time"
 
     def check_state(self) -> str:
@@ -151,7 +157,14 @@ class BackboneChecks:
             torch.equal(model(batch).logits_BA, other(batch).logits_BA),
             "a copy by its state dict answers otherwise; keep what it needs in parameters or persistent buffers",
         )
+        alike = torch.equal(self._training_loss(model), self._training_loss(other))
+        require(alike, "a copy by its state dict trains otherwise; keep what it needs in parameters or buffers")
         return f"{len(model.state_dict())} tensors through safetensors"
+
+    def _training_loss(self, model: Backbone) -> Tensor:
+        torch.manual_seed(0)
+        batch, criterion = self.sample.given_to(model), Criterion(Plain(self.spec, self.objective))
+        return next(iter(model.train().training_losses(batch, criterion))).detach()
 
 
 def build_seeded(build: Build, spec: DataSpec, seed: int = 0) -> Backbone:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+import sys
+import sysconfig
 import traceback
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +17,11 @@ import torch
 from torch import Tensor, nn
 
 import vqabench
+from vqabench.errors import VqabenchError
 
 Status = Literal["passed", "failed", "declared", "skipped"]
 FOREIGN = tuple(str(Path(package.__file__ or "").parent) for package in (torch, vqabench))
+STANDARD = sysconfig.get_path("stdlib")
 """Where code is no plugin's own."""
 
 
@@ -82,9 +89,17 @@ def find_stray_tensors(module: nn.Module) -> list[str]:
 def describe_error(error: BaseException) -> str:
     """Spell an error in a line, with the last place in a plugin's own code that it came through."""
     lines = str(error).strip().splitlines() or [""]
-    frames = [one for one in traceback.extract_tb(error.__traceback__) if not one.filename.startswith(FOREIGN)]
-    where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {lines[0]}{where}"
+    kind = "" if isinstance(error, VqabenchError) else f"{type(error).__name__}: "
+    origin = error if error.__cause__ is None else error.__cause__
+    places = [(one.filename, one.lineno) for one in traceback.extract_tb(origin.__traceback__)]
+    places += [(name, int(line)) for name, line in re.findall(r'File "(.+)", line (\d+)', str(error))]
+    own = [(Path(name).name, line) for name, line in places if not _is_foreign(name)]
+    return f"{kind}{lines[0]}" + (f" ({own[-1][0]}, line {own[-1][1]})" if own else "")
+
+
+def _is_foreign(name: str) -> bool:
+    standard = name.startswith(STANDARD) and "site-packages" not in name
+    return standard or name.startswith((*FOREIGN, "<"))
 
 
 def _carry_out(trial: Trial) -> Check:
@@ -92,7 +107,9 @@ def _carry_out(trial: Trial) -> Check:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return Check(trial.name, "passed", trial.carry_out())
+        with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what is wrong is told by the check
+            return Check(trial.name, "passed", trial.carry_out())
     except SkippedCheckError as reason:
         return Check(trial.name, "skipped", str(reason))
     except FailedCheckError as failure:

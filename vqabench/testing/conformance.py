@@ -7,20 +7,21 @@ import inspect
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from vqabench.api import API_VERSION, Backbone, DataSpec, Loss, Transform
+from vqabench.api import API_VERSION, Backbone, DataSpec, Loss, Recipe, Transform
 from vqabench.config import make_config
 from vqabench.errors import InputError, PluginError, unknown
 from vqabench.options import base_parameters, convert, options_of, resolve_options
 from vqabench.plugins import LOSSES, Plugin, load
 from vqabench.testing.backbones import BackboneChecks
 from vqabench.testing.bases import BaseChecks
-from vqabench.testing.checks import Check, Trial, require, run_checks
+from vqabench.testing.checks import Check, FailedCheckError, Trial, require, run_checks
 from vqabench.testing.losses import LossChecks
 from vqabench.testing.samples import Innermost, make_spec
 from vqabench.testing.strategies import BuildUnder, StrategyChecks
 from vqabench.testing.training import TrainingChecks
 from vqabench.training.assembly import build_model, start_model
 from vqabench.training.plan import Part, Plan, make_plan
+from vqabench.training.recipe import change_recipe
 
 DECLARABLE = ("words", "data", "gradients", "learning", "autocast", "compile", "devices", "strategies", "bases")
 """Checks that an author may declare not to hold: without the others a plugin is not one."""
@@ -33,8 +34,8 @@ def check_plugin(
 ) -> Iterator[Check]:
     """Check an installed plugin, with settings as `--set` gives them: everything, or `only` some checks.
 
-    The `check_options` of its classes are defaults here. Where it cannot be loaded, or has options that cannot be,
-    that is the one check, and it fails. Raises InputError where a setting or the name of a check is not possible.
+    The `check_options` of its classes are defaults here. Where it cannot be loaded, or its class is not as the API
+    wants it, that alone is told. Raises InputError where a setting or the name of a check is not possible.
     """
     given = dict(settings or {})
     for key in given:
@@ -44,10 +45,9 @@ def check_plugin(
         kind = load(plugin)
     except PluginError as error:
         return iter([Check("load", "failed", str(error))])
-    try:
-        options_of(kind)
-    except PluginError as error:  # no setting can be read then
-        return iter([Check("options", "failed", str(error))])
+    broken = [one for one in run_checks(_class_trials(kind), {}) if one.status == "failed" and one.name != "docs"]
+    if broken:  # nothing can be planned with it
+        return iter(broken)
     if plugin.group == LOSSES:
         options = resolve_options(kind, _without_prefix(given, plugin.name), plugin.name)
         try:
@@ -99,6 +99,8 @@ def check_class(
         model.start()
         return model
 
+    if options:
+        build(make_spec(), None)  # an option that cannot be is told at once
     transforms = not issubclass(kind, Transform)
     trials = _trials(build, kind.objectives, kind.declarations, transforms=transforms)
     for parameter in bases:
@@ -153,13 +155,7 @@ def _without_prefix(settings: Mapping[str, object], name: str) -> dict[str, obje
 def _check(
     kind: type[Any], trials: list[Trial], declarations: Mapping[str, str], only: Collection[str]
 ) -> Iterator[Check]:
-    every = [
-        Trial("api", lambda: _check_api(kind)),
-        Trial("docs", lambda: _check_docs(kind)),
-        Trial("options", lambda: _check_options(kind)),
-        Trial("declarations", lambda: _check_declarations(kind)),
-        *trials,
-    ]
+    every = [*_class_trials(kind), *trials]
     names = [trial.name for trial in every]
     for name in only:
         if name not in names:
@@ -168,15 +164,31 @@ def _check(
     return run_checks(chosen, {name: reason for name, reason in declarations.items() if name in DECLARABLE})
 
 
+def _class_trials(kind: type[Any]) -> list[Trial]:
+    return [
+        Trial("api", lambda: _check_api(kind)),
+        Trial("docs", lambda: _check_docs(kind)),
+        Trial("options", lambda: _check_options(kind)),
+        Trial("declarations", lambda: _check_declarations(kind)),
+    ]
+
+
 def _check_api(kind: type[Any]) -> str:
     require(
         kind.api_version == API_VERSION,
-        f"it was built for version {kind.api_version} of the plugin API, but this is {API_VERSION}",
+        f"it was built for version {kind.api_version!r} of the plugin API, but this is {API_VERSION}",
     )
     require(
         bool(kind.objectives) and set(kind.objectives) <= set(OBJECTIVES),
         f"objectives must be some of bce and ce, not {kind.objectives}",
     )
+    if issubclass(kind, Backbone):
+        given = vars(kind.recipe)
+        try:
+            same = vars(change_recipe(Recipe(), given, "recipe")) == given
+        except InputError as error:
+            raise FailedCheckError(str(error)) from error
+        require(same, f"its recipe has values that are not of their types: {kind.recipe}")
     return f"version {API_VERSION}; {' and '.join(kind.objectives)}"
 
 

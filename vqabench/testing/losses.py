@@ -33,8 +33,9 @@ class LossChecks:
         """Give all checks."""
         return [
             Trial("values", lambda: self._under_each(self.check_values), essential=True),
+            Trial("seeds", lambda: self._under_each(self.check_seeds), essential=True),
+            Trial("gradients", lambda: self._under_each(self.check_gradients), essential=True),
             Trial("average", lambda: self._under_each(self.check_average)),
-            Trial("gradients", lambda: self._under_each(self.check_gradients)),
             Trial("descent", lambda: self._under_each(self.check_descent)),
             Trial("state", lambda: self._under_each(self.check_state)),
             Trial("stages", lambda: self._under_each(self.check_stages)),
@@ -50,10 +51,24 @@ class LossChecks:
             require(isinstance(loss, Tensor), f"{objective}: it gives a {type(loss).__name__}, not a tensor")
             require(
                 loss.ndim == 0 and loss.is_floating_point() and bool(loss.isfinite()),
-                f"{objective}: of {dtype} logits it is {loss}, no finite scalar",
+                f"{objective}: of {dtype} logits it is no finite scalar, but {loss.dtype} {list(loss.shape)}"
+                + (f" {float(loss)}" if loss.ndim == 0 else ""),
             )
         require_unchanged(before, self.batch)
         return "a finite scalar"
+
+    def check_seeds(self, objective: str) -> str:
+        """A seed decides everything."""
+        values = []
+        for _ in range(2):
+            loss = self._loss(objective)
+            torch.manual_seed(0)
+            values.append(loss(self._logits(), self.batch))
+        require(
+            torch.equal(*values),
+            f"{objective}: {values[0]} and {values[1]} with one seed; draw from PyTorch's generators alone",
+        )
+        return "one seed, one loss"
 
     def check_average(self, objective: str) -> str:
         """It is averaged over the batch: the same questions twice cost as much as once."""
@@ -73,7 +88,9 @@ class LossChecks:
         loss = self._loss(objective)
         for scale in (1.0, LARGE):
             logits_BA = (scale * self._logits()).requires_grad_()
-            torch.autograd.backward(loss(logits_BA, self.batch))
+            value = loss(logits_BA, self.batch)
+            require(value.requires_grad, f"{objective}: it does not depend on the logits")
+            torch.autograd.backward(value)
             found = logits_BA.grad
             require(
                 found is not None and bool(found.isfinite().all()) and bool(found.any()),

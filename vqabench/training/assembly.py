@@ -29,7 +29,7 @@ def build_model(plan: Plan, spec: DataSpec) -> Backbone:
 
 def start_model(plan: Plan, model: Backbone) -> None:
     """Let a model take over what it begins with. Raises PluginError where that is missing or does not fit."""
-    with told_as_of(plan.chain[-1]):
+    with told_as_of(plan.chain[-1], "could not start"):
         model.start()
 
 
@@ -51,5 +51,5 @@ def _check_procedures(parts: Sequence[Part]) -> None:
 
 
 def _build(part: Part, spec: DataSpec, **ready: Any) -> Any:
-    with told_as_of(part):
+    with told_as_of(part, "could not be built"):
         return part.kind(spec, **ready, **part.options)

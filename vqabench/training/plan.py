@@ -147,8 +147,8 @@ def make_plan(config: TrainConfig, dataset_recipe: Mapping[str, object] | None =
 
 
 @contextmanager
-def told_as_of(part: Part) -> Iterator[None]:
-    """Say which part an error is of. Raises PluginError."""
+def told_as_of(part: Part, failed: str) -> Iterator[None]:
+    """Say which part an error is of, and what failed. Raises PluginError."""
     where = f"{part.plugin.name} (from {part.plugin.distribution})"
     try:
         yield
@@ -158,7 +158,7 @@ def told_as_of(part: Part) -> Iterator[None]:
         raise PluginError(f"{where}: {error}") from error
     except Exception as error:
         told = " ".join(str(error).split())
-        raise PluginError(f"{where} could not be built: {type(error).__name__}: {told}") from error
+        raise PluginError(f"{where} {failed}: {type(error).__name__}: {told}") from error
 
 
 def _load_chain(name: str, settings: dict[str, object]) -> list[Part]:
@@ -239,8 +239,10 @@ def _inherited_recipe(chain: Sequence[Part]) -> Recipe:
     for part in chain:
         recipe: Recipe = part.kind.recipe
         if recipe is not Backbone.recipe:
-            with told_as_of(part):
+            try:
                 return change_recipe(Recipe(), vars(recipe), "recipe")
+            except InputError as error:
+                raise PluginError(f"{part.plugin.name} (from {part.plugin.distribution}): its {error}") from error
     return Backbone.recipe
 
 

@@ -89,11 +89,14 @@ def train_run(
         raise
     except BaseException as error:
         manifest.status, manifest.failure = "failed", f"{type(error).__name__}: {error}"
+        if isinstance(error, InputError) and not run.resume_file.is_file():
+            run.clear()  # parts that cannot go together: there is nothing to go on with
         raise
     finally:
         progress.stop()
         manifest.seconds = round(manifest.seconds + time.perf_counter() - began, 3)
-        run.write_manifest(manifest)
+        if run.folder.exists():
+            run.write_manifest(manifest)
     run.resume_file.unlink(missing_ok=True)
     return scores
 
