@@ -13,6 +13,8 @@ from vqabench.evaluation.scores import CATEGORIES, Scores
 from vqabench.results import Manifest, Run, read_json
 
 METRICS = ("accuracy", "kappa")
+DECIMALS = 2
+"""Of a number in a table: what looks the same there is as good."""
 
 
 @dataclass(frozen=True)
@@ -202,7 +204,7 @@ def _mark_best(rows: Sequence[Row]) -> None:
             ]
             highest = max((cell.mean or 0.0 for _, cell in cells), default=0.0)
             for row, cell in cells:
-                if cell.mean == highest:
+                if round(cell.mean or 0.0, DECIMALS) == round(highest, DECIMALS):
                     row.cells[key] = Cell(cell.mean, cell.deviation, cell.gain, best=True)
 
 
