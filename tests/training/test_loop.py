@@ -180,6 +180,12 @@ def test_a_damaged_checkpoint_is_an_error_that_names_it(places: Places) -> None:
     checkpoint.write_bytes(checkpoint.read_bytes()[:100])
     with pytest.raises(InputError, match=r"resume\.pt: damaged"):
         run(places, "resume")
+    kept = {path.name for path in checkpoint.parent.iterdir()}  # the epochs that were finished are not lost
+    assert {"model.safetensors", "resume.pt", "run.json", "epochs.jsonl"} <= kept
+    checkpoint.with_name("model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(InputError, match=r"model\.safetensors: damaged"):
+        run(places, "resume")
+    assert kept == {path.name for path in checkpoint.parent.iterdir()}
 
 
 def test_rescale_adds_nothing_to_the_model_that_is_tested(places: Places) -> None:

@@ -89,8 +89,8 @@ def train_run(
         raise
     except BaseException as error:
         manifest.status, manifest.failure = "failed", f"{type(error).__name__}: {error}"
-        if isinstance(error, InputError) and not run.resume_file.is_file():
-            run.clear()  # parts that cannot go together: there is nothing to go on with
+        if isinstance(error, InputError) and manifest.epoch is None and not run.weights_file.is_file():
+            run.clear()  # parts that cannot go together: no epoch was finished, there is nothing to go on with
         raise
     finally:
         progress.stop()
