@@ -62,6 +62,14 @@ def restore(model: nn.Module, path: Path) -> None:
         raise InputError(f"{path}: does not fit the model: {' '.join(str(error).split())}") from error
 
 
+def restore_begun(model: nn.Module, path: Path) -> None:
+    """Put the model's state out of a run's checkpoint into it. Raises InputError where that cannot be."""
+    try:
+        model.load_state_dict(load_state(path)["model"])
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise InputError(f"{path}: does not fit this run; train it again with --force") from error
+
+
 def adopt(model: Backbone, origin: Backbone) -> str | None:
     """Start a model from another's weights, part by part of the same class, from the innermost on.
 

@@ -25,7 +25,7 @@ from vqabench.evaluation.scores import Scores
 from vqabench.plugins import requirements
 from vqabench.results import Manifest, Run, write_file
 from vqabench.training.assembly import build_losses, build_model, start_model
-from vqabench.training.checkpoint import adopt, restore
+from vqabench.training.checkpoint import adopt, restore, restore_begun
 from vqabench.training.device import autocast, choose_precision, choose_threads
 from vqabench.training.loop import fit
 from vqabench.training.plan import Plan, make_plan
@@ -59,8 +59,10 @@ def train_run(
     manifest.start_from = _origin_of(plan, seed, run, afresh)
     if run.manifest_file.is_file() and not afresh:
         _take_over(run, manifest, plan, progress)
-    if not afresh and run.weights_file.is_file() and (manifest.epoch is not None or run.resume_file.is_file()):
-        restore(model, run.weights_file)  # what it began with may be gone since
+    if manifest.epoch is not None:
+        restore(model, run.weights_file)
+    elif run.resume_file.is_file() and not afresh:
+        restore_begun(model, run.resume_file)  # what it began with may be gone since
     else:
         _begin(plan, model, manifest, prepared, progress)
     for note in manifest.notes:
