@@ -93,6 +93,8 @@ def _choose(name: str, kind: str, discoveries: Sequence[Discovery]) -> Plugin:
             raise PluginError(f"unknown {kind} {name!r}: the distribution {distribution} is not installed")
         problems = dict.fromkeys(problem for discovery in discoveries for problem in discovery.problems)
         raise PluginError("; ".join([unknown(kind, name, {plugin.name for plugin in every}), *problems]))
+    if len({plugin.qualified for plugin in matches}) < len(matches):
+        raise PluginError(f"{plain!r} is both a backbone and a loss of {matches[0].distribution}: which is meant?")
     if len(matches) > 1:
         choices = " or ".join(plugin.qualified for plugin in matches)
         raise PluginError(f"{kind} {plain!r} is offered by {len(matches)} distributions; write {choices}")
@@ -102,7 +104,7 @@ def _choose(name: str, kind: str, discoveries: Sequence[Discovery]) -> Plugin:
 def requirements(plugin: Plugin) -> dict[str, str]:
     """Give the installed versions of what a plugin's distribution requires, but for what it has as extras."""
     required = (metadata.requires(plugin.distribution) or []) if _version(plugin.distribution) else []
-    names = [re.split(r"[^\w.-]", one, maxsplit=1)[0] for one in required if "extra ==" not in one]
+    names = [re.split(r"[^\w.-]", one, maxsplit=1)[0] for one in required if not re.search(r"\bextra\b", one)]
     found = {_normalise(name): _version(name) for name in names}
     return {name: version for name, version in found.items() if version is not None}
 

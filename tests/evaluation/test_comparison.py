@@ -134,6 +134,14 @@ def test_runs_that_began_with_other_weights_are_no_seeds_of_one_row(tmp_path: Pa
     assert [row.seeds for row in compare(find_runs([tmp_path])).rows] == [(0,), (1,)]
 
 
+def test_a_gain_is_against_plain_from_the_same_weights(tmp_path: Path) -> None:
+    for number, plain in ((1, 40.0), (2, 60.0)):
+        write_run(tmp_path / str(number), plain, pretraining=[f"weights {number}"])
+        write_run(tmp_path / str(number), 65.0, loss="focal", pretraining=[f"weights {number}"])
+    gains = [row.cells[ALL].gain for row in compare(find_runs([tmp_path])).rows if row.loss == "focal"]
+    assert gains == [25.0, 5.0]
+
+
 def test_where_rows_are_branded_for_several_reasons_each_names_its_rows(tmp_path: Path) -> None:
     write_run(tmp_path, 40.0, select="test", label="select=test")
     assert compare(find_runs([tmp_path])).notes[0].startswith("‡ the epoch was chosen on the test split: not")

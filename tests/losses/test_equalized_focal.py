@@ -21,13 +21,16 @@ def test_gradients_balance_and_loss_by_hand() -> None:
     loss(torch.zeros(3, 3), make_batch(torch.tensor([0, 0, 0]), targets_BA))
     hard = (math.log(2) + 0.5) / 4
     soft = 0.45 * (0.05 * math.log(2) + 0.025)  # α_t = 0.45, the slope of 1 - p_t is -0.05, of bce -0.1
-    right = torch.tensor([[0.25 * hard + 0.6 * soft, 0.25 * hard, 0.0], [0.0] * 3])
-    wrong = torch.tensor([[0.75 * hard + 0.4 * soft, 1.5 * hard, 2.25 * hard], [0.0] * 3])
-    torch.testing.assert_close(loss.right_TA, right)
-    torch.testing.assert_close(loss.wrong_TA, wrong)
+    right = torch.tensor([[0.25 * hard + 0.6 * soft, 0.25 * hard, 0.0], [0.0] * 3], dtype=torch.float64)
+    wrong = torch.tensor([[0.75 * hard + 0.4 * soft, 1.5 * hard, 2.25 * hard], [0.0] * 3], dtype=torch.float64)
+    torch.testing.assert_close(loss.right_TA, right, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(loss.wrong_TA, wrong, rtol=1e-6, atol=1e-7)
     g = 1 / 6
     torch.testing.assert_close(
-        loss.balance(), torch.tensor([[float(right[0, 0] / wrong[0, 0]), g, 1.0], [1.0] * 3])
+        loss.balance(),
+        torch.tensor([[float(right[0, 0] / wrong[0, 0]), g, 1.0], [1.0] * 3], dtype=torch.float64),
+        rtol=1e-6,
+        atol=1e-7,
     )
     one = make_batch(torch.tensor([0]), torch.tensor([[0.0, 1.0, 0.0]]))
     gammas = 2 + 8 * (1 - loss.balance()[0])
@@ -46,8 +49,8 @@ def test_what_adds_up_is_the_gradient_of_the_loss_with_its_focus_so_far() -> Non
     (gradient_BA,) = torch.autograd.grad(loss(logits_BA, batch), logits_BA)
     size_BA = len(logits_BA) * gradient_BA.abs()
     added = loss.right_TA - before[0], loss.wrong_TA - before[1]
-    torch.testing.assert_close(added[0][SKEWED], (size_BA * targets_BA).sum(0).float(), rtol=1e-4, atol=0)
-    torch.testing.assert_close(added[1][SKEWED], (size_BA * (1 - targets_BA)).sum(0).float(), rtol=1e-4, atol=0)
+    torch.testing.assert_close(added[0][SKEWED], (size_BA * targets_BA).sum(0).double(), rtol=1e-4, atol=0)
+    torch.testing.assert_close(added[1][SKEWED], (size_BA * (1 - targets_BA)).sum(0).double(), rtol=1e-4, atol=0)
 
 
 @pytest.mark.parametrize("options", [{"scale": 0.0}, {"scale": 0.0, "alpha": 0.5, "gamma": 1.0}])

@@ -120,6 +120,25 @@ def test_a_run_needs_nothing_but_its_folder_once_it_has_begun(
     assert [row["branded"] for row in rows] == [True, True]  # what it started from has seen the same
 
 
+def test_a_run_that_begins_twice_is_marked_once(cli: CommandLine, folder: Path, tmp_path: Path) -> None:
+    own = ("--dataset", "tiny", "--catalog", write_tiny(tmp_path / "own"), *FAST, "--epochs", "1")
+    command = ("train", "lxmert", *own, "--set", f"weights={folder}")
+    assert cli(*command).returncode == 0
+    (file,) = (tmp_path / "runs").glob("**/run.json")
+    finished = json.loads(file.read_text())
+    for name in ("model.safetensors", "scores.json", "epochs.jsonl"):  # as if stopped within its first epoch
+        file.with_name(name).unlink()
+    file.write_text(json.dumps(finished | {"status": "stopped", "epoch": None}))
+    assert cli(*command, "--resume").returncode == 0
+    again = json.loads(file.read_text())
+    for name in ("pretraining", "notes", "parameters"):
+        assert again[name] == finished[name]
+    file.with_name("scores.json").unlink()
+    shutil.rmtree(folder)
+    assert cli(*command, "--resume").returncode == 0  # scores it again
+    assert json.loads(file.read_text())["parameters"] == finished["parameters"]
+
+
 def test_a_run_that_cannot_begin_leaves_no_folder(cli: CommandLine, tmp_path: Path) -> None:
     own = ("--dataset", "tiny", "--catalog", write_tiny(tmp_path / "own"), *FAST, "--epochs", "1")
     done = cli("train", "lxmert", *own, "--set", "weights=./nowhere")

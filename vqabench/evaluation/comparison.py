@@ -160,7 +160,7 @@ def _spell_setting(manifest: Manifest) -> str:
     recipe = {name: value for name, value in manifest.recipe.items() if name != unused}
     backbones = {label: manifest.options[label] for label in ("backbone", *manifest.bases)}
     shared = [manifest.bases, backbones, recipe, origin, manifest.select, manifest.precision, manifest.fingerprint]
-    return json.dumps(shared, sort_keys=True)
+    return json.dumps([*shared, manifest.pretraining], sort_keys=True)
 
 
 def _flatten(split: str, form: Scores) -> Iterable[tuple[Key, float | None]]:

@@ -25,6 +25,8 @@ class EqualizedFocal(Loss):
     Not defined for `ce`: g compares the two gradients of a classifier that each answer has to itself, and a
     softmax is one classifier of all.
 
+    Every call adds to the sums, of auxiliary logits and of counterfactual batches too.
+
     Soft targets: p_t and α_t as in `focal`; of a gradient's size, a counts as right and 1 - a as wrong.
     Answers given fewer than `minimum` times to a type have g = 1: with next to no examples theirs would be 0,
     which all but stops the loss from ruling them out. A type that training never saw has the plain loss.
@@ -58,8 +60,9 @@ class EqualizedFocal(Loss):
         self.wrong_TA: Tensor
         self.register_buffer("kept_TA", kept_TA, persistent=False)
         self.register_buffer("seen_T", spec.questions_T > 0, persistent=False)
-        self.register_buffer("right_TA", torch.zeros(kept_TA.shape))
-        self.register_buffer("wrong_TA", torch.zeros(kept_TA.shape))
+        sums_TA = torch.zeros(kept_TA.shape, dtype=torch.float64)  # float32 would lose what late batches add
+        self.register_buffer("right_TA", sums_TA)
+        self.register_buffer("wrong_TA", sums_TA.clone())
 
     def balance(self) -> Tensor:
         """Give g [T, A] in [0, 1]: 1 where nothing was wrong yet, and for answers outside the type's set."""

@@ -114,7 +114,8 @@ def _carry_out(trial: Trial) -> Check:
         return Check(trial.name, "skipped", str(reason))
     except FailedCheckError as failure:
         return Check(trial.name, "failed", str(failure))
-    except Exception as error:  # a plugin may raise anything
+    except (Exception, SystemExit) as error:  # a plugin may raise anything, or leave
         return Check(trial.name, "failed", describe_error(error))
     finally:
         torch.set_num_threads(threads)
+        torch.set_default_dtype(torch.float32)

@@ -58,7 +58,7 @@ def restore(model: nn.Module, path: Path) -> None:
     """Put a run's weights into its model. Raises InputError where they do not fit."""
     try:
         model.load_state_dict(load_weights(path))
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise InputError(f"{path}: does not fit the model: {' '.join(str(error).split())}") from error
 
 
@@ -66,7 +66,7 @@ def restore_begun(model: nn.Module, path: Path) -> None:
     """Put the model's state out of a run's checkpoint into it. Raises InputError where that cannot be."""
     try:
         model.load_state_dict(load_state(path)["model"])
-    except (KeyError, TypeError, RuntimeError) as error:
+    except (KeyError, TypeError, RuntimeError, ValueError) as error:
         raise InputError(f"{path}: does not fit this run; train it again with --force") from error
 
 
@@ -82,8 +82,9 @@ def adopt(model: Backbone, origin: Backbone) -> str | None:
         raise InputError("--from: its model does not fit this one: they share no part")
     try:
         model.load_state_dict({name: given[source] for name, source in sources.items()}, strict=False)
-    except RuntimeError as error:
-        other = [name for name, source in sources.items() if own[name].shape != given[source].shape]
+    except (RuntimeError, ValueError) as error:
+        now = model.state_dict()  # loading may have made room already
+        other = [name for name, source in sources.items() if now[name].shape != given[source].shape]
         raise InputError(f"--from: its model does not fit this one: {first_few(other)}") from error
     fresh, unused = sorted(own.keys() - sources.keys()), sorted(given.keys() - sources.values())
     told = [f"{len(fresh)} start afresh ({first_few(fresh, 3)})"] if fresh else []

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -151,7 +152,8 @@ def told_as_of(part: Part, failed: str) -> Iterator[None]:
     """Say which part an error is of, and what failed. Raises PluginError."""
     where = f"{part.plugin.name} (from {part.plugin.distribution})"
     try:
-        yield
+        with redirect_stdout(sys.stderr):  # stdout is for what was asked for
+            yield
     except VqabenchError:
         raise
     except ValueError as error:  # how a plugin refuses an option's value

@@ -65,6 +65,7 @@ def train_run(
         restore_begun(model, run.resume_file)  # what it began with may be gone since
     else:
         _begin(plan, model, manifest, prepared, progress)
+    manifest.parameters = _count_parameters(model)  # a restored state may have brought more words along
     for note in manifest.notes:
         progress.say(f"{plan.backbone}: {note}")
     model.to(device)
@@ -91,7 +92,7 @@ def train_run(
         raise
     except BaseException as error:
         manifest.status, manifest.failure = "failed", f"{type(error).__name__}: {error}"
-        if isinstance(error, InputError) and manifest.epoch is None and not run.weights_file.is_file():
+        if isinstance(error, InputError) and not (run.weights_file.is_file() or run.resume_file.is_file()):
             run.clear()  # parts that cannot go together: no epoch was finished, there is nothing to go on with
         raise
     finally:
@@ -165,7 +166,8 @@ def _origin_of(plan: Plan, seed: int, run: Run, afresh: bool) -> str | None:
 
 def needs_origin(source: Path, run: Run, afresh: bool) -> bool:
     """Tell whether the run to start from must be there: it may have been moved since an epoch was finished."""
-    return afresh or source.exists() or not run.resume_file.is_file()
+    begun = run.resume_file.is_file() or (run.manifest_file.is_file() and run.read_manifest().epoch is not None)
+    return afresh or source.exists() or not begun
 
 
 def find_origin(source: Path, seed: int) -> Run:
@@ -185,6 +187,7 @@ def find_origin(source: Path, seed: int) -> Run:
 
 def _begin(plan: Plan, model: Backbone, manifest: Manifest, prepared: Prepared, progress: Progress) -> None:
     """Give the model what its training begins with, and note what that was, and what it had seen."""
+    manifest.pretraining = []
     if manifest.start_from is None:
         start_model(plan, model)
     else:
@@ -196,7 +199,6 @@ def _begin(plan: Plan, model: Backbone, manifest: Manifest, prepared: Prepared, 
     parts = [part for part in model.modules() if isinstance(part, Backbone)]
     manifest.pretraining += [brand for part in parts for brand in part.brands]
     manifest.notes = list(dict.fromkeys([*manifest.notes, *(note for part in parts for note in part.notes)]))
-    manifest.parameters = _count_parameters(model)
 
 
 def load_model(run: Run, prepared: Prepared, progress: Progress) -> Backbone:
@@ -214,9 +216,10 @@ def load_model(run: Run, prepared: Prepared, progress: Progress) -> Backbone:
 
 def _versions(plan: Plan) -> dict[str, str]:
     own = {"vqabench": __version__, "python": platform.python_version(), "torch": str(torch.__version__)}
+    versions: dict[str, str] = {}
     for part in plan.parts:
-        own |= {part.plugin.distribution: part.plugin.version} | requirements(part.plugin)
-    return own
+        versions |= {part.plugin.distribution: part.plugin.version} | requirements(part.plugin)
+    return versions | own
 
 
 def _changed_versions(before: Manifest, now: Mapping[str, str]) -> list[str]:

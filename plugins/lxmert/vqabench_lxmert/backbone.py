@@ -109,7 +109,8 @@ class Lxmert(Backbone):
         self.wordless_P: Tensor
         self.types_TL: Tensor
         embeddings = self.transformer.embeddings
-        device = embeddings.word_embeddings.weight.device
+        before = embeddings.word_embeddings.weight
+        device = before.device
         self.register_buffer("vocabulary", self.pieces.to_tensor().to(device))
         wordless = torch.tensor(self.pieces.wordless, device=device)
         self.register_buffer("wordless_P", wordless, persistent=False)
@@ -120,7 +121,7 @@ class Lxmert(Backbone):
         if embeddings.word_embeddings.num_embeddings != self.pieces.size:
             self.transformer.config.vocab_size = self.pieces.size
             embeddings.word_embeddings = nn.Embedding(
-                self.pieces.size, self.question_width, padding_idx=self.pieces.padding, device=device
+                self.pieces.size, self.question_width, self.pieces.padding, device=device, dtype=before.dtype
             )
 
     def start(self) -> None:
