@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tests.testing.faults import failed
 from vqabench.api import Batch, DataSpec, Loss, plain_loss
+from vqabench.testing import check_class
 
 
 class Biased(Loss):
@@ -101,6 +102,15 @@ class Drawn(Loss):
         return random.random() * plain_loss(self.objective, logits_BA, batch.targets_BA).sum(1).mean()
 
 
+class Noisy(Loss):
+    """Draws from PyTorch's generator, in a way that leaves right answers to gain."""
+
+    def forward(self, logits_BA: Tensor, batch: Batch) -> Tensor:
+        assert batch.targets_BA is not None
+        noise_BA = 0.01 * torch.randn_like(logits_BA)
+        return plain_loss(self.objective, logits_BA + noise_BA, batch.targets_BA).sum(1).mean()
+
+
 class Detached(Loss):
     """Takes no gradient."""
 
@@ -136,3 +146,9 @@ class Plural(Loss):
 )
 def test_each_fault_of_a_loss_is_found(kind: type[Loss], name: str, told: str) -> None:
     assert told in failed(kind, name)[name]
+
+
+def test_a_loss_that_draws_from_the_run_s_generator_is_nothing_wrong() -> None:
+    assert failed(Noisy) == {}
+    (check,) = check_class(Noisy, only=["average"])
+    assert (check.status, check.told) == ("skipped", "it draws, and no two batches cost the same")

@@ -84,8 +84,9 @@ class Ldam(Loss):
 
     def start_epoch(self, epoch: int, epochs: int) -> None:
         """Weigh the answers from the epoch on that `reweight_from` names, and in the last one of a short stage."""
-        late = self.reweight_from is not None and epoch / epochs >= self.reweight_from
-        self.reweighted = late or (self.reweight_from is not None and epoch + 1 == epochs)
+        self.reweighted = self.reweight_from is not None and (
+            epoch / epochs >= self.reweight_from or epoch + 1 == epochs
+        )
 
     def forward(self, logits_BA: Tensor, batch: Batch) -> Tensor:
         """Give the mean loss with margins."""

@@ -13,12 +13,10 @@ from vqabench.plugins import LOSSES, available, load
 from vqabench.testing.checks import FailedCheckError, Trial, describe_error, require
 from vqabench.testing.samples import make_sample, make_spec
 from vqabench.training.criterion import Criterion
-from vqabench.training.plan import PLAIN, Part
+from vqabench.training.plan import OWN, PLAIN, Part
 
 BuildUnder = Callable[[DataSpec, Part | None], Backbone]
 """Builds a backbone, with a transform around its innermost network or without."""
-OWN = PLAIN.partition(":")[0]
-"""The library's distribution: what others offer is theirs to check."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +82,7 @@ class StrategyChecks:
 
 def list_strategies() -> Iterator[Strategy]:
     """Give the library's losses, its transforms, and each of these with each loss made for a second stage."""
-    own = [one for one in available(LOSSES).plugins if one.distribution == OWN]
+    own = [one for one in available(LOSSES).plugins if one.distribution == OWN]  # others' are theirs to check
     parts = [Part(one.name, one, load(one)) for one in own]
     losses = [part for part in parts if issubclass(part.kind, Loss)]
     plain = next(part for part in losses if part.plugin.qualified == PLAIN)

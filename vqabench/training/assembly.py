@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from itertools import pairwise
 from typing import Any
 
 from torch import nn
 
 from vqabench.api import Backbone, DataSpec
-from vqabench.errors import PluginError
+from vqabench.errors import PluginError, VqabenchError
 from vqabench.options import base_parameters
-from vqabench.training.plan import Part, Plan, told_as_of
+from vqabench.training.plan import Part, Plan
 
 
 def build_model(plan: Plan, spec: DataSpec) -> Backbone:
@@ -29,7 +31,7 @@ def build_model(plan: Plan, spec: DataSpec) -> Backbone:
 
 def start_model(plan: Plan, model: Backbone) -> None:
     """Let a model take over what it begins with. Raises PluginError where that is missing or does not fit."""
-    with told_as_of(plan.chain[-1], "could not start"):
+    with _told_as_of(plan.chain[-1], "could not start"):
         model.start()
 
 
@@ -51,5 +53,21 @@ def _check_procedures(parts: Sequence[Part]) -> None:
 
 
 def _build(part: Part, spec: DataSpec, **ready: Any) -> Any:
-    with told_as_of(part, "could not be built"):
+    with _told_as_of(part, "could not be built"):
         return part.kind(spec, **ready, **part.options)
+
+
+@contextmanager
+def _told_as_of(part: Part, failed: str) -> Iterator[None]:
+    """Say which part an error is of, and what failed. Raises PluginError."""
+    where = f"{part.plugin.name} (from {part.plugin.distribution})"
+    try:
+        with redirect_stdout(sys.stderr):  # stdout is for what was asked for
+            yield
+    except VqabenchError:
+        raise
+    except ValueError as error:  # how a plugin refuses an option's value
+        raise PluginError(f"{where}: {error}") from error
+    except Exception as error:
+        told = " ".join(str(error).split())
+        raise PluginError(f"{where} {failed}: {type(error).__name__}: {told}") from error

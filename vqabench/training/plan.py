@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from vqabench.api import Backbone, Loss, Recipe, Transform
 from vqabench.config import RESERVED, TrainConfig
-from vqabench.errors import InputError, PluginError, VqabenchError, unknown
+from vqabench.errors import InputError, PluginError, unknown
 from vqabench.options import base_parameters, fields_of, options_of, resolve_options
 from vqabench.plugins import BACKBONES, LOSSES, Plugin, find, load
 from vqabench.plugins import names as names_of
 from vqabench.results import spell_label
 from vqabench.training.recipe import change_recipe
 
-PLAIN = "vqabench:plain"
+OWN = "vqabench"
+"""The library's own distribution."""
+PLAIN = f"{OWN}:plain"
 """The loss of a strategy that names none, and of the first of two stages; others may offer a `plain`, too."""
 
 
@@ -145,22 +145,6 @@ def make_plan(config: TrainConfig, dataset_recipe: Mapping[str, object] | None =
         stages=_make_stages(config, recipe, losses),
         label=spell_label(changes) if config.label is None else config.label,
     )
-
-
-@contextmanager
-def told_as_of(part: Part, failed: str) -> Iterator[None]:
-    """Say which part an error is of, and what failed. Raises PluginError."""
-    where = f"{part.plugin.name} (from {part.plugin.distribution})"
-    try:
-        with redirect_stdout(sys.stderr):  # stdout is for what was asked for
-            yield
-    except VqabenchError:
-        raise
-    except ValueError as error:  # how a plugin refuses an option's value
-        raise PluginError(f"{where}: {error}") from error
-    except Exception as error:
-        told = " ".join(str(error).split())
-        raise PluginError(f"{where} {failed}: {type(error).__name__}: {told}") from error
 
 
 def _load_chain(name: str, settings: dict[str, object]) -> list[Part]:

@@ -28,7 +28,7 @@ from vqabench.training.assembly import build_losses, build_model, start_model
 from vqabench.training.checkpoint import adopt, restore, restore_begun
 from vqabench.training.device import autocast, choose_precision, choose_threads
 from vqabench.training.loop import fit
-from vqabench.training.plan import Plan, make_plan
+from vqabench.training.plan import OWN, Plan, make_plan
 from vqabench.training.progress import Progress
 
 
@@ -81,11 +81,7 @@ def train_run(
         if manifest.epoch is None:
             manifest.epoch = fit(plan, model, losses, splits, seed, run, context, progress).chosen_epoch
         restore(model, run.weights_file)
-        scores: dict[str, Scores] = {}
-        for split in ("val", "test"):
-            if split in splits:
-                scores[split] = _answer(plan, model, splits[split], split, prepared, dataset, run, context)
-        write_file(run.scores_file, msgspec.json.format(msgspec.json.encode(scores), indent=2))
+        scores = _score(plan, model, splits, prepared, dataset, run, context)
         manifest.status = "finished"
     except KeyboardInterrupt:
         manifest.status = "stopped"
@@ -104,20 +100,24 @@ def train_run(
     return scores
 
 
-def _answer(
+def _score(
     plan: Plan,
     model: Backbone,
-    data: SplitData,
-    split: str,
+    splits: Mapping[str, SplitData],
     prepared: Prepared,
     dataset: Dataset,
     run: Run,
     context: Callable[[], AbstractContextManager[object]],
-) -> Scores:
-    """Answer a split's questions, keep the answers, score them."""
-    predictions = spell(predict(model, data, plan.recipe.batch_size, context()), prepared, split)
-    write_predictions(run.predictions_file(split), predictions)
-    return score_split(predictions, dataset, split)
+) -> dict[str, Scores]:
+    """Answer the questions of `val` and `test`, keep the answers, score them, keep the scores."""
+    scores: dict[str, Scores] = {}
+    for split in ("val", "test"):
+        if split in splits:
+            predictions = spell(predict(model, splits[split], plan.recipe.batch_size, context()), prepared, split)
+            write_predictions(run.predictions_file(split), predictions)
+            scores[split] = score_split(predictions, dataset, split)
+    write_file(run.scores_file, msgspec.json.format(msgspec.json.encode(scores), indent=2))
+    return scores
 
 
 def _describe(
@@ -217,8 +217,10 @@ def load_model(run: Run, prepared: Prepared, progress: Progress) -> Backbone:
 def _versions(plan: Plan) -> dict[str, str]:
     own = {"vqabench": __version__, "python": platform.python_version(), "torch": str(torch.__version__)}
     versions: dict[str, str] = {}
-    for part in plan.parts:
-        versions |= {part.plugin.distribution: part.plugin.version} | requirements(part.plugin)
+    for plugin in {part.plugin.distribution: part.plugin for part in plan.parts}.values():
+        versions[plugin.distribution] = plugin.version
+        if plugin.distribution != OWN:  # how a table is drawn changes no run
+            versions |= requirements(plugin)
     return versions | own
 
 
