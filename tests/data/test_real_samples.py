@@ -6,6 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from torch import Tensor
+from vqabench_baselines.priors import answers_to_draw
 
 from tests.conftest import CommandLine
 from vqabench.data.annotations import read_annotations, read_questions, write_annotations, write_questions
@@ -61,6 +64,28 @@ def test_the_real_questions_with_features_and_all_65_types_are_prepared(prepared
     assert spec.questions_T.sum() == 60_000
     assert sum(len(split.types) for split in prepared.splits.values()) == 15
     assert {"yes", "no", "2", "white"} <= set(spec.answers)
+
+
+def test_an_inverted_prior_over_all_answers_never_says_yes_or_no_and_with_its_bounds_it_does(
+    prepared: Prepared,
+) -> None:
+    """What plugins/baselines/README.md says of these 60,000 questions."""
+    spec = prepared.spec
+    counts_TA = spec.answer_counts_TA[spec.questions_T > 0]
+    yes_no = [spec.answers.index("yes"), spec.answers.index("no")]
+
+    def draws(minimum: int, share: float) -> Tensor:
+        drawn_TA = answers_to_draw(counts_TA, minimum, share)
+        weights_TA = torch.where(drawn_TA, 1 / counts_TA.clamp(min=1), 0)
+        return weights_TA / weights_TA.sum(1, keepdim=True)
+
+    everything_TA, bounded_TA = draws(1, 0), draws(10, 0.01)
+    rare_T = torch.where(counts_TA < 10, everything_TA, 0).sum(1)
+    mostly_T = counts_TA[:, yes_no].sum(1) > 0.5 * counts_TA.sum(1)
+    assert 0.95 < rare_T.median() < 0.97
+    assert int(mostly_T.sum()) == 29
+    assert everything_TA[mostly_T][:, yes_no].sum(1).max() < 0.001
+    assert int((bounded_TA[mostly_T][:, yes_no].sum(1) > 0.999).sum()) == 25
 
 
 def test_every_answer_of_the_vocabulary_is_a_most_common_one(prepared: Prepared) -> None:

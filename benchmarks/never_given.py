@@ -1,0 +1,58 @@
+"""How often runs answer what no question of the type was ever answered with in training, and by how much.
+
+python benchmarks/never_given.py runs/digits-cp/lmh/bce-plain/seed-0 ...
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from vqabench.data.prepared import prepare
+from vqabench.evaluation.predict import load_split
+from vqabench.results import Run
+from vqabench.training.progress import Silence
+from vqabench.training.run import load_model
+from vqabench.workflows.places import Places
+
+BATCH = 512
+
+
+def measure(run: Run, kind: str) -> tuple[float, float, float]:
+    """Give the share of test questions of an answer type with such an answer, and two mean logits.
+
+    They are those of the best answer that was given to the question's type, and of the best that never was.
+    """
+    dataset = Places().dataset(run.read_manifest().dataset)
+    prepared = prepare(dataset, lambda _: None)
+    model = load_model(run, prepared, Silence()).eval()
+    data = load_split(model, prepared, dataset, "test", torch.device("cpu"))
+    yes = prepared.spec.answers.index("yes")
+    given_TA = prepared.spec.answer_counts_TA > 0
+    asked_T = given_TA[:, yes] if kind == "yes/no" else ~given_TA[:, yes]
+    best = []
+    with torch.no_grad():
+        for batch in data.in_order(BATCH):
+            logits_BA, given_BA = model(batch).logits_BA, given_TA[batch.question_types_B]
+            pair = [logits_BA.masked_fill(~kept, -torch.inf).amax(1) for kept in (given_BA, ~given_BA)]
+            best.append(torch.stack(pair)[:, asked_T[batch.question_types_B]])
+    of_type, of_others = torch.cat(best, dim=1)
+    return 100 * float((of_others > of_type).float().mean()), float(of_type.mean()), float(of_others.mean())
+
+
+def main() -> None:
+    """Print a line for each run and kind of question."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("runs", nargs="+", type=Path)
+    for folder in parser.parse_args().runs:
+        for kind in ("yes/no", "other kinds"):
+            share, of_type, of_others = measure(Run(folder), kind)
+            print(
+                f"{folder}  {kind}: {share:6.2f} % never given; best logits {of_type:.2f}, others {of_others:.2f}"
+            )
+
+
+if __name__ == "__main__":
+    main()
