@@ -85,6 +85,8 @@ def test_an_inverted_prior_over_all_answers_never_says_yes_or_no_and_with_its_bo
     assert 0.95 < rare_T.median() < 0.97
     assert int(mostly_T.sum()) == 29
     assert everything_TA[mostly_T][:, yes_no].sum(1).max() < 0.001
+    targets_T = spec.mean_targets_TA[spec.questions_T > 0][mostly_T][:, yes_no].sum(1)
+    assert 1.1 < targets_T.median() < 1.3  # nearer to 1, where annotators agree, than digits-cp's 1.43
     assert int((bounded_TA[mostly_T][:, yes_no].sum(1) > 0.999).sum()) == 25
 
 
