@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from vqabench.data.placement import PlacedFeatures
 from vqabench.data.prepared import prepare
 from vqabench.evaluation.predict import load_split
 from vqabench.results import Run
@@ -28,13 +29,14 @@ def measure(run: Run, kind: str) -> tuple[float, float, float]:
     dataset = Places().dataset(run.read_manifest().dataset)
     prepared = prepare(dataset, lambda _: None)
     model = load_model(run, prepared, Silence()).eval()
-    data = load_split(model, prepared, dataset, "test", torch.device("cpu"))
+    features = PlacedFeatures(prepared.features, torch.device("cpu"))
+    data = load_split(model, prepared, dataset, "test", features)
     yes = prepared.spec.answers.index("yes")
     given_TA = prepared.spec.answer_counts_TA > 0
     asked_T = given_TA[:, yes] if kind == "yes/no" else ~given_TA[:, yes]
     best = []
     with torch.no_grad():
-        for batch in data.in_order(BATCH):
+        for batch in data.batches(torch.arange(len(data)).split(BATCH), with_targets=False):
             logits_BA, given_BA = model(batch).logits_BA, given_TA[batch.question_types_B]
             pair = [logits_BA.masked_fill(~kept, -torch.inf).amax(1) for kept in (given_BA, ~given_BA)]
             best.append(torch.stack(pair)[:, asked_T[batch.question_types_B]])

@@ -40,9 +40,8 @@ def test_the_loss_sees_training_logits_and_accuracy_the_scored_ones() -> None:
     loss = criterion(Output(logits_BA=right_BA, training_logits_BA=wrong_BA), BATCH)
     assert loss > 5
     criterion.finish_step(loss)
-    reading = criterion.read(0, 0.1)
-    assert reading is not None
-    assert reading.accuracy == torch.tensor([1.0, 0.9]).mean().item() * 100
+    means = criterion.read(0, 0.1).result().means()
+    assert means["train_accuracy"] == torch.tensor([1.0, 0.9]).mean().item() * 100
 
 
 def test_what_is_metered_is_what_was_minimised_and_accuracy_is_of_the_first_call() -> None:
@@ -52,18 +51,17 @@ def test_what_is_metered_is_what_was_minimised_and_accuracy_is_of_the_first_call
     criterion.finish_step(first)
     second = criterion(Output(logits_BA=wrong_BA), BATCH)
     criterion.finish_step(second)
-    reading = criterion.read(0, 0.1)
-    assert reading is not None
-    assert reading.steps == 2
-    assert reading.loss == pytest.approx((first + second).item() / 2)
-    assert reading.accuracy == pytest.approx(95)
+    tally = criterion.read(0, 0.1).result()
+    assert tally.steps == 2
+    means = {"loss": pytest.approx((first + second).item() / 2), "train_accuracy": pytest.approx(95)}
+    assert tally.means() == means
 
 
 def test_a_loss_that_a_backbone_spoils_by_itself_is_noticed() -> None:
     criterion = Criterion(Plain(SPEC, "ce"))
     criterion.finish_step(criterion(Output(logits_BA=torch.zeros(2, 2)), BATCH) + torch.nan)
     with pytest.raises(TrainingError, match=r"step 8 \(learning rate 0\.1; answers 0\."):
-        criterion.read(7, 0.1)
+        criterion.read(7, 0.1).result()
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from vqabench.errors import InputError, unknown
 
 Select = Literal["last", "val", "test"]
 Precision = Literal["auto", "float32", "bfloat16"]
+Features = Literal["auto", "device", "host", "disk"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,10 @@ class TrainConfig:
     track_test: bool = False
     device: str = "auto"
     precision: Precision = "auto"
+    features: Features = "auto"
+    """Where region features are kept while a model is trained."""
+    checkpoint_minutes: float = 10.0
+    """Minutes between checkpoints within an epoch."""
 
 
 RESERVED = ("recipe", "backbone")
@@ -60,6 +65,8 @@ FILE_KEYS = {
     "track-test": "track_test",
     "device": "device",
     "precision": "precision",
+    "features": "features",
+    "checkpoint-minutes": "checkpoint_minutes",
 }
 """Key of a configuration file -> field of TrainConfig; the keys are those of the command line."""
 
@@ -69,6 +76,7 @@ _FILE_TYPES: dict[str, type | tuple[type, ...]] = {
     "finetune-epochs": int,
     "set": dict,
     "track-test": bool,
+    "checkpoint-minutes": (int, float),
 }
 
 
@@ -114,6 +122,9 @@ def make_config(given: Mapping[str, Any]) -> TrainConfig:
         raise InputError("which backbone? name one, as in: vqabench train NAME (see: vqabench plugins list)")
     _check_choice("--select", given.get("select"), get_args(Select))
     _check_choice("--precision", given.get("precision"), get_args(Precision))
+    _check_choice("--features", given.get("features"), get_args(Features))
+    if not given.get("checkpoint_minutes", 1) > 0:
+        raise InputError(f"--checkpoint-minutes must be above 0, not {given['checkpoint_minutes']}")
     _check_choice("--objective", given.get("objective"), ("bce", "ce"))
     label = given.get("label")
     if label is not None and not re.fullmatch(r"[A-Za-z0-9._+-]{1,80}", label):

@@ -62,6 +62,10 @@ class Manifest(msgspec.Struct, kw_only=True, forbid_unknown_fields=False):
     device: str
     precision: str
     threads: int
+    processes: int = 1
+    """How many trained it together."""
+    pieces: int = 1
+    """Pieces that each batch was cut into, where memory was not enough for the whole."""
     parameters: int
     started: str
     """UTC, ISO 8601."""
@@ -146,6 +150,11 @@ class Run:
         ]
         write_file(self.epochs_file, b"".join(line + b"\n" for line in kept))
         return len(kept)
+
+    def sweep(self) -> None:
+        """Delete what a killed process had begun to write."""
+        for part in self.folder.glob(".*.part-*"):
+            part.unlink(missing_ok=True)
 
     def clear(self) -> None:
         """Delete the run, if there is one. Raises OSError where that is not allowed."""

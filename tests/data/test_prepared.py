@@ -20,10 +20,15 @@ from vqabench.data.batches import SplitData
 from vqabench.data.dataset import Dataset, find_dataset
 from vqabench.data.encoder import Encoder
 from vqabench.data.file_choice import FileChoice
+from vqabench.data.placement import PlacedFeatures
 from vqabench.data.prepared import Prepared, prepare
 from vqabench.data.questions import collect_words
 from vqabench.data.word_vectors import read_word_vectors
 from vqabench.errors import InputError
+
+
+def split_of(prepared: Prepared, split: str) -> SplitData:
+    return SplitData(prepared, split, PlacedFeatures(prepared.features, torch.device("cpu")))
 
 
 @pytest.fixture
@@ -70,7 +75,7 @@ def test_a_preparation_that_fails_leaves_no_old_arrays_beside_new_features(datas
 
 def test_batches_hold_what_the_files_say(dataset: Dataset) -> None:
     prepared = quietly(dataset)
-    batch = SplitData(prepared, "train", torch.device("cpu")).batch(torch.tensor([0, 1]), with_targets=True)
+    batch = split_of(prepared, "train").batch(torch.tensor([0, 1]), with_targets=True)
     words = [[prepared.spec.words[token] for token in row] for row in batch.tokens_BL.tolist()]
     assert words[0] == ["<padding>", "how", "many", "sheep", "are", "there"]
     assert words[1] == ["what", "color", "is", "the", "sheep", "'s"]
@@ -85,28 +90,21 @@ def test_batches_hold_what_the_files_say(dataset: Dataset) -> None:
 
 
 def test_a_model_that_is_tested_never_sees_targets(dataset: Dataset) -> None:
-    data = SplitData(quietly(dataset), "test", torch.device("cpu"))
-    batches = list(data.in_order(5))
+    data = split_of(quietly(dataset), "test")
+    batches = list(data.batches(torch.arange(12).split(5), with_targets=False))
     assert [len(batch) for batch in batches] == [5, 5, 2]
     assert all(batch.targets_BA is None for batch in batches)
 
 
 def test_shuffling_gives_every_question_once_in_a_seeded_order(dataset: Dataset) -> None:
-    data = SplitData(quietly(dataset), "train", torch.device("cpu"))
-    orders = [
-        [
-            question
-            for batch in data.shuffled(16, torch.Generator().manual_seed(seed))
-            for question in batch.question_ids_B.tolist()
-        ]
-        for seed in (0, 0, 1)
-    ]
+    data = split_of(quietly(dataset), "train")
+    orders = [data.draw_order("shuffled", torch.Generator().manual_seed(seed)).tolist() for seed in (0, 0, 1)]
     assert sorted(orders[0]) == list(range(60))
     assert orders[0] == orders[1] != orders[2]
 
 
 def test_balanced_batches_hold_each_type_as_often_and_within_it_each_answer(dataset: Dataset) -> None:
-    data = SplitData(quietly(dataset), "train", torch.device("cpu"))
+    data = split_of(quietly(dataset), "train")
     assert data.balance.sum().item() == pytest.approx(1)
     weights: dict[tuple[int, int], float] = {}
     for row, weight in enumerate(data.balance.tolist()):
@@ -116,19 +114,16 @@ def test_balanced_batches_hold_each_type_as_often_and_within_it_each_answer(data
         weights[group] = weights.get(group, 0.0) + weight
     # Two types of three answers each.
     assert list(weights.values()) == pytest.approx([1 / 6] * 6)
-    drawn, again = (
-        [batch.question_ids_B.tolist() for batch in data.balanced(16, torch.Generator().manual_seed(0))]
-        for _ in range(2)
-    )
+    drawn, again = (data.draw_order("balanced", torch.Generator().manual_seed(0)).tolist() for _ in range(2))
     assert drawn == again
-    assert [len(batch) for batch in drawn] == [16, 16, 16, 12]
-    assert len({number for batch in drawn for number in batch}) < 60
+    assert len(drawn) == 60
+    assert len(set(drawn)) < 60
 
 
 def test_with_other_images_every_question_is_about_another_image_and_those_of_one_about_one(
     dataset: Dataset,
 ) -> None:
-    data = SplitData(quietly(dataset), "train", torch.device("cpu"))
+    data = split_of(quietly(dataset), "train")
     shuffled, again, others = (data.with_other_images(seed) for seed in (0, 0, 1))
     assert (shuffled.image_rows != data.image_rows).all()
     assert set(shuffled.image_rows) == set(data.image_rows)
@@ -282,7 +277,7 @@ def test_spec_and_batch_cannot_be_changed_in_place(dataset: Dataset) -> None:
     prepared = quietly(dataset)
     with pytest.raises(dataclasses.FrozenInstanceError):
         prepared.spec.regions = 3  # type: ignore[misc]
-    batch = SplitData(prepared, "train", torch.device("cpu")).batch(torch.tensor([0]), with_targets=True)
+    batch = split_of(prepared, "train").batch(torch.tensor([0]), with_targets=True)
     other = batch.replace(regions_BRV=torch.zeros_like(batch.regions_BRV))
     assert np.asarray(batch.regions_BRV).any()
     assert not np.asarray(other.regions_BRV).any()
@@ -329,7 +324,7 @@ def test_features_may_be_kept_in_float32(dataset: Dataset) -> None:
     assert quietly(dataset).features.regions.dtype == np.float16
     prepared = quietly(change_catalog(dataset, 'feature_precision = "float32"'))
     assert prepared.features.regions.dtype == np.float32
-    batch = SplitData(prepared, "train", torch.device("cpu")).batch(torch.tensor([0]), with_targets=False)
+    batch = split_of(prepared, "train").batch(torch.tensor([0]), with_targets=False)
     assert batch.regions_BRV.dtype == torch.float32
 
 

@@ -18,7 +18,7 @@ def watch(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> str:
     progress = WatchedProgress()
     stream = io.StringIO()
     progress.console = LastingConsole(file=stream, force_terminal=terminal, width=100, highlight=False)
-    progress.start("runs/[x]", 2, 0, 10)
+    progress.start("runs/[x]", 2, 0, 10, 0)
     progress.advance(10)
     progress.measure(1.5, 40.0)
     progress.finish_epoch(RECORD)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vqabench.cli.parameters import AsJson, Catalog, DataDir, DatasetName, Device, telling_of_ctrl_c
+from vqabench.cli.parameters import AsJson, Catalog, DataDir, DatasetName, Device, telling_of_signals
 
 if TYPE_CHECKING:
     from vqabench.data.changing_priors import Shift
@@ -137,7 +137,7 @@ def fetch(
     watcher = WatchedDownloads()
     places = Places(data=data_dir, catalog=catalog)
     goes_on = "files that are not fetched again are as before" if force else "the same command goes on"
-    with telling_of_ctrl_c(watcher.warn, f"what has come is kept: {goes_on}"):
+    with telling_of_signals(watcher.warn, f"what has come is kept: {goes_on}"):
         outcome = fetching.fetch_dataset(name, places, Way(own_folder, offline, force), watcher)
     _tell_fetched(outcome, data_dir, catalog)
 
@@ -192,7 +192,7 @@ def prepare(
 
     places = Places(data=data_dir, catalog=catalog)
     progress = WatchedProgress()
-    with telling_of_ctrl_c(progress.warn, GOES_ON):
+    with telling_of_signals(progress.warn, GOES_ON):
         dataset, summary = datasets.prepare_dataset(name, places, progress, features or (), word_vectors)
     sizes = ", ".join(f"{split} {count:,}" for split, count in summary.questions.items())
     typer.echo(f"{dataset.folder}: {sizes} questions; {summary.answers:,} answers; ready")
@@ -232,7 +232,7 @@ def extract(
 
     asked = Extraction(model, revision, regions, batch_size, broken.value)
     progress = WatchedProgress()
-    with telling_of_ctrl_c(progress.warn, GOES_ON):
+    with telling_of_signals(progress.warn, GOES_ON):
         count = extraction.extract(images, out, asked, device, progress)
     typer.echo(f"{out}: features of {count:,} images; next: vqabench data prepare DATASET --features {out}")
 

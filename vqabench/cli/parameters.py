@@ -9,13 +9,14 @@ import typer
 
 
 @contextmanager
-def telling_of_ctrl_c(warn: Callable[[str], None], kept: str) -> Iterator[None]:
-    """Turn Ctrl-C into a line on what is kept, and exit code 130."""
+def telling_of_signals(warn: Callable[[str], None], kept: str) -> Iterator[None]:
+    """Turn Ctrl-C, and other signals that are watched, into a line on what is kept, and an exit code."""
     try:
         yield
-    except KeyboardInterrupt:
-        warn(f"stopped by Ctrl-C; {kept}")
-        raise typer.Exit(130) from None
+    except KeyboardInterrupt as stop:
+        name = getattr(stop, "signal", "SIGINT")
+        warn(f"stopped by {'Ctrl-C' if name == 'SIGINT' else name}; {kept}")
+        raise typer.Exit(getattr(stop, "exit_code", 130)) from None
 
 
 def complete_backbones(incomplete: str) -> list[str]:

@@ -13,7 +13,7 @@ from vqabench.cli.parameters import (
     complete_backbones,
     complete_datasets,
     complete_losses,
-    telling_of_ctrl_c,
+    telling_of_signals,
 )
 
 
@@ -89,7 +89,24 @@ def train(
         typer.Option("--track-test/--no-track-test", help="Record test accuracy by epoch; never selects on it."),
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:0, ...", show_default="auto")] = None,
-    precision: Annotated[str | None, typer.Option(help="auto, float32 or bfloat16.", show_default="auto")] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            help="auto, float32 or bfloat16. auto: bfloat16 where the processor or GPU has it.", show_default="auto"
+        ),
+    ] = None,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            help="Where region features are kept: device (the GPU), host (memory), disk (read as they are needed), "
+            "or auto: the first of these that has room.",
+            show_default="auto",
+        ),
+    ] = None,
+    checkpoint_minutes: Annotated[
+        float | None,
+        typer.Option(help="Minutes between checkpoints within an epoch.", show_default="10"),
+    ] = None,
     runs: Runs = Path("runs"),
     data_dir: DataDir = None,
     catalog: Catalog = None,
@@ -116,19 +133,23 @@ def train(
         "track_test": track_test,
         "device": device,
         "precision": precision,
+        "features": features,
+        "checkpoint_minutes": checkpoint_minutes,
     }
     line = {name: value for name, value in spelled.items() if value is not None}
     made = make_config(combine(given, line | {"settings": parse_settings(settings or [])}))
 
     from vqabench.reporting.progress import WatchedProgress
+    from vqabench.training.interruption import Interruption
     from vqabench.workflows import comparison, training
     from vqabench.workflows.places import Places
 
     places = Places(runs, data_dir, catalog)
     progress = WatchedProgress()
     if_exists: training.IfExists = "resume" if resume else "force" if force else "refuse"
-    with telling_of_ctrl_c(progress.warn, "the same command with --resume goes on behind the last finished epoch"):
-        trained = training.train(made, places, if_exists, progress)
+    interruption = Interruption()
+    with telling_of_signals(progress.warn, "the same command with --resume goes on"), interruption.watching():
+        trained = training.train(made, places, if_exists, progress, interruption)
     compared = comparison.compare([run.folder for run in trained], None, places)
 
     from vqabench.reporting import exports, grids, lists, tables

@@ -3,34 +3,37 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from vqabench.api import PADDING, Batch
+from vqabench.data.placement import PlacedFeatures
 from vqabench.data.preparation import SplitArrays
 from vqabench.data.prepared import Prepared
 from vqabench.errors import InputError
 
 
 class SplitData:
-    """One split, ready to give batches. Questions and sparse targets live on the device.
+    """One split, ready to give batches. Questions and sparse targets live on the device of the features.
 
-    Region features stay where they are, a memory-mapped file, and go to the device batch by batch.
     `extras` are what the backbone's own `prepare_questions` made of all the questions of the split.
     """
 
     def __init__(
-        self, prepared: Prepared, split: str, device: torch.device, extras: Mapping[str, Tensor] | None = None
+        self,
+        prepared: Prepared,
+        split: str,
+        features: PlacedFeatures,
+        extras: Mapping[str, Tensor] | None = None,
     ) -> None:
         arrays = prepared.splits[split]
-        self.device = device
-        self.features = prepared.features
+        self.features = features
+        self.device = device = features.device
         self.answers = len(prepared.spec.answers)
         self.image_rows = arrays.image_rows
         self.question_ids = torch.from_numpy(arrays.question_ids).to(device)
@@ -58,49 +61,56 @@ class SplitData:
         shuffled.image_rows = other[self.image_rows]
         return shuffled
 
+    def batches(self, parts: Sequence[Tensor], *, with_targets: bool) -> Iterator[Batch]:
+        """Give the questions at some indices after others (int64, on the CPU)."""
+        sizes = [len(part) for part in parts]
+        order = torch.cat(list(parts)) if parts else torch.empty(0, dtype=torch.int64)
+        rows = torch.from_numpy(self.image_rows[order.numpy()])
+        # In one copy: small ones in between would each make the program wait for the device.
+        indices, near = torch.split(order.to(self.device), sizes), torch.split(rows.to(self.device), sizes)
+        wanted = near if self.features.resident is not None else torch.split(rows, sizes)
+        for part, some, regions in zip(indices, near, self.features.gather(wanted), strict=True):
+            yield self._batch(part, some, regions, with_targets)
+
     def batch(self, indices: Tensor, *, with_targets: bool) -> Batch:
-        """Gather the questions at `indices` (int64, on the CPU)."""
-        on_device = indices.to(self.device)
-        tokens = self.tokens[on_device]
+        """Give the questions at `indices` (int64, on the CPU)."""
+        (only,) = self.batches([indices], with_targets=with_targets)
+        return only
+
+    def _batch(self, indices: Tensor, rows: Tensor, regions_BRV: Tensor, with_targets: bool) -> Batch:
+        tokens = self.tokens[indices]
         words = tokens != PADDING
         # Counted from the first word, so that padding in front is negative and never a type word.
         position = torch.cumsum(words, dim=1) - 1
-        rows = self.image_rows[indices.numpy()]
-        regions = self._gather(self.features.regions, rows).float()
-        real = (
-            torch.arange(regions.shape[1], device=self.device) < self._gather(self.features.counts, rows)[:, None]
-        )
+        real = torch.arange(regions_BRV.shape[1], device=self.device) < self.features.counts[rows, None]
         objects = self.features.object_ids
         return Batch(
-            question_ids_B=self.question_ids[on_device],
-            question_types_B=self.types[on_device],
+            question_ids_B=self.question_ids[indices],
+            question_types_B=self.types[indices],
             tokens_BL=tokens,
             word_mask_BL=words,
-            type_words_BL=words & (position < self.type_word_counts[on_device, None]),
-            regions_BRV=regions,
-            boxes_BR4=self._gather(self.features.boxes, rows),
+            type_words_BL=words & (position < self.type_word_counts[indices, None]),
+            regions_BRV=regions_BRV,
+            boxes_BR4=self.features.boxes[rows],
             region_mask_BR=real,
-            object_ids_BR=None if objects is None else self._gather(objects, rows).long(),
-            targets_BA=self.targets(on_device) if with_targets else None,
-            extras={name: values[on_device] for name, values in self.extras.items()},
+            object_ids_BR=None if objects is None else objects[rows].long(),
+            targets_BA=self.targets(indices) if with_targets else None,
+            extras={name: values[indices] for name, values in self.extras.items()},
         )
-
-    def _gather(self, array: NDArray[Any], rows: NDArray[np.int64]) -> Tensor:
-        return torch.from_numpy(array[rows]).to(self.device)
 
     def targets(self, on_device: Tensor) -> Tensor:
         """Scatter the sparse targets of some questions: [B, A] in [0, 1]."""
         dense = torch.zeros(len(on_device), self.answers, device=self.device)
         return dense.scatter_add_(1, self.target_answers[on_device], self.target_values[on_device])
 
-    def shuffled(self, batch_size: int, generator: torch.Generator) -> Iterator[Batch]:
-        """Give all questions once, in an order drawn from `generator`, with targets."""
-        yield from self._batches(torch.randperm(len(self), generator=generator), batch_size)
+    def draw_order(self, sampling: str, generator: torch.Generator) -> Tensor:
+        """Draw an epoch's questions: int64 [N] indices.
 
-    def balanced(self, batch_size: int, generator: torch.Generator) -> Iterator[Batch]:
-        """Give as many questions, drawn with replacement: each type as often, and within it each answer."""
-        drawn = torch.multinomial(self.balance, len(self), replacement=True, generator=generator)
-        yield from self._batches(drawn, batch_size)
+        `shuffled`: each once; `balanced`: with replacement, each type as often, and within it each answer.
+        """
+        if sampling == "balanced":
+            return torch.multinomial(self.balance, len(self), replacement=True, generator=generator)
+        return torch.randperm(len(self), generator=generator)
 
     @cached_property
     def balance(self) -> Tensor:
@@ -121,15 +131,6 @@ class SplitData:
         )
         groups_of_type = np.bincount(groups // (self.answers + 1))
         return torch.from_numpy(1 / (len(np.unique(types)) * groups_of_type[types] * sizes[group_of]))
-
-    def _batches(self, order: Tensor, batch_size: int) -> Iterator[Batch]:
-        for indices in torch.split(order, batch_size):
-            yield self.batch(indices, with_targets=True)
-
-    def in_order(self, batch_size: int) -> Iterator[Batch]:
-        """Give all questions once, in the file's order, without targets."""
-        for indices in torch.split(torch.arange(len(self)), batch_size):
-            yield self.batch(indices, with_targets=False)
 
 
 def _pad_targets(arrays: SplitArrays) -> tuple[Tensor, Tensor]:

@@ -47,12 +47,13 @@ class WatchedLines:
 class WatchedProgress(WatchedLines):
     """Tells of a run."""
 
-    def start(self, name: str, epochs: int, done: int, samples: int) -> None:
+    def start(self, name: str, epochs: int, done: int, samples: int, seen: int) -> None:
         """Announce a run; in a terminal, show its bar."""
-        began = f", going on behind epoch {done}" if done else ""
+        reached = [f"epoch {done}"] * (done > 0) + [f"{seen:,} questions"] * (seen > 0)
+        began = f", going on behind {' and '.join(reached)}" if reached else ""
         self.say(f"training {name}: {epochs} epochs of {samples:,} questions{began}")
         self.epochs, self.samples, self.began = epochs, samples, time.perf_counter()
-        self.done, self.seen, self.latest = done, 0, ""
+        self.done, self.seen, self.at_first, self.latest = done, seen, seen, ""
         if self.console.is_terminal:
             self.bar = Progress(
                 TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
@@ -64,7 +65,9 @@ class WatchedProgress(WatchedLines):
                 console=self.console,
                 transient=True,
             )
-            self.task = self.bar.add_task("", total=epochs * samples, completed=done * samples, **self._fields())
+            self.task = self.bar.add_task(
+                "", total=epochs * samples, completed=done * samples + seen, **self._fields()
+            )
             self.bar.start()
 
     def advance(self, samples: int) -> None:
@@ -91,5 +94,5 @@ class WatchedProgress(WatchedLines):
 
     def _fields(self) -> dict[str, Any]:
         epoch = min(self.epochs, self.done + self.seen // self.samples + 1)
-        rate = self.seen / max(1e-9, time.perf_counter() - self.began)
+        rate = (self.seen - self.at_first) / max(1e-9, time.perf_counter() - self.began)
         return {"epoch": epoch, "epochs": self.epochs, "latest": self.latest, "rate": rate}

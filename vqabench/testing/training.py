@@ -18,7 +18,7 @@ from vqabench.testing.backbones import Build, agree, build_seeded, train_briefly
 from vqabench.testing.checks import FailedCheckError, SkippedCheckError, Trial, find_stray_tensors, require
 from vqabench.testing.samples import make_sample, make_spec
 from vqabench.training.criterion import Criterion, soft_accuracy
-from vqabench.training.loop import under
+from vqabench.training.descent import under
 from vqabench.training.optimizer import make_optimizer
 
 NONE_AT_ALL = 1e-7

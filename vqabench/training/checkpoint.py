@@ -62,10 +62,10 @@ def restore(model: nn.Module, path: Path) -> None:
         raise InputError(f"{path}: does not fit the model: {' '.join(str(error).split())}") from error
 
 
-def restore_begun(model: nn.Module, path: Path) -> None:
-    """Put the model's state out of a run's checkpoint into it. Raises InputError where that cannot be."""
+def restore_begun(model: nn.Module, kept: Mapping[str, Any], path: Path) -> None:
+    """Put the model's state out of what a run has kept into it. Raises InputError where that cannot be."""
     try:
-        model.load_state_dict(load_state(path)["model"])
+        model.load_state_dict(kept["model"])
     except (KeyError, TypeError, RuntimeError, ValueError) as error:
         raise InputError(f"{path}: does not fit this run; train it again with --force") from error
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,21 +14,33 @@ from vqabench.errors import PluginError, TrainingError
 Parts = dict[str, Tensor]
 
 
-class Reading(NamedTuple):
-    """Means over the steps since the last reading."""
+@dataclass
+class Tally:
+    """What an epoch has come to so far, summed over its steps."""
 
-    steps: int
-    loss: float
-    accuracy: float | None
-    """Soft, in percent, of each batch's first call; None where a backbone never calls the criterion."""
+    steps: int = 0
+    loss: float = 0.0
+    batches: int = 0
+    """Batches whose accuracy is known: a backbone may never call the criterion."""
+    accuracy: float = 0.0
+    """Soft, in percent, of each batch's first call."""
+
+    def add(self, other: Tally) -> None:
+        """Add what other steps came to."""
+        for name, value in vars(other).items():
+            setattr(self, name, getattr(self, name) + value)
+
+    def means(self) -> dict[str, float]:
+        """Give loss and accuracy, as far as they are known, by the names that a run's records have for them."""
+        means = {"loss": self.loss / self.steps} if self.steps else {}
+        return means | ({"train_accuracy": self.accuracy / self.batches} if self.batches else {})
 
 
 @dataclass
 class Criterion:
     """Loss of the training logits + weighted auxiliary losses + penalties.
 
-    Everything is kept on the device as it comes, and read in one go by `read`: a training step waits for
-    no number.
+    Everything is kept on the device as it comes: a training step waits for no number.
     """
 
     loss: Loss
@@ -39,6 +50,8 @@ class Criterion:
     accuracies: list[Tensor] = field(default_factory=list)
     first: bool = True
     """The next call is its batch's first one: what follows may be a counterfactual."""
+    questions: int | None = None
+    """Questions of the latest call, since it was last asked for."""
 
     def __call__(self, output: Output, batch: Batch) -> Tensor:
         """Give the scalar that the optimiser minimises. Raises PluginError where the output is malformed."""
@@ -50,6 +63,7 @@ class Criterion:
         for name, penalty in output.penalties.items():
             _add(parts, name, penalty)
         self.calls.append({name: part.detach() for name, part in parts.items()})
+        self.questions = len(batch)
         if self.first:
             assert batch.targets_BA is not None
             self.accuracies.append(soft_accuracy(output.logits_BA.detach(), batch.targets_BA))
@@ -65,25 +79,57 @@ class Criterion:
         """Take note that a batch is done."""
         self.first = True
 
-    def read(self, steps_before: int, lr: float) -> Reading | None:
-        """Give means over the steps since the last call; None where there were none.
+    def forget_batch(self, steps: int, accuracies: int) -> None:
+        """Forget a batch that could not be finished: all behind the first so many steps and accuracies."""
+        del self.steps[steps:], self.accuracies[accuracies:]
+        self.calls, self.first = [], True
 
-        `steps_before` is the number of steps before those. Raises TrainingError, with step, learning rate and
-        parts, where a loss is not finite.
-        """
-        if not self.steps:  # a backbone may skip a batch
-            return None
-        values = torch.stack([value.float() for value, _ in self.steps]).tolist()
-        for number, (value, (_, calls)) in enumerate(zip(values, self.steps, strict=True)):
+    def read(self, steps_before: int, lr: float) -> Reading:
+        """Begin to read what there is since the last call. `steps_before` is the number of steps before it."""
+        reading = Reading(self.steps, self.accuracies, steps_before, lr)
+        self.steps, self.accuracies = [], []
+        return reading
+
+
+class Reading:
+    """Losses and accuracies on their way from the device."""
+
+    def __init__(
+        self, steps: list[tuple[Tensor, list[Parts]]], accuracies: list[Tensor], steps_before: int, lr: float
+    ) -> None:
+        self.steps, self.steps_before, self.lr = steps, steps_before, lr
+        self.losses = _bring([value for value, _ in steps])
+        self.accuracies = _bring(accuracies)
+        on_gpu = [one for one in (self.losses, self.accuracies) if one.is_pinned()]
+        self.event = torch.cuda.current_stream().record_event() if on_gpu else None
+
+    def has_come(self) -> bool:
+        """Tell whether it can be had without waiting for the device."""
+        return self.event is None or bool(self.event.query())
+
+    def result(self) -> Tally:
+        """Give the sums. Raises TrainingError, with step, learning rate and parts, where a loss is not finite."""
+        if self.event is not None:
+            self.event.synchronize()
+        losses: list[float] = self.losses.tolist()
+        for number, (value, (_, calls)) in enumerate(zip(losses, self.steps, strict=True)):
             if not math.isfinite(value):
                 spelled = [f"{name} {part.item():.4g}" for parts in calls for name, part in parts.items()]
                 raise TrainingError(
-                    f"the loss is no longer finite at step {steps_before + number + 1} "
-                    f"(learning rate {lr:.3g}; {', '.join(spelled) or 'of the backbone alone'})"
+                    f"the loss is no longer finite at step {self.steps_before + number + 1} "
+                    f"(learning rate {self.lr:.3g}; {', '.join(spelled) or 'of the backbone alone'})"
                 )
-        accuracy = 100 * torch.stack(self.accuracies).mean().item() if self.accuracies else None
-        self.steps, self.accuracies = [], []
-        return Reading(len(values), sum(values) / len(values), accuracy)
+        accuracies: list[float] = self.accuracies.tolist()
+        return Tally(len(losses), sum(losses), len(accuracies), 100 * sum(accuracies))
+
+
+def _bring(numbers: list[Tensor]) -> Tensor:
+    """Begin to copy scalars to the CPU."""
+    return (
+        torch.stack([number.float() for number in numbers]).to("cpu", non_blocking=True)
+        if numbers
+        else torch.empty(0)
+    )
 
 
 def _check(output: Output, batch: Batch) -> None:

@@ -1,23 +1,35 @@
-"""Where to compute, and how precisely."""
+"""Where to compute, how precisely, and how the device is made to work well."""
 
 from __future__ import annotations
 
+import ctypes
 import os
+import platform
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
+from vqabench.data.processors import count_processors
 from vqabench.errors import InputError
 
 SMALL_MODEL = 500_000
 """Parameters up to which one thread trains as fast as two (a recurrent one on `digits-cp`, batches of 128)."""
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+"""Parameters of glibc's `mallopt`."""
+
+Autocast = Callable[[], AbstractContextManager[object]]
 
 
-def choose_device(name: str) -> torch.device:
-    """Give the device of that name; `auto`: the GPU where there is one. Raises InputError if there is none."""
+def choose_device(name: str, local_rank: int | None = None) -> torch.device:
+    """Give the device of that name; `auto`: the GPU where there is one. Raises InputError if there is none.
+
+    Of several processes on a machine, each gets the GPU of its `local_rank`.
+    """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and local_rank is not None:
+        name = f"cuda:{local_rank}"
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -29,25 +41,60 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def choose_threads(parameters: int, device: torch.device) -> None:
-    """Train a small model on one thread, unless `OMP_NUM_THREADS` says otherwise.
+def is_small(parameters: int, device: torch.device) -> bool:
+    """Tell whether a model on a CPU gains nothing from a second thread.
 
     Two would wait for each other more than they share, and, spinning as they wait, fall to a tenth of the speed
     beside another busy process.
     """
-    if device.type == "cpu" and parameters < SMALL_MODEL and "OMP_NUM_THREADS" not in os.environ:
+    return device.type == "cpu" and parameters < SMALL_MODEL
+
+
+def choose_threads(parameters: int, device: torch.device, sharers: int = 1) -> None:
+    """Train on as many threads as serve a model, beside `sharers` - 1 others; `OMP_NUM_THREADS` has the last word."""
+    if device.type != "cpu" or "OMP_NUM_THREADS" in os.environ:
+        return
+    if is_small(parameters, device):
         torch.set_num_threads(1)
+    elif sharers > 1:
+        torch.set_num_threads(max(1, count_processors() // sharers))
 
 
 def choose_precision(name: str, device: torch.device) -> str:
-    """Resolve `auto`: bfloat16 on a GPU that computes in it, else float32."""
+    """Resolve `auto`: bfloat16 on a device that computes in it, else float32."""
     if name == "auto":
-        return "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
+        return "bfloat16" if computes_bfloat16(device) else "float32"
     return name
 
 
-def autocast(device: torch.device, precision: str) -> Callable[[], AbstractContextManager[object]]:
+def computes_bfloat16(device: torch.device) -> bool:
+    """Tell whether a device multiplies in bfloat16 faster than in float32: others do it, many times slower."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def number_type(precision: str) -> torch.dtype:
+    """Give the type of the features that a model of that precision gets."""
+    return torch.bfloat16 if precision == "bfloat16" else torch.float32
+
+
+def autocast(device: torch.device, precision: str) -> Autocast:
     """Give what makes the context of a forward pass."""
     if precision == "float32":
         return nullcontext
     return lambda: torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def tune(device: torch.device) -> None:
+    """Make a device work as training needs it; for this whole process."""
+    if device.type == "cuda":  # float32's matrices are multiplied with TF32's 10 bits, summed with 23
+        torch.backends.cuda.matmul.allow_tf32 = True
+        torch.backends.cudnn.allow_tf32 = True
+        torch.cuda.set_device(device)
+    elif platform.libc_ver()[0] == "glibc":
+        # Each step frees what the next one takes again. Given back to the system in between, every page of it would
+        # be cleared and mapped anew: 7 % of a step.
+        library = ctypes.CDLL(None)
+        library.mallopt(_M_MMAP_MAX, 0)
+        library.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)

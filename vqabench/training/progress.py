@@ -15,8 +15,8 @@ class Progress(Protocol):
     def warn(self, message: str) -> None:
         """Hear a line that the user should not miss."""
 
-    def start(self, name: str, epochs: int, done: int, samples: int) -> None:
-        """Hear that a run begins (behind `done` epochs), with so many samples an epoch."""
+    def start(self, name: str, epochs: int, done: int, samples: int, seen: int) -> None:
+        """Hear that a run begins (behind `done` epochs and `seen` samples), with so many samples an epoch."""
 
     def advance(self, samples: int) -> None:
         """Hear that a batch is done."""
@@ -39,7 +39,7 @@ class Silence:
 
     warn = say
 
-    def start(self, name: str, epochs: int, done: int, samples: int) -> None:
+    def start(self, name: str, epochs: int, done: int, samples: int, seen: int) -> None:
         """Ignore it."""
 
     def advance(self, samples: int) -> None:

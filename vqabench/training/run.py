@@ -5,12 +5,14 @@ from __future__ import annotations
 import datetime
 import platform
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import torch
+from torch import nn
 
 from vqabench import __version__
 from vqabench.api import Backbone
@@ -19,85 +21,151 @@ from vqabench.data.annotations import write_predictions
 from vqabench.data.batches import SplitData
 from vqabench.data.dataset import Dataset
 from vqabench.data.prepared import Prepared
-from vqabench.errors import InputError
-from vqabench.evaluation.predict import load_split, predict, score_split, spell
+from vqabench.errors import InputError, VqabenchError
+from vqabench.evaluation.predict import load_split, score_split, spell
 from vqabench.evaluation.scores import Scores
 from vqabench.plugins import requirements
 from vqabench.results import Manifest, Run, write_file
 from vqabench.training.assembly import build_losses, build_model, start_model
-from vqabench.training.checkpoint import adopt, restore, restore_begun
-from vqabench.training.device import autocast, choose_precision, choose_threads
-from vqabench.training.loop import fit
+from vqabench.training.checkpoint import adopt, load_state, restore, restore_begun, save_weights
+from vqabench.training.device import Autocast, choose_precision, choose_threads, computes_bfloat16
+from vqabench.training.loop import Training, answer
 from vqabench.training.plan import OWN, Plan, make_plan
 from vqabench.training.progress import Progress
+from vqabench.training.session import Session
+from vqabench.training.state import State
 
 
 def train_run(
     plan: Plan,
     prepared: Prepared,
     dataset: Dataset,
-    device: torch.device,
     seed: int,
     run: Run,
-    progress: Progress,
+    session: Session,
     *,
     afresh: bool = False,
 ) -> dict[str, Scores]:
     """Train with one seed, or the rest of it where the run has begun before; score the chosen weights.
 
     A run that was trained to its end is only scored again; with `afresh`, what the folder holds is deleted
-    instead, once nothing stands in the way of training.
+    instead, once nothing stands in the way of training. Of several processes the first one writes.
 
-    Raises InputError where the folder's run began otherwise, TrainingError where a loss is not finite.
-    Whatever ends it, the manifest says how.
+    Raises InputError where the folder's run began otherwise, TrainingError where a loss is not finite, Stopped
+    where a signal has come. Whatever ends it, the manifest says how.
     """
     torch.manual_seed(seed)
     model, losses = build_model(plan, prepared.spec), build_losses(plan, prepared.spec)
-    choose_threads(_count_parameters(model), device)
-    precision = choose_precision(plan.config.precision, device)
-    manifest = _describe(plan, dataset, prepared, device, precision, seed, model)
+    choose_threads(_count_parameters(model), session.device, session.sharers)
+    manifest = _describe(plan, dataset, prepared, session, _precision_of(plan, run, session, afresh), seed, model)
     manifest.start_from = _origin_of(plan, seed, run, afresh)
+    kept: dict[str, Any] | None = None
     if run.manifest_file.is_file() and not afresh:
-        _take_over(run, manifest, plan, progress)
+        _take_over(run, manifest, plan, session.progress)
     if manifest.epoch is not None:
         restore(model, run.weights_file)
     elif run.resume_file.is_file() and not afresh:
-        restore_begun(model, run.resume_file)  # what it began with may be gone since
+        kept = load_state(run.resume_file)
+        restore_begun(model, kept, run.resume_file)  # what it began with may be gone since
     else:
-        _begin(plan, model, manifest, prepared, progress)
+        _begin(plan, model, manifest, prepared, session.progress)
     manifest.parameters = _count_parameters(model)  # a restored state may have brought more words along
     for note in manifest.notes:
-        progress.say(f"{plan.backbone}: {note}")
-    model.to(device)
-    losses.to(device)
-    splits = {split: load_split(model, prepared, dataset, split, device) for split in prepared.splits}
-    if afresh:
+        session.progress.say(f"{plan.backbone}: {note}")
+    model.to(session.device)
+    losses.to(session.device)
+    session.processes.share_out(model)
+    features = session.place(prepared.features, manifest.precision)
+    splits = {split: load_split(model, prepared, dataset, split, features) for split in prepared.splits}
+    context = session.autocast(manifest.precision)
+    with _writing(run, manifest, session, afresh=afresh):
+        if manifest.epoch is None:
+            manifest.epoch = _train(plan, model, losses, splits, seed, run, session, context, kept, manifest)
+        restore(model, run.weights_file)
+        scores = _score(plan, model, splits, prepared, dataset, run, session, context)
+        manifest.status = "finished"
+    if session.processes.writes:
+        run.resume_file.unlink(missing_ok=True)
+    return scores
+
+
+@contextmanager
+def _writing(run: Run, manifest: Manifest, session: Session, *, afresh: bool) -> Iterator[None]:
+    """Keep the manifest on disk as the run goes; whatever ends it, the manifest says how."""
+    session.processes.wait()  # all have read what was there before
+    writes = session.processes.writes
+    if afresh and writes:
         run.clear()
     run.folder.mkdir(parents=True, exist_ok=True)
-    run.write_manifest(manifest)
-    context = autocast(device, precision)
+    if writes:
+        run.sweep()
+        run.write_manifest(manifest)
     began = time.perf_counter()
     try:
-        if manifest.epoch is None:
-            manifest.epoch = fit(plan, model, losses, splits, seed, run, context, progress).chosen_epoch
-        restore(model, run.weights_file)
-        scores = _score(plan, model, splits, prepared, dataset, run, context)
-        manifest.status = "finished"
+        yield
     except KeyboardInterrupt:
         manifest.status = "stopped"
         raise
     except BaseException as error:
         manifest.status, manifest.failure = "failed", f"{type(error).__name__}: {error}"
-        if isinstance(error, InputError) and not (run.weights_file.is_file() or run.resume_file.is_file()):
+        if (
+            isinstance(error, InputError)
+            and writes
+            and not (run.weights_file.is_file() or run.resume_file.is_file())
+        ):
             run.clear()  # parts that cannot go together: no epoch was finished, there is nothing to go on with
         raise
     finally:
-        progress.stop()
+        session.progress.stop()
         manifest.seconds = round(manifest.seconds + time.perf_counter() - began, 3)
-        if run.folder.exists():
-            run.write_manifest(manifest)
-    run.resume_file.unlink(missing_ok=True)
-    return scores
+        if run.folder.exists() and writes:
+            # On a full disk, what ended the run is what the user must hear of.
+            with suppress(VqabenchError, OSError) if manifest.status == "failed" else nullcontext():
+                run.write_manifest(manifest)
+
+
+def _train(
+    plan: Plan,
+    model: Backbone,
+    losses: nn.ModuleList,
+    splits: Mapping[str, SplitData],
+    seed: int,
+    run: Run,
+    session: Session,
+    context: Autocast,
+    kept: dict[str, Any] | None,
+    manifest: Manifest,
+) -> int | None:
+    """Train from the beginning, or from what was kept; give the chosen epoch."""
+    if not any(True for _ in model.parameters()):
+        session.progress.say(f"{run.folder}: {plan.backbone} has nothing to train")
+        if session.processes.writes:
+            save_weights(model, run.weights_file)
+        return 0
+    state = State(model, losses, plan.recipe, seed)
+    if kept is not None:
+        _take_up(state, kept, run, session)
+    finished = run.keep_epochs(state.position.epochs) if session.processes.writes else state.position.epochs
+    if finished < state.position.epochs:
+        session.progress.warn(f"{run.epochs_file}: lacks finished epochs; training goes on without their record")
+    session.saved()
+    try:
+        return Training(plan, state, splits, run, session, context).fit().chosen_epoch
+    finally:
+        manifest.pieces = state.position.pieces
+
+
+def _take_up(state: State, kept: Mapping[str, Any], run: Run, session: Session) -> None:
+    """Go on where a run was. Raises InputError where what was kept does not fit it."""
+    try:
+        state.take_up(kept, session.processes)
+    except (KeyError, TypeError, RuntimeError, ValueError) as error:
+        raise InputError(f"{run.resume_file}: does not fit this run; train it again with --force") from error
+    before, now = len(kept["random"]), session.processes.count
+    if before != now:
+        session.progress.warn(
+            f"{run.folder}: began with {before} processes, goes on with {now}: not to the same bits"
+        )
 
 
 def _score(
@@ -107,29 +175,45 @@ def _score(
     prepared: Prepared,
     dataset: Dataset,
     run: Run,
-    context: Callable[[], AbstractContextManager[object]],
+    session: Session,
+    context: Autocast,
 ) -> dict[str, Scores]:
     """Answer the questions of `val` and `test`, keep the answers, score them, keep the scores."""
     scores: dict[str, Scores] = {}
     for split in ("val", "test"):
-        if split in splits:
-            predictions = spell(predict(model, splits[split], plan.recipe.batch_size, context()), prepared, split)
+        if split not in splits:
+            continue
+        chosen = answer(model, splits[split], plan.recipe.batch_size, session, context)
+        if session.processes.writes:
+            predictions = spell(chosen, prepared, split)
             write_predictions(run.predictions_file(split), predictions)
             scores[split] = score_split(predictions, dataset, split)
-    write_file(run.scores_file, msgspec.json.format(msgspec.json.encode(scores), indent=2))
+    if session.processes.writes:
+        write_file(run.scores_file, msgspec.json.format(msgspec.json.encode(scores), indent=2))
     return scores
+
+
+def _precision_of(plan: Plan, run: Run, session: Session, afresh: bool) -> str:
+    """Give the precision to compute in: the one asked for, else that which the run began with, else the device's."""
+    asked: str = plan.config.precision
+    if asked == "auto" and run.manifest_file.is_file() and not afresh:
+        asked = run.read_manifest().precision
+    precision = choose_precision(asked, session.device)
+    if precision == "bfloat16" and not computes_bfloat16(session.device):
+        session.progress.warn(f"{session.device} has no instructions for bfloat16: float32 may be much faster")
+    return precision
 
 
 def _describe(
     plan: Plan,
     dataset: Dataset,
     prepared: Prepared,
-    device: torch.device,
+    session: Session,
     precision: str,
     seed: int,
     model: Backbone,
 ) -> Manifest:
-    config = plan.config
+    config, device = plan.config, session.device
     return Manifest(
         dataset=config.dataset,
         backbone=plan.backbone,
@@ -146,6 +230,7 @@ def _describe(
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} cpu",
         precision=precision,
         threads=torch.get_num_threads(),
+        processes=session.processes.count,
         parameters=_count_parameters(model),
         started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )

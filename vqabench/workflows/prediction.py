@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from vqabench.data.annotations import write_predictions
+from vqabench.data.placement import PlacedFeatures, choose_place
 from vqabench.data.prepared import prepare
 from vqabench.errors import InputError, unknown
-from vqabench.evaluation.predict import load_split, predict, score_split, spell
+from vqabench.evaluation.predict import evaluation_batch, load_split, predict, score_split, spell
 from vqabench.evaluation.scores import Scores
 from vqabench.results import Run, find_place
-from vqabench.training.device import autocast, choose_device
+from vqabench.training.device import autocast, choose_device, number_type, tune
 from vqabench.training.progress import Progress, Silence
 from vqabench.training.run import load_model
 from vqabench.workflows.places import Places
@@ -42,12 +43,16 @@ def predict_run(
     path = out or run.predictions_file(f"{split}{suffix}")
     find_place(path)  # before anything is computed
     device = choose_device(device_name)
+    tune(device)
     prepared = prepare(dataset, progress.say)
     model = load_model(run, prepared, progress)
-    data = load_split(model.to(device), prepared, dataset, split, device)
+    place = choose_place("auto", prepared.features, device)
+    features = PlacedFeatures(prepared.features, device, place, number_type(manifest.precision))
+    data = load_split(model.to(device), prepared, dataset, split, features)
     if shuffle_images is not None:
         data = data.with_other_images(shuffle_images)
     context = autocast(device, manifest.precision)()
-    predictions = spell(predict(model, data, manifest.recipe["batch_size"], context), prepared, split)
+    batch_size = evaluation_batch(manifest.recipe["batch_size"], data)
+    predictions = spell(predict(model, data, batch_size, context), prepared, split)
     write_predictions(path, predictions)
     return path, score_split(predictions, dataset, split)

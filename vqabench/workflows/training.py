@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Literal
 
 from vqabench.config import TrainConfig
@@ -13,27 +14,49 @@ from vqabench.errors import InputError
 from vqabench.evaluation.scores import Scores
 from vqabench.results import Run, read_json, run_folder
 from vqabench.training.checkpoint import load_weights
-from vqabench.training.device import choose_device
+from vqabench.training.device import choose_device, tune
+from vqabench.training.interruption import Interruption
 from vqabench.training.plan import Plan, make_plan
+from vqabench.training.processes import joined
 from vqabench.training.progress import Progress, Silence
 from vqabench.training.run import find_origin, needs_origin, see_same, train_run
+from vqabench.training.session import Session
 from vqabench.workflows.places import Places
 
 IfExists = Literal["refuse", "resume", "force"]
 
 
 def train(
-    config: TrainConfig, places: Places, if_exists: IfExists = "refuse", progress: Progress | None = None
+    config: TrainConfig,
+    places: Places,
+    if_exists: IfExists = "refuse",
+    progress: Progress | None = None,
+    interruption: Interruption | None = None,
 ) -> list[Run]:
     """Train one configuration with each of its seeds; score the chosen weights on `val` and `test`.
 
+    Where `torchrun` has started several processes, they train each run together, and the first one writes.
+
     Raises InputError where something is wrong with names, settings, data or folders, before any training;
-    TrainingError where a loss is not finite. KeyboardInterrupt passes, with finished epochs saved.
+    TrainingError where a loss is not finite. KeyboardInterrupt passes, with what was saved before; Stopped, where
+    the interruption is told of a signal, with everything saved.
     """
-    progress = progress or Silence()
+    with joined(config.device) as processes:
+        session = Session(
+            choose_device(config.device, processes.local_rank),
+            progress if progress is not None and processes.writes else Silence(),
+            config.features,
+            processes,
+            interruption or Interruption(),
+            config.checkpoint_minutes,
+        )
+        return _train(config, places, if_exists, session)
+
+
+def _train(config: TrainConfig, places: Places, if_exists: IfExists, session: Session) -> list[Run]:
+    progress = session.progress
     dataset = places.dataset(config.dataset)
     plan = make_plan(config, dataset.entry.recipe)
-    device = choose_device(config.device)
     _check_splits(config, dataset)
     if places.runs.exists() and not places.runs.is_dir():
         raise InputError(f"--runs {places.runs}: that is a file, not a folder")
@@ -54,15 +77,19 @@ def train(
         progress.warn("--select test chooses the epoch on the test split; the run and every table will say so")
     for told in plan.warnings():
         progress.warn(told)
+    if not session.processes.writes:
+        session.processes.wait()  # the first one prepares the data
     prepared = prepare(dataset, progress.say)
+    if session.processes.writes:
+        session.processes.wait()
+    tune(session.device)
     for seed, run in runs.items():
         if seed in done:
             see_same(run, run.read_manifest(), {"fingerprint": prepared.fingerprint})
             progress.say(f"{run.folder}: finished already")
             continue
-        with run.lock():
-            afresh = if_exists == "force"
-            scores = train_run(plan, prepared, dataset, device, seed, run, progress, afresh=afresh)
+        with run.lock() if session.processes.writes else nullcontext():
+            scores = train_run(plan, prepared, dataset, seed, run, session, afresh=if_exists == "force")
         progress.say(f"{run.folder}: {_spell_scores(scores)}")
     return list(runs.values())
 

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from vqabench.api import PADDING, Backbone, Batch, DataSpec, Output, Recipe
+from vqabench_updn.dropout import Dropout, draw_dropped, drops_fast
+from vqabench_updn.questions import last_state
 
 
 def normalised_linear(inputs: int, outputs: int) -> nn.Linear:
@@ -56,21 +58,21 @@ class UpDn(Backbone):
         self.gru = nn.GRU(self.embedding.embedding_dim, hidden, batch_first=True)
         self.attend_region = nonlinear(spec.region_width, hidden)
         self.attend_question = nonlinear(hidden, hidden)
-        self.attention_dropout = nn.Dropout(attention_dropout)
+        self.attention_dropout = Dropout(attention_dropout)
         self.attention = normalised_linear(hidden, 1)
         self.question_layer = nonlinear(hidden, hidden)
         self.region_layer = nonlinear(spec.region_width, hidden)
         self.classifier = nn.Sequential(
             *nonlinear(hidden, 2 * hidden),
-            nn.Dropout(classifier_dropout),
+            Dropout(classifier_dropout),
             normalised_linear(2 * hidden, len(spec.answers)),
         )
 
     def forward(self, batch: Batch) -> Output:
         """Answer the questions of a batch."""
         words_BLE = self.embedding(batch.tokens_BL)
-        _, last_1BH = self.gru(words_BLE)
-        question_BH = last_1BH[0]
+        padded_B = ((batch.tokens_BL != PADDING).cumsum(1) == 0).sum(1)
+        question_BH = last_state(self.gru, words_BLE, self.embedding.weight[PADDING], padded_B)
         attention_BR = self.attend(batch, question_BH)
         attended_BV = torch.einsum("br,brv->bv", attention_BR, batch.regions_BRV)
         joint_BH = self.question_layer(question_BH) * self.region_layer(attended_BV)
@@ -83,10 +85,30 @@ class UpDn(Backbone):
         )
 
     def attend(self, batch: Batch, question_BH: Tensor) -> Tensor:
-        """Give the attention [B, R]: softmax over real regions of w · dropout(f_v(v) ∘ f_q(q))."""
-        joint_BRH = self.attend_region(batch.regions_BRV) * self.attend_question(question_BH)[:, None]
-        scores_BR: Tensor = self.attention(self.attention_dropout(joint_BRH)).squeeze(2)
+        """Give the attention [B, R]: softmax over real regions of w · dropout(f_v(v) ∘ f_q(q)).
+
+        Computed as dropout(f_v(v)) · (w ∘ f_q(q)), so that no product of the size of all regions is made.
+        """
+        regions_BRH = self.embed_regions(batch.regions_BRV)
+        weight_1H, bias = self.attention.weight, self.attention.bias
+        wanted_BH = self.attend_question(question_BH) * weight_1H
+        scores_BR = torch.einsum("brh,bh->br", regions_BRH, wanted_BH.to(regions_BRH.dtype)) + bias
         return scores_BR.masked_fill(~batch.region_mask_BR, -torch.inf).softmax(dim=1)
+
+    def embed_regions(self, regions_BRV: Tensor) -> Tensor:
+        """Give dropout(f_v(v)) [B, R, H].
+
+        Where masks are drawn fast, numbers are dropped ahead of the ReLU, which is the same, and in place.
+        """
+        linear, relu = self.attend_region
+        projected: Tensor = linear(regions_BRV.flatten(0, 1))
+        if drops_fast(self.attention_dropout, projected):
+            probability = self.attention_dropout.p
+            dropped = draw_dropped(projected, probability)
+            kept = projected.masked_fill_(dropped, 0.0).mul_(1 / (1 - probability)).relu_()
+        else:
+            kept = self.attention_dropout(relu(projected))
+        return kept.unflatten(0, regions_BRV.shape[:2])
 
 
 def _embed(spec: DataSpec, width: int) -> nn.Embedding:

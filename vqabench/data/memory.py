@@ -1,0 +1,52 @@
+"""How much memory is free, and whether there was too little."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+_GROUP = Path("/sys/fs/cgroup")
+
+
+def free_host_memory() -> int:
+    """Give the bytes that this process may still take: the machine's, or its container's where that is less."""
+    free = _read_meminfo("MemAvailable")
+    try:
+        limit = (_GROUP / "memory.max").read_text().strip()
+        used = int((_GROUP / "memory.current").read_text())
+    except (OSError, ValueError):
+        return free
+    return free if limit == "max" else min(free, max(0, int(limit) - used))
+
+
+def _read_meminfo(name: str) -> int:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:  # no Linux: nothing is known, so nothing is promised
+        return 0
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith(f"{name}:")), 0)
+
+
+def free_device_memory(device: torch.device) -> int:
+    """Give the bytes that are free on a device; on a CPU, those of the machine."""
+    if device.type == "cuda":
+        free: int = torch.cuda.mem_get_info(device)[0]
+        return free
+    return free_host_memory()
+
+
+def spell_bytes(count: float) -> str:
+    """Spell a size as one speaks of it."""
+    for unit in ("bytes", "KB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error means that a device, or the machine, had no memory left for a tensor."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)

@@ -1,0 +1,137 @@
+"""Where region features are kept while a model is trained or tested, and how they come to its device.
+
+Questions, targets and boxes are small, and always on the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vqabench.data.ahead import work_ahead
+from vqabench.data.features import FeatureStore
+from vqabench.data.memory import free_device_memory, free_host_memory, spell_bytes
+
+Place = Literal["device", "host", "disk"]
+"""The GPU's memory; the machine's memory; a file mapped into memory, of which the system keeps what fits."""
+
+IMAGES_AT_ONCE = 512
+LEFT_FREE = 4 * 10**9
+"""Bytes left to the model on a GPU, and to everything else in memory."""
+THREADS = {"cpu": 1, "cuda": 4}
+"""Threads that gather batches. Beside a model on the CPU one is enough: it takes a fiftieth of a step's time."""
+
+
+class PlacedFeatures:
+    """The features of all images, ready to be gathered for batches on a device.
+
+    Regions come as `dtype`, which is float32, or bfloat16 where the model computes in that. In place `device` they
+    are gathered there; else threads gather a few batches ahead, and copy them while the model works: no more memory
+    is taken than these need.
+    """
+
+    def __init__(
+        self,
+        features: FeatureStore,
+        device: torch.device,
+        place: Place = "disk",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.device, self.place, self.dtype = device, place, dtype
+        self.boxes = torch.from_numpy(features.boxes).to(device)
+        self.counts = torch.from_numpy(features.counts).to(device)
+        self.object_ids = None if features.object_ids is None else torch.from_numpy(features.object_ids).to(device)
+        self.regions = features.regions
+        self.resident = None
+        if place == "device":
+            self.resident = _load(features.regions, device, _kept_as(features.regions, dtype))
+        elif place == "host":
+            self.regions = _load(features.regions, torch.device("cpu"), _kept_as(features.regions, None)).numpy()
+        streams = device.type == "cuda" and place != "device"
+        self.stream = torch.cuda.Stream(device) if streams else None  # type: ignore[no-untyped-call]
+
+    def gather(self, rows: Sequence[Tensor]) -> Iterator[Tensor]:
+        """Give the regions [B, R, V] of some images after others.
+
+        `rows` are int64, and on the device where the features are `resident`, else on the CPU.
+        """
+        if self.resident is not None:
+            for some in rows:
+                yield self.resident[some].to(self.dtype)
+            return
+        threads = THREADS[self.device.type]
+        for _, fetched in work_ahead(rows, self._fetch, threads, threads + 1):
+            yield self._arrived(*fetched.result()).to(self.dtype)
+
+    def _fetch(self, rows: Tensor) -> tuple[Tensor, torch.Event | None]:
+        """Gather into a buffer, and begin to copy it to the device. Numpy works here in one thread, without the lock."""
+        shape = (len(rows), *self.regions.shape[1:])
+        buffer = torch.empty(shape, dtype=_torch_type(self.regions), pin_memory=self.stream is not None)
+        np.take(self.regions, rows.numpy(), axis=0, out=buffer.numpy(), mode="clip")
+        if self.stream is None:
+            return buffer, None
+        with torch.cuda.stream(self.stream):
+            copied = buffer.to(self.device, non_blocking=True)
+            return copied, self.stream.record_event()
+
+    def _arrived(self, regions: Tensor, event: torch.Event | None) -> Tensor:
+        """Let the device wait for a copy, not the program."""
+        if event is not None:
+            current = torch.cuda.current_stream(self.device)
+            current.wait_event(event)
+            regions.record_stream(current)
+        return regions
+
+
+def choose_place(name: str, features: FeatureStore, device: torch.device, sharers: int = 1) -> Place:
+    """Give the place of that name; `auto`: the fastest that there is room for.
+
+    `sharers` is the number of processes on this machine that each keep their own.
+    """
+    if name == "auto":
+        return _find_room(features.regions.nbytes, device, sharers)
+    place: Place = name  # type: ignore[assignment]  # the configuration has been checked
+    return "host" if place == "device" and device.type == "cpu" else place
+
+
+def _find_room(size: int, device: torch.device, sharers: int) -> Place:
+    if device.type == "cpu":
+        return "disk"  # what the system keeps of the file in memory is as near as a copy would be
+    if size + LEFT_FREE < free_device_memory(device):
+        return "device"
+    return "host" if sharers * size + LEFT_FREE < free_host_memory() else "disk"
+
+
+def spell_place(placed: PlacedFeatures) -> str:
+    """Tell where features are, in one line."""
+    regions = placed.regions
+    kind = str(_torch_type(regions)).removeprefix("torch.")
+    where = {
+        "device": f"on {placed.device}",
+        "host": "in memory",
+        "disk": "read from a mapped file, batches ahead",
+    }[placed.place]
+    return f"features: {spell_bytes(regions.nbytes)} of {kind}, {where}"
+
+
+def _kept_as(regions: NDArray[Any], dtype: torch.dtype | None) -> torch.dtype:
+    """Give how regions are kept: rounded as a model computes, but never made larger."""
+    return torch.bfloat16 if dtype == torch.bfloat16 else _torch_type(regions)
+
+
+def _torch_type(regions: NDArray[Any]) -> torch.dtype:
+    return torch.float16 if regions.dtype == np.float16 else torch.float32
+
+
+def _load(regions: NDArray[Any], device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Copy all regions, piece by piece."""
+    loaded = torch.empty(regions.shape, dtype=dtype, device=device)
+    for start in range(0, len(regions), IMAGES_AT_ONCE):
+        few = slice(start, start + IMAGES_AT_ONCE)
+        loaded[few] = torch.from_numpy(regions[few]).to(device).to(dtype)
+    return loaded

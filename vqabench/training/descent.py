@@ -1,0 +1,143 @@
+"""The optimiser steps that a batch leads to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from vqabench.api import Backbone, Batch
+from vqabench.data.memory import is_out_of_memory
+from vqabench.errors import TrainingError
+from vqabench.training.criterion import Criterion
+from vqabench.training.device import Autocast
+from vqabench.training.session import Session
+from vqabench.training.state import State
+
+
+class NoRoomError(Exception):
+    """The device had no memory left, in the forward or the backward pass."""
+
+
+class Descent:
+    """Takes steps on a model's losses, in as many processes as a run has, with as much memory as there is."""
+
+    def __init__(self, state: State, session: Session, autocast: Autocast, clip: float | None) -> None:
+        self.state, self.session, self.autocast, self.clip = state, session, autocast, clip
+        self.several_steps = type(state.model).training_losses is not Backbone.training_losses
+        """A batch leads to steps by a procedure of the backbone's own, so that it cannot be cut."""
+
+    def train_on(self, batch: Batch, criterion: Criterion) -> None:
+        """Take the steps of one batch. Where memory is not enough for it, cut it, and say so.
+
+        Raises TrainingError where it cannot be cut.
+        """
+        known = len(criterion.steps), len(criterion.accuracies)
+        while True:
+            try:
+                return self._take_steps(batch, criterion)
+            except NoRoomError:  # its traceback holds what was computed, so go on behind this block
+                pass
+            criterion.forget_batch(*known)
+            self._cut(batch)
+
+    def _take_steps(self, batch: Batch, criterion: Criterion) -> None:
+        """Take a step for each loss of any process; one that has none left takes the others' part in it.
+
+        Memory may only run out before the processes speak to each other.
+        """
+        losses = self._with_gradients(batch, criterion)
+        processes = self.session.processes
+        while True:
+            with _noticing_no_room():
+                value = next(losses, None)
+            questions = 0 if value is None else criterion.questions or len(batch)
+            criterion.questions = None
+            everyones = processes.sum_over(questions)
+            if not everyones:
+                break
+            if value is None:
+                self.state.optimizer.zero_grad(set_to_none=True)
+            processes.sum_gradients(self.state.parameters, questions / everyones)
+            if self.clip is not None:
+                nn.utils.clip_grad_norm_(self.state.parameters, self.clip)
+            self.state.optimizer.step()
+            if value is not None:
+                criterion.finish_step(value)
+        criterion.finish_batch()
+
+    def _with_gradients(self, batch: Batch, criterion: Criterion) -> Iterator[Tensor]:
+        """Give each loss of a batch, its gradients computed."""
+        if len(batch) == 0:
+            return
+        if self.state.position.pieces > 1:
+            yield self._accumulate(batch, criterion)
+            return
+        for value in under(self.autocast, self.state.model.training_losses(batch, criterion)):
+            self.state.optimizer.zero_grad(set_to_none=True)
+            torch.autograd.backward(value)
+            yield value
+
+    def _accumulate(self, batch: Batch, criterion: Criterion) -> Tensor:
+        """Compute a batch's one loss and its gradients piece by piece."""
+        self.state.optimizer.zero_grad(set_to_none=True)
+        values = []
+        for piece in cut(batch, self.state.position.pieces):
+            (value,) = under(self.autocast, self.state.model.training_losses(piece, criterion))
+            value = value * (len(piece) / len(batch))
+            torch.autograd.backward(value)
+            values.append(value.detach())
+            criterion.finish_batch()
+        criterion.questions = len(batch)
+        return torch.stack(values).sum()
+
+    def _cut(self, batch: Batch) -> None:
+        """Cut batches into twice as many pieces from now on."""
+        self.state.optimizer.zero_grad(set_to_none=True)
+        if self.session.device.type == "cuda":
+            torch.cuda.empty_cache()
+        position, size = self.state.position, len(batch)
+        if self.several_steps:
+            raise TrainingError(
+                f"{self.session.device} has no memory for a batch of {size} questions, and this backbone takes "
+                f"steps of its own, so that none can be cut; try --set recipe.batch_size={max(1, size // 2)}"
+            )
+        if position.pieces >= size:
+            raise TrainingError(f"{self.session.device} has no memory for a single question of this model")
+        position.pieces *= 2
+        self.session.progress.warn(
+            f"{self.session.device} has no memory for {size} questions at once: from now on each batch is computed in "
+            f"{position.pieces} pieces, and its gradients are summed"
+        )
+
+
+def under(autocast: Autocast, losses: Iterator[Tensor]) -> Iterator[Tensor]:
+    """Compute each loss under autocast, and hand it out outside of it, for the backward pass."""
+    while True:
+        with autocast():
+            value = next(losses, None)
+        if value is None:
+            return
+        yield value
+
+
+def cut(batch: Batch, pieces: int) -> list[Batch]:
+    """Cut a batch into pieces of about one size, none of them empty."""
+    bounds = [len(batch) * piece // pieces for piece in range(pieces + 1)]
+    return [
+        batch.map(lambda tensor, few=slice(start, stop): tensor[few])  # type: ignore[misc]
+        for start, stop in zip(bounds, bounds[1:], strict=False)
+        if stop > start
+    ]
+
+
+@contextmanager
+def _noticing_no_room() -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
+            raise NoRoomError from error
+        raise

@@ -1,0 +1,62 @@
+"""Signals that ask a run to end: it saves what it has, and says that it can go on."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1")
+"""Ctrl-C; what ends a job; what Slurm may send some time before that."""
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal has ended the run. Passes through everything that lets Ctrl-C pass."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.signal = name
+        self.exit_code = 130 if name == "SIGINT" else 75
+
+
+class Interruption:
+    """Takes note of signals: they end the program, or where that is put off, what is going on is ended first.
+
+    Ctrl-C a second time ends it at once.
+    """
+
+    def __init__(self) -> None:
+        self.received: str | None = None
+        self._put_off = False
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Take the signals from now on; only the main thread may."""
+        names = [name for name in SIGNALS if hasattr(signal, name)]
+        before = {name: signal.signal(getattr(signal, name), self._take) for name in names}
+        try:
+            yield
+        finally:
+            for name, handler in before.items():
+                signal.signal(getattr(signal, name), handler)
+
+    @contextmanager
+    def put_off(self) -> Iterator[None]:
+        """Only take note of signals; whoever asks for this asks `received` now and then."""
+        self._put_off = True
+        try:
+            yield
+        finally:
+            self._put_off = False
+
+    def check(self) -> None:
+        """Raise Stopped where a signal has come."""
+        if self.received is not None:
+            raise Stopped(self.received)
+
+    def _take(self, number: int, _: FrameType | None) -> None:
+        again = self.received is not None and number == signal.SIGINT
+        self.received = signal.Signals(number).name
+        if again or not self._put_off:
+            raise Stopped(self.received)

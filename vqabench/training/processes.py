@@ -1,0 +1,128 @@
+"""Several processes that train one model together, as `torchrun` starts them: each takes a share of every batch.
+
+Gradients are summed after each loss, not inside a wrapper of the model: a backbone may take several steps per batch.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, distributed, nn
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The processes of a run, as one of them sees them. Of one alone, every method is trivial.
+
+    What they agree on goes through the CPU, so that no GPU has to be waited for.
+    """
+
+    rank: int = 0
+    count: int = 1
+    local_rank: int | None = None
+    """The number of this process on its machine; None where there is but one process."""
+    local_count: int = 1
+
+    @property
+    def writes(self) -> bool:
+        """Tell whether this process is the one that writes files and speaks to the user."""
+        return self.rank == 0
+
+    def share(self, questions: Tensor) -> Tensor:
+        """Give this process's part of a batch: every `count`-th question."""
+        return questions[self.rank :: self.count]
+
+    def sum_over(self, number: float) -> float:
+        """Give the sum of all processes' numbers."""
+        return float(self.sum_numbers(torch.tensor([number], dtype=torch.float64))[0])
+
+    def sum_numbers(self, numbers: Tensor) -> Tensor:
+        """Give the sum of all processes' tensors, which are on the CPU."""
+        if self.count > 1:
+            distributed.all_reduce(numbers)
+        return numbers
+
+    def largest(self, number: int) -> int:
+        """Give the largest of all processes' numbers."""
+        if self.count == 1:
+            return number
+        numbers = torch.tensor([number])
+        distributed.all_reduce(numbers, distributed.ReduceOp.MAX)
+        return int(numbers[0])
+
+    def sum_gradients(self, parameters: Sequence[nn.Parameter], weight: float) -> None:
+        """Give each parameter the sum of its gradients, this process's with a weight.
+
+        One that no process has a gradient for stays without.
+        """
+        if self.count == 1:
+            return
+        found = torch.tensor([parameter.grad is not None for parameter in parameters], dtype=torch.uint8)
+        distributed.all_reduce(found, distributed.ReduceOp.MAX)
+        trained = [parameter for parameter, any_ in zip(parameters, found.tolist(), strict=True) if any_]
+        if not trained:
+            return
+        flat = torch.cat([_gradient_of(parameter).flatten() for parameter in trained])
+        distributed.all_reduce(flat.mul_(weight))
+        pieces = torch.split(flat, [parameter.numel() for parameter in trained])
+        for parameter, piece in zip(trained, pieces, strict=True):
+            parameter.grad = piece.view_as(parameter).to(parameter.dtype)
+
+    def share_out(self, module: nn.Module) -> None:
+        """Give every process the first one's parameters and buffers."""
+        if self.count > 1:
+            for tensor in module.state_dict().values():
+                distributed.broadcast(tensor, 0)
+
+    def questions_of(self, count: int, rank: int | None = None) -> Tensor:
+        """Give the indices of the questions of a split that a process answers: each is answered by one."""
+        rank = self.rank if rank is None else rank
+        return torch.arange(count * rank // self.count, count * (rank + 1) // self.count)
+
+    def gather(self, answers: Tensor, count: int) -> Tensor:
+        """Put together what the processes have answered to `questions_of` a split of `count` questions."""
+        if self.count == 1:
+            return answers
+        lengths = [len(self.questions_of(count, rank)) for rank in range(self.count)]
+        padded = answers.new_zeros(max(lengths))  # all must send as many; what is too much is cut off again
+        padded[: len(answers)] = answers
+        gathered = [torch.empty_like(padded) for _ in lengths]
+        distributed.all_gather(gathered, padded)
+        return torch.cat([part[:length] for part, length in zip(gathered, lengths, strict=True)])
+
+    def gather_states(self, state: Any) -> list[Any]:
+        """Give all processes' states, by rank."""
+        if self.count == 1:
+            return [state]
+        gathered: list[Any] = [None] * self.count
+        distributed.all_gather_object(gathered, state)
+        return gathered
+
+    def wait(self) -> None:
+        """Wait until all processes have come here."""
+        if self.count > 1:
+            self.largest(0)
+
+
+def _gradient_of(parameter: nn.Parameter) -> Tensor:
+    return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+
+
+@contextmanager
+def joined(device_name: str) -> Iterator[Processes]:
+    """Join the other processes of the run, where `torchrun` has started several."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield Processes()
+        return
+    on_gpu = device_name.startswith("cuda") or (device_name == "auto" and torch.cuda.is_available())
+    distributed.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo")
+    try:
+        local = int(os.environ["LOCAL_RANK"]), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        yield Processes(distributed.get_rank(), distributed.get_world_size(), *local)
+    finally:
+        distributed.destroy_process_group()

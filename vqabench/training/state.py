@@ -1,0 +1,87 @@
+"""All that the next step of a run depends on, in one piece that can be kept and taken up again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from vqabench.api import Backbone, Recipe
+from vqabench.training.criterion import Tally
+from vqabench.training.optimizer import make_optimizer
+from vqabench.training.processes import Processes
+
+
+@dataclass
+class Position:
+    """How far a run has come."""
+
+    epochs: int = 0
+    """Finished epochs, over all stages."""
+    steps: int = 0
+    chosen_epoch: int | None = None
+    """The epoch whose weights are kept, counted from 1."""
+    chosen_accuracy: float = -1.0
+    batches: int = 0
+    """Finished batches of the epoch that is going on,"""
+    tally: Tally = field(default_factory=Tally)
+    """what they came to,"""
+    seconds: float = 0.0
+    """and how long they took."""
+    pieces: int = 1
+    """Pieces that each batch is cut into, where memory is not enough for the whole."""
+
+    def finish_epoch(self) -> None:
+        """Begin with the first batch of the next epoch."""
+        self.epochs += 1
+        self.batches, self.tally, self.seconds = 0, Tally(), 0.0
+
+
+class State:
+    """A model in training: weights, losses, optimiser, the order of questions, the position in it."""
+
+    def __init__(self, model: Backbone, losses: nn.ModuleList, recipe: Recipe, seed: int) -> None:
+        self.model, self.losses = model, losses
+        self.parameters = [*model.parameters(), *losses.parameters()]
+        self.optimizer = make_optimizer(recipe, self.parameters)
+        self.order = torch.Generator().manual_seed(seed)
+        self.position = Position()
+
+    def keep(self, processes: Processes, order: torch.Tensor) -> dict[str, Any]:
+        """Give all of it. `order` is the state that the order's generator had when the epoch began."""
+        device = next(self.model.parameters()).device
+        return {
+            "model": self.model.state_dict(),
+            "losses": self.losses.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "order": order,
+            "random": processes.gather_states(_random_states(device)),
+            "position": asdict(self.position),
+        }
+
+    def take_up(self, kept: Mapping[str, Any], processes: Processes) -> None:
+        """Go on from what was kept. Raises one of KeyError, TypeError, RuntimeError, ValueError where it does not fit."""
+        self.model.load_state_dict(kept["model"])
+        self.losses.load_state_dict(kept["losses"])
+        self.optimizer.load_state_dict(kept["optimizer"])
+        self.order.set_state(kept["order"])
+        position = dict(kept["position"])
+        self.position = Position(**(position | {"tally": Tally(**position["tally"])}))
+        if len(kept["random"]) == processes.count:
+            _set_random_states(kept["random"][processes.rank], next(self.model.parameters()).device)
+
+
+def _random_states(device: torch.device) -> dict[str, torch.Tensor]:
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return states
+
+
+def _set_random_states(states: Mapping[str, torch.Tensor], device: torch.device) -> None:
+    torch.set_rng_state(states["cpu"])
+    if device.type == "cuda" and "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"], device)
