@@ -1,0 +1,133 @@
+"""Trains UpDn on the files of `training_speed.py`, in this process, and prints one line of JSON about its speed.
+
+`python benchmarks/timed_training.py FOLDER --device cpu --precision float32`. It runs the code behind
+`vqabench train`; the times come from what that tells whoever watches.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.step_floor import Step, measure_rates, synchronize
+from benchmarks.synthetic_vqa import DATASET, TEST, places
+from vqabench.config import make_config
+from vqabench.data.prepared import Prepared, prepare
+from vqabench.evaluation.predict import load_split, predict
+from vqabench.results import Run
+from vqabench.training.device import autocast
+from vqabench.training.progress import Silence
+from vqabench.training.run import load_model
+from vqabench.workflows.places import Places
+from vqabench.workflows.training import train
+
+
+class Stopwatch:
+    """Notes when the first step was done, and how long each epoch took, without validating and saving."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.samples = 0
+        self.ready_at = self.begun = self.read_at = 0.0
+        self.first_step_at: float | None = None
+        self.rates: list[float] = []
+
+    def say(self, message: str) -> None:
+        pass
+
+    warn = say
+
+    def start(self, name: str, epochs: int, done: int, samples: int) -> None:
+        self.samples = samples
+        self.ready_at = self.begun = time.monotonic()
+
+    def advance(self, samples: int) -> None:
+        if self.first_step_at is None:
+            synchronize(self.device)
+            self.first_step_at = time.monotonic()
+
+    def measure(self, loss: float, accuracy: float | None) -> None:
+        # The last batch of an epoch is followed by a reading, which waits for the device.
+        self.read_at = time.monotonic()
+
+    def finish_epoch(self, record: Mapping[str, Any]) -> None:
+        self.rates.append(self.samples / (self.read_at - self.begun))
+        self.begun = time.monotonic()
+
+    def stop(self) -> None:
+        pass
+
+
+def describe_step(prepared: Prepared, run: Run) -> Step:
+    manifest, train_split = run.read_manifest(), prepared.splits["train"]
+    regions = prepared.features.regions
+    return Step(
+        questions=int(manifest.recipe["batch_size"]),
+        words=float((train_split.tokens > 0).sum(1).mean()),
+        regions=float(prepared.features.counts.mean()),
+        width=regions.shape[2],
+        hidden=int(manifest.options["backbone"]["hidden"] or regions.shape[2] // 2),
+        embedding=int(manifest.options["backbone"]["embedding"]),
+        answers=len(prepared.spec.answers),
+        parameters=manifest.parameters,
+        bytes_a_feature=regions.dtype.itemsize,
+    )
+
+
+def time_answering(run: Run, where: Places, prepared: Prepared, device: torch.device, precision: str) -> float:
+    """Answer `test`, as a run does at its end, and give the questions a second."""
+    model = load_model(run, prepared, Silence()).to(device)
+    data = load_split(model, prepared, where.dataset(DATASET), "test", device)
+    batch_size = int(run.read_manifest().recipe["batch_size"])
+    start = time.monotonic()
+    predict(model, data, batch_size, autocast(device, precision)())
+    return TEST / (time.monotonic() - start)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", default="float32")
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--batch-size", type=int, default=512)
+    options = parser.parse_args()
+    device = torch.device(options.device)
+    watch = Stopwatch(device)
+    asked = {name: getattr(options, name) for name in ("device", "precision", "epochs")}
+    settings = {"recipe.batch_size": options.batch_size}
+    config = make_config(asked | {"backbone": "updn", "loss": "rescale", "dataset": DATASET, "settings": settings})
+    with tempfile.TemporaryDirectory(dir=options.folder) as runs:
+        where = places(options.folder, Path(runs))
+        (run,) = train(config, where, "force", watch)
+        trained_at = time.monotonic()
+        prepared = prepare(where.dataset(DATASET), watch.say)
+        step = describe_step(prepared, run)
+        found: dict[str, Any] = {
+            "samples_per_second": watch.rates[1:],
+            "ready_at": watch.ready_at,
+            "first_step_at": watch.first_step_at,
+            "trained_at": trained_at,
+            "gpu_bytes": torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None,
+            "answers_per_second": time_answering(run, where, prepared, device, options.precision),
+            "threads": torch.get_num_threads(),
+            "device": run.read_manifest().device,
+        }
+    rates = measure_rates(step, device, options.precision)
+    seconds = rates.seconds(step)
+    found |= {"step": dataclasses.asdict(step) | {"flops": step.flops(), "memory_bytes": step.memory_bytes()}}
+    found |= {"rates": dataclasses.asdict(rates), "floor_seconds": seconds}
+    found["floor_samples_per_second"] = step.questions / max(seconds.values())
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
