@@ -36,7 +36,7 @@ def measure(run: Run, kind: str) -> tuple[float, float, float]:
     asked_T = given_TA[:, yes] if kind == "yes/no" else ~given_TA[:, yes]
     best = []
     with torch.no_grad():
-        for batch in data.batches(torch.arange(len(data)).split(BATCH), with_targets=False):
+        for batch in data.batches(torch.split(torch.arange(len(data)), BATCH), with_targets=False):
             logits_BA, given_BA = model(batch).logits_BA, given_TA[batch.question_types_B]
             pair = [logits_BA.masked_fill(~kept, -torch.inf).amax(1) for kept in (given_BA, ~given_BA)]
             best.append(torch.stack(pair)[:, asked_T[batch.question_types_B]])

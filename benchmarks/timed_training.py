@@ -45,7 +45,7 @@ class Stopwatch:
 
     warn = say
 
-    def start(self, name: str, epochs: int, done: int, samples: int) -> None:
+    def start(self, name: str, epochs: int, done: int, samples: int, seen: int) -> None:
         self.samples = samples
         self.ready_at = self.begun = time.monotonic()
 

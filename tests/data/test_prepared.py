@@ -91,7 +91,7 @@ def test_batches_hold_what_the_files_say(dataset: Dataset) -> None:
 
 def test_a_model_that_is_tested_never_sees_targets(dataset: Dataset) -> None:
     data = split_of(quietly(dataset), "test")
-    batches = list(data.batches(torch.arange(12).split(5), with_targets=False))
+    batches = list(data.batches(torch.split(torch.arange(12), 5), with_targets=False))
     assert [len(batch) for batch in batches] == [5, 5, 2]
     assert all(batch.targets_BA is None for batch in batches)
 

@@ -69,7 +69,7 @@ class PlacedFeatures:
             yield self._arrived(*fetched.result()).to(self.dtype)
 
     def _fetch(self, rows: Tensor) -> tuple[Tensor, torch.Event | None]:
-        """Gather into a buffer, and begin to copy it to the device. Numpy works here in one thread, without the lock."""
+        """Gather into a buffer, and begin to copy it to the device. Numpy does so in one thread, unlocked."""
         shape = (len(rows), *self.regions.shape[1:])
         buffer = torch.empty(shape, dtype=_torch_type(self.regions), pin_memory=self.stream is not None)
         np.take(self.regions, rows.numpy(), axis=0, out=buffer.numpy(), mode="clip")

@@ -25,7 +25,7 @@ AT_ONCE = {"cpu": 1, "cuda": 4}
 
 
 def evaluation_batch(batch_size: int, data: SplitData) -> int:
-    """Give the size of batches to answer questions with, for a model that is trained with batches of `batch_size`."""
+    """Give the size of batches to answer with, for a model that is trained with batches of `batch_size`."""
     return AT_ONCE[data.device.type] * batch_size
 
 

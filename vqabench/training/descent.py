@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -108,8 +109,8 @@ class Descent:
             raise TrainingError(f"{self.session.device} has no memory for a single question of this model")
         position.pieces *= 2
         self.session.progress.warn(
-            f"{self.session.device} has no memory for {size} questions at once: from now on each batch is computed in "
-            f"{position.pieces} pieces, and its gradients are summed"
+            f"{self.session.device} has no memory for {size} questions at once: from now on each batch is computed "
+            f"in {position.pieces} pieces, and its gradients are summed"
         )
 
 
@@ -128,7 +129,7 @@ def cut(batch: Batch, pieces: int) -> list[Batch]:
     bounds = [len(batch) * piece // pieces for piece in range(pieces + 1)]
     return [
         batch.map(lambda tensor, few=slice(start, stop): tensor[few])  # type: ignore[misc]
-        for start, stop in zip(bounds, bounds[1:], strict=False)
+        for start, stop in pairwise(bounds)
         if stop > start
     ]
 

@@ -51,7 +51,7 @@ def is_small(parameters: int, device: torch.device) -> bool:
 
 
 def choose_threads(parameters: int, device: torch.device, sharers: int = 1) -> None:
-    """Train on as many threads as serve a model, beside `sharers` - 1 others; `OMP_NUM_THREADS` has the last word."""
+    """Train on as many threads as serve a model beside `sharers` - 1 others, unless `OMP_NUM_THREADS` is set."""
     if device.type != "cpu" or "OMP_NUM_THREADS" in os.environ:
         return
     if is_small(parameters, device):
@@ -70,7 +70,7 @@ def choose_precision(name: str, device: torch.device) -> str:
 def computes_bfloat16(device: torch.device) -> bool:
     """Tell whether a device multiplies in bfloat16 faster than in float32: others do it, many times slower."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 

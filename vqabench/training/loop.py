@@ -23,7 +23,7 @@ from vqabench.training.device import Autocast
 from vqabench.training.interruption import Stopped
 from vqabench.training.optimizer import learning_rate, set_learning_rate
 from vqabench.training.plan import Plan, Stage
-from vqabench.training.session import GOES_ON, STOPS, Session
+from vqabench.training.session import GOES_ON, SAVES, STOPS, Session
 from vqabench.training.state import Position, State
 
 STEPS_BETWEEN_READINGS = 20
@@ -90,16 +90,13 @@ class Training:
             position.batches = number + 1
             session.progress.advance(len(batches[number]))
             wish = session.wish()
-            if (
-                position.batches % STEPS_BETWEEN_READINGS == 0
-                or position.batches == len(batches)
-                or wish != GOES_ON
-            ):
-                self._read(criterion, lr, wait=position.batches == len(batches) or wish != GOES_ON)
+            pauses = wish != GOES_ON or position.batches == len(batches)
+            if pauses or position.batches % STEPS_BETWEEN_READINGS == 0:
+                self._read(criterion, lr, wait=pauses)
                 position.seconds = time.perf_counter() - began
             if wish == STOPS:
                 raise Stopped(session.interruption.received or "SIGTERM")
-            if wish != GOES_ON:
+            if wish == SAVES:
                 self._save()
         last = learning_rate(recipe, (epoch + 1) * len(batches) - 1, stage.epochs * len(batches))
         return {"epoch": position.epochs + 1, "stage": stage.name} | self._means() | {"lr": last}
@@ -118,7 +115,7 @@ class Training:
                 self.session.progress.measure(means["loss"], means.get("train_accuracy"))
 
     def _means(self) -> dict[str, float]:
-        """Give the means over an epoch and all processes. Raises PluginError where the backbone gave no loss at all."""
+        """Give the means over an epoch and all processes. Raises PluginError where there was no loss at all."""
         tally = copy.copy(self.state.position.tally)
         sums = torch.tensor(list(vars(tally).values()), dtype=torch.float64)
         tally.steps, tally.loss, tally.batches, tally.accuracy = self.session.processes.sum_numbers(sums).tolist()

@@ -1,6 +1,6 @@
 """Several processes that train one model together, as `torchrun` starts them: each takes a share of every batch.
 
-Gradients are summed after each loss, not inside a wrapper of the model: a backbone may take several steps per batch.
+Gradients are summed after each loss, not inside a wrapper of the model: a backbone may take several steps a batch.
 """
 
 from __future__ import annotations

@@ -108,11 +108,8 @@ def _writing(run: Run, manifest: Manifest, session: Session, *, afresh: bool) ->
         raise
     except BaseException as error:
         manifest.status, manifest.failure = "failed", f"{type(error).__name__}: {error}"
-        if (
-            isinstance(error, InputError)
-            and writes
-            and not (run.weights_file.is_file() or run.resume_file.is_file())
-        ):
+        begun = run.weights_file.is_file() or run.resume_file.is_file()
+        if isinstance(error, InputError) and writes and not begun:
             run.clear()  # parts that cannot go together: no epoch was finished, there is nothing to go on with
         raise
     finally:
@@ -194,7 +191,7 @@ def _score(
 
 
 def _precision_of(plan: Plan, run: Run, session: Session, afresh: bool) -> str:
-    """Give the precision to compute in: the one asked for, else that which the run began with, else the device's."""
+    """Give the precision asked for, else that which the run began with, else the device's."""
     asked: str = plan.config.precision
     if asked == "auto" and run.manifest_file.is_file() and not afresh:
         asked = run.read_manifest().precision

@@ -63,7 +63,10 @@ class State:
         }
 
     def take_up(self, kept: Mapping[str, Any], processes: Processes) -> None:
-        """Go on from what was kept. Raises one of KeyError, TypeError, RuntimeError, ValueError where it does not fit."""
+        """Go on from what was kept.
+
+        Raises KeyError, TypeError, RuntimeError or ValueError where it does not fit.
+        """
         self.model.load_state_dict(kept["model"])
         self.losses.load_state_dict(kept["losses"])
         self.optimizer.load_state_dict(kept["optimizer"])

@@ -105,10 +105,10 @@ class UpDn(Backbone):
         if drops_fast(self.attention_dropout, projected):
             probability = self.attention_dropout.p
             dropped = draw_dropped(projected, probability)
-            kept = projected.masked_fill_(dropped, 0.0).mul_(1 / (1 - probability)).relu_()
+            kept: Tensor = projected.masked_fill_(dropped, 0.0).mul_(1 / (1 - probability)).relu_()
         else:
             kept = self.attention_dropout(relu(projected))
-        return kept.unflatten(0, regions_BRV.shape[:2])
+        return kept.view(*regions_BRV.shape[:2], -1)
 
 
 def _embed(spec: DataSpec, width: int) -> nn.Embedding:
