@@ -20,10 +20,11 @@ import torch
 from benchmarks.step_floor import Step, measure_rates, synchronize
 from benchmarks.synthetic_vqa import DATASET, TEST, places
 from vqabench.config import make_config
+from vqabench.data.placement import PlacedFeatures, choose_place
 from vqabench.data.prepared import Prepared, prepare
-from vqabench.evaluation.predict import load_split, predict
+from vqabench.evaluation.predict import evaluation_batch, load_split, predict
 from vqabench.results import Run
-from vqabench.training.device import autocast
+from vqabench.training.device import autocast, number_type
 from vqabench.training.progress import Silence
 from vqabench.training.run import load_model
 from vqabench.workflows.places import Places
@@ -85,8 +86,10 @@ def describe_step(prepared: Prepared, run: Run) -> Step:
 def time_answering(run: Run, where: Places, prepared: Prepared, device: torch.device, precision: str) -> float:
     """Answer `test`, as a run does at its end, and give the questions a second."""
     model = load_model(run, prepared, Silence()).to(device)
-    data = load_split(model, prepared, where.dataset(DATASET), "test", device)
-    batch_size = int(run.read_manifest().recipe["batch_size"])
+    place = choose_place("auto", prepared.features, device)
+    features = PlacedFeatures(prepared.features, device, place, number_type(precision))
+    data = load_split(model, prepared, where.dataset(DATASET), "test", features)
+    batch_size = evaluation_batch(int(run.read_manifest().recipe["batch_size"]), data)
     start = time.monotonic()
     predict(model, data, batch_size, autocast(device, precision)())
     return TEST / (time.monotonic() - start)
