@@ -31,7 +31,7 @@ from vqabench.workflows.places import Places
 from vqabench.workflows.training import train
 
 
-class Stopwatch:
+class Stopwatch(Silence):
     """Notes when the first step was done, and how long each epoch took, without validating and saving."""
 
     def __init__(self, device: torch.device) -> None:
@@ -40,11 +40,6 @@ class Stopwatch:
         self.ready_at = self.begun = self.read_at = 0.0
         self.first_step_at: float | None = None
         self.rates: list[float] = []
-
-    def say(self, message: str) -> None:
-        pass
-
-    warn = say
 
     def start(self, name: str, epochs: int, done: int, samples: int, seen: int) -> None:
         self.samples = samples
@@ -62,9 +57,6 @@ class Stopwatch:
     def finish_epoch(self, record: Mapping[str, Any]) -> None:
         self.rates.append(self.samples / (self.read_at - self.begun))
         self.begun = time.monotonic()
-
-    def stop(self) -> None:
-        pass
 
 
 def describe_step(prepared: Prepared, run: Run) -> Step:

@@ -120,7 +120,8 @@ def take_turns(folder: Path, options: argparse.Namespace) -> dict[str, list[Meas
 def summarise(rounds: Sequence[Measured]) -> Measured:
     """Give medians over the rounds, and the range of the rates."""
     rates = [rate for measured in rounds for rate in measured["samples_per_second"]]
-    summary = {name: median(r[name] for r in rounds) for name in COLUMNS if rounds[0].get(name)}
+    single = [name for name in COLUMNS if name != "samples_per_second" and rounds[0].get(name)]
+    summary = {name: median(r[name] for r in rounds) for name in single}
     summary |= {"samples_per_second": median(rates), "range": [min(rates), max(rates)]}
     if "floor_samples_per_second" in rounds[0]:
         shares = [median(r["samples_per_second"]) / r["floor_samples_per_second"] for r in rounds]

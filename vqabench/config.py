@@ -45,6 +45,8 @@ class TrainConfig:
     """Where region features are kept while a model is trained."""
     checkpoint_minutes: float = 10.0
     """Minutes between checkpoints within an epoch."""
+    jobs: int | None = None
+    """Seeds that are trained at the same time; None: as many as are faster so."""
 
 
 RESERVED = ("recipe", "backbone")
@@ -67,6 +69,7 @@ FILE_KEYS = {
     "precision": "precision",
     "features": "features",
     "checkpoint-minutes": "checkpoint_minutes",
+    "jobs": "jobs",
 }
 """Key of a configuration file -> field of TrainConfig; the keys are those of the command line."""
 
@@ -77,6 +80,7 @@ _FILE_TYPES: dict[str, type | tuple[type, ...]] = {
     "set": dict,
     "track-test": bool,
     "checkpoint-minutes": (int, float),
+    "jobs": int,
 }
 
 
@@ -129,7 +133,7 @@ def make_config(given: Mapping[str, Any]) -> TrainConfig:
     label = given.get("label")
     if label is not None and not re.fullmatch(r"[A-Za-z0-9._+-]{1,80}", label):
         raise InputError(f"--label {label!r}: write 1 to 80 of letters, digits and . _ + -")
-    for name in ("epochs", "finetune_epochs"):
+    for name in ("epochs", "finetune_epochs", "jobs"):
         value = given.get(name)
         if value is not None and value < 1:
             raise InputError(f"--{name.replace('_', '-')} must be at least 1, not {value}")

@@ -251,6 +251,8 @@ def write_through(path: Path, write: Callable[[Path], object]) -> None:
     part = path.with_name(f".{path.name}.part-{os.getpid()}")
     try:
         write(part)
+        with part.open("rb+") as written:
+            os.fsync(written.fileno())  # or a power failure might leave the new name on nothing
         part.replace(path)
     except OSError as error:
         if error.filename is None:  # as where a disk is full

@@ -69,10 +69,15 @@ def main() -> None:
         where = error.filename or "the output cannot be written"
         code = _say_error(f"{where}: {error.strerror or error}", 2 if isinstance(error, MISPLACED) else 1)
     except Exception as error:  # of a plugin, or our own mistake
-        if debug:
+        if debug or _is_one_of_several():
             traceback.print_exc()
         code = _say_error(f"{type(error).__name__}: {error} (vqabench --debug ... shows where)", 1)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _is_one_of_several() -> bool:
+    """Tell whether this is one of several processes that train together: how one of them has died must be seen."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def _report(error: VqabenchError | typer.exceptions.TyperException) -> int:
@@ -85,6 +90,7 @@ def _say_error(message: str, code: int) -> int:
     from rich.console import Console
     from rich.text import Text
 
-    told = Text.assemble(("error: ", "bold red"), " ".join(message.split()))
+    who = f"rank {os.environ['RANK']}: " if _is_one_of_several() and "RANK" in os.environ else ""
+    told = Text.assemble((f"{who}error: ", "bold red"), " ".join(message.split()))
     Console(stderr=True, soft_wrap=True).print(told, highlight=False)
     return code

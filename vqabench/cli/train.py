@@ -107,6 +107,13 @@ def train(
         float | None,
         typer.Option(help="Minutes between checkpoints within an epoch.", show_default="10"),
     ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            help="Seeds that are trained at the same time, each in a process of its own.",
+            show_default="1, or on a CPU, for a small model, one a core",
+        ),
+    ] = None,
     runs: Runs = Path("runs"),
     data_dir: DataDir = None,
     catalog: Catalog = None,
@@ -135,6 +142,7 @@ def train(
         "precision": precision,
         "features": features,
         "checkpoint_minutes": checkpoint_minutes,
+        "jobs": jobs,
     }
     line = {name: value for name, value in spelled.items() if value is not None}
     made = make_config(combine(given, line | {"settings": parse_settings(settings or [])}))
@@ -150,6 +158,8 @@ def train(
     interruption = Interruption()
     with telling_of_signals(progress.warn, "the same command with --resume goes on"), interruption.watching():
         trained = training.train(made, places, if_exists, progress, interruption)
+    if not trained:  # of several processes, the first one speaks
+        return
     compared = comparison.compare([run.folder for run in trained], None, places)
 
     from vqabench.reporting import exports, grids, lists, tables

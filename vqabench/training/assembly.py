@@ -29,6 +29,11 @@ def build_model(plan: Plan, spec: DataSpec) -> Backbone:
     return model
 
 
+def count_parameters(model: Backbone) -> int:
+    """Give the number of a model's parameters."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
 def start_model(plan: Plan, model: Backbone) -> None:
     """Let a model take over what it begins with. Raises PluginError where that is missing or does not fit."""
     with _told_as_of(plan.chain[-1], "could not start"):

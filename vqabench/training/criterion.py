@@ -20,10 +20,10 @@ class Tally:
 
     steps: int = 0
     loss: float = 0.0
-    batches: int = 0
-    """Batches whose accuracy is known: a backbone may never call the criterion."""
+    questions: int = 0
+    """Questions whose accuracy is known: a backbone may never call the criterion."""
     accuracy: float = 0.0
-    """Soft, in percent, of each batch's first call."""
+    """Soft, in percent, of each question in its batch's first call."""
 
     def add(self, other: Tally) -> None:
         """Add what other steps came to."""
@@ -33,7 +33,7 @@ class Tally:
     def means(self) -> dict[str, float]:
         """Give loss and accuracy, as far as they are known, by the names that a run's records have for them."""
         means = {"loss": self.loss / self.steps} if self.steps else {}
-        return means | ({"train_accuracy": self.accuracy / self.batches} if self.batches else {})
+        return means | ({"train_accuracy": self.accuracy / self.questions} if self.questions else {})
 
 
 @dataclass
@@ -47,7 +47,8 @@ class Criterion:
     steps: list[tuple[Tensor, list[Parts]]] = field(default_factory=list)
     """What was minimised, and the parts of each call that led to it."""
     calls: list[Parts] = field(default_factory=list)
-    accuracies: list[Tensor] = field(default_factory=list)
+    accuracies: list[tuple[Tensor, int]] = field(default_factory=list)
+    """The accuracy of each batch's first call, and its questions."""
     first: bool = True
     """The next call is its batch's first one: what follows may be a counterfactual."""
     questions: int | None = None
@@ -66,7 +67,7 @@ class Criterion:
         self.questions = len(batch)
         if self.first:
             assert batch.targets_BA is not None
-            self.accuracies.append(soft_accuracy(output.logits_BA.detach(), batch.targets_BA))
+            self.accuracies.append((soft_accuracy(output.logits_BA.detach(), batch.targets_BA), len(batch)))
             self.first = False
         return torch.stack(list(parts.values())).sum()
 
@@ -95,11 +96,16 @@ class Reading:
     """Losses and accuracies on their way from the device."""
 
     def __init__(
-        self, steps: list[tuple[Tensor, list[Parts]]], accuracies: list[Tensor], steps_before: int, lr: float
+        self,
+        steps: list[tuple[Tensor, list[Parts]]],
+        accuracies: list[tuple[Tensor, int]],
+        steps_before: int,
+        lr: float,
     ) -> None:
         self.steps, self.steps_before, self.lr = steps, steps_before, lr
         self.losses = _bring([value for value, _ in steps])
-        self.accuracies = _bring(accuracies)
+        self.accuracies = _bring([accuracy for accuracy, _ in accuracies])
+        self.questions = [questions for _, questions in accuracies]
         on_gpu = [one for one in (self.losses, self.accuracies) if one.is_pinned()]
         self.event = torch.cuda.current_stream().record_event() if on_gpu else None
 
@@ -119,8 +125,9 @@ class Reading:
                     f"the loss is no longer finite at step {self.steps_before + number + 1} "
                     f"(learning rate {self.lr:.3g}; {', '.join(spelled) or 'of the backbone alone'})"
                 )
-        accuracies: list[float] = self.accuracies.tolist()
-        return Tally(len(losses), sum(losses), len(accuracies), 100 * sum(accuracies))
+        pairs = zip(self.accuracies.tolist(), self.questions, strict=True)
+        right = sum(accuracy * questions for accuracy, questions in pairs)
+        return Tally(len(losses), sum(losses), sum(self.questions), 100 * right)
 
 
 def _bring(numbers: list[Tensor]) -> Tensor:

@@ -61,12 +61,15 @@ class Descent:
                 break
             if value is None:
                 self.state.optimizer.zero_grad(set_to_none=True)
-            processes.sum_gradients(self.state.parameters, questions / everyones)
+            share = questions / everyones
+            processes.sum_gradients(self.state.parameters, share)
             if self.clip is not None:
                 nn.utils.clip_grad_norm_(self.state.parameters, self.clip)
             self.state.optimizer.step()
-            if value is not None:
-                criterion.finish_step(value)
+            # So that the mean over all processes is the loss of the whole batch.
+            criterion.finish_step(
+                torch.zeros((), device=self.session.device) if value is None else value * (share * processes.count)
+            )
         criterion.finish_batch()
 
     def _with_gradients(self, batch: Batch, criterion: Criterion) -> Iterator[Tensor]:

@@ -118,7 +118,7 @@ class Training:
         """Give the means over an epoch and all processes. Raises PluginError where there was no loss at all."""
         tally = copy.copy(self.state.position.tally)
         sums = torch.tensor(list(vars(tally).values()), dtype=torch.float64)
-        tally.steps, tally.loss, tally.batches, tally.accuracy = self.session.processes.sum_numbers(sums).tolist()
+        tally.steps, tally.loss, tally.questions, tally.accuracy = self.session.processes.sum_numbers(sums).tolist()
         if not tally.steps:
             raise PluginError("the backbone yielded no loss for any batch of an epoch")
         return tally.means()

@@ -26,7 +26,7 @@ from vqabench.evaluation.predict import load_split, score_split, spell
 from vqabench.evaluation.scores import Scores
 from vqabench.plugins import requirements
 from vqabench.results import Manifest, Run, write_file
-from vqabench.training.assembly import build_losses, build_model, start_model
+from vqabench.training.assembly import build_losses, build_model, count_parameters, start_model
 from vqabench.training.checkpoint import adopt, load_state, restore, restore_begun, save_weights
 from vqabench.training.device import Autocast, choose_precision, choose_threads, computes_bfloat16
 from vqabench.training.loop import Training, answer
@@ -56,7 +56,7 @@ def train_run(
     """
     torch.manual_seed(seed)
     model, losses = build_model(plan, prepared.spec), build_losses(plan, prepared.spec)
-    choose_threads(_count_parameters(model), session.device, session.sharers)
+    choose_threads(count_parameters(model), session.device, session.sharers)
     manifest = _describe(plan, dataset, prepared, session, _precision_of(plan, run, session, afresh), seed, model)
     manifest.start_from = _origin_of(plan, seed, run, afresh)
     kept: dict[str, Any] | None = None
@@ -69,7 +69,7 @@ def train_run(
         restore_begun(model, kept, run.resume_file)  # what it began with may be gone since
     else:
         _begin(plan, model, manifest, prepared, session.progress)
-    manifest.parameters = _count_parameters(model)  # a restored state may have brought more words along
+    manifest.parameters = count_parameters(model)  # a restored state may have brought more words along
     for note in manifest.notes:
         session.progress.say(f"{plan.backbone}: {note}")
     model.to(session.device)
@@ -228,13 +228,9 @@ def _describe(
         precision=precision,
         threads=torch.get_num_threads(),
         processes=session.processes.count,
-        parameters=_count_parameters(model),
+        parameters=count_parameters(model),
         started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
-
-
-def _count_parameters(model: Backbone) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def _origin_of(plan: Plan, seed: int, run: Run, afresh: bool) -> str | None:

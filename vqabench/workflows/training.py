@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 from collections.abc import Mapping
 from contextlib import nullcontext
+from functools import partial
 from typing import Literal
 
 from vqabench.config import TrainConfig
 from vqabench.data.annotations import read_predictions
 from vqabench.data.dataset import Dataset
-from vqabench.data.prepared import prepare
+from vqabench.data.prepared import Prepared, prepare
+from vqabench.data.processors import count_processors
 from vqabench.errors import InputError
 from vqabench.evaluation.scores import Scores
 from vqabench.results import Run, read_json, run_folder
+from vqabench.training.assembly import build_model, count_parameters
+from vqabench.training.at_once import train_at_once
 from vqabench.training.checkpoint import load_weights
-from vqabench.training.device import choose_device, tune
+from vqabench.training.device import choose_device, is_small, tune
 from vqabench.training.interruption import Interruption
 from vqabench.training.plan import Plan, make_plan
-from vqabench.training.processes import joined
+from vqabench.training.processes import Processes, joined
 from vqabench.training.progress import Progress, Silence
 from vqabench.training.run import find_origin, needs_origin, see_same, train_run
 from vqabench.training.session import Session
@@ -50,10 +56,12 @@ def train(
             interruption or Interruption(),
             config.checkpoint_minutes,
         )
-        return _train(config, places, if_exists, session)
+        runs = _train(config, places, if_exists, session)
+        return runs if processes.writes else []
 
 
 def _train(config: TrainConfig, places: Places, if_exists: IfExists, session: Session) -> list[Run]:
+    """Train all seeds, one after another or at once."""
     progress = session.progress
     dataset = places.dataset(config.dataset)
     plan = make_plan(config, dataset.entry.recipe)
@@ -73,25 +81,68 @@ def _train(config: TrainConfig, places: Places, if_exists: IfExists, session: Se
         for seed in set(config.seeds) - done:
             if needs_origin(config.start_from, runs[seed], if_exists == "force"):
                 find_origin(config.start_from, seed)
-    if config.select == "test":
+    if config.select == "test" and session.sharers == 1:
         progress.warn("--select test chooses the epoch on the test split; the run and every table will say so")
-    for told in plan.warnings():
+    for told in plan.warnings() if session.sharers == 1 else ():
         progress.warn(told)
+    prepared = _prepare(dataset, session)
+    tune(session.device)
+    for seed in sorted(done, key=config.seeds.index):
+        see_same(runs[seed], runs[seed].read_manifest(), {"fingerprint": prepared.fingerprint})
+        progress.say(f"{runs[seed].folder}: finished already")
+    left = [seed for seed in config.seeds if seed not in done]
+    jobs = choose_jobs(plan, prepared, len(left), session)
+    if jobs > 1:
+        progress.say(f"{jobs} seeds at a time, each in a process of its own")
+        work = partial(_train_alone, config, places, if_exists, jobs)
+        train_at_once(work, left, jobs, progress, session.interruption)
+        return list(runs.values())
+    for seed in left:
+        with runs[seed].lock() if session.processes.writes else nullcontext():
+            scores = train_run(plan, prepared, dataset, seed, runs[seed], session, afresh=if_exists == "force")
+        progress.say(f"{runs[seed].folder}: {_spell_scores(scores)}")
+    return list(runs.values())
+
+
+def _train_alone(
+    config: TrainConfig,
+    places: Places,
+    if_exists: IfExists,
+    jobs: int,
+    seed: int,
+    progress: Progress,
+    interruption: Interruption,
+) -> None:
+    """Train one seed in a process of its own, beside others."""
+    device = choose_device(config.device)
+    alone = dataclasses.replace(config, seeds=(seed,), jobs=1)
+    session = Session(device, progress, config.features, Processes(), interruption, config.checkpoint_minutes, jobs)
+    _train(alone, places, if_exists, session)
+
+
+def choose_jobs(plan: Plan, prepared: Prepared, runs: int, session: Session) -> int:
+    """Give how many of so many runs are trained at the same time.
+
+    Where the user does not say: small models on a CPU train on one core each, so as many as there are cores.
+    """
+    if session.processes.count > 1 or runs < 2:
+        return 1
+    if plan.config.jobs is not None:
+        return min(plan.config.jobs, runs)
+    parameters = count_parameters(build_model(plan, prepared.spec))
+    if not is_small(parameters, session.device):
+        return 1
+    return min(runs, max(1, count_processors() // int(os.environ.get("OMP_NUM_THREADS", "1"))))
+
+
+def _prepare(dataset: Dataset, session: Session) -> Prepared:
+    """Make a data set ready; of several processes the first one does, and the others wait for it."""
     if not session.processes.writes:
-        session.processes.wait()  # the first one prepares the data
-    prepared = prepare(dataset, progress.say)
+        session.processes.wait()
+    prepared = prepare(dataset, session.progress.say)
     if session.processes.writes:
         session.processes.wait()
-    tune(session.device)
-    for seed, run in runs.items():
-        if seed in done:
-            see_same(run, run.read_manifest(), {"fingerprint": prepared.fingerprint})
-            progress.say(f"{run.folder}: finished already")
-            continue
-        with run.lock() if session.processes.writes else nullcontext():
-            scores = train_run(plan, prepared, dataset, seed, run, session, afresh=if_exists == "force")
-        progress.say(f"{run.folder}: {_spell_scores(scores)}")
-    return list(runs.values())
+    return prepared
 
 
 def _check_splits(config: TrainConfig, dataset: Dataset) -> None:

@@ -1,0 +1,76 @@
+"""Runs on the tiny data set, in this process."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from tests.tiny import write_tiny
+from vqabench.config import make_config
+from vqabench.results import Run
+from vqabench.training.interruption import Interruption
+from vqabench.training.progress import Progress, Silence
+from vqabench.workflows.places import Places
+from vqabench.workflows.training import IfExists, train
+
+SIZES = {"hidden": 8, "embedding": 8, "recipe.batch_size": 16}
+
+
+def places_in(folder: Path) -> Places:
+    """Write the tiny data set, and give the places of its runs."""
+    return Places(folder / "runs", folder / "data", write_tiny(folder / "own"))
+
+
+def elsewhere(places: Places, name: str) -> Places:
+    """Give places with another folder of runs."""
+    return dataclasses.replace(places, runs=places.runs.with_name(name))
+
+
+def run(
+    places: Places,
+    if_exists: IfExists = "refuse",
+    progress: Progress | None = None,
+    interruption: Interruption | None = None,
+    **given: Any,
+) -> Run:
+    """Train with one seed, by default a small UpDn for four epochs."""
+    fields = {"backbone": "updn", "dataset": "tiny", "epochs": 4, "settings": SIZES}
+    (done,) = train(make_config(fields | given), places, if_exists, progress, interruption)
+    return done
+
+
+def weights(run: Run) -> dict[str, torch.Tensor]:
+    """Read a run's weights."""
+    return load_file(run.weights_file)
+
+
+def same_bits(first: Run, second: Run) -> bool:
+    """Tell whether two runs came to the same weights and answers, bit for bit."""
+    one, other = weights(first), weights(second)
+    equal = one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+    answers = [run.predictions_file("test").read_bytes() for run in (first, second)]
+    return equal and answers[0] == answers[1]
+
+
+class Counting(Silence):
+    """Counts batches; presses Ctrl-C or sends a signal's note at one of them."""
+
+    def __init__(self, stop_at: int | None = None, interruption: Interruption | None = None) -> None:
+        self.batches, self.stop_at, self.interruption = 0, stop_at, interruption
+        self.told: list[str] = []
+
+    def say(self, message: str) -> None:
+        self.told.append(message)
+
+    warn = say
+
+    def advance(self, samples: int) -> None:
+        self.batches += 1
+        if self.batches == self.stop_at:
+            if self.interruption is None:
+                raise KeyboardInterrupt
+            self.interruption.received = "SIGTERM"

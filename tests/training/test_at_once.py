@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.plugin_installation import install_fixture
+from tests.tiny import write_tiny
+
+FAST = ("--dataset", "tiny", "--set", "recipe.batch_size=16")
+UPDN = ("updn", *FAST, "--set", "hidden=8", "--set", "embedding=8", "--seeds", "0-2")
+
+
+def start(folder: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("VQABENCH_")}
+    inherited |= {"VQABENCH_DATA": str(folder / "data"), "OMP_NUM_THREADS": "1"}
+    inherited |= {"VQABENCH_CATALOG": str(folder / "own" / "catalog.toml")}
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-m", "vqabench", "train", *arguments],
+        cwd=folder,
+        env=inherited | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_tiny(tmp_path / "own")
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_seeds_trained_at_once_come_to_the_bits_of_those_trained_one_by_one(folder: Path) -> None:
+    for jobs in ("1", "2"):
+        process = start(folder, *UPDN, "--epochs", "2", "--jobs", jobs, "--runs", f"runs-{jobs}")
+        out, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+        assert ("seed 1: epoch 2/2" in errors) == (jobs == "2")
+        assert " 3 " in out  # seeds, in the table
+    for seed in range(3):
+        one, other = (
+            load_file(next((folder / f"runs-{jobs}").glob(f"**/seed-{seed}")) / "model.safetensors")
+            for jobs in (1, 2)
+        )
+        assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.slow
+def test_a_signal_stops_all_seeds_and_they_go_on(folder: Path) -> None:
+    process = start(folder, *UPDN, "--epochs", "400", "--jobs", "2")
+    assert process.stderr is not None
+    begun: set[str] = set()
+    while begun != {"seed 0", "seed 1"}:
+        line = process.stderr.readline()
+        assert line, process.poll()
+        if ": epoch 2/" in line:
+            begun.add(line.partition(":")[0])
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 75, errors
+    assert "stopped by SIGTERM" in errors
+    for seed in (0, 1):
+        (run,) = (folder / "runs").glob(f"**/seed-{seed}")
+        assert json.loads((run / "run.json").read_text())["status"] == "stopped"
+        assert (run / "resume.pt").is_file()
+    assert not list((folder / "runs").glob("**/seed-2"))
+
+
+@pytest.mark.slow
+def test_an_error_of_one_seed_stops_the_others_and_names_it(folder: Path) -> None:
+    path = install_fixture("sick", folder / "installed")
+    process = start(folder, *UPDN, "--epochs", "3", "--loss", "sick", "--jobs", "3", PYTHONPATH=str(path))
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "no longer finite" in errors
+    assert "error: seed " in errors
+
+
+@pytest.mark.slow
+def test_a_killed_seed_is_an_error_that_names_it(folder: Path) -> None:
+    path = install_fixture("greedy", folder / "installed")
+    options = ("--set", "rank=0", "--set", "silently=true", "--seeds", "0-1", "--jobs", "2")
+    process = start(folder, "dying", *FAST, *options, PYTHONPATH=str(path))
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "its process was killed by SIGKILL" in errors

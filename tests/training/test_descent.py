@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.plugin_installation import install_fixture
+from tests.training.runs import Counting, elsewhere, places_in, run, weights
+from vqabench.data.memory import is_out_of_memory
+from vqabench.errors import TrainingError
+from vqabench.results import Run
+from vqabench.workflows.places import Places
+from vqabench.workflows.training import IfExists
+
+
+@pytest.fixture
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
+    monkeypatch.syspath_prepend(install_fixture("greedy", tmp_path / "installed"))
+    return places_in(tmp_path)
+
+
+def test_where_memory_is_short_batches_are_computed_in_pieces_to_the_same_result(places: Places) -> None:
+    settings = {"recipe.batch_size": 16}
+    whole = run_greedy(elsewhere(places, "whole"), settings=settings | {"room": 16})
+    watch = Counting()
+    pieces = run_greedy(places, watch, settings=settings | {"room": 5})
+    assert pieces.read_manifest().pieces == 4
+    assert whole.read_manifest().pieces == 1
+    assert [told for told in watch.told if "in 2 pieces" in told or "in 4 pieces" in told]
+    one, other = weights(whole), weights(pieces)
+    for name in one:
+        torch.testing.assert_close(one[name], other[name], rtol=1e-4, atol=1e-5)
+
+
+def run_greedy(
+    places: Places,
+    watch: Counting | None = None,
+    if_exists: IfExists = "refuse",
+    backbone: str = "greedy",
+    settings: dict[str, int] | None = None,
+) -> Run:
+    given: dict[str, Any] = {"backbone": backbone, "epochs": 2, "settings": settings, "precision": "float32"}
+    return run(places, if_exists, watch, **given)
+
+
+def test_a_stopped_run_goes_on_with_as_many_pieces(places: Places) -> None:
+    settings = {"recipe.batch_size": 16, "room": 5}
+    with pytest.raises(KeyboardInterrupt):
+        run_greedy(places, Counting(6), settings=settings)
+    watch = Counting()
+    run_greedy(places, watch, "resume", settings=settings)
+    assert not [told for told in watch.told if "pieces" in told]
+
+
+def test_a_backbone_that_takes_several_steps_stops_and_tells_which_batch_size_to_try(places: Places) -> None:
+    with pytest.raises(TrainingError, match=r"several|of its own.*recipe\.batch_size=8"):
+        run_greedy(places, backbone="greedy-twice", settings={"recipe.batch_size": 16, "room": 5})
+
+
+def test_a_question_too_large_for_memory_ends_the_run(places: Places) -> None:
+    with pytest.raises(TrainingError, match="a single question"):
+        run_greedy(places, settings={"recipe.batch_size": 4, "room": 0})
+
+
+def test_the_real_allocator_is_understood() -> None:
+    with pytest.raises(RuntimeError) as failed:
+        torch.empty(10**15)
+    assert is_out_of_memory(failed.value)
+    assert not is_out_of_memory(RuntimeError("shapes differ"))

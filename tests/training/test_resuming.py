@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.training.runs import SIZES, Counting, elsewhere, places_in, run, same_bits
+from vqabench.results import Run
+from vqabench.training.interruption import Interruption, Stopped
+from vqabench.workflows.places import Places
+
+BATCHES = 4  # of an epoch: 60 questions in batches of 16
+EVERY_BATCH = 1e-9  # minutes between checkpoints
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Places:
+    return places_in(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def same_threads() -> Iterator[None]:
+    """Exactness holds at an equal number of threads."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def only_run(places: Places) -> Run:
+    (folder,) = places.runs.glob("**/seed-0")
+    return Run(folder)
+
+
+def losses(run: Run) -> list[float]:
+    return [json.loads(line)["loss"] for line in run.epochs_file.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("stop_at", [1, 6, BATCHES, 4 * BATCHES])
+def test_a_signal_saves_the_very_step_and_the_run_goes_on_to_the_same_bits(
+    places: Places, precision: Any, stop_at: int
+) -> None:
+    whole = run(elsewhere(places, "whole"), precision=precision)
+    interruption = Interruption()
+    with pytest.raises(Stopped) as stopped:
+        run(places, progress=Counting(stop_at, interruption), interruption=interruption, precision=precision)
+    assert stopped.value.exit_code == 75
+    assert only_run(places).read_manifest().status == "stopped"
+    watch = Counting()
+    again = run(places, "resume", progress=watch, precision=precision)
+    assert watch.batches == 4 * BATCHES - stop_at
+    assert same_bits(whole, again)
+    losses = [
+        [json.loads(line)["loss"] for line in one.epochs_file.read_text().splitlines()] for one in (whole, again)
+    ]
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize(
+    ("backbone", "loss", "settings"),
+    [
+        ("css-lmh", "plain", {f"base.base.{name}": 8 for name in ("hidden", "embedding")}),
+        ("updn", "mask+rescale", SIZES | {"mask.dropout": 0.5}),
+        ("updn", "equalized-focal", SIZES),
+        ("updn", "ldam", SIZES),
+    ],
+)
+def test_what_stops_without_a_word_goes_on_from_the_latest_checkpoint(
+    places: Places, backbone: str, loss: str, settings: dict[str, Any]
+) -> None:
+    given: dict[str, Any] = {"backbone": backbone, "loss": loss, "epochs": 2}
+    given["settings"] = settings | {"recipe.batch_size": 16}
+    given |= {"finetune_epochs": 2} if "mask" in loss else {}
+    whole = run(elsewhere(places, "whole"), **given)
+    with pytest.raises(KeyboardInterrupt):  # in the midst of the step
+        run(places, progress=Counting(7), checkpoint_minutes=EVERY_BATCH, **given)
+    watch = Counting()
+    again = run(places, "resume", progress=watch, **given)
+    batches = BATCHES * (4 if "mask" in loss else 2)
+    assert watch.batches == batches - 6
+    assert same_bits(whole, again)
+
+
+def test_a_signal_while_answers_are_given_loses_no_step(places: Places) -> None:
+    whole = run(elsewhere(places, "whole"), epochs=1)
+    interruption = Interruption()
+    with pytest.raises(Stopped):
+        run(places, progress=Counting(BATCHES, interruption), interruption=interruption, epochs=1)
+    watch = Counting()
+    again = run(places, "resume", progress=watch, epochs=1)
+    assert watch.batches == 0
+    assert same_bits(whole, again)
+
+
+def test_a_run_goes_on_in_the_precision_that_another_machine_began_it_with(places: Places) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(places, progress=Counting(6))
+    manifest = only_run(places).read_manifest()
+    manifest.precision = other = {"float32": "bfloat16", "bfloat16": "float32"}[manifest.precision]
+    only_run(places).write_manifest(manifest)
+    assert run(places, "resume").read_manifest().precision == other
+
+
+def test_what_a_killed_process_had_begun_to_write_is_swept_away(places: Places) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(places, progress=Counting(6))
+    folder = only_run(places).folder
+    part = folder / ".resume.pt.part-12345"
+    part.write_bytes(b"half")
+    run(places, "resume")
+    assert not part.exists()
