@@ -54,10 +54,7 @@ def test_a_signal_saves_the_very_step_and_the_run_goes_on_to_the_same_bits(
     again = run(places, "resume", progress=watch, precision=precision)
     assert watch.batches == 4 * BATCHES - stop_at
     assert same_bits(whole, again)
-    losses = [
-        [json.loads(line)["loss"] for line in one.epochs_file.read_text().splitlines()] for one in (whole, again)
-    ]
-    assert losses[0] == losses[1]
+    assert losses(whole) == losses(again)
 
 
 @pytest.mark.parametrize(
