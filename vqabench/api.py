@@ -73,7 +73,10 @@ class Batch:
     type_words_BL: Tensor
     """bool: True at the words at the start of the question that spell its type."""
     regions_BRV: Tensor
-    """float32 region features; zero where `region_mask_BR` is False."""
+    """Region features; zero where `region_mask_BR` is False. float32, or bfloat16 where the run computes in that.
+
+    A layer takes either; what is computed by hand with parameters, which are float32, comes out as float32.
+    """
     boxes_BR4: Tensor
     """float32 in [0, 1]: left, top, right, bottom as shares of the image's width and height."""
     region_mask_BR: Tensor
