@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 from vqabench_updn import UpDn
+from vqabench_updn.dropout import Dropout, draw_dropped
+from vqabench_updn.questions import last_state
 
 from vqabench.api import PADDING, Batch, DataSpec
 from vqabench.testing import assert_conforms
@@ -109,3 +111,62 @@ def test_weight_norm_keeps_one_scale_per_layer(dtype: torch.dtype) -> None:
     scales = [p for n, p in model.named_parameters() if n.endswith("original0")]
     assert len(scales) == 7
     assert all(scale.numel() == 1 for scale in scales)
+
+
+def test_what_is_dropped_is_drawn_with_the_probability_and_anew_each_time() -> None:
+    torch.manual_seed(0)
+    for probability in (0.2, 0.5, 0.9):
+        first, second = (draw_dropped(torch.empty(1000, 1001), probability) for _ in range(2))
+        assert first.float().mean().item() == pytest.approx(probability, abs=0.002)
+        both = (first & second).float().mean().item()
+        assert both == pytest.approx(probability**2, abs=0.003)  # neither rows nor draws depend on each other
+        assert (first[:, 1:] & first[:, :-1]).float().mean().item() == pytest.approx(probability**2, abs=0.003)
+
+
+def test_dropout_keeps_the_mean_and_its_gradient_is_the_mask() -> None:
+    torch.manual_seed(0)
+    numbers = torch.ones(300, 300, requires_grad=True)
+    dropped = Dropout(0.3)(numbers)
+    assert dropped.mean().item() == pytest.approx(1, abs=0.02)
+    dropped.sum().backward()
+    assert numbers.grad is not None
+    assert torch.equal(numbers.grad, dropped.detach())
+    assert torch.equal(Dropout(0.3).eval()(numbers), numbers)
+    assert not Dropout(1.0)(numbers).any()
+
+
+def test_gradients_under_dropout_are_those_of_the_formula() -> None:
+    """Against w · (mask ∘ f_v(v) ∘ f_q(q)) / (1 - p) written out, with the same mask."""
+    model = UpDn(make_spec(), hidden=SIZES["hidden"], attention_dropout=0.4).double().train()
+    batch = golden_batch()
+    batch = batch.replace(regions_BRV=batch.regions_BRV.double())
+    question_BH = torch.randn(len(batch), SIZES["hidden"], dtype=torch.float64)
+    weight = dict(model.named_parameters())["attend_region.0.parametrizations.weight.original1"]
+    found = []
+    for way in ("ours", "formula"):
+        torch.manual_seed(1)
+        if way == "ours":
+            attention_BR = model.attend(batch, question_BH)
+        else:
+            joint_BRH = model.attend_region(batch.regions_BRV) * model.attend_question(question_BH)[:, None]
+            mask_BRH = ~draw_dropped(joint_BRH.flatten(0, 1), 0.4).view_as(joint_BRH)
+            attention_BR = model.attention(joint_BRH * mask_BRH / 0.6).squeeze(2).softmax(1)
+        (gradient,) = torch.autograd.grad(attention_BR.square().sum(), weight)
+        found.append((attention_BR, gradient))
+    torch.testing.assert_close(*found, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("lengths", [[5, 1, 3, 0], [5, 5], [2, 2, 2]])
+def test_the_state_behind_padding_is_computed_once_and_is_the_same(lengths: list[int]) -> None:
+    model = UpDn(make_spec(), hidden=7, embedding=6).double()
+    tokens_BL = torch.randint(1, SIZES["vocabulary"], (len(lengths), 5))
+    padded_B = 5 - torch.tensor(lengths)
+    tokens_BL[torch.arange(5) < padded_B[:, None]] = PADDING
+    words_BLE = model.embedding(tokens_BL)
+    packed = last_state(model.gru, words_BLE, model.embedding.weight[PADDING], padded_B)
+    read = model.gru(words_BLE)[1][0]
+    torch.testing.assert_close(packed, read)
+    gradients = [
+        torch.autograd.grad(state.square().sum(), list(model.gru.parameters())) for state in (packed, read)
+    ]
+    torch.testing.assert_close(*gradients)

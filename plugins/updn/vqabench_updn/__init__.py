@@ -89,26 +89,28 @@ class UpDn(Backbone):
 
         Computed as dropout(f_v(v)) · (w ∘ f_q(q)), so that no product of the size of all regions is made.
         """
-        regions_BRH = self.embed_regions(batch.regions_BRV)
+        regions_BRH, scale = self.embed_regions(batch.regions_BRV)
         weight_1H, bias = self.attention.weight, self.attention.bias
-        wanted_BH = self.attend_question(question_BH) * weight_1H
+        wanted_BH = self.attend_question(question_BH) * weight_1H * scale
         scores_BR = torch.einsum("brh,bh->br", regions_BRH, wanted_BH.to(regions_BRH.dtype)) + bias
         return scores_BR.masked_fill(~batch.region_mask_BR, -torch.inf).softmax(dim=1)
 
-    def embed_regions(self, regions_BRV: Tensor) -> Tensor:
-        """Give dropout(f_v(v)) [B, R, H].
+    def embed_regions(self, regions_BRV: Tensor) -> tuple[Tensor, float]:
+        """Give dropout(f_v(v)) [B, R, H], but for a factor, and that factor.
 
-        Where masks are drawn fast, numbers are dropped ahead of the ReLU, which is the same, and in place.
+        Where masks are drawn fast, numbers are dropped ahead of the ReLU, in place, and unseen by autograd: where
+        they are 0, the ReLU passes no gradient on.
         """
         linear, relu = self.attend_region
         projected: Tensor = linear(regions_BRV.flatten(0, 1))
+        scale = 1.0
         if drops_fast(self.attention_dropout, projected):
-            probability = self.attention_dropout.p
-            dropped = draw_dropped(projected, probability)
-            kept: Tensor = projected.masked_fill_(dropped, 0.0).mul_(1 / (1 - probability)).relu_()
+            with torch.no_grad():
+                projected.masked_fill_(draw_dropped(projected, self.attention_dropout.p), 0.0)
+            kept, scale = projected.relu_(), 1 / (1 - self.attention_dropout.p)
         else:
             kept = self.attention_dropout(relu(projected))
-        return kept.view(*regions_BRV.shape[:2], -1)
+        return kept.view(*regions_BRV.shape[:2], -1), scale
 
 
 def _embed(spec: DataSpec, width: int) -> nn.Embedding:
