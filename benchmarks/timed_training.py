@@ -12,6 +12,7 @@ import json
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +24,27 @@ from vqabench.config import make_config
 from vqabench.data.placement import PlacedFeatures, choose_place
 from vqabench.data.prepared import Prepared, prepare
 from vqabench.evaluation.predict import evaluation_batch, load_split, predict
-from vqabench.results import Run
+from vqabench.results import Run, find_runs
 from vqabench.training.device import autocast, number_type
+from vqabench.training.interruption import Interruption, Stopped
 from vqabench.training.progress import Silence
 from vqabench.training.run import load_model
 from vqabench.workflows.places import Places
 from vqabench.workflows.training import train
 
+NOT_TIMED = 5
+"""Batches that find pages unread and memory not yet taken."""
+
 
 class Stopwatch(Silence):
-    """Notes when the first step was done, and how long each epoch took, without validating and saving."""
+    """Notes when the first step was done, and how long each epoch took, without validating and saving.
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.samples = 0
+    Where only some batches are wanted, it ends the run behind them, and tells how long they took but for the first.
+    """
+
+    def __init__(self, device: torch.device, batches: int | None, interruption: Interruption) -> None:
+        self.device, self.batches, self.interruption = device, batches, interruption
+        self.samples = self.seen = self.done = 0
         self.ready_at = self.begun = self.read_at = 0.0
         self.first_step_at: float | None = None
         self.rates: list[float] = []
@@ -46,9 +54,19 @@ class Stopwatch(Silence):
         self.ready_at = self.begun = time.monotonic()
 
     def advance(self, samples: int) -> None:
-        if self.first_step_at is None:
+        self.done += 1
+        if self.done in (1, NOT_TIMED, self.batches):
             synchronize(self.device)
+        if self.first_step_at is None:
             self.first_step_at = time.monotonic()
+        if self.batches is None:
+            return
+        if self.done == NOT_TIMED:
+            self.begun, self.seen = time.monotonic(), 0
+        self.seen += samples * (self.done > NOT_TIMED)
+        if self.done == self.batches:
+            self.rates = [0.0, self.seen / (time.monotonic() - self.begun)]
+            self.interruption.received = "SIGTERM"
 
     def measure(self, loss: float, accuracy: float | None) -> None:
         # The last batch of an epoch is followed by a reading, which waits for the device.
@@ -94,16 +112,20 @@ def main() -> None:
     parser.add_argument("--precision", default="float32")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--batch-size", type=int, default=512)
+    parser.add_argument("--batches", type=int, help="time so many of the first epoch's, and answer nothing")
     options = parser.parse_args()
     device = torch.device(options.device)
-    watch = Stopwatch(device)
+    interruption = Interruption()
+    watch = Stopwatch(device, options.batches, interruption)
     asked = {name: getattr(options, name) for name in ("device", "precision", "epochs")}
     settings = {"recipe.batch_size": options.batch_size}
     config = make_config(asked | {"backbone": "updn", "loss": "rescale", "dataset": DATASET, "settings": settings})
     with tempfile.TemporaryDirectory(dir=options.folder) as runs:
         where = places(options.folder, Path(runs))
-        (run,) = train(config, where, "force", watch)
+        with suppress(Stopped):
+            train(config, where, "force", watch, interruption)
         trained_at = time.monotonic()
+        (run,) = find_runs([where.runs])
         prepared = prepare(where.dataset(DATASET), watch.say)
         step = describe_step(prepared, run)
         found: dict[str, Any] = {
@@ -112,10 +134,11 @@ def main() -> None:
             "first_step_at": watch.first_step_at,
             "trained_at": trained_at,
             "gpu_bytes": torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None,
-            "answers_per_second": time_answering(run, where, prepared, device, options.precision),
             "threads": torch.get_num_threads(),
             "device": run.read_manifest().device,
         }
+        if options.batches is None:
+            found["answers_per_second"] = time_answering(run, where, prepared, device, options.precision)
     rates = measure_rates(step, device, options.precision)
     seconds = rates.seconds(step)
     found |= {"step": dataclasses.asdict(step) | {"flops": step.flops(), "memory_bytes": step.memory_bytes()}}

@@ -32,8 +32,12 @@ class Interruption:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Take the signals from now on; only the main thread may."""
+        """Take the signals from now on, but those that whoever started the program has had ignored.
+
+        Only the main thread may.
+        """
         names = [name for name in SIGNALS if hasattr(signal, name)]
+        names = [name for name in names if signal.getsignal(getattr(signal, name)) != signal.SIG_IGN]
         before = {name: signal.signal(getattr(signal, name), self._take) for name in names}
         try:
             yield

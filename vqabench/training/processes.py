@@ -73,6 +73,15 @@ class Processes:
         for parameter, piece in zip(trained, pieces, strict=True):
             parameter.grad = piece.view_as(parameter).to(parameter.dtype)
 
+    def seed_dropout(self, seed: int, device: torch.device) -> None:
+        """Let each process draw other numbers on its GPU.
+
+        On the CPU all draw the same: what a procedure decides for a batch, they must decide alike.
+        """
+        if device.type == "cuda" and self.rank > 0:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed((seed + 2**32 * self.rank) % 2**63)
+
     def share_out(self, module: nn.Module) -> None:
         """Give every process the first one's parameters and buffers."""
         if self.count > 1:

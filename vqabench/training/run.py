@@ -75,13 +75,16 @@ def train_run(
     model.to(session.device)
     losses.to(session.device)
     session.processes.share_out(model)
+    session.processes.seed_dropout(seed, session.device)
     features = session.place(prepared.features, manifest.precision)
     splits = {split: load_split(model, prepared, dataset, split, features) for split in prepared.splits}
     context = session.autocast(manifest.precision)
     with _writing(run, manifest, session, afresh=afresh):
         if manifest.epoch is None:
             manifest.epoch = _train(plan, model, losses, splits, seed, run, session, context, kept, manifest)
-        restore(model, run.weights_file)
+        if session.processes.writes:
+            restore(model, run.weights_file)
+        session.processes.share_out(model)
         scores = _score(plan, model, splits, prepared, dataset, run, session, context)
         manifest.status = "finished"
     if session.processes.writes:
