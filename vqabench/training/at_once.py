@@ -13,7 +13,8 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -47,13 +48,15 @@ def train_at_once(
                 while waiting and len(running) < jobs and not stopping:
                     seed = waiting.pop(0)
                     running[seed] = context.Process(target=_train_one, args=(work, seed, told), name=f"seed-{seed}")
-                    running[seed].start()
+                    with _ignored_by_children(signal.SIGINT):
+                        running[seed].start()
                 ended = {seed: process for seed, process in running.items() if process.exitcode is not None}
                 failure = _listen(told, watchers) or failure
+                stopped = interruption.received is not None
                 for seed, process in ended.items():
-                    failure = failure or _killed(seed, process)
+                    failure = failure or (None if stopping or stopped else _killed(seed, process))
                     del running[seed]
-                if not stopping and (failure or interruption.received or any(p.exitcode for p in ended.values())):
+                if not stopping and (failure or stopped or any(process.exitcode for process in ended.values())):
                     stopping = True
                     _stop(running)
         finally:
@@ -98,8 +101,21 @@ def _killed(seed: int, process: BaseProcess) -> BaseException | None:
     return VqabenchError(f"seed {seed}: its process was killed by {signal.Signals(-code).name}; --resume goes on")
 
 
+@contextmanager
+def _ignored_by_children(one: signal.Signals) -> Iterator[None]:
+    """Let processes that are started here ignore a signal that a terminal sends to all: this one tells them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(one, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(one, before)
+
+
 def _stop(running: Mapping[int, BaseProcess]) -> None:
-    """Ask processes to save and stop; one that Ctrl-C has reached is not hurt by it."""
+    """Ask processes to save and stop."""
     for process in running.values():
         if process.exitcode is None:
             process.terminate()
