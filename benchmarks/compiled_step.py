@@ -91,9 +91,8 @@ def main() -> None:
         compiled = time_steps(torch.compile(model), model, batch, options)
     usual, fast = (sorted(seconds)[len(seconds) // 2] for seconds in (plain, compiled))
     for name, seconds, median in (("as it is", plain, usual), ("compiled", compiled, fast)):
-        print(
-            f"{name}: first step {seconds[0]:.1f} s, others {1000 * median:.1f} ms, {options.batch_size / median:.1f}/s"
-        )
+        rate = options.batch_size / median
+        print(f"{name}: first step {seconds[0]:.1f} s, others {1000 * median:.1f} ms, {rate:.1f} samples/s")
     gain = usual - fast
     pays = f"pays after {sum(compiled[:2]) / gain * usual / 60:.1f} minutes" if gain > 0 else "never pays"
     print(f"compiled: {usual / fast:.2f} times as fast; {pays}")

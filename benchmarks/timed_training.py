@@ -21,7 +21,7 @@ import torch
 from benchmarks.step_floor import Step, measure_rates, synchronize
 from benchmarks.synthetic_vqa import DATASET, TEST, places
 from vqabench.config import make_config
-from vqabench.data.placement import PlacedFeatures, choose_place
+from vqabench.data.placement import PlacedFeatures, Room, choose_place
 from vqabench.data.prepared import Prepared, prepare
 from vqabench.evaluation.predict import evaluation_batch, load_split, predict
 from vqabench.results import Run, find_runs
@@ -96,7 +96,7 @@ def describe_step(prepared: Prepared, run: Run) -> Step:
 def time_answering(run: Run, where: Places, prepared: Prepared, device: torch.device, precision: str) -> float:
     """Answer `test`, as a run does at its end, and give the questions a second."""
     model = load_model(run, prepared, Silence()).to(device)
-    place = choose_place("auto", prepared.features, device)
+    place = choose_place("auto", prepared.features, Room(device))
     features = PlacedFeatures(prepared.features, device, place, number_type(precision))
     data = load_split(model, prepared, where.dataset(DATASET), "test", features)
     batch_size = evaluation_batch(int(run.read_manifest().recipe["batch_size"]), data)

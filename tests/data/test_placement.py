@@ -10,7 +10,7 @@ from tests.tiny import write_tiny
 from vqabench.data.dataset import find_dataset
 from vqabench.data.features import FeatureStore
 from vqabench.data.memory import free_device_memory, free_host_memory, spell_bytes
-from vqabench.data.placement import Place, PlacedFeatures, choose_place, spell_place
+from vqabench.data.placement import Place, PlacedFeatures, Room, choose_place, spell_place
 from vqabench.data.prepared import prepare
 
 CPU = torch.device("cpu")
@@ -45,8 +45,8 @@ def test_batches_in_flight_are_all_that_is_read_ahead_and_threads_end_with_the_l
 
 
 def test_on_a_cpu_the_mapped_file_serves_and_a_copy_must_be_asked_for(features: FeatureStore) -> None:
-    assert choose_place("auto", features, CPU) == "disk"
-    assert choose_place("device", features, CPU) == "host"
+    assert choose_place("auto", features, Room(CPU)) == "disk"
+    assert choose_place("device", features, Room(CPU)) == "host"
     assert "mapped file" in spell_place(PlacedFeatures(features, CPU))
 
 

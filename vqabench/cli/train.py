@@ -157,7 +157,7 @@ def train(
     if_exists: training.IfExists = "resume" if resume else "force" if force else "refuse"
     interruption = Interruption()
     with telling_of_signals(progress.warn, "the same command with --resume goes on"), interruption.watching():
-        trained = training.train(made, places, if_exists, progress, interruption)
+        trained = training.train(made, places, if_exists, progress, interruption, may_start=True)
     if not trained:  # of several processes, the first one speaks
         return
     compared = comparison.compare([run.folder for run in trained], None, places)

@@ -6,18 +6,30 @@ from pathlib import Path
 
 import torch
 
-_GROUP = Path("/sys/fs/cgroup")
+_GROUPS = Path("/sys/fs/cgroup")
 
 
 def free_host_memory() -> int:
-    """Give the bytes that this process may still take: the machine's, or its container's where that is less."""
-    free = _read_meminfo("MemAvailable")
+    """Give the bytes that this process may still take: the machine's, or its job's where that has a lower limit."""
+    return min([_read_meminfo("MemAvailable"), *_left_to_groups()])
+
+
+def _left_to_groups() -> list[int]:
+    """Give what the limits of the process's control groups leave to it; files in memory do not count."""
     try:
-        limit = (_GROUP / "memory.max").read_text().strip()
-        used = int((_GROUP / "memory.current").read_text())
-    except (OSError, ValueError):
-        return free
-    return free if limit == "max" else min(free, max(0, int(limit) - used))
+        own = Path("/proc/self/cgroup").read_text().rpartition("0::/")[2].strip()
+        folders = [_GROUPS / own, *(_GROUPS / own).parents]
+    except OSError:
+        return []
+    left = []
+    for folder in folders[: len(Path(own).parts) + 1]:
+        try:
+            limit, used = (int((folder / f"memory.{name}").read_text()) for name in ("max", "current"))
+            cached = int((folder / "memory.stat").read_text().partition("\nfile ")[2].split()[0])
+        except (OSError, ValueError, IndexError):  # there is no limit, or no such group
+            continue
+        left.append(max(0, limit - used + cached))
+    return left
 
 
 def _read_meminfo(name: str) -> int:

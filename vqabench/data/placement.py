@@ -6,6 +6,7 @@ Questions, targets and boxes are small, and always on the device.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -75,7 +76,7 @@ class PlacedFeatures:
         np.take(self.regions, rows.numpy(), axis=0, out=buffer.numpy(), mode="clip")
         if self.stream is None:
             return buffer, None
-        with torch.cuda.stream(self.stream):
+        with torch.cuda.device(self.device), torch.cuda.stream(self.stream):
             copied = buffer.to(self.device, non_blocking=True)
             return copied, self.stream.record_event()
 
@@ -88,35 +89,48 @@ class PlacedFeatures:
         return regions
 
 
-def choose_place(name: str, features: FeatureStore, device: torch.device, sharers: int = 1) -> Place:
-    """Give the place of that name; `auto`: the fastest that there is room for.
+@dataclass(frozen=True)
+class Room:
+    """Who needs room for features, and of what kind."""
 
-    `sharers` is the number of processes on this machine that each keep their own.
-    """
+    device: torch.device
+    dtype: torch.dtype = torch.float32
+    """As a model computes."""
+    on_device: int = 1
+    """Processes that keep features on this device, each its own,"""
+    on_host: int = 1
+    """and how many times as many on this machine."""
+
+
+def choose_place(name: str, features: FeatureStore, room: Room) -> Place:
+    """Give the place of that name; `auto`: the fastest that there is room for."""
     if name == "auto":
-        return _find_room(features.regions.nbytes, device, sharers)
+        return _find_room(features.regions, room)
     place: Place = name  # type: ignore[assignment]  # the configuration has been checked
-    return "host" if place == "device" and device.type == "cpu" else place
+    return "host" if place == "device" and room.device.type == "cpu" else place
 
 
-def _find_room(size: int, device: torch.device, sharers: int) -> Place:
-    if device.type == "cpu":
+def _find_room(regions: NDArray[Any], room: Room) -> Place:
+    if room.device.type == "cpu":
         return "disk"  # what the system keeps of the file in memory is as near as a copy would be
-    if size + LEFT_FREE < free_device_memory(device):
+    on_device = room.on_device * regions.size * _kept_as(regions, room.dtype).itemsize
+    if on_device + LEFT_FREE < free_device_memory(room.device):
         return "device"
-    return "host" if sharers * size + LEFT_FREE < free_host_memory() else "disk"
+    on_host = room.on_device * room.on_host * regions.nbytes
+    return "host" if on_host + LEFT_FREE < free_host_memory() else "disk"
 
 
 def spell_place(placed: PlacedFeatures) -> str:
     """Tell where features are, in one line."""
     regions = placed.regions
-    kind = str(_torch_type(regions)).removeprefix("torch.")
+    dtype = _torch_type(regions) if placed.resident is None else placed.resident.dtype
+    size, kind = regions.size * dtype.itemsize, str(dtype).removeprefix("torch.")
     where = {
         "device": f"on {placed.device}",
         "host": "in memory",
         "disk": "read from a mapped file, batches ahead",
     }[placed.place]
-    return f"features: {spell_bytes(regions.nbytes)} of {kind}, {where}"
+    return f"features: {spell_bytes(size)} of {kind}, {where}"
 
 
 def _kept_as(regions: NDArray[Any], dtype: torch.dtype | None) -> torch.dtype:

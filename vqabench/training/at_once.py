@@ -47,14 +47,18 @@ def train_at_once(
             while running or (waiting and not stopping):
                 while waiting and len(running) < jobs and not stopping:
                     seed = waiting.pop(0)
-                    running[seed] = context.Process(target=_train_one, args=(work, seed, told), name=f"seed-{seed}")
-                    with _ignored_by_children(signal.SIGINT):
-                        running[seed].start()
+                    process: BaseProcess = context.Process(
+                        target=_train_one, args=(work, seed, told), name=f"seed-{seed}"
+                    )
+                    with _kept_from_children(signal.SIGINT):
+                        process.start()
+                    running[seed] = process
                 ended = {seed: process for seed, process in running.items() if process.exitcode is not None}
-                failure = _listen(told, watchers) or failure
+                heard = _listen(told, watchers)
+                failure = failure or heard
                 stopped = interruption.received is not None
                 for seed, process in ended.items():
-                    failure = failure or (None if stopping or stopped else _killed(seed, process))
+                    failure = failure or (None if stopping or stopped else _died(seed, process))
                     del running[seed]
                 if not stopping and (failure or stopped or any(process.exitcode for process in ended.values())):
                     stopping = True
@@ -72,7 +76,7 @@ def train_at_once(
 
 def _listen(told: Any, watchers: Mapping[int, Progress]) -> BaseException | None:
     """Pass on what has been told, and give the first error among it."""
-    failure = None
+    failure: BaseException | None = None
     patience = SECONDS_TO_LISTEN
     while True:
         try:
@@ -94,24 +98,23 @@ def _as_error(seed: int, kind: type[VqabenchError] | None, message: str, trace: 
     return error
 
 
-def _killed(seed: int, process: BaseProcess) -> BaseException | None:
+def _died(seed: int, process: BaseProcess) -> BaseException | None:
+    """Give an error where a process has ended otherwise than by itself, and has told of none."""
     code = process.exitcode
-    if code is None or code >= 0:
+    if code in (0, 75, 130):
         return None
-    return VqabenchError(f"seed {seed}: its process was killed by {signal.Signals(-code).name}; --resume goes on")
+    how = f"was killed by {signal.Signals(-code).name}" if code and code < 0 else f"ended with exit code {code}"
+    return VqabenchError(f"seed {seed}: its process {how}; --resume goes on")
 
 
 @contextmanager
-def _ignored_by_children(one: signal.Signals) -> Iterator[None]:
-    """Let processes that are started here ignore a signal that a terminal sends to all: this one tells them."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(one, signal.SIG_IGN)
+def _kept_from_children(one: signal.Signals) -> Iterator[None]:
+    """Block a signal that a terminal sends to all in the processes that are started here: this one tells them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [one])
     try:
         yield
     finally:
-        signal.signal(one, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _stop(running: Mapping[int, BaseProcess]) -> None:

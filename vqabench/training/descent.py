@@ -138,6 +138,18 @@ def cut(batch: Batch, pieces: int) -> list[Batch]:
 
 
 @contextmanager
+def telling_of_no_room(device: torch.device) -> Iterator[None]:
+    """Tell what may help where memory runs out elsewhere than in a batch's forward and backward pass."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
+            told = "try a smaller --set recipe.batch_size, or --features disk"
+            raise TrainingError(f"{device} has no memory left: {told}") from error
+        raise
+
+
+@contextmanager
 def _noticing_no_room() -> Iterator[None]:
     try:
         yield

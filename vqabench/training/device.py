@@ -24,12 +24,14 @@ Autocast = Callable[[], AbstractContextManager[object]]
 def choose_device(name: str, local_rank: int | None = None) -> torch.device:
     """Give the device of that name; `auto`: the GPU where there is one. Raises InputError if there is none.
 
-    Of several processes on a machine, each gets the GPU of its `local_rank`.
+    Of several processes on a machine, each gets the GPU of its `local_rank`, so that none may be named.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and local_rank is not None:
-        name = f"cuda:{local_rank}"
+    if name == "cuda":
+        name = f"cuda:{local_rank or 0}"
+    elif name.startswith("cuda:") and local_rank is not None:
+        raise InputError(f"--device {name}: each of several processes takes a GPU of its own; write cuda")
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -41,23 +43,26 @@ def choose_device(name: str, local_rank: int | None = None) -> torch.device:
     return device
 
 
-def is_small(parameters: int, device: torch.device) -> bool:
-    """Tell whether a model on a CPU gains nothing from a second thread.
+def is_small(parameters: int) -> bool:
+    """Tell whether a model that is trained on a CPU gains nothing from a second thread.
 
     Two would wait for each other more than they share, and, spinning as they wait, fall to a tenth of the speed
     beside another busy process.
     """
-    return device.type == "cpu" and parameters < SMALL_MODEL
+    return parameters < SMALL_MODEL
 
 
-def choose_threads(parameters: int, device: torch.device, sharers: int = 1) -> None:
-    """Train on as many threads as serve a model beside `sharers` - 1 others, unless `OMP_NUM_THREADS` is set."""
+def choose_threads(parameters: int, device: torch.device, usual: int, sharers: int = 1) -> None:
+    """Train on as many threads as serve a model beside `sharers` - 1 others, or as many as is `usual`.
+
+    That is also what `OMP_NUM_THREADS` has the last word on.
+    """
     if device.type != "cpu" or "OMP_NUM_THREADS" in os.environ:
-        return
-    if is_small(parameters, device):
+        torch.set_num_threads(usual)
+    elif is_small(parameters):
         torch.set_num_threads(1)
-    elif sharers > 1:
-        torch.set_num_threads(max(1, count_processors() // sharers))
+    else:
+        torch.set_num_threads(max(1, count_processors() // sharers) if sharers > 1 else usual)
 
 
 def choose_precision(name: str, device: torch.device) -> str:

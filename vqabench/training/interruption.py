@@ -48,11 +48,11 @@ class Interruption:
     @contextmanager
     def put_off(self) -> Iterator[None]:
         """Only take note of signals; whoever asks for this asks `received` now and then."""
-        self._put_off = True
+        before, self._put_off = self._put_off, True
         try:
             yield
         finally:
-            self._put_off = False
+            self._put_off = before
 
     def check(self) -> None:
         """Raise Stopped where a signal has come."""
@@ -60,7 +60,8 @@ class Interruption:
             raise Stopped(self.received)
 
     def _take(self, number: int, _: FrameType | None) -> None:
-        again = self.received is not None and number == signal.SIGINT
+        if self.received is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt  # in the midst of whatever goes on, so that nothing of it may be saved
         self.received = signal.Signals(number).name
-        if again or not self._put_off:
+        if not self._put_off:
             raise Stopped(self.received)

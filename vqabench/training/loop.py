@@ -65,7 +65,8 @@ class Training:
                     self._save()
                     raise
                 self._finish_epoch(stage, record)
-        self.session.interruption.check()
+        if self.session.wish() == STOPS:
+            raise Stopped(self.session.interruption.received or "SIGTERM")
         return position
 
     def _epochs_to_go(self) -> Iterator[tuple[Stage, Loss, int]]:
@@ -86,6 +87,7 @@ class Training:
         for number, batch in enumerate(train.batches(shares, with_targets=True), position.batches):
             lr = learning_rate(recipe, epoch * len(batches) + number, stage.epochs * len(batches))
             set_learning_rate(self.state.optimizer, lr)
+            self.state.seed_batch(number)
             descent.train_on(batch, criterion)
             position.batches = number + 1
             session.progress.advance(len(batches[number]))
@@ -128,6 +130,7 @@ class Training:
         watched = ["val"] if "val" in self.splits else []
         if self.plan.config.track_test or self.plan.config.select == "test":
             watched.append("test")
+        self.session.processes.average_buffers(self.state.model, self.state.losses)
         began, accuracies = time.perf_counter(), {}
         for split in watched:
             data = self.splits[split]
@@ -139,7 +142,7 @@ class Training:
     def _finish_epoch(self, stage: Stage, record: dict[str, Any]) -> None:
         """Keep an epoch: its weights, if they are chosen, its record, and all that the next one depends on."""
         position = self.state.position
-        _check_weights(self.state, record["epoch"])
+        _check_weights(self.state)
         record["seconds"] = max(0.001, round(position.seconds, 3))
         position.finish_epoch()
         self._choose(stage, record)
@@ -165,7 +168,8 @@ class Training:
             save_weights(self.state.model, self.run.weights_file)
 
     def _save(self) -> None:
-        """Keep all that the next step depends on."""
+        """Keep all that the next step depends on. Raises TrainingError where that is spoilt, and keeps what was."""
+        _check_weights(self.state)
         kept = self.state.keep(self.session.processes, self.order)
         if self.session.processes.writes:
             save_state(kept, self.run.resume_file)
@@ -192,8 +196,9 @@ def _start_epoch(loss: Loss, epoch: int, stage: Stage, *, goes_on: bool) -> None
         loss.load_state_dict(kept)
 
 
-def _check_weights(state: State, epoch: int) -> None:
+def _check_weights(state: State) -> None:
     """Raise TrainingError unless all weights are finite: a finite loss may still have had another gradient."""
     finite = torch.stack([parameter.detach().isfinite().all() for parameter in state.parameters])
     if not finite.all():
-        raise TrainingError(f"the weights are no longer finite behind epoch {epoch}; those before it are kept")
+        where = f"batch {state.position.batches} of epoch {state.position.epochs + 1}"
+        raise TrainingError(f"the weights are no longer finite at {where}; those of the latest checkpoint are kept")

@@ -9,10 +9,16 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
+
+from vqabench.errors import VqabenchError
+
+LONGEST_WAIT = timedelta(days=1)
+"""One process prepares a data set, and scores; that another has died shows at once, by its closed connection."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,8 @@ class Processes:
     def sum_numbers(self, numbers: Tensor) -> Tensor:
         """Give the sum of all processes' tensors, which are on the CPU."""
         if self.count > 1:
-            distributed.all_reduce(numbers)
+            with _others_alive():
+                distributed.all_reduce(numbers)
         return numbers
 
     def largest(self, number: int) -> int:
@@ -52,7 +59,8 @@ class Processes:
         if self.count == 1:
             return number
         numbers = torch.tensor([number])
-        distributed.all_reduce(numbers, distributed.ReduceOp.MAX)
+        with _others_alive():
+            distributed.all_reduce(numbers, distributed.ReduceOp.MAX)
         return int(numbers[0])
 
     def sum_gradients(self, parameters: Sequence[nn.Parameter], weight: float) -> None:
@@ -63,30 +71,43 @@ class Processes:
         if self.count == 1:
             return
         found = torch.tensor([parameter.grad is not None for parameter in parameters], dtype=torch.uint8)
-        distributed.all_reduce(found, distributed.ReduceOp.MAX)
+        with _others_alive():
+            distributed.all_reduce(found, distributed.ReduceOp.MAX)
         trained = [parameter for parameter, any_ in zip(parameters, found.tolist(), strict=True) if any_]
-        if not trained:
+        gradients = self._sum([_gradient_of(parameter) * weight for parameter in trained])
+        for parameter, gradient in zip(trained, gradients, strict=True):
+            parameter.grad = gradient
+
+    def average_buffers(self, *modules: nn.Module) -> None:
+        """Give every process the mean of what all have in their modules' buffers of real numbers."""
+        if self.count == 1:
             return
-        flat = torch.cat([_gradient_of(parameter).flatten() for parameter in trained])
-        distributed.all_reduce(flat.mul_(weight))
-        pieces = torch.split(flat, [parameter.numel() for parameter in trained])
-        for parameter, piece in zip(trained, pieces, strict=True):
-            parameter.grad = piece.view_as(parameter).to(parameter.dtype)
+        buffers = [buffer for module in modules for buffer in module.buffers() if buffer.is_floating_point()]
+        for buffer, mean in zip(buffers, self._sum([buffer / self.count for buffer in buffers]), strict=True):
+            buffer.copy_(mean)
 
-    def seed_dropout(self, seed: int, device: torch.device) -> None:
-        """Let each process draw other numbers on its GPU.
+    def _sum(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """Sum tensors over the processes, all in one message."""
+        if not tensors:
+            return []
+        flat = torch.cat([tensor.flatten() for tensor in tensors])
+        with _others_alive():
+            distributed.all_reduce(flat)
+        pieces = torch.split(flat, [tensor.numel() for tensor in tensors])
+        return [piece.view_as(tensor).to(tensor.dtype) for piece, tensor in zip(pieces, tensors, strict=True)]
 
-        On the CPU all draw the same: what a procedure decides for a batch, they must decide alike.
-        """
+    def seed_gpu(self, seed: int, device: torch.device) -> None:
+        """Let each process draw other numbers on its GPU, for dropout."""
         if device.type == "cuda" and self.rank > 0:
             with torch.cuda.device(device):
-                torch.cuda.manual_seed((seed + 2**32 * self.rank) % 2**63)
+                torch.cuda.manual_seed((seed + (self.rank << 48)) % 2**63)
 
     def share_out(self, module: nn.Module) -> None:
         """Give every process the first one's parameters and buffers."""
         if self.count > 1:
-            for tensor in module.state_dict().values():
-                distributed.broadcast(tensor, 0)
+            with _others_alive():
+                for tensor in module.state_dict().values():
+                    distributed.broadcast(tensor, 0)
 
     def questions_of(self, count: int, rank: int | None = None) -> Tensor:
         """Give the indices of the questions of a split that a process answers: each is answered by one."""
@@ -101,7 +122,8 @@ class Processes:
         padded = answers.new_zeros(max(lengths))  # all must send as many; what is too much is cut off again
         padded[: len(answers)] = answers
         gathered = [torch.empty_like(padded) for _ in lengths]
-        distributed.all_gather(gathered, padded)
+        with _others_alive():
+            distributed.all_gather(gathered, padded)
         return torch.cat([part[:length] for part, length in zip(gathered, lengths, strict=True)])
 
     def gather_states(self, state: Any) -> list[Any]:
@@ -109,17 +131,28 @@ class Processes:
         if self.count == 1:
             return [state]
         gathered: list[Any] = [None] * self.count
-        distributed.all_gather_object(gathered, state)
+        with _others_alive():
+            distributed.all_gather_object(gathered, state)
         return gathered
 
     def wait(self) -> None:
         """Wait until all processes have come here."""
-        if self.count > 1:
-            self.largest(0)
+        self.largest(0)
 
 
 def _gradient_of(parameter: nn.Parameter) -> Tensor:
     return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+
+
+@contextmanager
+def _others_alive() -> Iterator[None]:
+    """Tell that another process has ended, where speaking to it fails: what ended it is told by itself."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "onnection" in str(error):
+            raise VqabenchError("another process of this run has ended; its own message says why") from error
+        raise
 
 
 @contextmanager
@@ -129,7 +162,7 @@ def joined(device_name: str) -> Iterator[Processes]:
         yield Processes()
         return
     on_gpu = device_name.startswith("cuda") or (device_name == "auto" and torch.cuda.is_available())
-    distributed.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo")
+    distributed.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=LONGEST_WAIT)
     try:
         local = int(os.environ["LOCAL_RANK"]), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         yield Processes(distributed.get_rank(), distributed.get_world_size(), *local)

@@ -28,6 +28,7 @@ from vqabench.plugins import requirements
 from vqabench.results import Manifest, Run, write_file
 from vqabench.training.assembly import build_losses, build_model, count_parameters, start_model
 from vqabench.training.checkpoint import adopt, load_state, restore, restore_begun, save_weights
+from vqabench.training.descent import telling_of_no_room
 from vqabench.training.device import Autocast, choose_precision, choose_threads, computes_bfloat16
 from vqabench.training.loop import Training, answer
 from vqabench.training.plan import OWN, Plan, make_plan
@@ -56,7 +57,7 @@ def train_run(
     """
     torch.manual_seed(seed)
     model, losses = build_model(plan, prepared.spec), build_losses(plan, prepared.spec)
-    choose_threads(count_parameters(model), session.device, session.sharers)
+    choose_threads(count_parameters(model), session.device, session.threads, session.sharers)
     manifest = _describe(plan, dataset, prepared, session, _precision_of(plan, run, session, afresh), seed, model)
     manifest.start_from = _origin_of(plan, seed, run, afresh)
     kept: dict[str, Any] | None = None
@@ -75,7 +76,8 @@ def train_run(
     model.to(session.device)
     losses.to(session.device)
     session.processes.share_out(model)
-    session.processes.seed_dropout(seed, session.device)
+    session.processes.share_out(losses)
+    session.processes.seed_gpu(seed, session.device)
     features = session.place(prepared.features, manifest.precision)
     splits = {split: load_split(model, prepared, dataset, split, features) for split in prepared.splits}
     context = session.autocast(manifest.precision)
@@ -99,8 +101,8 @@ def _writing(run: Run, manifest: Manifest, session: Session, *, afresh: bool) ->
     writes = session.processes.writes
     if afresh and writes:
         run.clear()
-    run.folder.mkdir(parents=True, exist_ok=True)
     if writes:
+        run.folder.mkdir(parents=True, exist_ok=True)
         run.sweep()
         run.write_manifest(manifest)
     began = time.perf_counter()
@@ -116,12 +118,13 @@ def _writing(run: Run, manifest: Manifest, session: Session, *, afresh: bool) ->
             run.clear()  # parts that cannot go together: no epoch was finished, there is nothing to go on with
         raise
     finally:
-        session.progress.stop()
-        manifest.seconds = round(manifest.seconds + time.perf_counter() - began, 3)
-        if run.folder.exists() and writes:
-            # On a full disk, what ended the run is what the user must hear of.
-            with suppress(VqabenchError, OSError) if manifest.status == "failed" else nullcontext():
-                run.write_manifest(manifest)
+        with session.interruption.put_off():
+            session.progress.stop()
+            manifest.seconds = round(manifest.seconds + time.perf_counter() - began, 3)
+            if run.folder.exists() and writes:
+                # On a full disk, what ended the run is what the user must hear of.
+                with suppress(VqabenchError, OSError) if manifest.status == "failed" else nullcontext():
+                    run.write_manifest(manifest)
 
 
 def _train(
@@ -150,7 +153,8 @@ def _train(
         session.progress.warn(f"{run.epochs_file}: lacks finished epochs; training goes on without their record")
     session.saved()
     try:
-        return Training(plan, state, splits, run, session, context).fit().chosen_epoch
+        with telling_of_no_room(session.device):
+            return Training(plan, state, splits, run, session, context).fit().chosen_epoch
     finally:
         manifest.pieces = state.position.pieces
 
@@ -161,11 +165,6 @@ def _take_up(state: State, kept: Mapping[str, Any], run: Run, session: Session) 
         state.take_up(kept, session.processes)
     except (KeyError, TypeError, RuntimeError, ValueError) as error:
         raise InputError(f"{run.resume_file}: does not fit this run; train it again with --force") from error
-    before, now = len(kept["random"]), session.processes.count
-    if before != now:
-        session.progress.warn(
-            f"{run.folder}: began with {before} processes, goes on with {now}: not to the same bits"
-        )
 
 
 def _score(
@@ -331,7 +330,14 @@ def _take_over(run: Run, manifest: Manifest, plan: Plan, progress: Progress) -> 
     if before.threads != manifest.threads:
         progress.say(f"{run.folder}: goes on with {before.threads} threads, as it began")
         torch.set_num_threads(before.threads)
-    manifest.threads = before.threads
+    manifest.threads, manifest.pieces = before.threads, before.pieces
+    if before.processes != manifest.processes:
+        told = f"{before.processes} processes, goes on with {manifest.processes}: not to the same bits"
+        if before.epoch is None:
+            progress.warn(f"{run.folder}: began with {told}")
+            manifest.notes.append(f"began with {told}")
+        else:
+            manifest.processes = before.processes
     manifest.started, manifest.seconds, manifest.epoch = before.started, before.seconds, before.epoch
     if before.epoch is not None and not run.weights_file.is_file():
         raise InputError(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 
 from vqabench.data.features import FeatureStore
-from vqabench.data.placement import PlacedFeatures, choose_place, spell_place
+from vqabench.data.placement import PlacedFeatures, Room, choose_place, spell_place
 from vqabench.training.device import Autocast, autocast, number_type
 from vqabench.training.interruption import Interruption
 from vqabench.training.processes import Processes
@@ -30,6 +30,11 @@ class Session:
     checkpoint_minutes: float = 10.0
     sharers: int = 1
     """Processes that train runs of their own on this machine at the same time."""
+    threads: int = field(default_factory=torch.get_num_threads)
+    """Threads that a model which has need of them is trained with."""
+    may_start: bool = False
+    """Whether seeds may be trained at once without having been asked for: the program must allow for processes that
+    import it."""
     _saved: float = field(default_factory=time.monotonic)
     _placed: PlacedFeatures | None = None
 
@@ -38,7 +43,8 @@ class Session:
         dtype = number_type(precision)
         if self._placed is None or self._placed.dtype != dtype:
             self._placed = None  # before there are two
-            place = choose_place(self.features, features, self.device, self.processes.local_count * self.sharers)
+            room = Room(self.device, dtype, self.sharers, self.processes.local_count)
+            place = choose_place(self.features, features, room)
             self._placed = PlacedFeatures(features, self.device, place, dtype)
             self.progress.say(spell_place(self._placed))
         return self._placed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -44,11 +45,21 @@ class State:
     """A model in training: weights, losses, optimiser, the order of questions, the position in it."""
 
     def __init__(self, model: Backbone, losses: nn.ModuleList, recipe: Recipe, seed: int) -> None:
-        self.model, self.losses = model, losses
+        self.model, self.losses, self.seed = model, losses, seed
         self.parameters = [*model.parameters(), *losses.parameters()]
         self.optimizer = make_optimizer(recipe, self.parameters)
         self.order = torch.Generator().manual_seed(seed)
         self.position = Position()
+
+    def seed_batch(self, batch: int) -> None:
+        """Begin the random numbers of a batch on the CPU anew.
+
+        So several processes decide alike what a procedure draws for a batch, and as one process would: where shares
+        differ in size, what is drawn for dropout would let them drift apart.
+        """
+        place = f"{self.seed} {self.position.epochs} {batch}".encode()
+        # PyTorch looks at no more than 32 bits of a seed.
+        torch.default_generator.manual_seed(int.from_bytes(hashlib.blake2b(place, digest_size=4).digest()))
 
     def keep(self, processes: Processes, order: torch.Tensor) -> dict[str, Any]:
         """Give all of it. `order` is the state that the order's generator had when the epoch began."""
@@ -59,6 +70,7 @@ class State:
             "optimizer": self.optimizer.state_dict(),
             "order": order,
             "random": processes.gather_states(_random_states(device)),
+            "buffers": processes.gather_states([_buffers(self.model), _buffers(self.losses)]),
             "position": asdict(self.position),
         }
 
@@ -75,6 +87,14 @@ class State:
         self.position = Position(**(position | {"tally": Tally(**position["tally"])}))
         if len(kept["random"]) == processes.count:
             _set_random_states(kept["random"][processes.rank], next(self.model.parameters()).device)
+            for module, buffers in zip((self.model, self.losses), kept["buffers"][processes.rank], strict=True):
+                module.load_state_dict(buffers, strict=False)
+
+
+def _buffers(module: nn.Module) -> dict[str, torch.Tensor]:
+    """Give the buffers that are saved: what a process has seen of its share of batches may be in them."""
+    kept = module.state_dict()
+    return {name: kept[name].cpu() for name, _ in module.named_buffers() if name in kept}
 
 
 def _random_states(device: torch.device) -> dict[str, torch.Tensor]:

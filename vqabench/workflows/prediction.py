@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from vqabench.data.annotations import write_predictions
-from vqabench.data.placement import PlacedFeatures, choose_place
+from vqabench.data.placement import PlacedFeatures, Room, choose_place
 from vqabench.data.prepared import prepare
 from vqabench.errors import InputError, unknown
 from vqabench.evaluation.predict import evaluation_batch, load_split, predict, score_split, spell
@@ -46,8 +46,9 @@ def predict_run(
     tune(device)
     prepared = prepare(dataset, progress.say)
     model = load_model(run, prepared, progress)
-    place = choose_place("auto", prepared.features, device)
-    features = PlacedFeatures(prepared.features, device, place, number_type(manifest.precision))
+    dtype = number_type(manifest.precision)
+    place = choose_place("auto", prepared.features, Room(device, dtype))
+    features = PlacedFeatures(prepared.features, device, place, dtype)
     data = load_split(model.to(device), prepared, dataset, split, features)
     if shuffle_images is not None:
         data = data.with_other_images(shuffle_images)

@@ -38,10 +38,15 @@ def train(
     if_exists: IfExists = "refuse",
     progress: Progress | None = None,
     interruption: Interruption | None = None,
+    *,
+    may_start: bool = False,
 ) -> list[Run]:
     """Train one configuration with each of its seeds; score the chosen weights on `val` and `test`.
 
     Where `torchrun` has started several processes, they train each run together, and the first one writes.
+
+    Seeds are trained at once where the configuration has `jobs`; with `may_start`, where that is faster, too. Each
+    is then a process that imports the program, which must guard its own start (`if __name__ == "__main__"`).
 
     Raises InputError where something is wrong with names, settings, data or folders, before any training;
     TrainingError where a loss is not finite. KeyboardInterrupt passes, with what was saved before; Stopped, where
@@ -55,6 +60,7 @@ def train(
             processes,
             interruption or Interruption(),
             config.checkpoint_minutes,
+            may_start=may_start,
         )
         runs = _train(config, places, if_exists, session)
         return runs if processes.writes else []
@@ -123,16 +129,21 @@ def _train_alone(
 def choose_jobs(plan: Plan, prepared: Prepared, runs: int, session: Session) -> int:
     """Give how many of so many runs are trained at the same time.
 
-    Where the user does not say: small models on a CPU train on one core each, so as many as there are cores.
+    Where the user does not say: small models on a CPU train on one core each, so as many as there are cores; but
+    not with features in memory, of which each would have a copy.
     """
-    if session.processes.count > 1 or runs < 2:
+    asked = plan.config.jobs
+    if session.processes.count > 1 and asked is not None and asked > 1:
+        raise InputError("--jobs: several processes train each seed together; start one for seeds at once")
+    if asked is not None:
+        return min(asked, runs)
+    alone = session.processes.count > 1 or session.device.type != "cpu" or session.features in ("host", "device")
+    if runs < 2 or alone or not session.may_start:
         return 1
-    if plan.config.jobs is not None:
-        return min(plan.config.jobs, runs)
-    parameters = count_parameters(build_model(plan, prepared.spec))
-    if not is_small(parameters, session.device):
+    if not is_small(count_parameters(build_model(plan, prepared.spec))):
         return 1
-    return min(runs, max(1, count_processors() // int(os.environ.get("OMP_NUM_THREADS", "1"))))
+    threads = session.threads if "OMP_NUM_THREADS" in os.environ else 1
+    return min(runs, max(1, count_processors() // threads))
 
 
 def _prepare(dataset: Dataset, session: Session) -> Prepared:

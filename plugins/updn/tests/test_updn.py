@@ -156,17 +156,16 @@ def test_gradients_under_dropout_are_those_of_the_formula() -> None:
     torch.testing.assert_close(*found, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("lengths", [[5, 1, 3, 0], [5, 5], [2, 2, 2]])
+@pytest.mark.parametrize("lengths", [[5, 1, 3, 0], [5, 5], [2, 2, 2], [1, 4, 2, 5, 0, 3] * 40])
 def test_the_state_behind_padding_is_computed_once_and_is_the_same(lengths: list[int]) -> None:
     model = UpDn(make_spec(), hidden=7, embedding=6).double()
     tokens_BL = torch.randint(1, SIZES["vocabulary"], (len(lengths), 5))
     padded_B = 5 - torch.tensor(lengths)
     tokens_BL[torch.arange(5) < padded_B[:, None]] = PADDING
     words_BLE = model.embedding(tokens_BL)
-    packed = last_state(model.gru, words_BLE, model.embedding.weight[PADDING], padded_B)
+    packed = last_state(model.gru, words_BLE, model.embedding.weight[PADDING].detach(), padded_B)
     read = model.gru(words_BLE)[1][0]
     torch.testing.assert_close(packed, read)
-    gradients = [
-        torch.autograd.grad(state.square().sum(), list(model.gru.parameters())) for state in (packed, read)
-    ]
+    trained = [*model.gru.parameters(), model.embedding.weight]
+    gradients = [torch.autograd.grad(state.square().sum(), trained, retain_graph=True) for state in (packed, read)]
     torch.testing.assert_close(*gradients)

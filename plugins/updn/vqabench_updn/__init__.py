@@ -72,7 +72,8 @@ class UpDn(Backbone):
         """Answer the questions of a batch."""
         words_BLE = self.embedding(batch.tokens_BL)
         padded_B = ((batch.tokens_BL != PADDING).cumsum(1) == 0).sum(1)
-        question_BH = last_state(self.gru, words_BLE, self.embedding.weight[PADDING], padded_B)
+        padding_E = self.embedding.weight[PADDING].detach()  # which is never trained
+        question_BH = last_state(self.gru, words_BLE, padding_E, padded_B)
         attention_BR = self.attend(batch, question_BH)
         attended_BV = torch.einsum("br,brv->bv", attention_BR, batch.regions_BRV)
         joint_BH = self.question_layer(question_BH) * self.region_layer(attended_BV)

@@ -6,6 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
+TOGETHER = 64
+"""Questions that begin to be read at one word: for each number of rows a matrix product is prepared, and kept."""
+
 
 def last_state(gru: nn.GRU, words_BLE: Tensor, padding_E: Tensor, padded_B: Tensor) -> Tensor:
     """Give a layer's state [B, H] behind questions whose first `padded_B` words are padding.
@@ -16,7 +19,7 @@ def last_state(gru: nn.GRU, words_BLE: Tensor, padding_E: Tensor, padded_B: Tens
     if words_BLE.device.type != "cpu" or torch.compiler.is_compiling():
         return gru(words_BLE)[1][0]  # type: ignore[no-any-return]
     length = words_BLE.shape[1]
-    padded_B = padded_B.clamp(max=length - 1)  # of nothing but padding, the last one is read
+    padded_B = _level(padded_B.clamp(max=length - 1))  # of nothing but padding, the last one is read
     most = int(padded_B.max())
     if most == 0:
         return gru(words_BLE)[1][0]  # type: ignore[no-any-return]
@@ -26,3 +29,10 @@ def last_state(gru: nn.GRU, words_BLE: Tensor, padding_E: Tensor, padded_B: Tens
     moved_BLE = words_BLE.gather(1, place_BL[:, :, None].expand_as(words_BLE))
     packed = pack_padded_sequence(moved_BLE, length - padded_B, batch_first=True, enforce_sorted=False)
     return gru(packed, states_PH[padded_B][None])[1][0]  # type: ignore[no-any-return]
+
+
+def _level(padded_B: Tensor) -> Tensor:
+    """Let some of the padding be read, so that questions begin many at a time."""
+    fewest_first_B, order_B = padded_B.sort()
+    first_B = torch.arange(len(padded_B)) // TOGETHER * TOGETHER
+    return torch.empty_like(padded_B).scatter(0, order_B, fewest_first_B[first_B])
