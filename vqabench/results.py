@@ -151,10 +151,33 @@ class Run:
         write_file(self.epochs_file, b"".join(line + b"\n" for line in kept))
         return len(kept)
 
+    def parts(self) -> set[Path]:
+        """Give what a killed process had begun to write: files of ours beside their names, and of safetensors."""
+        return {*self.folder.glob(".*.part-*"), *self.folder.glob(".tmp??????")}
+
+    def has_begun(self) -> bool:
+        """Tell whether the folder holds any whole file: a full disk, or a kill, may have left none."""
+        return self.folder.exists() and not self.parts().issuperset(self.folder.iterdir())
+
     def sweep(self) -> None:
         """Delete what a killed process had begun to write."""
-        for part in self.folder.glob(".*.part-*"):
+        for part in self.parts():
             part.unlink(missing_ok=True)
+
+    def tidy(self) -> None:
+        """Delete what a finished run needs no more, where a kill came before that was done."""
+        with suppress(InputError, OSError), self.lock():  # another process may be at it, or it is somebody else's
+            self.resume_file.unlink(missing_ok=True)
+
+    def begin_anew(self, manifest: Manifest) -> None:
+        """Put a beginning in the place of all that the folder holds. A kill leaves the one run or the other."""
+        self.resume_file.unlink(missing_ok=True)  # first: the new run must not go on from it
+        self.write_manifest(manifest)
+        for path in self.folder.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path != self.manifest_file:
+                path.unlink()
 
     def clear(self) -> None:
         """Delete the run, if there is one. Raises OSError where that is not allowed."""
