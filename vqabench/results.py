@@ -137,8 +137,8 @@ class Run:
         write_file(self.manifest_file, msgspec.json.format(msgspec.json.encode(manifest), indent=2))
 
     def append_epoch(self, record: Mapping[str, Any]) -> None:
-        """Add a line to `epochs.jsonl`."""
-        with self.epochs_file.open("a", encoding="utf-8") as lines:
+        """Add a line to `epochs.jsonl`. Raises VqabenchError where the disk is full."""
+        with _naming(self.epochs_file), self.epochs_file.open("a", encoding="utf-8") as lines:
             lines.write(json.dumps(record) + "\n")
 
     def keep_epochs(self, count: int) -> int:
@@ -273,13 +273,21 @@ def write_through(path: Path, write: Callable[[Path], object]) -> None:
     path = find_place(path)
     part = path.with_name(f".{path.name}.part-{os.getpid()}")
     try:
-        write(part)
-        with part.open("rb+") as written:
-            os.fsync(written.fileno())  # or a power failure might leave the new name on nothing
-        part.replace(path)
-    except OSError as error:
-        if error.filename is None:  # as where a disk is full
-            raise VqabenchError(f"{path}: cannot be written: {error.strerror or error}") from error
-        raise
+        with _naming(path):
+            write(part)
+            with part.open("rb+") as written:
+                os.fsync(written.fileno())  # or a power failure might leave the new name on nothing
+            part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Say which file could not be written where an error does not, as on a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            raise VqabenchError(f"{path}: cannot be written: {error.strerror or error}") from error
+        raise
