@@ -104,20 +104,13 @@ class Run:
 
         A run that comes to nothing leaves no folders behind that were not there.
         """
-        from filelock import FileLock, Timeout  # only where something is trained: it loads asyncio and more
-
         new = [parent for parent in self.folder.parents if not parent.exists()]
         self.folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.folder.with_name(f".{self.folder.name}.lock"))
+        taken = InputError(f"{self.folder}: another process is training it")
         try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise InputError(f"{self.folder}: another process is training it") from None
-        try:
-            yield
+            with holding(self.folder.with_name(f".{self.folder.name}.lock"), taken):
+                yield
         finally:
-            Path(lock.lock_file).unlink(missing_ok=True)  # while it is held: whoever waits has a file of no name
-            lock.release()
             for parent in new if not self.folder.exists() else ():
                 with suppress(OSError):  # another run has come to be in it
                     parent.rmdir()
@@ -183,6 +176,23 @@ class Run:
         """Delete the run, if there is one. Raises OSError where that is not allowed."""
         if self.folder.exists():
             shutil.rmtree(self.folder)
+
+
+@contextmanager
+def holding(lock_file: Path, taken: VqabenchError) -> Iterator[None]:
+    """Hold a lock. Raises `taken` where another process has it."""
+    from filelock import FileLock, Timeout  # only where something is made: it loads asyncio and more
+
+    lock = FileLock(lock_file)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise taken from None
+    try:
+        yield
+    finally:
+        lock_file.unlink(missing_ok=True)  # while it is held: whoever waits has a file of no name
+        lock.release()
 
 
 def _epoch_of(line: bytes) -> int | None:
