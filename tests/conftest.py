@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,25 @@ def samples() -> Path:
     if not folder:
         pytest.skip("the real samples are not here: VQABENCH_TEST_DATA is not set")
     return Path(folder)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Give a file system of 1 MB, where this user may make one; `resize` makes it another size."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("only root may mount a small disk")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def resize(disk: Path, kilobytes: int) -> None:
+    """Make a small disk another size."""
+    subprocess.run(["mount", "-o", f"remount,size={kilobytes}k", disk], check=True)
 
 
 @pytest.fixture

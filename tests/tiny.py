@@ -1,8 +1,9 @@
-"""A data set of 60 training and 12 test questions in the user's own files, made in milliseconds."""
+"""A data set of 60 training and 12 test questions, or more, in the user's own files, made in milliseconds."""
 
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -33,12 +34,14 @@ IMAGES = 6
 WIDTH = 8
 
 
-def questions_of(split: str) -> tuple[list[Question], list[Annotation]]:
+def questions_of(
+    split: str, sizes: Mapping[str, int] = SIZES, images: int = IMAGES
+) -> tuple[list[Question], list[Annotation]]:
     """Ask about sheep and colours; the answer depends on the image alone."""
     first = {"train": 0, "val": 1000, "test": 2000}[split]
     questions, annotations = [], []
-    for number in range(SIZES[split]):
-        image = number % IMAGES
+    for number in range(sizes[split]):
+        image = number % images
         counting = number % 2 == 0
         text = "How many sheep are there?" if counting else "What color is the sheep's wool?"
         answer = str(image % 3) if counting else ("red", "blue", "white")[image % 3]
@@ -68,14 +71,14 @@ def write_tsv(path: Path, width: int = WIDTH, images: int = IMAGES) -> None:
     path.write_text("".join(lines))
 
 
-def write_tiny(folder: Path) -> Path:
-    """Write the whole data set; gives its catalogue."""
+def write_tiny(folder: Path, sizes: Mapping[str, int] = SIZES, images: int = IMAGES) -> Path:
+    """Write the whole data set, with up to 1000 questions of `train` and `val`; gives its catalogue."""
     folder.mkdir(parents=True, exist_ok=True)
     for split in SIZES:
-        questions, annotations = questions_of(split)
+        questions, annotations = questions_of(split, sizes, images)
         write_questions(folder / f"{split}_questions.json", questions)
         write_annotations(folder / f"{split}_annotations.json", annotations)
-    write_tsv(folder / "features.tsv")
+    write_tsv(folder / "features.tsv", images=images)
     catalog = folder / "catalog.toml"
     catalog.write_text(CATALOG)
     return catalog

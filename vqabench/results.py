@@ -104,20 +104,13 @@ class Run:
 
         A run that comes to nothing leaves no folders behind that were not there.
         """
-        from filelock import FileLock, Timeout  # only where something is trained: it loads asyncio and more
-
         new = [parent for parent in self.folder.parents if not parent.exists()]
         self.folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.folder.with_name(f".{self.folder.name}.lock"))
+        taken = InputError(f"{self.folder}: another process is training it")
         try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise InputError(f"{self.folder}: another process is training it") from None
-        try:
-            yield
+            with holding(self.folder.with_name(f".{self.folder.name}.lock"), taken):
+                yield
         finally:
-            Path(lock.lock_file).unlink(missing_ok=True)  # while it is held: whoever waits has a file of no name
-            lock.release()
             for parent in new if not self.folder.exists() else ():
                 with suppress(OSError):  # another run has come to be in it
                     parent.rmdir()
@@ -137,8 +130,8 @@ class Run:
         write_file(self.manifest_file, msgspec.json.format(msgspec.json.encode(manifest), indent=2))
 
     def append_epoch(self, record: Mapping[str, Any]) -> None:
-        """Add a line to `epochs.jsonl`."""
-        with self.epochs_file.open("a", encoding="utf-8") as lines:
+        """Add a line to `epochs.jsonl`. Raises VqabenchError where the disk is full."""
+        with _naming(self.epochs_file), self.epochs_file.open("a", encoding="utf-8") as lines:
             lines.write(json.dumps(record) + "\n")
 
     def keep_epochs(self, count: int) -> int:
@@ -151,15 +144,55 @@ class Run:
         write_file(self.epochs_file, b"".join(line + b"\n" for line in kept))
         return len(kept)
 
+    def parts(self) -> set[Path]:
+        """Give what a killed process had begun to write: files of ours beside their names, and of safetensors."""
+        return {*self.folder.glob(".*.part-*"), *self.folder.glob(".tmp??????")}
+
+    def has_begun(self) -> bool:
+        """Tell whether the folder holds any whole file: a full disk, or a kill, may have left none."""
+        return self.folder.exists() and not self.parts().issuperset(self.folder.iterdir())
+
     def sweep(self) -> None:
         """Delete what a killed process had begun to write."""
-        for part in self.folder.glob(".*.part-*"):
+        for part in self.parts():
             part.unlink(missing_ok=True)
+
+    def tidy(self) -> None:
+        """Delete what a finished run needs no more, where a kill came before that was done."""
+        with suppress(InputError, OSError), self.lock():  # another process may be at it, or it is somebody else's
+            self.resume_file.unlink(missing_ok=True)
+
+    def begin_anew(self, manifest: Manifest) -> None:
+        """Put a beginning in the place of all that the folder holds. A kill leaves the one run or the other."""
+        self.resume_file.unlink(missing_ok=True)  # first: the new run must not go on from it
+        self.write_manifest(manifest)
+        for path in self.folder.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path != self.manifest_file:
+                path.unlink()
 
     def clear(self) -> None:
         """Delete the run, if there is one. Raises OSError where that is not allowed."""
         if self.folder.exists():
             shutil.rmtree(self.folder)
+
+
+@contextmanager
+def holding(lock_file: Path, taken: VqabenchError) -> Iterator[None]:
+    """Hold a lock. Raises `taken` where another process has it."""
+    from filelock import FileLock, Timeout  # only where something is made: it loads asyncio and more
+
+    lock = FileLock(lock_file)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise taken from None
+    try:
+        yield
+    finally:
+        lock_file.unlink(missing_ok=True)  # while it is held: whoever waits has a file of no name
+        lock.release()
 
 
 def _epoch_of(line: bytes) -> int | None:
@@ -250,13 +283,21 @@ def write_through(path: Path, write: Callable[[Path], object]) -> None:
     path = find_place(path)
     part = path.with_name(f".{path.name}.part-{os.getpid()}")
     try:
-        write(part)
-        with part.open("rb+") as written:
-            os.fsync(written.fileno())  # or a power failure might leave the new name on nothing
-        part.replace(path)
-    except OSError as error:
-        if error.filename is None:  # as where a disk is full
-            raise VqabenchError(f"{path}: cannot be written: {error.strerror or error}") from error
-        raise
+        with _naming(path):
+            write(part)
+            with part.open("rb+") as written:
+                os.fsync(written.fileno())  # or a power failure might leave the new name on nothing
+            part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Say which file could not be written where an error does not, as on a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            raise VqabenchError(f"{path}: cannot be written: {error.strerror or error}") from error
+        raise

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.conftest import resize
 from tests.region_sources import (
     bottom_up,
     boxes_of,
@@ -290,6 +290,16 @@ def test_rows_of_other_sources_are_not_gone_on_with(tmp_path: Path, monkeypatch:
     assert convert(write_table(source, {9: 3}), tmp_path / "f.h5").image_ids.tolist() == [9]
 
 
+def test_what_a_kill_leaves_beside_features_that_are_whole_is_swept_up(tmp_path: Path) -> None:
+    source = write_table(tmp_path / "t.tsv", {7: 2, 8: 2})
+    convert(source, tmp_path / "f.h5")
+    (tmp_path / "f.h5.json").unlink()  # it is written last
+    for left in (".f.h5.journal", ".f.h5.journal.lock", ".f.h5.part-1"):
+        (tmp_path / left).touch()
+    assert convert(source, tmp_path / "f.h5").image_ids.tolist() == [7, 8]
+    assert leftovers(tmp_path) == []
+
+
 def test_two_processes_do_not_write_the_same_features(tmp_path: Path) -> None:
     source = write_table(tmp_path / "t.tsv", {7: 2})
     part = partial_features.PartialFeatures(tmp_path / "f.h5", "begun", "origin", np.float16)
@@ -297,20 +307,6 @@ def test_two_processes_do_not_write_the_same_features(tmp_path: Path) -> None:
         convert(source, tmp_path / "f.h5")
     part.close()
     assert convert(source, tmp_path / "f.h5").image_ids.tolist() == [7]
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Give a file system of 1 MB, where this user may make one."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip("only root may mount a small disk")
-    yield folder
-    subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 @pytest.mark.parametrize("images", [40, 10])
@@ -324,7 +320,7 @@ def test_a_full_disk_is_told_in_a_line_and_room_lets_it_go_on(
         convert(tmp_path / "t.tsv", small_disk / "f.h5")
     assert not isinstance(caught.value, InputError)
     assert not (small_disk / "f.h5").exists()
-    subprocess.run(["mount", "-o", "remount,size=16m", small_disk], check=True)
+    resize(small_disk, 16_000)
     said: list[str] = []
     store = convert(tmp_path / "t.tsv", small_disk / "f.h5", say=said.append)
     assert store.counts.tolist() == [4] * (images - 1)

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
+import os
 import zipfile
 from collections import Counter
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -20,11 +22,14 @@ from vqabench.data.batches import SplitData
 from vqabench.data.dataset import Dataset, find_dataset
 from vqabench.data.encoder import Encoder
 from vqabench.data.file_choice import FileChoice
+from vqabench.data.fingerprint import stamp_of
+from vqabench.data.hdf5 import differing
 from vqabench.data.placement import PlacedFeatures
 from vqabench.data.prepared import Prepared, prepare
 from vqabench.data.questions import collect_words
 from vqabench.data.word_vectors import read_word_vectors
-from vqabench.errors import InputError
+from vqabench.errors import InputError, VqabenchError
+from vqabench.results import holding
 
 
 def split_of(prepared: Prepared, split: str) -> SplitData:
@@ -172,6 +177,33 @@ def test_a_damaged_prepared_file_is_made_anew(dataset: Dataset, name: str) -> No
     quietly(dataset)
     (dataset.folder / name).write_bytes(b"half a file")
     assert quietly(dataset).splits["train"].question_ids.tolist() == list(range(60))
+
+
+def test_what_a_killed_preparation_had_begun_to_write_is_swept_up(dataset: Dataset) -> None:
+    dataset.folder.mkdir(parents=True)
+    for left in (".prepared.h5.lock", ".prepared.h5.part-1", ".features.h5.json.part-1", ".features.h5.link-1"):
+        (dataset.folder / left).write_bytes(b"half")
+    quietly(dataset)
+    assert not list(dataset.folder.glob(".*"))
+
+
+def test_a_new_stamp_is_written_beside_the_old_one_and_the_rest_is_as_before(dataset: Dataset) -> None:
+    quietly(dataset)
+    with dataset.prepared_file.open("rb") as before, h5py.File(before) as old:
+        os.utime(dataset.files()[0], (1, 1))
+        assert said(dataset) == []
+        assert not dataset.prepared_file.samefile(f"/proc/self/fd/{before.fileno()}")
+        with h5py.File(dataset.prepared_file) as new:
+            assert differing(old, new) == []
+            assert old.attrs["stamp"] != new.attrs["stamp"] == stamp_of(dataset)
+
+
+def test_two_processes_do_not_prepare_the_same_data(dataset: Dataset) -> None:
+    dataset.folder.mkdir(parents=True)
+    held = holding(dataset.folder / ".prepared.h5.lock", VqabenchError("taken"))
+    with held, pytest.raises(VqabenchError, match="another process is preparing tiny; run this again"):
+        quietly(dataset)
+    assert quietly(dataset).splits.keys() == {"train", "val", "test"}
 
 
 def test_settings_that_do_not_bear_on_it_leave_the_fingerprint(dataset: Dataset, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.training.runs import SIZES, Counting, elsewhere, places_in, run, same_bits
+from tests.training.runs import SIZES, Counting, elsewhere, places_in, run, same_bits, weights
 from vqabench.results import Run
 from vqabench.training.interruption import Interruption, Stopped
 from vqabench.workflows.places import Places
@@ -102,11 +102,47 @@ def test_a_run_goes_on_in_the_precision_that_another_machine_began_it_with(place
     assert run(places, "resume").read_manifest().precision == other
 
 
-def test_what_a_killed_process_had_begun_to_write_is_swept_away(places: Places) -> None:
+@pytest.mark.parametrize("name", [".resume.pt.part-12345", ".tmpaBc123"])  # ours, and safetensors' own
+def test_what_a_killed_process_had_begun_to_write_is_swept_away(places: Places, name: str) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(places, progress=Counting(6))
-    folder = only_run(places).folder
-    part = folder / ".resume.pt.part-12345"
+    part = only_run(places).folder / name
     part.write_bytes(b"half")
     run(places, "resume")
     assert not part.exists()
+
+
+@pytest.mark.parametrize("if_exists", ["refuse", "resume"])
+def test_a_kill_within_the_very_first_file_leaves_no_run(places: Places, if_exists: Any) -> None:
+    begun = run(places, epochs=1)
+    part = begun.folder / ".run.json.part-12345"
+    begun.clear()
+    begun.folder.mkdir()
+    part.write_bytes(b"half")
+    assert run(places, if_exists, epochs=1).read_manifest().status == "finished"
+    assert not part.exists()
+
+
+def test_a_run_that_was_being_replaced_is_the_new_one_or_the_old_one(places: Places) -> None:
+    whole = run(places)
+    manifest = whole.read_manifest()
+    manifest.status, manifest.epoch = "running", None
+    old = weights(whole)
+    whole.write_manifest(manifest)  # a kill comes here, before anything is deleted
+    assert all(torch.equal(old[name], tensor) for name, tensor in weights(run(places, "resume")).items())
+    assert len(losses(whole)) == 4
+    whole.resume_file.touch()
+    whole.begin_anew(manifest)
+    assert list(whole.folder.iterdir()) == [whole.manifest_file]
+
+
+def test_a_kill_behind_the_end_of_a_run_leaves_nothing_for_ever(places: Places) -> None:
+    finished = run(places, epochs=1)
+    before = sorted(finished.folder.parent.rglob("*"))
+    lock = finished.folder.with_name(".seed-0.lock")
+    for left in (finished.resume_file, lock):
+        left.touch()
+    watch = Counting()
+    run(places, "resume", progress=watch, epochs=1)
+    assert any("finished already" in line for line in watch.told)
+    assert sorted(finished.folder.parent.rglob("*")) == before

@@ -21,7 +21,7 @@ from vqabench.data.features import check_numbers, is_contiguous, open_features, 
 from vqabench.data.features_seal import break_seal, is_sealed, seal
 from vqabench.data.half_precision import LARGEST, Rounding, round_to_half
 from vqabench.data.pace import Pace
-from vqabench.data.partial_features import SYNC_ROWS, PartialFeatures
+from vqabench.data.partial_features import SYNC_ROWS, PartialFeatures, discard_rows
 from vqabench.data.processors import count_processors
 from vqabench.data.region_files import list_files, read_rows
 from vqabench.data.region_rows import Regions, Row
@@ -72,8 +72,9 @@ def convert_features(
     if is_sealed(destination, origin):
         return
     break_seal(destination)
-    done = read_origin(destination) == origin  # and a kill came before it was sealed
-    if not done and not (len(sources) == 1 and _adopt(sources[0], destination, wanted, treatment)):
+    if read_origin(destination) == origin:  # and a kill came before it was sealed
+        discard_rows(destination)
+    elif not (len(sources) == 1 and _adopt(sources[0], destination, wanted, treatment)):
         _convert(sources, destination, wanted, treatment, origin, say, workers)
     seal(destination, origin)
 

@@ -22,9 +22,23 @@ Fill = Callable[[h5py.File], object]
 def write_hdf5(path: Path, fill: Fill) -> None:
     """Let `fill` fill a file that memory has room for, then write it. Raises as `write_file` does."""
     with in_memory(fill) as file:
-        file.flush()
-        image: bytes = file.id.get_file_image()
-    write_file(path, image)
+        write_file(path, _image_of(file))
+
+
+def change_hdf5(path: Path, change: Fill) -> None:
+    """Let `change` change a file of ours that memory has room for: it is the old one until it is the new one.
+
+    Raises OSError where it cannot be read, else as `write_file` does.
+    """
+    with h5py.File(path, "r+", driver="core", backing_store=False, libver=CHECKED) as file:
+        change(file)
+        write_file(path, _image_of(file))
+
+
+def _image_of(file: h5py.File) -> bytes:
+    file.flush()
+    image: bytes = file.id.get_file_image()
+    return image
 
 
 @contextmanager

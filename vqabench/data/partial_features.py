@@ -65,7 +65,7 @@ class PartialFeatures:
         self._pending: list[Record] = []
         self._data: IO[bytes] | None = None
         with self._telling_trouble():
-            self._journal = Journal(self._beside("journal"))
+            self._journal = Journal(_beside(self.destination, "journal"))
             self._resume(keeps)
 
     @property
@@ -130,7 +130,7 @@ class PartialFeatures:
     def discard(self) -> None:
         """Leave nothing behind."""
         self.close()
-        for path in (*self._parts(), self._journal.path):
+        for path in (*_parts(self.destination), self._journal.path):
             path.unlink(missing_ok=True)
 
     def close(self) -> None:
@@ -140,14 +140,8 @@ class PartialFeatures:
                 self._sync()
         self._journal.close()
 
-    def _beside(self, ending: str) -> Path:
-        return self.destination.with_name(f".{self.destination.name}.{ending}")
-
     def _part(self, regions: int) -> Path:
-        return self._beside(f"part-{regions}")
-
-    def _parts(self) -> list[Path]:
-        return list(self.destination.parent.glob(f".{glob.escape(self.destination.name)}.part-*"))
+        return _beside(self.destination, f"part-{regions}")
 
     def _offset(self, row: int, regions: int | None = None) -> int:
         regions = self._layout.regions if regions is None else regions
@@ -173,7 +167,7 @@ class PartialFeatures:
     def _begin(self) -> None:
         self.places, self.counts, self.dropped = {}, [], []
         self.rounding, self.named, self._layout = Rounding(), [True, True], Layout(0, 0)
-        for path in self._parts():
+        for path in _parts(self.destination):
             path.unlink()
         self._journal.clear()
         self._journal.append([Origin(self.begun_from)])
@@ -181,7 +175,7 @@ class PartialFeatures:
     def _open_part(self) -> None:
         """Open the rows that count; what stands behind them, or is laid out otherwise, a kill has left."""
         current = self._part(self._layout.regions)
-        for path in self._parts():
+        for path in _parts(self.destination):
             if path != current or not self._layout.regions:
                 path.unlink()
         if self._layout.regions:
@@ -253,6 +247,25 @@ class PartialFeatures:
             advice = "no room for the features; make some and run again: it goes on where it stopped"
             what = advice if full else "the features cannot be written"
             raise VqabenchError(f"{self.destination.parent}: {what}: {error}") from error
+
+
+def discard_rows(destination: Path) -> None:
+    """Delete the rows that led to a whole file, where a kill has left them.
+
+    Raises VqabenchError where another process is at it.
+    """
+    destination = find_place(destination)
+    with Journal(_beside(destination, "journal")) as journal:
+        for path in (*_parts(destination), journal.path):
+            path.unlink(missing_ok=True)
+
+
+def _beside(destination: Path, ending: str) -> Path:
+    return destination.with_name(f".{destination.name}.{ending}")
+
+
+def _parts(destination: Path) -> list[Path]:
+    return list(destination.parent.glob(f".{glob.escape(destination.name)}.part-*"))
 
 
 def _pack(ids: Array | None) -> bytes | None:

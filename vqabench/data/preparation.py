@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,13 +21,14 @@ from vqabench.data.dataset import Dataset, Raw
 from vqabench.data.encoder import Encoder
 from vqabench.data.features import FeatureStore, open_features
 from vqabench.data.fingerprint import fingerprint_of, stamp_of
-from vqabench.data.hdf5 import reading, store, write_hdf5
+from vqabench.data.hdf5 import change_hdf5, reading, store, write_hdf5
 from vqabench.data.human_answers import HumanAnswers, count_human_answers
 from vqabench.data.language import Language, read_language
 from vqabench.data.object_names import read_object_names
 from vqabench.data.priors import Priors, count_priors
 from vqabench.data.questions import SPECIAL_WORDS
-from vqabench.errors import InputError, first_few
+from vqabench.errors import InputError, VqabenchError, first_few
+from vqabench.results import holding
 
 Array = NDArray[Any]
 Say = Callable[[str], None]
@@ -89,10 +90,12 @@ def prepare_files(dataset: Dataset, say: Say) -> Summary:
     there = summarise(dataset)
     if there is None or there.fingerprint != fingerprint:
         say(f"preparing {dataset.name} in {dataset.folder}")
-        _build(dataset, fingerprint, say)
+        dataset.folder.mkdir(parents=True, exist_ok=True)
+        with _alone(dataset):
+            _build(dataset, fingerprint, say)
     elif not there.current:  # the files were touched, or copied
-        with suppress(OSError), h5py.File(dataset.prepared_file, "r+") as file:  # somebody else's, to read only
-            file.attrs["stamp"] = stamp_of(dataset)
+        with suppress(OSError, VqabenchError), _alone(dataset):  # it may be somebody else's, to read only
+            change_hdf5(dataset.prepared_file, lambda file: file.attrs.update(stamp=stamp_of(dataset)))
     made = summarise(dataset)
     assert made is not None
     return made
@@ -142,8 +145,21 @@ def generate(dataset: Dataset, say: Say) -> None:
     stamp.write_text(version)
 
 
+@contextmanager
+def _alone(dataset: Dataset) -> Iterator[None]:
+    """Keep other processes from preparing the data set, and sweep up what a killed one had begun to write.
+
+    Raises VqabenchError where another process prepares it.
+    """
+    told = f"{dataset.folder}: another process is preparing {dataset.name}; run this again when it has ended"
+    with holding(dataset.prepared_file.with_name(".prepared.h5.lock"), VqabenchError(told)):
+        for pattern in (".prepared.h5.part-*", ".features.h5.json.part-*", ".features.h5.link-*"):
+            for part in dataset.folder.glob(pattern):
+                part.unlink(missing_ok=True)
+        yield
+
+
 def _build(dataset: Dataset, fingerprint: str, say: Say) -> None:
-    dataset.folder.mkdir(parents=True, exist_ok=True)
     raw = read_raw(dataset)
     language = read_language(dataset, raw)
     images = {question.image_id for questions, _ in raw.values() for question in questions}

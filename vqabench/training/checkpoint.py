@@ -122,10 +122,17 @@ def _match(
 
 def save_state(state: Mapping[str, Any], path: Path) -> None:
     """Write what a run needs to go on."""
-    try:
-        write_through(path, lambda part: torch.save(dict(state), part))
-    except RuntimeError as error:  # PyTorch's own, where the disk is full
-        raise VqabenchError(f"{path}: cannot be written: {' '.join(str(error).split())}") from error
+    write_through(path, lambda part: _save_state(dict(state), part))
+
+
+def _save_state(state: dict[str, Any], part: Path) -> None:
+    with part.open("wb") as file:
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:  # PyTorch stumbles over what a full disk has cut short, and speaks of that
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def load_state(path: Path) -> dict[str, Any]:

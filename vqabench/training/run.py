@@ -99,10 +99,11 @@ def _writing(run: Run, manifest: Manifest, session: Session, *, afresh: bool) ->
     """Keep the manifest on disk as the run goes; whatever ends it, the manifest says how."""
     session.processes.wait()  # all have read what was there before
     writes = session.processes.writes
-    if afresh and writes:
-        run.clear()
     if writes:
         run.folder.mkdir(parents=True, exist_ok=True)
+    if writes and afresh:
+        run.begin_anew(manifest)
+    elif writes:
         run.sweep()
         run.write_manifest(manifest)
     began = time.perf_counter()

@@ -95,6 +95,8 @@ def _train(config: TrainConfig, places: Places, if_exists: IfExists, session: Se
     tune(session.device)
     for seed in sorted(done, key=config.seeds.index):
         see_same(runs[seed], runs[seed].read_manifest(), {"fingerprint": prepared.fingerprint})
+        if session.processes.writes:
+            runs[seed].tidy()
         progress.say(f"{runs[seed].folder}: finished already")
     left = [seed for seed in config.seeds if seed not in done]
     jobs = choose_jobs(plan, prepared, len(left), session)
@@ -169,8 +171,7 @@ def _is_done(run: Run, if_exists: IfExists, plan: Plan, seed: int) -> bool:
 
     Raises InputError where there is one that must not be gone on with.
     """
-    begun = run.folder.exists() and any(run.folder.iterdir())  # a full disk may leave it empty
-    if not begun or if_exists == "force":
+    if not run.has_begun() or if_exists == "force":
         return False
     if if_exists == "refuse":
         raise InputError(f"{run.folder} exists: go on with it (--resume), or train it again (--force)")
