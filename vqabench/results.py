@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar
 
 import msgspec
 
@@ -106,14 +106,16 @@ class Run:
         """
         new = [parent for parent in self.folder.parents if not parent.exists()]
         self.folder.parent.mkdir(parents=True, exist_ok=True)
-        taken = InputError(f"{self.folder}: another process is training it")
         try:
-            with holding(self.folder.with_name(f".{self.folder.name}.lock"), taken):
+            with holding(self.folder.with_name(f".{self.folder.name}.lock"), self._refuse):
                 yield
         finally:
             for parent in new if not self.folder.exists() else ():
                 with suppress(OSError):  # another run has come to be in it
                     parent.rmdir()
+
+    def _refuse(self) -> NoReturn:
+        raise InputError(f"{self.folder}: another process is training it")
 
     def predictions_file(self, split: str) -> Path:
         """Give the name of a split's predictions."""
@@ -179,15 +181,16 @@ class Run:
 
 
 @contextmanager
-def holding(lock_file: Path, taken: VqabenchError) -> Iterator[None]:
-    """Hold a lock. Raises `taken` where another process has it."""
+def holding(lock_file: Path, when_taken: Callable[[], object]) -> Iterator[None]:
+    """Hold a lock. Where another process has it, do something, such as to raise an error, then wait for it."""
     from filelock import FileLock, Timeout  # only where something is made: it loads asyncio and more
 
     lock = FileLock(lock_file)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise taken from None
+        when_taken()
+        lock.acquire()
     try:
         yield
     finally:

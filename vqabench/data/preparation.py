@@ -27,7 +27,7 @@ from vqabench.data.language import Language, read_language
 from vqabench.data.object_names import read_object_names
 from vqabench.data.priors import Priors, count_priors
 from vqabench.data.questions import SPECIAL_WORDS
-from vqabench.errors import InputError, VqabenchError, first_few
+from vqabench.errors import InputError, first_few
 from vqabench.results import holding
 
 Array = NDArray[Any]
@@ -89,12 +89,14 @@ def prepare_files(dataset: Dataset, say: Say) -> Summary:
     fingerprint = fingerprint_of(dataset)
     there = summarise(dataset)
     if there is None or there.fingerprint != fingerprint:
-        say(f"preparing {dataset.name} in {dataset.folder}")
         dataset.folder.mkdir(parents=True, exist_ok=True)
-        with _alone(dataset):
-            _build(dataset, fingerprint, say)
+        with _alone(dataset, say):
+            there = summarise(dataset)  # by another process, as long as this one has waited
+            if there is None or there.fingerprint != fingerprint:
+                say(f"preparing {dataset.name} in {dataset.folder}")
+                _build(dataset, fingerprint, say)
     elif not there.current:  # the files were touched, or copied
-        with suppress(OSError, VqabenchError), _alone(dataset):  # it may be somebody else's, to read only
+        with suppress(OSError), _alone(dataset, say):  # it may be somebody else's, to read only
             change_hdf5(dataset.prepared_file, lambda file: file.attrs.update(stamp=stamp_of(dataset)))
     made = summarise(dataset)
     assert made is not None
@@ -146,13 +148,10 @@ def generate(dataset: Dataset, say: Say) -> None:
 
 
 @contextmanager
-def _alone(dataset: Dataset) -> Iterator[None]:
-    """Keep other processes from preparing the data set, and sweep up what a killed one had begun to write.
-
-    Raises VqabenchError where another process prepares it.
-    """
-    told = f"{dataset.folder}: another process is preparing {dataset.name}; run this again when it has ended"
-    with holding(dataset.prepared_file.with_name(".prepared.h5.lock"), VqabenchError(told)):
+def _alone(dataset: Dataset, say: Say) -> Iterator[None]:
+    """Prepare a data set when no other process does, and sweep up what a killed one had begun to write."""
+    told = f"{dataset.folder}: waiting for another process that is preparing {dataset.name}"
+    with holding(dataset.prepared_file.with_name(".prepared.h5.lock"), lambda: say(told)):
         for pattern in (".prepared.h5.part-*", ".features.h5.json.part-*", ".features.h5.link-*"):
             for part in dataset.folder.glob(pattern):
                 part.unlink(missing_ok=True)
