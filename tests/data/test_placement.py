@@ -1,15 +1,17 @@
 from __future__ import annotations
 
+import dataclasses
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from tests.tiny import write_tiny
 from vqabench.data.dataset import find_dataset
 from vqabench.data.features import FeatureStore
-from vqabench.data.memory import free_device_memory, free_host_memory, spell_bytes
+from vqabench.data.memory import free_device_memory, free_host_memory, left_to_groups, spell_bytes
 from vqabench.data.placement import Place, PlacedFeatures, Room, choose_place, spell_place
 from vqabench.data.prepared import prepare
 
@@ -48,6 +50,26 @@ def test_on_a_cpu_the_mapped_file_serves_and_a_copy_must_be_asked_for(features: 
     assert choose_place("auto", features, Room(CPU)) == "disk"
     assert choose_place("device", features, Room(CPU)) == "host"
     assert "mapped file" in spell_place(PlacedFeatures(features, CPU))
+
+
+@pytest.mark.parametrize(
+    ("free", "processes", "place"), [(10**12, 1, "device"), (5 * 10**9, 1, "host"), (5 * 10**9, 10**6, "disk")]
+)
+def test_on_a_gpu_features_are_kept_where_there_is_room_for_all_that_keep_them(
+    features: FeatureStore, monkeypatch: pytest.MonkeyPatch, free: int, processes: int, place: Place
+) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, free))
+    large = dataclasses.replace(features, regions=np.broadcast_to(np.float16(0), (10_000, 36, 2048)))  # 1.5 GB
+    assert choose_place("auto", large, Room(torch.device("cuda:0"), on_device=processes)) == place
+
+
+def test_a_limit_of_the_job_or_of_what_is_around_it_counts_and_files_in_memory_do_not(tmp_path: Path) -> None:
+    for folder, limit, used, cached in ((tmp_path / "job", "max", 70, 0), (tmp_path, "100", 70, 20)):
+        folder.mkdir(exist_ok=True)
+        for name, content in (("max", limit), ("current", used), ("stat", f"anon 1\nfile {cached}\nshmem 1")):
+            (folder / f"memory.{name}").write_text(f"{content}\n")
+    assert left_to_groups(tmp_path, "job/step") == [50]
+    assert left_to_groups(tmp_path / "nothing", "") == []
 
 
 def test_memory_is_what_the_system_says_and_sizes_are_spelled_as_one_speaks_of_them() -> None:

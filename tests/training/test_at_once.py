@@ -86,10 +86,18 @@ def test_an_error_of_one_seed_stops_the_others_and_names_it(folder: Path) -> Non
 
 
 @pytest.mark.slow
-def test_a_killed_seed_is_an_error_that_names_it(folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("of", "told"),
+    [
+        ("signal", "its process was killed by SIGKILL"),
+        ("exit", "its process ended with exit code 3"),
+        ("error", "RuntimeError: seed 0: RuntimeError: this rank has had enough"),
+    ],
+)
+def test_however_the_process_of_a_seed_ends_the_error_names_it(folder: Path, of: str, told: str) -> None:
     path = install_fixture("greedy", folder / "installed")
-    options = ("--set", "rank=0", "--set", "silently=true", "--seeds", "0-1", "--jobs", "2")
+    options = ("--set", "rank=0", "--set", f"of={of}", "--seeds", "0-1", "--jobs", "2")
     process = start(folder, "dying", *FAST, *options, PYTHONPATH=str(path))
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "its process was killed by SIGKILL" in errors
+    assert told.replace("seed 0", "seed") in errors.replace("seed 0", "seed").replace("seed 1", "seed")

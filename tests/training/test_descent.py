@@ -11,6 +11,7 @@ from tests.training.runs import Counting, elsewhere, places_in, run, weights
 from vqabench.data.memory import is_out_of_memory
 from vqabench.errors import TrainingError
 from vqabench.results import Run
+from vqabench.training.descent import telling_of_no_room
 from vqabench.workflows.places import Places
 from vqabench.workflows.training import IfExists
 
@@ -62,6 +63,20 @@ def test_a_backbone_that_takes_several_steps_stops_and_tells_which_batch_size_to
 def test_a_question_too_large_for_memory_ends_the_run(places: Places) -> None:
     with pytest.raises(TrainingError, match="a single question"):
         run_greedy(places, settings={"recipe.batch_size": 4, "room": 0})
+
+
+def test_scoring_a_run_again_keeps_what_its_record_says_of_pieces(places: Places) -> None:
+    settings = {"recipe.batch_size": 16, "room": 5}
+    done = run_greedy(places, settings=settings)
+    done.scores_file.unlink()
+    again = run_greedy(places, if_exists="resume", settings=settings)
+    assert again.read_manifest().pieces == 4
+
+
+def test_memory_that_runs_out_elsewhere_is_an_error_that_tells_what_may_help() -> None:
+    told = r"cpu has no memory left: try .*batch_size.*--features disk"
+    with pytest.raises(TrainingError, match=told), telling_of_no_room(torch.device("cpu")):
+        torch.empty(10**15)
 
 
 def test_the_real_allocator_is_understood() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -87,15 +88,16 @@ def test_two_processes_come_to_the_losses_of_one(folder: Path, backbone: str, op
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("silently", ["false", "true"])
-def test_a_process_that_dies_ends_the_job_and_says_why(folder: Path, silently: str) -> None:
+@pytest.mark.parametrize("of", ["error", "signal"])
+def test_a_process_that_dies_ends_the_job_and_says_why(folder: Path, of: str) -> None:
     path = install_fixture("greedy", folder / "installed")
     began = time.monotonic()
-    options = ("--set", f"silently={silently}")
+    options = ("--set", f"of={of}")
     code, _, errors = train(folder, "dying", *ALIKE, *options, PYTHONPATH=str(path))
     assert code != 0
     assert time.monotonic() - began < 60
-    if silently == "true":
+    assert "another process of this run has ended" in errors
+    if of == "signal":
         assert "SIGKILL" in errors or "Signal 9" in errors
     else:
         assert "this rank has had enough" in errors
@@ -103,10 +105,9 @@ def test_a_process_that_dies_ends_the_job_and_says_why(folder: Path, silently: s
 
 
 @pytest.mark.slow
-def test_several_processes_stop_at_one_step_and_go_on_to_the_same_bits(folder: Path) -> None:
-    import signal
-
-    options = ("updn", "--dataset", "tiny", "--epochs", "40", "--set", "recipe.batch_size=8", *UPDN)
+@pytest.mark.parametrize("loss", ["plain", "equalized-focal"])
+def test_several_processes_stop_at_one_step_and_go_on_to_the_same_bits(folder: Path, loss: str) -> None:
+    options = ("updn", "--dataset", "tiny", "--epochs", "30", "--set", "recipe.batch_size=8", *UPDN, "--loss", loss)
     assert train(folder, *options, "--runs", "whole")[0] == 0
     process = start(folder, *options)
     assert process.stderr is not None

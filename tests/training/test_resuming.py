@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,8 +11,10 @@ import pytest
 import torch
 
 from tests.training.runs import SIZES, Counting, elsewhere, places_in, run, same_bits, weights
+from vqabench.api import Recipe
 from vqabench.results import Run
 from vqabench.training.interruption import Interruption, Stopped
+from vqabench.training.state import State
 from vqabench.workflows.places import Places
 
 BATCHES = 4  # of an epoch: 60 questions in batches of 16
@@ -146,3 +150,35 @@ def test_a_kill_behind_the_end_of_a_run_leaves_nothing_for_ever(places: Places) 
     run(places, "resume", progress=watch, epochs=1)
     assert any("finished already" in line for line in watch.told)
     assert sorted(finished.folder.parent.rglob("*")) == before
+
+
+class Impatient(Counting):
+    """Presses Ctrl-C twice in the midst of a batch."""
+
+    def advance(self, samples: int) -> None:
+        super().advance(samples)
+        if self.batches == 6:
+            for _ in range(2):
+                os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_second_ctrl_c_leaves_the_latest_checkpoint_as_it_is(places: Places) -> None:
+    whole = run(elsewhere(places, "whole"))
+    interruption = Interruption()
+    with interruption.watching(), pytest.raises(KeyboardInterrupt):
+        run(places, progress=Impatient(), interruption=interruption)
+    kept = torch.load(only_run(places).resume_file, weights_only=True)
+    steps = {int(state["step"]) for state in kept["optimizer"]["state"].values()}
+    assert steps == {BATCHES} == {kept["position"]["steps"]}
+    assert same_bits(whole, run(places, "resume"))
+
+
+def test_the_random_numbers_of_a_batch_depend_on_its_place_alone(places: Places) -> None:
+    state = State(torch.nn.Linear(1, 1), torch.nn.ModuleList(), Recipe(), 3)  # type: ignore[arg-type]
+    drawn = []
+    for epochs, batch in ((0, 0), (0, 1), (1, 0), (0, 0)):
+        state.position.epochs = epochs
+        state.seed_batch(batch)
+        drawn.append(torch.rand(3).tolist())
+    assert drawn[0] == drawn[3]
+    assert len({tuple(numbers) for numbers in drawn}) == 3

@@ -72,7 +72,14 @@ def main() -> None:
         if debug or _is_one_of_several():
             traceback.print_exc()
         code = _say_error(f"{type(error).__name__}: {error} (vqabench --debug ... shows where)", 1)
-    sys.exit(code if isinstance(code, int) else 0)
+    code = code if isinstance(code, int) else 0
+    if _is_one_of_several():
+        # As the interpreter ends, threads of PyTorch's that hear other processes may ask for its lock, and are then
+        # ended in a way that aborts the process: one time in fifteen.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _is_one_of_several() -> bool:

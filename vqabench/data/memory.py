@@ -11,18 +11,20 @@ _GROUPS = Path("/sys/fs/cgroup")
 
 def free_host_memory() -> int:
     """Give the bytes that this process may still take: the machine's, or its job's where that has a lower limit."""
-    return min([_read_meminfo("MemAvailable"), *_left_to_groups()])
-
-
-def _left_to_groups() -> list[int]:
-    """Give what the limits of the process's control groups leave to it; files in memory do not count."""
     try:
         own = Path("/proc/self/cgroup").read_text().rpartition("0::/")[2].strip()
-        folders = [_GROUPS / own, *(_GROUPS / own).parents]
     except OSError:
-        return []
+        own = ""
+    return min([_read_meminfo("MemAvailable"), *left_to_groups(_GROUPS, own)])
+
+
+def left_to_groups(root: Path, own: str) -> list[int]:
+    """Give what the limits of a control group (version 2), and of those around it, leave to it.
+
+    Files that the system keeps in memory do not count.
+    """
     left = []
-    for folder in folders[: len(Path(own).parts) + 1]:
+    for folder in [root / own, *(root / own).parents][: len(Path(own).parts) + 1]:
         try:
             limit, used = (int((folder / f"memory.{name}").read_text()) for name in ("max", "current"))
             cached = int((folder / "memory.stat").read_text().partition("\nfile ")[2].split()[0])

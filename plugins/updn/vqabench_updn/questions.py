@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-TOGETHER = 64
+TOGETHER = 32
 """Questions that begin to be read at one word: for each number of rows a matrix product is prepared, and kept."""
 
 
