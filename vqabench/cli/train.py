@@ -98,8 +98,8 @@ def train(
     features: Annotated[
         str | None,
         typer.Option(
-            help="Where region features are kept: device (the GPU), host (memory), disk (read as they are needed), "
-            "or auto: the first of these that has room.",
+            help="Where region features are kept: device (the GPU; without one, as host), host (memory), disk "
+            "(read as they are needed), or auto: the first of these that has room, on a CPU disk.",
             show_default="auto",
         ),
     ] = None,

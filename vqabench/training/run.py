@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
-import platform
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
@@ -14,9 +12,7 @@ import msgspec
 import torch
 from torch import nn
 
-from vqabench import __version__
 from vqabench.api import Backbone
-from vqabench.config import TrainConfig, make_config
 from vqabench.data.annotations import write_predictions
 from vqabench.data.batches import SplitData
 from vqabench.data.dataset import Dataset
@@ -24,15 +20,15 @@ from vqabench.data.prepared import Prepared
 from vqabench.errors import InputError, VqabenchError
 from vqabench.evaluation.predict import load_split, score_split, spell
 from vqabench.evaluation.scores import Scores
-from vqabench.plugins import requirements
 from vqabench.results import Manifest, Run, write_file
 from vqabench.training.assembly import build_losses, build_model, count_parameters, start_model
 from vqabench.training.checkpoint import adopt, load_state, restore, restore_begun, save_weights
 from vqabench.training.descent import telling_of_no_room
 from vqabench.training.device import Autocast, choose_precision, choose_threads, computes_bfloat16
 from vqabench.training.loop import Training, answer
-from vqabench.training.plan import OWN, Plan, make_plan
+from vqabench.training.plan import Plan, make_plan
 from vqabench.training.progress import Progress
+from vqabench.training.record import changed_versions, describe, recall_config, take_over, versions
 from vqabench.training.session import Session
 from vqabench.training.state import State
 
@@ -58,11 +54,11 @@ def train_run(
     torch.manual_seed(seed)
     model, losses = build_model(plan, prepared.spec), build_losses(plan, prepared.spec)
     choose_threads(count_parameters(model), session.device, session.threads, session.sharers)
-    manifest = _describe(plan, dataset, prepared, session, _precision_of(plan, run, session, afresh), seed, model)
+    manifest = describe(plan, dataset, prepared, session, _precision_of(plan, run, session, afresh), seed, model)
     manifest.start_from = _origin_of(plan, seed, run, afresh)
     kept: dict[str, Any] | None = None
     if run.manifest_file.is_file() and not afresh:
-        _take_over(run, manifest, plan, session.progress)
+        take_over(run, manifest, plan, session.progress)
     if manifest.epoch is not None:
         restore(model, run.weights_file)
     elif run.resume_file.is_file() and not afresh:
@@ -204,38 +200,6 @@ def _precision_of(plan: Plan, run: Run, session: Session, afresh: bool) -> str:
     return precision
 
 
-def _describe(
-    plan: Plan,
-    dataset: Dataset,
-    prepared: Prepared,
-    session: Session,
-    precision: str,
-    seed: int,
-    model: Backbone,
-) -> Manifest:
-    config, device = plan.config, session.device
-    return Manifest(
-        dataset=config.dataset,
-        backbone=plan.backbone,
-        objective=plan.objective,
-        loss=plan.loss,
-        label=plan.label,
-        seed=seed,
-        **plan.identity(),
-        track_test=config.track_test,
-        test_domain=dataset.entry.test_domain,
-        vocabulary=dataset.entry.vocabulary,
-        fingerprint=prepared.fingerprint,
-        versions=_versions(plan),
-        device=torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} cpu",
-        precision=precision,
-        threads=torch.get_num_threads(),
-        processes=session.processes.count,
-        parameters=count_parameters(model),
-        started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    )
-
-
 def _origin_of(plan: Plan, seed: int, run: Run, afresh: bool) -> str | None:
     """Name the run to start from, if the plan has one. A run that goes on needs its origin no more."""
     if plan.config.start_from is None:
@@ -288,80 +252,8 @@ def load_model(run: Run, prepared: Prepared, progress: Progress) -> Backbone:
     if manifest.fingerprint != prepared.fingerprint:
         raise InputError(f"{run.folder}: it was trained on other data than {manifest.dataset} holds now")
     plan = make_plan(recall_config(manifest))
-    for told in _changed_versions(manifest, _versions(plan)):
+    for told in changed_versions(manifest, versions(plan)):
         progress.warn(f"{run.folder}: was trained with {told}")
     model = build_model(plan, prepared.spec)
     restore(model, run.weights_file)
     return model
-
-
-def _versions(plan: Plan) -> dict[str, str]:
-    own = {"vqabench": __version__, "python": platform.python_version(), "torch": str(torch.__version__)}
-    versions: dict[str, str] = {}
-    for plugin in {part.plugin.distribution: part.plugin for part in plan.parts}.values():
-        versions[plugin.distribution] = plugin.version
-        if plugin.distribution != OWN:  # how a table is drawn changes no run
-            versions |= requirements(plugin)
-    return versions | own
-
-
-def _changed_versions(before: Manifest, now: Mapping[str, str]) -> list[str]:
-    """Tell which versions have changed since a run began."""
-    pairs = {name: (version, now[name]) for name, version in before.versions.items() if name in now}
-    return [f"{name} {was}, now {is_}" for name, (was, is_) in sorted(pairs.items()) if was != is_]
-
-
-def see_same(run: Run, before: Manifest, now: Mapping[str, object]) -> None:
-    """Raise InputError unless a run began with these values of its manifest."""
-    for name, value in now.items():
-        was = getattr(before, name)
-        if was != value:
-            raise InputError(f"{run.folder}: began with {name} {was}, now {value}; train it again with --force")
-
-
-def _take_over(run: Run, manifest: Manifest, plan: Plan, progress: Progress) -> None:
-    """See that a run goes on as it began; take over its threads, its time so far, and its epoch if it has one."""
-    before = run.read_manifest()
-    names = ("fingerprint", "precision", "start_from")
-    see_same(run, before, plan.identity() | {name: getattr(manifest, name) for name in names})
-    manifest.notes, manifest.pretraining = before.notes, before.pretraining
-    for told in _changed_versions(before, manifest.versions):
-        progress.warn(f"{run.folder}: began with {told}")
-        manifest.notes.append(f"began with {told}")
-    if before.threads != manifest.threads:
-        progress.say(f"{run.folder}: goes on with {before.threads} threads, as it began")
-        torch.set_num_threads(before.threads)
-    manifest.threads, manifest.pieces = before.threads, before.pieces
-    if before.processes != manifest.processes:
-        told = f"{before.processes} processes, goes on with {manifest.processes}: not to the same bits"
-        if before.epoch is None:
-            progress.warn(f"{run.folder}: began with {told}")
-            manifest.notes.append(f"began with {told}")
-        else:
-            manifest.processes = before.processes
-    manifest.started, manifest.seconds, manifest.epoch = before.started, before.seconds, before.epoch
-    if before.epoch is not None and not run.weights_file.is_file():
-        raise InputError(
-            f"{run.folder}: was trained, but {run.weights_file.name} is gone; train it again with --force"
-        )
-    if before.epoch is not None:
-        progress.say(f"{run.folder}: trained already; scoring it again")
-    elif run.epochs_file.is_file() and not run.resume_file.is_file():
-        progress.warn(f"{run.folder}: {run.resume_file.name} is missing, so it begins with its first epoch again")
-
-
-def recall_config(manifest: Manifest) -> TrainConfig:
-    """Give the configuration that a run was trained with, every option spelled out."""
-    where = manifest.distributions
-    settings: dict[str, object] = {label: f"{where[label]}:{name}" for label, name in manifest.bases.items()}
-    for label, options in manifest.options.items():
-        prefix = "" if label == "backbone" else f"{label}."
-        settings |= {f"{prefix}{name}": value for name, value in options.items()}
-    given = {
-        "backbone": f"{where['backbone']}:{manifest.backbone}",
-        "loss": "+".join(f"{where[part]}:{part}" for part in manifest.loss.split("+")),
-        "objective": manifest.objective,
-        "dataset": manifest.dataset,
-        "settings": settings,
-    }
-    return make_config(given)

@@ -25,7 +25,8 @@ from vqabench.training.interruption import Interruption
 from vqabench.training.plan import Plan, make_plan
 from vqabench.training.processes import Processes, joined
 from vqabench.training.progress import Progress, Silence
-from vqabench.training.run import find_origin, needs_origin, see_same, train_run
+from vqabench.training.record import see_same
+from vqabench.training.run import find_origin, needs_origin, train_run
 from vqabench.training.session import Session
 from vqabench.workflows.places import Places
 

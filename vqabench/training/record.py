@@ -1,0 +1,128 @@
+"""What a run's manifest says of it, and whether a run that goes on is the one that began."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+from collections.abc import Mapping
+
+import torch
+
+from vqabench import __version__
+from vqabench.api import Backbone
+from vqabench.config import TrainConfig, make_config
+from vqabench.data.dataset import Dataset
+from vqabench.data.prepared import Prepared
+from vqabench.errors import InputError
+from vqabench.plugins import requirements
+from vqabench.results import Manifest, Run
+from vqabench.training.assembly import count_parameters
+from vqabench.training.plan import OWN, Plan
+from vqabench.training.progress import Progress
+from vqabench.training.session import Session
+
+
+def describe(
+    plan: Plan,
+    dataset: Dataset,
+    prepared: Prepared,
+    session: Session,
+    precision: str,
+    seed: int,
+    model: Backbone,
+) -> Manifest:
+    """Give the manifest of a run that begins now."""
+    config, device = plan.config, session.device
+    return Manifest(
+        dataset=config.dataset,
+        backbone=plan.backbone,
+        objective=plan.objective,
+        loss=plan.loss,
+        label=plan.label,
+        seed=seed,
+        **plan.identity(),
+        track_test=config.track_test,
+        test_domain=dataset.entry.test_domain,
+        vocabulary=dataset.entry.vocabulary,
+        fingerprint=prepared.fingerprint,
+        versions=versions(plan),
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} cpu",
+        precision=precision,
+        threads=torch.get_num_threads(),
+        processes=session.processes.count,
+        parameters=count_parameters(model),
+        started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    )
+
+
+def versions(plan: Plan) -> dict[str, str]:
+    """Give the versions of all that bears on a run, by distribution."""
+    own = {"vqabench": __version__, "python": platform.python_version(), "torch": str(torch.__version__)}
+    found: dict[str, str] = {}
+    for plugin in {part.plugin.distribution: part.plugin for part in plan.parts}.values():
+        found[plugin.distribution] = plugin.version
+        if plugin.distribution != OWN:  # how a table is drawn changes no run
+            found |= requirements(plugin)
+    return found | own
+
+
+def changed_versions(before: Manifest, now: Mapping[str, str]) -> list[str]:
+    """Tell which versions have changed since a run began."""
+    pairs = {name: (version, now[name]) for name, version in before.versions.items() if name in now}
+    return [f"{name} {was}, now {is_}" for name, (was, is_) in sorted(pairs.items()) if was != is_]
+
+
+def see_same(run: Run, before: Manifest, now: Mapping[str, object]) -> None:
+    """Raise InputError unless a run began with these values of its manifest."""
+    for name, value in now.items():
+        was = getattr(before, name)
+        if was != value:
+            raise InputError(f"{run.folder}: began with {name} {was}, now {value}; train it again with --force")
+
+
+def take_over(run: Run, manifest: Manifest, plan: Plan, progress: Progress) -> None:
+    """See that a run goes on as it began; take over its threads, its time so far, and its epoch if it has one."""
+    before = run.read_manifest()
+    names = ("fingerprint", "precision", "start_from")
+    see_same(run, before, plan.identity() | {name: getattr(manifest, name) for name in names})
+    manifest.notes, manifest.pretraining = before.notes, before.pretraining
+    for told in changed_versions(before, manifest.versions):
+        progress.warn(f"{run.folder}: began with {told}")
+        manifest.notes.append(f"began with {told}")
+    if before.threads != manifest.threads:
+        progress.say(f"{run.folder}: goes on with {before.threads} threads, as it began")
+        torch.set_num_threads(before.threads)
+    manifest.threads, manifest.pieces = before.threads, before.pieces
+    if before.processes != manifest.processes:
+        told = f"{before.processes} processes, goes on with {manifest.processes}: not to the same bits"
+        if before.epoch is None:
+            progress.warn(f"{run.folder}: began with {told}")
+            manifest.notes.append(f"began with {told}")
+        else:
+            manifest.processes = before.processes
+    manifest.started, manifest.seconds, manifest.epoch = before.started, before.seconds, before.epoch
+    if before.epoch is not None and not run.weights_file.is_file():
+        raise InputError(
+            f"{run.folder}: was trained, but {run.weights_file.name} is gone; train it again with --force"
+        )
+    if before.epoch is not None:
+        progress.say(f"{run.folder}: trained already; scoring it again")
+    elif run.epochs_file.is_file() and not run.resume_file.is_file():
+        progress.warn(f"{run.folder}: {run.resume_file.name} is missing, so it begins with its first epoch again")
+
+
+def recall_config(manifest: Manifest) -> TrainConfig:
+    """Give the configuration that a run was trained with, every option spelled out."""
+    where = manifest.distributions
+    settings: dict[str, object] = {label: f"{where[label]}:{name}" for label, name in manifest.bases.items()}
+    for label, options in manifest.options.items():
+        prefix = "" if label == "backbone" else f"{label}."
+        settings |= {f"{prefix}{name}": value for name, value in options.items()}
+    given = {
+        "backbone": f"{where['backbone']}:{manifest.backbone}",
+        "loss": "+".join(f"{where[part]}:{part}" for part in manifest.loss.split("+")),
+        "objective": manifest.objective,
+        "dataset": manifest.dataset,
+        "settings": settings,
+    }
+    return make_config(given)
