@@ -18,6 +18,7 @@ from tests.tiny import WIDTH, write_tiny, write_tsv
 from vqabench.errors import TrainingError
 from vqabench.results import Run
 from vqabench.training import loop
+from vqabench.training.state import State
 
 FAST = ("--epochs", "1", "--set", "hidden=8", "--set", "embedding=8")
 
@@ -345,8 +346,8 @@ def test_a_run_that_was_begun_needs_its_origin_no_more(cli: CommandLine, own: Pa
     fails(cli(*further, "--force"), "no run there")
 
 
-def fail_behind_the_first_epoch(_: object, epoch: int) -> None:
-    if epoch > 1:
+def fail_behind_the_first_epoch(state: State) -> None:
+    if state.position.epochs == 1 and state.position.batches > 0:
         raise TrainingError("stopped here")
 
 
