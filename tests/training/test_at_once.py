@@ -101,3 +101,13 @@ def test_however_the_process_of_a_seed_ends_the_error_names_it(folder: Path, of:
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
     assert told.replace("seed 0", "seed") in errors.replace("seed 0", "seed").replace("seed 1", "seed")
+
+
+@pytest.mark.slow
+def test_a_folder_that_a_seed_cannot_write_is_named_as_for_one_seed(folder: Path) -> None:
+    runs = folder / "runs"
+    process = start(folder, *UPDN, "--epochs", "1", "--jobs", "2", "--runs", "/proc/runs")
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2, errors
+    assert errors.splitlines()[-1].startswith("error: /proc/runs")
+    assert not runs.exists()

@@ -9,6 +9,7 @@ import torch
 from vqabench.errors import InputError
 from vqabench.training.device import choose_device, choose_precision, choose_threads
 from vqabench.training.interruption import Interruption, Stopped
+from vqabench.training.processes import read_local_rank
 
 CPU = torch.device("cpu")
 
@@ -24,6 +25,17 @@ def test_a_gpu_is_known_by_its_number_and_each_process_has_its_own(monkeypatch: 
         choose_device("cuda:0", local_rank=1)
     with pytest.raises(InputError, match="this machine has 2 CUDA devices"):
         choose_device("cuda", local_rank=2)
+
+
+@pytest.mark.parametrize("count", ["2", "many"])
+def test_an_environment_that_speaks_of_several_processes_without_torchrun_is_told_of(
+    monkeypatch: pytest.MonkeyPatch, count: str
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", count)
+    with pytest.raises(InputError, match=f"WORLD_SIZE is {count}, but not RANK, .*torchrun, or unset it"):
+        read_local_rank()
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert read_local_rank() is None
 
 
 def test_bfloat16_is_chosen_where_the_processor_has_instructions_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,8 +66,8 @@ def test_signals_end_the_program_or_are_noted_where_that_is_put_off_and_ctrl_c_t
     interruption = Interruption()
     with interruption.watching():
         with pytest.raises(Stopped) as stopped:
-            os.kill(os.getpid(), signal.SIGUSR1)
-        assert (stopped.value.signal, stopped.value.exit_code) == ("SIGUSR1", 75)
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert (stopped.value.signal, stopped.value.exit_code) == ("SIGHUP", 75)
         with interruption.put_off():
             with interruption.put_off():
                 os.kill(os.getpid(), signal.SIGTERM)

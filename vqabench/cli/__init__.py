@@ -84,7 +84,7 @@ def main() -> None:
 
 def _is_one_of_several() -> bool:
     """Tell whether this is one of several processes that train together: how one of them has died must be seen."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return os.environ.get("WORLD_SIZE", "1") != "1" and "RANK" in os.environ
 
 
 def _report(error: VqabenchError | typer.exceptions.TyperException) -> int:
@@ -97,7 +97,7 @@ def _say_error(message: str, code: int) -> int:
     from rich.console import Console
     from rich.text import Text
 
-    who = f"rank {os.environ['RANK']}: " if _is_one_of_several() and "RANK" in os.environ else ""
+    who = f"rank {os.environ['RANK']}: " if _is_one_of_several() else ""
     told = Text.assemble((f"{who}error: ", "bold red"), " ".join(message.split()))
     Console(stderr=True, soft_wrap=True).print(told, highlight=False)
     return code

@@ -1,5 +1,6 @@
 """`vqabench train`."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -156,7 +157,8 @@ def train(
     progress = WatchedProgress()
     if_exists: training.IfExists = "resume" if resume else "force" if force else "refuse"
     interruption = Interruption()
-    with telling_of_signals(progress.warn, "the same command with --resume goes on"), interruption.watching():
+    warn = progress.warn if os.environ.get("RANK", "0") == "0" else lambda _: None
+    with telling_of_signals(warn, "the same command with --resume goes on"), interruption.watching():
         trained = training.train(made, places, if_exists, progress, interruption, may_start=True)
     if not trained:  # of several processes, the first one speaks
         return

@@ -85,16 +85,15 @@ def _listen(told: Any, watchers: Mapping[int, Progress]) -> BaseException | None
             return failure
         patience = 0.01
         if what == "fail":
-            failure = failure or _as_error(seed, *arguments)
+            failure = failure or _as_error(*arguments)
         else:
             getattr(watchers[seed], what)(*arguments)
 
 
-def _as_error(seed: int, kind: type[VqabenchError] | None, message: str, trace: str) -> BaseException:
-    if kind is not None:
-        return kind(f"seed {seed}: {message}")
-    error = RuntimeError(f"seed {seed}: {message}")
-    error.add_note(trace)
+def _as_error(kind: type[Exception], arguments: tuple[object, ...], trace: str) -> Exception:
+    error = kind(*arguments)
+    if trace:
+        error.add_note(trace)
     return error
 
 
@@ -171,10 +170,19 @@ def _train_one(work: Work, seed: int, told: Any) -> None:
     except KeyboardInterrupt as stop:
         sys.exit(getattr(stop, "exit_code", 130))
     except VqabenchError as error:
-        told.put((seed, "fail", (type(error), str(error), "")))
+        told.put((seed, "fail", (type(error), (f"seed {seed}: {error}",), "")))
+        sys.exit(1)
+    except OSError as error:
+        told.put((seed, "fail", (OSError, (error.errno, error.strerror or str(error), error.filename), "")))
         sys.exit(1)
     except Exception as error:
-        told.put((seed, "fail", (None, f"{type(error).__name__}: {error}", traceback.format_exc())))
+        told.put(
+            (
+                seed,
+                "fail",
+                (RuntimeError, (f"seed {seed}: {type(error).__name__}: {error}",), traceback.format_exc()),
+            )
+        )
         sys.exit(1)
 
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1")
-"""Ctrl-C; what ends a job; what Slurm may send some time before that."""
+SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
+"""Ctrl-C; what ends a job; what Slurm may send some time before that; a terminal that is closed."""
 
 
 class Stopped(KeyboardInterrupt):

@@ -15,8 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 
-from vqabench.errors import VqabenchError
+from vqabench.errors import InputError, VqabenchError
 
+_ENVIRONMENT = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 LONGEST_WAIT = timedelta(days=1)
 """One process prepares a data set, and scores; that another has died shows at once, by its closed connection."""
 
@@ -155,16 +156,31 @@ def _others_alive() -> Iterator[None]:
         raise
 
 
+def read_local_rank() -> int | None:
+    """Give the number of this process on its machine; None where `torchrun` has not started several.
+
+    Raises InputError where the environment speaks of several, but not of which this one is.
+    """
+    count = os.environ.get("WORLD_SIZE") or "1"
+    if count == "1":
+        return None
+    missing = [name for name in _ENVIRONMENT if name not in os.environ]
+    if missing or not count.isdecimal():
+        what = f"but not {', '.join(missing)}" if missing else "but no number"
+        raise InputError(f"WORLD_SIZE is {count}, {what}: start several processes with torchrun, or unset it")
+    return int(os.environ["LOCAL_RANK"])
+
+
 @contextmanager
-def joined(device_name: str) -> Iterator[Processes]:
+def joined(device: torch.device, local_rank: int | None) -> Iterator[Processes]:
     """Join the other processes of the run, where `torchrun` has started several."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if local_rank is None:
         yield Processes()
         return
-    on_gpu = device_name.startswith("cuda") or (device_name == "auto" and torch.cuda.is_available())
-    distributed.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=LONGEST_WAIT)
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    distributed.init_process_group(backend, timeout=LONGEST_WAIT)
     try:
-        local = int(os.environ["LOCAL_RANK"]), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        local = local_rank, int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         yield Processes(distributed.get_rank(), distributed.get_world_size(), *local)
     finally:
         distributed.destroy_process_group()

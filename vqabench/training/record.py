@@ -77,7 +77,16 @@ def see_same(run: Run, before: Manifest, now: Mapping[str, object]) -> None:
     for name, value in now.items():
         was = getattr(before, name)
         if was != value:
-            raise InputError(f"{run.folder}: began with {name} {was}, now {value}; train it again with --force")
+            told = "; ".join(_differences(name, was, value))
+            raise InputError(f"{run.folder}: began with {told}; train it again with --force")
+
+
+def _differences(name: str, was: object, value: object) -> list[str]:
+    """Tell in which part of a value the difference lies."""
+    if not isinstance(was, dict) or not isinstance(value, dict):
+        return [f"{name} {was}, now {value}"]
+    keys = [key for key in was | value if was.get(key) != value.get(key)]
+    return [told for key in keys for told in _differences(f"{name}.{key}", was.get(key), value.get(key))]
 
 
 def take_over(run: Run, manifest: Manifest, plan: Plan, progress: Progress) -> None:
@@ -96,7 +105,6 @@ def take_over(run: Run, manifest: Manifest, plan: Plan, progress: Progress) -> N
     if before.processes != manifest.processes:
         told = f"{before.processes} processes, goes on with {manifest.processes}: not to the same bits"
         if before.epoch is None:
-            progress.warn(f"{run.folder}: began with {told}")
             manifest.notes.append(f"began with {told}")
         else:
             manifest.processes = before.processes

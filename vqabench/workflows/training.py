@@ -23,7 +23,7 @@ from vqabench.training.checkpoint import load_weights
 from vqabench.training.device import choose_device, is_small, tune
 from vqabench.training.interruption import Interruption
 from vqabench.training.plan import Plan, make_plan
-from vqabench.training.processes import Processes, joined
+from vqabench.training.processes import Processes, joined, read_local_rank
 from vqabench.training.progress import Progress, Silence
 from vqabench.training.record import see_same
 from vqabench.training.run import find_origin, needs_origin, train_run
@@ -53,9 +53,11 @@ def train(
     TrainingError where a loss is not finite. KeyboardInterrupt passes, with what was saved before; Stopped, where
     the interruption is told of a signal, with everything saved.
     """
-    with joined(config.device) as processes:
+    local_rank = read_local_rank()
+    device = choose_device(config.device, local_rank)
+    with joined(device, local_rank) as processes:
         session = Session(
-            choose_device(config.device, processes.local_rank),
+            device,
             progress if progress is not None and processes.writes else Silence(),
             config.features,
             processes,
