@@ -208,7 +208,7 @@ def main() -> None:
     if options.published and (missing := what_is_missing(options.published)):
         parser.error(missing)
     sizes = Sizes(options.questions, options.images, options.regions)
-    console = Console(width=None if sys.stdout.isatty() else 160)
+    console = Console(width=None if sys.stdout.isatty() else 200)
     rounds = vary(options) if options.scaling else take_turns(make(options.folder, sizes), options)
     names = list(rounds)
     machine = describe_machine(options.device, rounds[names[0]][0])
