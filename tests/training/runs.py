@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +44,29 @@ def run(
     fields = {"backbone": "updn", "dataset": "tiny", "epochs": 4, "settings": SIZES}
     (done,) = train(make_config(fields | given), places, if_exists, progress, interruption)
     return done
+
+
+def start(folder: Path, *arguments: str, processes: int = 1, **environment: str) -> subprocess.Popen[str]:
+    """Start the real command line in a folder that has the tiny data set in `own`; alone, or under torchrun."""
+    several = ("torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m")
+    command = [sys.executable, *(("-W", "error", "-m") if processes == 1 else ("-m", *several)), "vqabench"]
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("VQABENCH_")}
+    inherited |= {"VQABENCH_DATA": str(folder / "data"), "OMP_NUM_THREADS": "1"}
+    inherited |= {"VQABENCH_CATALOG": str(folder / "own" / "catalog.toml")}
+    return subprocess.Popen(
+        [*command, "train", *arguments],
+        cwd=folder,
+        env=inherited | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run_in(folder: Path, seed: int = 0) -> Run:
+    """Give the only run of a seed in or below a folder."""
+    (found,) = folder.glob(f"**/seed-{seed}")
+    return Run(found)
 
 
 def weights(run: Run) -> dict[str, torch.Tensor]:

@@ -1,35 +1,17 @@
 from __future__ import annotations
 
-import json
-import os
+import re
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import load_file
 
 from tests.plugin_installation import install_fixture
 from tests.tiny import write_tiny
+from tests.training.runs import run_in, same_bits, start
 
 FAST = ("--dataset", "tiny", "--set", "recipe.batch_size=16")
 UPDN = ("updn", *FAST, "--set", "hidden=8", "--set", "embedding=8", "--seeds", "0-2")
-
-
-def start(folder: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("VQABENCH_")}
-    inherited |= {"VQABENCH_DATA": str(folder / "data"), "OMP_NUM_THREADS": "1"}
-    inherited |= {"VQABENCH_CATALOG": str(folder / "own" / "catalog.toml")}
-    return subprocess.Popen(
-        [sys.executable, "-W", "error", "-m", "vqabench", "train", *arguments],
-        cwd=folder,
-        env=inherited | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
 
 
 @pytest.fixture
@@ -46,12 +28,7 @@ def test_seeds_trained_at_once_come_to_the_bits_of_those_trained_one_by_one(fold
         assert process.returncode == 0, errors
         assert ("seed 1: epoch 2/2" in errors) == (jobs == "2")
         assert " 3 " in out  # seeds, in the table
-    for seed in range(3):
-        one, other = (
-            load_file(next((folder / f"runs-{jobs}").glob(f"**/seed-{seed}")) / "model.safetensors")
-            for jobs in (1, 2)
-        )
-        assert all(torch.equal(one[name], other[name]) for name in one)
+    assert all(same_bits(*(run_in(folder / f"runs-{jobs}", seed) for jobs in (1, 2))) for seed in range(3))
 
 
 @pytest.mark.slow
@@ -69,9 +46,9 @@ def test_a_signal_stops_all_seeds_and_they_go_on(folder: Path) -> None:
     assert process.returncode == 75, errors
     assert "stopped by SIGTERM" in errors
     for seed in (0, 1):
-        (run,) = (folder / "runs").glob(f"**/seed-{seed}")
-        assert json.loads((run / "run.json").read_text())["status"] == "stopped"
-        assert (run / "resume.pt").is_file()
+        run = run_in(folder / "runs", seed)
+        assert run.read_manifest().status == "stopped"
+        assert run.resume_file.is_file()
     assert not list((folder / "runs").glob("**/seed-2"))
 
 
@@ -91,7 +68,7 @@ def test_an_error_of_one_seed_stops_the_others_and_names_it(folder: Path) -> Non
     [
         ("signal", "its process was killed by SIGKILL"),
         ("exit", "its process ended with exit code 3"),
-        ("error", "RuntimeError: seed 0: RuntimeError: this rank has had enough"),
+        ("error", r"RuntimeError: seed \d: RuntimeError: this rank has had enough"),
     ],
 )
 def test_however_the_process_of_a_seed_ends_the_error_names_it(folder: Path, of: str, told: str) -> None:
@@ -100,7 +77,7 @@ def test_however_the_process_of_a_seed_ends_the_error_names_it(folder: Path, of:
     process = start(folder, "dying", *FAST, *options, PYTHONPATH=str(path))
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert told.replace("seed 0", "seed") in errors.replace("seed 0", "seed").replace("seed 1", "seed")
+    assert re.search(told, errors)
 
 
 @pytest.mark.slow

@@ -3,50 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from tests.plugin_installation import install_fixture
 from tests.tiny import write_tiny
+from tests.training.runs import run_in, same_bits, start, weights
 
 ALIKE = ("--dataset", "tiny", "--epochs", "2", "--precision", "float32", "--set", "recipe.batch_size=15")
-UPDN = (
-    "--set",
-    "hidden=8",
-    "--set",
-    "embedding=8",
-    "--set",
-    "attention_dropout=0",
-    "--set",
-    "classifier_dropout=0",
-)
+SMALL = ("hidden=8", "embedding=8", "attention_dropout=0", "classifier_dropout=0")
+UPDN = tuple(word for option in SMALL for word in ("--set", option))
 CSS = tuple(part if part == "--set" else f"base.{part}" for part in UPDN)
-
-
-def start(folder: Path, *arguments: str, processes: int = 2, **environment: str) -> subprocess.Popen[str]:
-    """Start the command line, alone or under torchrun."""
-    command = [sys.executable, "-m"]
-    if processes > 1:
-        command += ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m"]
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("VQABENCH_")}
-    inherited |= {"VQABENCH_DATA": str(folder / "data"), "OMP_NUM_THREADS": "1"}
-    inherited |= {"VQABENCH_CATALOG": str(folder / "own" / "catalog.toml")}
-    return subprocess.Popen(
-        [*command, "vqabench", "train", *arguments],
-        cwd=folder,
-        env=inherited | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
 
 
 def train(folder: Path, *arguments: str, processes: int = 2, **environment: str) -> tuple[int, str, str]:
@@ -72,17 +43,17 @@ def test_two_processes_come_to_the_losses_of_one(folder: Path, backbone: str, op
         assert code == 0, errors
         assert out.count("out-of-domain test: accuracy") == 1  # the first process alone speaks
         assert errors.count("epoch 2/2") == 1
-        (run,) = (folder / f"runs-{processes}").glob("**/seed-0")
-        assert json.loads((run / "run.json").read_text())["processes"] == processes
-        epochs = [json.loads(line) for line in (run / "epochs.jsonl").read_text().splitlines()]
-        found.append((epochs, load_file(run / "model.safetensors"), json.loads((run / "scores.json").read_text())))
-    (one, weights, scores), (two, others, other_scores) = found
+        run = run_in(folder / f"runs-{processes}")
+        assert run.read_manifest().processes == processes
+        epochs = [json.loads(line) for line in run.epochs_file.read_text().splitlines()]
+        found.append((epochs, weights(run), json.loads(run.scores_file.read_text())))
+    (one, tensors, scores), (two, others, other_scores) = found
     for name in ("loss", "val_accuracy"):
         assert [epoch[name] for epoch in two] == pytest.approx([epoch[name] for epoch in one], rel=1e-5)
-    for name in weights:
+    for name in tensors:
         if name.endswith("attention.bias"):  # no gradient but that of rounding, which Adamax makes as large as any
             continue
-        torch.testing.assert_close(weights[name], others[name], rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(tensors[name], others[name], rtol=1e-3, atol=1e-5)
     assert scores == other_scores  # every question is answered once
     assert scores["test"]["questions"] == 12
 
@@ -109,17 +80,14 @@ def test_a_process_that_dies_ends_the_job_and_says_why(folder: Path, of: str) ->
 def test_several_processes_stop_at_one_step_and_go_on_to_the_same_bits(folder: Path, loss: str) -> None:
     options = ("updn", "--dataset", "tiny", "--epochs", "30", "--set", "recipe.batch_size=8", *UPDN, "--loss", loss)
     assert train(folder, *options, "--runs", "whole")[0] == 0
-    process = start(folder, *options)
+    process = start(folder, *options, processes=2)
     assert process.stderr is not None
     while "epoch 3/" not in process.stderr.readline():
         assert process.poll() is None
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=100)
-    (run,) = (folder / "runs").glob("**/seed-0")
-    assert json.loads((run / "run.json").read_text())["status"] == "stopped"
+    assert run_in(folder / "runs").read_manifest().status == "stopped"
     code, _, errors = train(folder, *options, "--resume")
     assert code == 0, errors
     assert "going on behind epoch" in errors
-    (whole,) = (folder / "whole").glob("**/seed-0")
-    one, other = load_file(whole / "model.safetensors"), load_file(run / "model.safetensors")
-    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert same_bits(run_in(folder / "whole"), run_in(folder / "runs"))

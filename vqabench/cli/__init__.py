@@ -13,6 +13,7 @@ import typer
 
 from vqabench import __version__
 from vqabench.cli import compare, data, evaluate, plugins, predict, train
+from vqabench.cli.parameters import rank
 from vqabench.errors import VqabenchError
 
 MISPLACED = (PermissionError, FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)
@@ -69,22 +70,17 @@ def main() -> None:
         where = error.filename or "the output cannot be written"
         code = _say_error(f"{where}: {error.strerror or error}", 2 if isinstance(error, MISPLACED) else 1)
     except Exception as error:  # of a plugin, or our own mistake
-        if debug or _is_one_of_several():
+        if debug or rank() is not None:  # how one of several has died must be seen
             traceback.print_exc()
         code = _say_error(f"{type(error).__name__}: {error} (vqabench --debug ... shows where)", 1)
     code = code if isinstance(code, int) else 0
-    if _is_one_of_several():
+    if rank() is not None:
         # As the interpreter ends, threads of PyTorch's that hear other processes may ask for its lock, and are then
         # ended in a way that aborts the process: one time in fifteen.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
-
-
-def _is_one_of_several() -> bool:
-    """Tell whether this is one of several processes that train together: how one of them has died must be seen."""
-    return os.environ.get("WORLD_SIZE", "1") != "1" and "RANK" in os.environ
 
 
 def _report(error: VqabenchError | typer.exceptions.TyperException) -> int:
@@ -97,7 +93,7 @@ def _say_error(message: str, code: int) -> int:
     from rich.console import Console
     from rich.text import Text
 
-    who = f"rank {os.environ['RANK']}: " if _is_one_of_several() else ""
+    who = "" if rank() is None else f"rank {rank()}: "
     told = Text.assemble((f"{who}error: ", "bold red"), " ".join(message.split()))
     Console(stderr=True, soft_wrap=True).print(told, highlight=False)
     return code

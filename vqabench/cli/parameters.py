@@ -1,5 +1,6 @@
 """Parameters that several commands share, and what the shell offers for them."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,12 @@ def telling_of_signals(warn: Callable[[str], None], kept: str) -> Iterator[None]
         name = getattr(stop, "signal", "SIGINT")
         warn(f"stopped by {'Ctrl-C' if name == 'SIGINT' else name}; {kept}")
         raise typer.Exit(getattr(stop, "exit_code", 130)) from None
+
+
+def rank() -> int | None:
+    """Give the number of this process among several that train together; None where it is alone."""
+    several = os.environ.get("WORLD_SIZE", "1") != "1" and "RANK" in os.environ
+    return int(os.environ["RANK"]) if several else None
 
 
 def complete_backbones(incomplete: str) -> list[str]:

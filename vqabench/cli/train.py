@@ -1,6 +1,5 @@
 """`vqabench train`."""
 
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +13,7 @@ from vqabench.cli.parameters import (
     complete_backbones,
     complete_datasets,
     complete_losses,
+    rank,
     telling_of_signals,
 )
 
@@ -157,10 +157,10 @@ def train(
     progress = WatchedProgress()
     if_exists: training.IfExists = "resume" if resume else "force" if force else "refuse"
     interruption = Interruption()
-    warn = progress.warn if os.environ.get("RANK", "0") == "0" else lambda _: None
+    warn = (lambda _: None) if rank() else progress.warn  # of several processes, the first one speaks
     with telling_of_signals(warn, "the same command with --resume goes on"), interruption.watching():
         trained = training.train(made, places, if_exists, progress, interruption, may_start=True)
-    if not trained:  # of several processes, the first one speaks
+    if not trained:  # likewise
         return
     compared = comparison.compare([run.folder for run in trained], None, places)
 

@@ -79,7 +79,7 @@ def _answer(
     chosen: list[Tensor],
     after_batch: Callable[[], object],
 ) -> int:
-    """Answer batches, as many as memory is enough for; give the size to go on with where it was not."""
+    """Answer batches, as many as memory is enough for; give the size to go on with."""
     try:
         for batch in data.batches(parts, with_targets=False):
             largest, indices = model(batch).logits_BA.max(1)
@@ -88,7 +88,8 @@ def _answer(
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error) or len(parts[0]) == 1:
             raise
-    return max(1, len(parts[0]) // 2)
+        return len(parts[0]) // 2
+    return len(parts[0])
 
 
 def spell(chosen: Tensor, prepared: Prepared, split: str) -> list[Prediction]:

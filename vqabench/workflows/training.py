@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -90,9 +89,9 @@ def _train(config: TrainConfig, places: Places, if_exists: IfExists, session: Se
         for seed in set(config.seeds) - done:
             if needs_origin(config.start_from, runs[seed], if_exists == "force"):
                 find_origin(config.start_from, seed)
-    if config.select == "test" and session.sharers == 1:
+    if config.select == "test":
         progress.warn("--select test chooses the epoch on the test split; the run and every table will say so")
-    for told in plan.warnings() if session.sharers == 1 else ():
+    for told in plan.warnings():
         progress.warn(told)
     prepared = _prepare(dataset, session)
     tune(session.device)
@@ -105,30 +104,39 @@ def _train(config: TrainConfig, places: Places, if_exists: IfExists, session: Se
     jobs = choose_jobs(plan, prepared, len(left), session)
     if jobs > 1:
         progress.say(f"{jobs} seeds at a time, each in a process of its own")
-        work = partial(_train_alone, config, places, if_exists, jobs)
+        work = partial(_train_alone, config, places, runs, jobs, if_exists == "force")
         train_at_once(work, left, jobs, progress, session.interruption)
         return list(runs.values())
     for seed in left:
-        with runs[seed].lock() if session.processes.writes else nullcontext():
-            scores = train_run(plan, prepared, dataset, seed, runs[seed], session, afresh=if_exists == "force")
-        progress.say(f"{runs[seed].folder}: {_spell_scores(scores)}")
+        _train_seed(plan, prepared, dataset, seed, runs[seed], session, afresh=if_exists == "force")
     return list(runs.values())
+
+
+def _train_seed(
+    plan: Plan, prepared: Prepared, dataset: Dataset, seed: int, run: Run, session: Session, *, afresh: bool
+) -> None:
+    with run.lock() if session.processes.writes else nullcontext():
+        scores = train_run(plan, prepared, dataset, seed, run, session, afresh=afresh)
+    session.progress.say(f"{run.folder}: {_spell_scores(scores)}")
 
 
 def _train_alone(
     config: TrainConfig,
     places: Places,
-    if_exists: IfExists,
+    runs: Mapping[int, Run],
     jobs: int,
+    afresh: bool,
     seed: int,
     progress: Progress,
     interruption: Interruption,
 ) -> None:
-    """Train one seed in a process of its own, beside others."""
+    """Train one seed in a process of its own, beside others; all is checked, and the data ready."""
     device = choose_device(config.device)
-    alone = dataclasses.replace(config, seeds=(seed,), jobs=1)
     session = Session(device, progress, config.features, Processes(), interruption, config.checkpoint_minutes, jobs)
-    _train(alone, places, if_exists, session)
+    dataset = places.dataset(config.dataset)
+    plan = make_plan(config, dataset.entry.recipe)
+    tune(device)
+    _train_seed(plan, prepare(dataset, progress.say), dataset, seed, runs[seed], session, afresh=afresh)
 
 
 def choose_jobs(plan: Plan, prepared: Prepared, runs: int, session: Session) -> int:
