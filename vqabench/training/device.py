@@ -99,7 +99,7 @@ def tune(device: torch.device) -> None:
         torch.cuda.set_device(device)
     elif platform.libc_ver()[0] == "glibc":
         # Each step frees what the next one takes again. Given back to the system in between, every page of it would
-        # be cleared and mapped anew: 7 % of a step.
+        # be cleared and mapped anew.
         library = ctypes.CDLL(None)
         library.mallopt(_M_MMAP_MAX, 0)
         library.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
