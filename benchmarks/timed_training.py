@@ -99,9 +99,10 @@ def time_answering(run: Run, where: Places, prepared: Prepared, device: torch.de
     place = choose_place("auto", prepared.features, Room(device))
     features = PlacedFeatures(prepared.features, device, place, number_type(precision))
     data = load_split(model, prepared, where.dataset(DATASET), "test", features)
-    batch_size = evaluation_batch(int(run.read_manifest().recipe["batch_size"]), data)
+    manifest = run.read_manifest()
+    batch_size = evaluation_batch(int(manifest.recipe["batch_size"]), data)
     start = time.monotonic()
-    predict(model, data, batch_size, autocast(device, precision)())
+    predict(model, data, batch_size, manifest.objective, autocast(device, precision)())
     return TEST / (time.monotonic() - start)
 
 

@@ -100,7 +100,13 @@ def test_predict_answers_as_the_run_did(cli: CommandLine, catalog: Path, tmp_pat
     (folder,) = (tmp_path / "runs" / "tiny" / "updn").glob("*/seed-0")
     done = cli("predict", folder, "--split", "test", "--out", "again.json", *where)
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "again.json").read_bytes() == (folder / "predictions.test.json").read_bytes()
+    own = folder / "predictions.test.json"
+    kept = own.read_bytes()
+    given = [{"question_id": one["question_id"], "answer": one["answer"]} for one in json.loads(kept)]
+    assert json.loads((tmp_path / "again.json").read_bytes()) == given  # the official format, to the letter
+    own.unlink()
+    assert cli("predict", folder, *where).returncode == 0
+    assert own.read_bytes() == kept
     scored = cli("evaluate", "again.json", "--dataset", "tiny", "--json", *where)
     assert json.loads(scored.stdout) == json.loads((folder / "scores.json").read_text())["test"]
     assert cli("predict", folder, "--split", "train", "--out", "train.json", *where).returncode == 0

@@ -59,6 +59,13 @@ class Prediction(msgspec.Struct, gc=False, frozen=True):
     answer: str
 
 
+class SurePrediction(Prediction, gc=False, frozen=True, omit_defaults=True):
+    """An entry as a run keeps it: the official format, and how sure the model was."""
+
+    confidence: float | None = None
+    """The probability that it gave the answer, in [0, 1]; None where it is not known."""
+
+
 def read_questions(path: Path) -> list[Question]:
     """Read a questions file, in the official layout or as a bare list.
 
@@ -102,6 +109,11 @@ def write_raw_entries(path: Path, kind: Literal["questions", "annotations"], ent
 def read_predictions(path: Path) -> list[Prediction]:
     """Read a results file: a bare list. Repeated questions are the evaluation's concern."""
     return _decode(path, _read(path), _PREDICTIONS)
+
+
+def read_sure_predictions(path: Path) -> list[SurePrediction]:
+    """Read a run's results file, with the confidences that it holds."""
+    return _decode(path, _read(path), _SURE_PREDICTIONS)
 
 
 def write_questions(path: Path, questions: Sequence[Question]) -> None:
@@ -206,6 +218,7 @@ _RAW = {
 }
 _ID = msgspec.json.Decoder(_Identified)
 _PREDICTIONS = _Layouts("predictions", msgspec.json.Decoder(list[Prediction]))
+_SURE_PREDICTIONS = _Layouts("predictions", msgspec.json.Decoder(list[SurePrediction]))
 
 
 def _decode(path: Path, content: bytes, layouts: _Layouts[Entry]) -> list[Entry]:

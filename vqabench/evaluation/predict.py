@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from vqabench.api import Backbone
-from vqabench.data.annotations import Prediction
+from vqabench.data.annotations import Prediction, SurePrediction
 from vqabench.data.batches import SplitData
 from vqabench.data.dataset import Dataset
 from vqabench.data.memory import is_out_of_memory
@@ -20,6 +21,8 @@ from vqabench.evaluation.scores import Scores, score
 
 NOT_A_NUMBER = -1
 """Stands for the answer of a question whose logits have no largest one."""
+DIGITS = 4
+"""Of a confidence on disk."""
 AT_ONCE = {"cpu": 1, "cuda": 4}
 """Batches of training that are answered in one go: nothing has to be kept for a backward pass."""
 
@@ -39,51 +42,64 @@ def load_split(
     return SplitData(prepared, split, features, extras)
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """What a model chose to answer to N questions, on the CPU."""
+
+    answers_N: Tensor
+    """int64: indices into the vocabulary."""
+    confidences_N: Tensor
+    """float32, [0, 1]: the probability that it gave them, by the objective's reading of its logits."""
+
+
 def predict(
     model: Backbone,
     data: SplitData,
     batch_size: int,
+    objective: str,
     autocast: AbstractContextManager[object] | None = None,
     questions: Tensor | None = None,
     after_batch: Callable[[], object] = lambda: None,
-) -> Tensor:
+) -> Chosen:
     """Answer every question of a split, in its order, or those at some indices.
 
-    Gives int64 [N] indices into the vocabulary, on the CPU. The model is asked in evaluation mode, and is left in
-    the mode it was in. Raises TrainingError where its logits are not numbers: their largest would be the first
-    answer.
+    The model is asked in evaluation mode, and is left in the mode it was in. Raises TrainingError where its logits
+    are not numbers: their largest would be the first answer.
     """
     asked = torch.arange(len(data)) if questions is None else questions
     if len(asked) == 0:  # one of several processes may have none
-        return asked
+        return Chosen(asked, torch.empty(0))
     was_training = model.training
     model.eval()
-    chosen: list[Tensor] = []
+    chosen: list[tuple[Tensor, Tensor]] = []
     try:
         with torch.inference_mode(), autocast or nullcontext():
-            while (done := sum(map(len, chosen))) < len(asked):
+            while (done := sum(len(answers) for answers, _ in chosen)) < len(asked):
                 parts = torch.split(asked[done:], batch_size)
-                batch_size = _answer(model, data, parts, chosen, after_batch)
+                batch_size = _answer(model, data, parts, objective, chosen, after_batch)
     finally:
         model.train(was_training)
-    answers = torch.cat(chosen).cpu()
+    answers, confidences = (torch.cat(parts).cpu() for parts in zip(*chosen, strict=True))
     if (answers == NOT_A_NUMBER).any():
         raise TrainingError("the model's answers are not numbers (NaN)")
-    return answers
+    return Chosen(answers, confidences)
 
 
 def _answer(
     model: Backbone,
     data: SplitData,
     parts: Sequence[Tensor],
-    chosen: list[Tensor],
+    objective: str,
+    chosen: list[tuple[Tensor, Tensor]],
     after_batch: Callable[[], object],
 ) -> int:
     """Answer batches, as many as memory is enough for; give the size to go on with."""
     try:
         for batch in data.batches(parts, with_targets=False):
-            largest, indices = model(batch).logits_BA.max(1)
-            chosen.append(indices.masked_fill(largest.isnan(), NOT_A_NUMBER))
+            logits_BA = model(batch).logits_BA.float()
+            largest, indices = logits_BA.max(1)
+            sure = largest.sigmoid() if objective == "bce" else (largest - logits_BA.logsumexp(1)).exp()
+            chosen.append((indices.masked_fill(largest.isnan(), NOT_A_NUMBER), sure))
             after_batch()
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error) or len(parts[0]) == 1:
@@ -92,14 +108,15 @@ def _answer(
     return len(parts[0])
 
 
-def spell(chosen: Tensor, prepared: Prepared, split: str) -> list[Prediction]:
-    """Turn a split's chosen answers into the official results format."""
+def spell(chosen: Chosen, prepared: Prepared, split: str) -> list[SurePrediction]:
+    """Turn a split's chosen answers into the official results format, with confidences."""
     answers = prepared.spec.answers
     ids = prepared.splits[split].question_ids.tolist()
-    return [Prediction(number, answers[answer]) for number, answer in zip(ids, chosen.tolist(), strict=True)]
+    given = zip(ids, chosen.answers_N.tolist(), chosen.confidences_N.tolist(), strict=True)
+    return [SurePrediction(number, answers[answer], round(sure, DIGITS)) for number, answer, sure in given]
 
 
-def score_split(predictions: list[Prediction], dataset: Dataset, split: str) -> Scores:
+def score_split(predictions: Sequence[Prediction], dataset: Dataset, split: str) -> Scores:
     """Score predictions against the annotations of the questions that they answer."""
     answers = {prediction.question_id: prediction.answer for prediction in predictions}
     _, table = dataset.read_split(split)

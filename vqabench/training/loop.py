@@ -14,7 +14,7 @@ from torch import Tensor
 from vqabench.api import Backbone, Loss
 from vqabench.data.batches import SplitData
 from vqabench.errors import PluginError, TrainingError
-from vqabench.evaluation.predict import evaluation_batch, mean_soft_target, predict
+from vqabench.evaluation.predict import Chosen, evaluation_batch, mean_soft_target, predict
 from vqabench.results import Run
 from vqabench.training.checkpoint import save_state, save_weights
 from vqabench.training.criterion import Criterion, Reading
@@ -134,8 +134,8 @@ class Training:
         began, accuracies = time.perf_counter(), {}
         for split in watched:
             data = self.splits[split]
-            chosen = answer(self.state.model, data, self.plan.recipe.batch_size, self.session, self.autocast)
-            accuracies[f"{split}_accuracy"] = mean_soft_target(data, chosen)
+            chosen = answer(self.plan, self.state.model, data, self.session, self.autocast)
+            accuracies[f"{split}_accuracy"] = mean_soft_target(data, chosen.answers_N)
         self.state.position.seconds += time.perf_counter() - began
         return accuracies
 
@@ -176,16 +176,17 @@ class Training:
         self.session.saved()
 
 
-def answer(model: Backbone, data: SplitData, batch_size: int, session: Session, autocast: Autocast) -> Tensor:
-    """Answer every question of a split, each in one of the processes: indices into the vocabulary.
+def answer(plan: Plan, model: Backbone, data: SplitData, session: Session, autocast: Autocast) -> Chosen:
+    """Answer every question of a split, each in one of the processes.
 
     Raises Stopped where a signal has come; of several processes none may stop ahead of the others.
     """
     processes = session.processes
     after_batch = session.interruption.check if processes.count == 1 else lambda: None
     asked = processes.questions_of(len(data))
-    chosen = predict(model, data, evaluation_batch(batch_size, data), autocast(), asked, after_batch)
-    return processes.gather(chosen, len(data))
+    batch_size = evaluation_batch(plan.recipe.batch_size, data)
+    own = predict(model, data, batch_size, plan.objective, autocast(), asked, after_batch)
+    return Chosen(*(processes.gather(part, len(data)) for part in (own.answers_N, own.confidences_N)))
 
 
 def _start_epoch(loss: Loss, epoch: int, stage: Stage, *, goes_on: bool) -> None:

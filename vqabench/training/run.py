@@ -179,7 +179,7 @@ def _score(
     for split in ("val", "test"):
         if split not in splits:
             continue
-        chosen = answer(model, splits[split], plan.recipe.batch_size, session, context)
+        chosen = answer(plan, model, splits[split], session, context)
         if session.processes.writes:
             predictions = spell(chosen, prepared, split)
             write_predictions(run.predictions_file(split), predictions)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vqabench.data.annotations import write_predictions
+from vqabench.data.annotations import Prediction, write_predictions
 from vqabench.data.placement import PlacedFeatures, Room, choose_place
 from vqabench.data.prepared import prepare
 from vqabench.errors import InputError, unknown
@@ -26,10 +26,10 @@ def predict_run(
     progress: Progress | None = None,
     shuffle_images: int | None = None,
 ) -> tuple[Path, Scores]:
-    """Answer a split with a run's weights; write the answers to `out` (or into the run), and score them.
+    """Answer a split with a run's weights; write the answers to `out` or into the run, and score them.
 
-    With `shuffle_images`, a seed, every question is asked about another image. Raises InputError where the run is
-    damaged or the data has changed since.
+    Those in the run have confidences. With `shuffle_images`, a seed, every question is asked about another image.
+    Raises InputError where the run is damaged or the data has changed since.
     """
     progress = progress or Silence()
     run = Run(folder)
@@ -54,6 +54,7 @@ def predict_run(
         data = data.with_other_images(shuffle_images)
     context = autocast(device, manifest.precision)()
     batch_size = evaluation_batch(manifest.recipe["batch_size"], data)
-    predictions = spell(predict(model, data, batch_size, context), prepared, split)
-    write_predictions(path, predictions)
+    predictions = spell(predict(model, data, batch_size, manifest.objective, context), prepared, split)
+    official = [Prediction(given.question_id, given.answer) for given in predictions]
+    write_predictions(path, official if out else predictions)
     return path, score_split(predictions, dataset, split)
