@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -89,15 +89,27 @@ def read_config_file(path: Path) -> dict[str, Any]:
 
     Raises InputError where the file is not TOML, or a key is unknown or of the wrong kind.
     """
+    return read_fields(read_toml(path), path)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file. Raises InputError where there is none, or it is not TOML."""
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such configuration file") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"{path}: not a configuration in TOML: {error}") from error
+
+
+def read_fields(table: Mapping[str, Any], path: Path, also: Iterable[str] = ()) -> dict[str, Any]:
+    """Turn a table with the command line's keys into fields of TrainConfig; the file may have keys `also`.
+
+    Raises InputError where a key is unknown or of the wrong kind.
+    """
     for key, value in table.items():
         if key not in FILE_KEYS:
-            raise InputError(f"{path}: {unknown('key', key, FILE_KEYS)}")
+            raise InputError(f"{path}: {unknown('key', key, [*FILE_KEYS, *also])}")
         kind = _FILE_TYPES.get(key, str)
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
             raise InputError(f"{path}: {key} = {value!r} is of the wrong kind")
@@ -108,7 +120,7 @@ def read_config_file(path: Path) -> dict[str, Any]:
     if "start_from" in given:
         given["start_from"] = Path(given["start_from"])
     if "settings" in given:
-        given["settings"] = dict(_flatten(given["settings"]))
+        given["settings"] = dict(flatten(given["settings"]))
     return given
 
 
@@ -162,25 +174,25 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     return tuple(seeds)
 
 
-def parse_settings(pairs: Iterable[str]) -> dict[str, object]:
-    """Read `KEY=VALUE` pairs. Raises InputError where a pair has no `=` or a key comes twice."""
+def parse_settings(pairs: Iterable[str], option: str = "--set") -> dict[str, object]:
+    """Read the `KEY=VALUE` pairs of an option. Raises InputError where a pair has no `=` or a key comes twice."""
     settings: dict[str, object] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         key = key.strip()
         if not equals or not key:
-            raise InputError(f"--set {pair!r}: write KEY=VALUE, as in --set rescale.variant=released")
+            raise InputError(f"{option} {pair!r}: write KEY=VALUE, as in {option} rescale.variant=released")
         if key in settings:
-            raise InputError(f"--set {key}: given twice")
+            raise InputError(f"{option} {key}: given twice")
         settings[key] = value.strip()
     return settings
 
 
-def _flatten(table: Mapping[str, object], prefix: str = "") -> Iterable[tuple[str, object]]:
+def flatten(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Turn nested tables into dotted keys."""
     for key, value in table.items():
         if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
+            yield from flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 

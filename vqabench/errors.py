@@ -18,6 +18,10 @@ class InputError(VqabenchError):
     exit_code = 2
 
 
+class NotDefinedError(InputError):
+    """A combination that one of its parts is not defined for, as LM is not for `ce`."""
+
+
 class PluginError(InputError):
     """A plugin that cannot be used: unknown, broken, or offered by two distributions."""
 

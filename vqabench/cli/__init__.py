@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from vqabench import __version__
-from vqabench.cli import compare, data, evaluate, plugins, predict, train
+from vqabench.cli import bench, compare, data, evaluate, plugins, predict, train
 from vqabench.cli.parameters import rank
 from vqabench.errors import VqabenchError
 
@@ -27,6 +27,7 @@ app = typer.Typer(
 )
 app.command("train")(train.train)
 app.command("compare")(compare.compare)
+app.command("bench")(bench.bench)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.add_typer(data.app, name="data")

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vqabench.errors import InputError, first_few
-from vqabench.evaluation.scores import CATEGORIES, Scores
-from vqabench.results import Manifest, Run, read_json
+from vqabench.evaluation.scores import CATEGORIES, Scores, read_scores
+from vqabench.results import Manifest, Run
 
 METRICS = ("accuracy", "kappa")
 DECIMALS = 2
@@ -112,8 +112,7 @@ def _load(
         if manifest.status != "finished":
             left_out.setdefault(manifest.status, []).append(str(run.folder))
             return None
-        advice = "damaged; train it again with --resume, which scores it from its weights"
-        return manifest, read_json(run.scores_file, dict[str, Scores], advice)
+        return manifest, read_scores(run)
     except InputError as error:
         left_out.setdefault("damaged", []).append(str(error))
         return None

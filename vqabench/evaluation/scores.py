@@ -16,6 +16,7 @@ from vqabench.data.numbering import Numbering
 from vqabench.errors import InputError, first_few
 from vqabench.evaluation.accuracy import mean_percent, question_accuracies
 from vqabench.evaluation.kappa import kappa
+from vqabench.results import Run, read_json
 
 CATEGORIES = (*ANSWER_TYPES, "all")
 
@@ -41,6 +42,12 @@ class Scores(msgspec.Struct, frozen=True):
         for metric in ("accuracy", "kappa"):
             if getattr(self, metric).keys() != set(CATEGORIES):
                 raise ValueError(f"{metric} must have the keys {', '.join(CATEGORIES)}")
+
+
+def read_scores(run: Run) -> dict[str, Scores]:
+    """Read the scores of a run, by split. Raises InputError where they are missing or damaged."""
+    advice = "damaged; train it again with --resume, which scores it from its weights"
+    return read_json(run.scores_file, dict[str, Scores], advice)
 
 
 def check_predictions(

@@ -7,6 +7,7 @@ import os
 import platform
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 
 import torch
 
@@ -15,6 +16,8 @@ from vqabench.errors import InputError
 
 SMALL_MODEL = 500_000
 """Parameters up to which one thread trains as fast as two (a recurrent one on `digits-cp`, batches of 128)."""
+GPU_CONTEXT = 600_000_000
+"""Bytes that a process takes of a GPU besides tensors."""
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 """Parameters of glibc's `mallopt`."""
 
@@ -89,6 +92,32 @@ def autocast(device: torch.device, precision: str) -> Autocast:
     if precision == "float32":
         return nullcontext
     return lambda: torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def count_gpus() -> int:
+    """Count the GPUs of this machine."""
+    return torch.cuda.device_count()
+
+
+def threads_of_small() -> int:
+    """Give the threads that a small model is trained with on a CPU."""
+    return torch.get_num_threads() if "OMP_NUM_THREADS" in os.environ else 1
+
+
+@dataclass(frozen=True)
+class GpuMemory:
+    """Bytes of a GPU, as one of the processes that use it sees them."""
+
+    taken: int
+    """By this process at its peak."""
+    free: int
+
+
+def measure_gpu_memory() -> GpuMemory | None:
+    """Measure the memory of the GPU that this process computes on; None where it does not."""
+    if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        return None
+    return GpuMemory(torch.cuda.max_memory_reserved() + GPU_CONTEXT, torch.cuda.mem_get_info()[0])
 
 
 def tune(device: torch.device) -> None:

@@ -11,11 +11,11 @@ from typing import Any
 
 from vqabench.api import Backbone, Loss, Recipe, Transform
 from vqabench.config import RESERVED, TrainConfig
-from vqabench.errors import InputError, PluginError, unknown
+from vqabench.errors import InputError, NotDefinedError, PluginError, unknown
 from vqabench.options import base_parameters, fields_of, options_of, resolve_options
 from vqabench.plugins import BACKBONES, LOSSES, Plugin, find, load
 from vqabench.plugins import names as names_of
-from vqabench.results import spell_label
+from vqabench.results import run_folder, spell_label
 from vqabench.training.recipe import change_recipe
 
 OWN = "vqabench"
@@ -84,6 +84,11 @@ class Plan:
         """Name the strategy in its one spelling: transforms, then the loss; `plain` only where it stands alone."""
         own = [] if self.transforms and self.losses[0].plugin.qualified == PLAIN else [self.losses[0]]
         return "+".join(part.plugin.name for part in (*self.transforms, *own))
+
+    def folder(self, runs: Path, seed: int) -> Path:
+        """Give the folder of its run with a seed, in the folder of all runs."""
+        strategy = f"{self.objective}-{self.loss}"
+        return run_folder(runs, self.config.dataset, self.backbone, strategy, self.label, seed)
 
     def warnings(self) -> list[str]:
         """Tell which of the strategy's parts a backbone advises against, and why."""
@@ -276,13 +281,14 @@ def _choose_objective(config: TrainConfig, parts: Sequence[Part]) -> str:
     common = [name for name in ("ce", "bce") if all(name in part.kind.objectives for part in parts)]
     if not common:
         each = ", ".join(f"{part.plugin.name} is for {' and '.join(part.kind.objectives)}" for part in parts)
-        raise InputError(f"{config.backbone} and {config.loss} have no objective in common: {each}")
+        raise NotDefinedError(f"{config.backbone} and {config.loss} have no objective in common: {each}")
     if config.objective is None:
         return common[0]
     for part in parts:
         if config.objective not in part.kind.objectives:
             reason = part.kind.declarations.get(config.objective, f"it is for {' and '.join(part.kind.objectives)}")
-            raise InputError(f"{part.plugin.name} is not defined for --objective {config.objective}: {reason}")
+            told = f"{part.plugin.name} is not defined for --objective {config.objective}: {reason}"
+            raise NotDefinedError(told)
     return config.objective
 
 

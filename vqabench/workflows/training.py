@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import Literal
 
@@ -14,12 +14,12 @@ from vqabench.data.dataset import Dataset
 from vqabench.data.prepared import Prepared, prepare
 from vqabench.data.processors import count_processors
 from vqabench.errors import InputError
-from vqabench.evaluation.scores import Scores
-from vqabench.results import Run, read_json, run_folder
+from vqabench.evaluation.scores import Scores, read_scores
+from vqabench.results import Run
 from vqabench.training.assembly import build_model, count_parameters
-from vqabench.training.at_once import train_at_once
+from vqabench.training.at_once import Crew, Task
 from vqabench.training.checkpoint import load_weights
-from vqabench.training.device import choose_device, is_small, tune
+from vqabench.training.device import choose_device, is_small, threads_of_small, tune
 from vqabench.training.interruption import Interruption
 from vqabench.training.plan import Plan, make_plan
 from vqabench.training.processes import Processes, joined, read_local_rank
@@ -27,6 +27,7 @@ from vqabench.training.progress import Progress, Silence
 from vqabench.training.record import see_same
 from vqabench.training.run import find_origin, needs_origin, train_run
 from vqabench.training.session import Session
+from vqabench.training.turns import at_most
 from vqabench.workflows.places import Places
 
 IfExists = Literal["refuse", "resume", "force"]
@@ -76,15 +77,8 @@ def _train(config: TrainConfig, places: Places, if_exists: IfExists, session: Se
     _check_splits(config, dataset)
     if places.runs.exists() and not places.runs.is_dir():
         raise InputError(f"--runs {places.runs}: that is a file, not a folder")
-    runs = {
-        seed: Run(
-            run_folder(
-                places.runs, config.dataset, plan.backbone, f"{plan.objective}-{plan.loss}", plan.label, seed
-            )
-        )
-        for seed in config.seeds
-    }
-    done = {seed for seed, run in runs.items() if _is_done(run, if_exists, plan, seed)}
+    runs = {seed: Run(plan.folder(places.runs, seed)) for seed in config.seeds}
+    done = {seed for seed, run in runs.items() if is_done(run, if_exists, plan, seed)}
     if config.start_from is not None:
         for seed in set(config.seeds) - done:
             if needs_origin(config.start_from, runs[seed], if_exists == "force"):
@@ -104,8 +98,9 @@ def _train(config: TrainConfig, places: Places, if_exists: IfExists, session: Se
     jobs = choose_jobs(plan, prepared, len(left), session)
     if jobs > 1:
         progress.say(f"{jobs} seeds at a time, each in a process of its own")
-        work = partial(_train_alone, config, places, runs, jobs, if_exists == "force")
-        train_at_once(work, left, jobs, progress, session.interruption)
+        tasks = [Task(f"seed {seed}", replace(config, seeds=(seed,)), jobs) for seed in left]
+        work = partial(train_alone, places, if_exists == "force")
+        Crew(work, at_most(jobs), progress, session.interruption, _raise_failure).train(tasks)
         return list(runs.values())
     for seed in left:
         _train_seed(plan, prepared, dataset, seed, runs[seed], session, afresh=if_exists == "force")
@@ -117,26 +112,27 @@ def _train_seed(
 ) -> None:
     with run.lock() if session.processes.writes else nullcontext():
         scores = train_run(plan, prepared, dataset, seed, run, session, afresh=afresh)
-    session.progress.say(f"{run.folder}: {_spell_scores(scores)}")
+    session.progress.say(f"{run.folder}: {spell_scores(scores)}")
 
 
-def _train_alone(
-    config: TrainConfig,
-    places: Places,
-    runs: Mapping[int, Run],
-    jobs: int,
-    afresh: bool,
-    seed: int,
-    progress: Progress,
-    interruption: Interruption,
-) -> None:
-    """Train one seed in a process of its own, beside others; all is checked, and the data ready."""
+def train_alone(places: Places, afresh: bool, task: Task, progress: Progress, interruption: Interruption) -> None:
+    """Train one run in a process of its own, beside others; all is checked, and the data ready."""
+    config = task.config
     device = choose_device(config.device)
-    session = Session(device, progress, config.features, Processes(), interruption, config.checkpoint_minutes, jobs)
+    session = Session(
+        device, progress, config.features, Processes(), interruption, config.checkpoint_minutes, task.sharers
+    )
     dataset = places.dataset(config.dataset)
     plan = make_plan(config, dataset.entry.recipe)
+    (seed,) = config.seeds
     tune(device)
-    _train_seed(plan, prepare(dataset, progress.say), dataset, seed, runs[seed], session, afresh=afresh)
+    run = Run(plan.folder(places.runs, seed))
+    _train_seed(plan, prepare(dataset, progress.say), dataset, seed, run, session, afresh=afresh)
+
+
+def _raise_failure(task: Task, failure: Exception | None) -> None:
+    if failure is not None:
+        raise failure
 
 
 def choose_jobs(plan: Plan, prepared: Prepared, runs: int, session: Session) -> int:
@@ -155,8 +151,7 @@ def choose_jobs(plan: Plan, prepared: Prepared, runs: int, session: Session) -> 
         return 1
     if not is_small(count_parameters(build_model(plan, prepared.spec))):
         return 1
-    threads = session.threads if "OMP_NUM_THREADS" in os.environ else 1
-    return min(runs, max(1, count_processors() // threads))
+    return min(runs, max(1, count_processors() // threads_of_small()))
 
 
 def _prepare(dataset: Dataset, session: Session) -> Prepared:
@@ -177,7 +172,7 @@ def _check_splits(config: TrainConfig, dataset: Dataset) -> None:
         raise InputError(f"--track-test: {has}")
 
 
-def _is_done(run: Run, if_exists: IfExists, plan: Plan, seed: int) -> bool:
+def is_done(run: Run, if_exists: IfExists, plan: Plan, seed: int) -> bool:
     """Tell whether a run is finished, its files are whole, and it is to stay.
 
     Raises InputError where there is one that must not be gone on with.
@@ -203,14 +198,15 @@ def _is_scored(run: Run) -> bool:
     if run.weights_file.is_file():  # a user short of disk may have deleted them
         load_weights(run.weights_file)
     try:
-        for split in read_json(run.scores_file, dict[str, Scores], ""):
+        for split in read_scores(run):
             read_predictions(run.predictions_file(split))
     except InputError:
         return False
     return True
 
 
-def _spell_scores(scores: Mapping[str, Scores]) -> str:
+def spell_scores(scores: Mapping[str, Scores]) -> str:
+    """Give the accuracies of a run in a few words."""
     spelled = [
         f"{split} accuracy {form.accuracy['all']:.2f}"
         for split, form in scores.items()
