@@ -7,7 +7,8 @@ import msgspec
 import pytest
 
 from vqabench.errors import InputError
-from vqabench.evaluation.comparison import Comparison, Row, compare
+from vqabench.evaluation.comparison import Comparison, compare
+from vqabench.evaluation.rows import Row
 from vqabench.evaluation.scores import CATEGORIES, Scores, TypeScore
 from vqabench.results import Manifest, Run, find_runs
 

@@ -28,6 +28,7 @@ class Format(StrEnum):
 
     table = "table"
     markdown = "markdown"
+    latex = "latex"
     csv = "csv"
     json = "json"
 
@@ -42,6 +43,10 @@ def compare(
     metric: Annotated[Metric | None, typer.Option(help="Only this metric.")] = None,
     by: Annotated[By, typer.Option(help="What the questions are grouped by.")] = By.answer_type,
     form: Annotated[Format, typer.Option("--format", help="csv and json hold everything.")] = Format.table,
+    published: Annotated[
+        bool,
+        typer.Option("--published", help="Add what the paper has printed on the same (Tables II to V) beside it."),
+    ] = False,
     runs: Runs = Path("runs"),
 ) -> None:
     """Compare finished runs: mean and deviation over seeds, out of domain and in domain."""
@@ -56,14 +61,15 @@ def compare(
     from vqabench.workflows import comparison as workflow
     from vqabench.workflows.places import Places
 
-    comparison = workflow.compare(run or [], dataset, Places(runs))
+    comparison = workflow.compare(run or [], dataset, Places(runs), published=published)
     if form is Format.json:
         typer.echo(exports.comparison_to_json(comparison))
     elif form is Format.csv:
         typer.echo(exports.to_csv(comparison), nl=False)
-    elif form is Format.markdown:
+    elif form in (Format.markdown, Format.latex):
         laid_out = grids.lay_out(comparison, metric, by.value)
-        typer.echo(exports.to_markdown(laid_out, comparison.notes))
+        write = exports.to_markdown if form is Format.markdown else exports.to_latex
+        typer.echo(write(laid_out, comparison.notes))
     else:
         console = lists.stdout_console()
         for grid in grids.lay_out(comparison, metric, by.value):

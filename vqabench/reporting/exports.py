@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterable
+from dataclasses import astuple
 from typing import Any
 
 import msgspec
 
 from vqabench.evaluation.comparison import Comparison
+from vqabench.evaluation.published import SPLIT
 from vqabench.reporting.grids import Grid, Text
 
 
@@ -39,17 +42,83 @@ def _escape(text: str) -> str:
     return text
 
 
+_CSV_HEAD = (
+    "source dataset backbone objective loss label seeds branded split metric by category mean deviation gain "
+    "low high p p_holm effect paired"
+)
+
+
+def to_latex(grids: list[Grid], notes: tuple[str, ...]) -> str:
+    """Give tables that need the package `booktabs`; the best numbers in bold."""
+    comments = [f"% {line}" for note in notes for line in note.splitlines()]
+    return "\n\n".join([*map(_latex_table, grids), *comments])
+
+
+def _latex_table(grid: Grid) -> str:
+    lines = [
+        r"\begin{table}",
+        rf"\caption{{{_escape_latex(grid.title)}}}",
+        r"\centering",
+        rf"\begin{{tabular}}{{{'l' * grid.names}{'r' * (len(grid.head) - grid.names)}}}",
+        r"\toprule",
+        _latex_line(map(_escape_latex, grid.head)),
+        r"\midrule",
+        *(_latex_line(map(_latex_cell, row)) for row in grid.rows),
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+    ]
+    return "\n".join(lines)
+
+
+def _latex_line(cells: Iterable[str]) -> str:
+    return rf"{' & '.join(cells)} \\"
+
+
+def _latex_cell(cell: Text) -> str:
+    mean = _escape_latex(cell.mean)
+    bold = rf"\textbf{{{mean}}}" if cell.best else mean
+    return bold + _escape_latex(cell.spread) + _escape_latex(cell.mark)
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    **{mark: f"\\{mark}" for mark in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "†": r"\textsuperscript{\dag}",
+    "‡": r"\textsuperscript{\ddag}",
+    "±": r"$\pm$",
+    "–": "--",
+}
+
+
+def _escape_latex(text: str) -> str:
+    """Spell a text for LaTeX; letters that it has no name for stay as they are, in UTF-8."""
+    return "".join(_LATEX.get(mark, mark) for mark in text)
+
+
 def to_csv(comparison: Comparison) -> str:
     """Give a line per configuration, split, metric and category (or question type)."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    head = "dataset backbone objective loss label seeds branded split metric by category mean deviation gain"
-    writer.writerow(head.split())
+    writer.writerow(_CSV_HEAD.split())
     for row in comparison.rows:
         seeds = " ".join(map(str, row.seeds))
-        about = [row.dataset, row.backbone, row.objective, row.loss, row.label, seeds, int(row.branded)]
+        name = [row.backbone, row.objective, row.loss]
+        about = ["ours", row.dataset, *name, row.label, seeds, int(row.branded)]
         for key, cell in sorted(row.cells.items()):
-            writer.writerow([*about, *key, cell.mean, cell.deviation, cell.gain])
+            test = [] if cell.test is None else [*astuple(cell.test)[:-1], int(cell.test.paired)]
+            writer.writerow([*about, *key, cell.mean, cell.deviation, cell.gain, *(test or [""] * 6)])
+        for printed in row.published:
+            source = f"published: Table {printed.table}, {printed.run_by}"
+            about = [source, row.dataset, printed.backbone, printed.objective, printed.loss, "", "", ""]
+            for category, number in printed.numbers.items():
+                writer.writerow([*about, SPLIT, printed.metric, "answer-type", category, number, *[""] * 8])
     return stream.getvalue()
 
 
@@ -61,7 +130,17 @@ def comparison_to_json(comparison: Comparison) -> str:
         for (split, metric, by, category), cell in sorted(row.cells.items()):
             table = by if by == "question-type" else metric
             numbers.setdefault(split, {}).setdefault(table, {})[category] = msgspec.to_builtins(cell)
-        hidden = ("cells", "setting", "plain")
+        hidden = ("cells", "setting", "plain", "runs", "manifests", "published")
         about = {name: value for name, value in vars(row).items() if name not in hidden}
-        rows.append(about | {"branded": row.branded, "scores": numbers})
+        provenance = [
+            msgspec.to_builtins(manifest) | {"folder": str(run.folder)}
+            for run, manifest in zip(row.runs, row.manifests, strict=True)
+        ]
+        printed = [
+            {name: value for name, value in vars(one).items() if name != "significant"}
+            | {"significant": sorted(one.significant)}
+            for one in row.published
+        ]
+        about |= {"branded": row.branded, "scores": numbers, "runs": provenance}
+        rows.append(about | ({"published": printed} if printed else {}))
     return to_json({"rows": rows, "notes": comparison.notes})

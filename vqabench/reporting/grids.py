@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from vqabench.evaluation.comparison import METRICS, Cell, Comparison, Row
+from vqabench.evaluation.comparison import LEVEL, METRICS, Comparison
+from vqabench.evaluation.published import SPLIT, Published
+from vqabench.evaluation.rows import Cell, Row
 from vqabench.evaluation.scores import CATEGORIES
 
 HEADS = {"yes/no": "Y/N", "number": "Num.", "other": "Other", "all": "All"}
 SPLITS = ("test", "val")
 UNITS = {"accuracy": "accuracy in percent", "kappa": "Cohen's kappa x 100"}
+ALWAYS = ("backbone", "strategy", "seeds", *HEADS.values())
+COLUMNS = (*ALWAYS, "gain", "95 % CI", "p (Holm)", "in-domain", "differs")
+RUN_BY = {"authors": "run by the authors", "reported": "reported there"}
 By = Literal["answer-type", "question-type"]
 
 
@@ -22,12 +27,14 @@ class Text:
     """Or a name."""
     spread: str = ""
     """What follows a mean: ` ±1.25`."""
+    mark: str = ""
+    """What follows that: `†`."""
     best: bool = False
 
     @property
     def text(self) -> str:
         """Give all of it."""
-        return self.mean + self.spread
+        return self.mean + self.spread + self.mark
 
 
 @dataclass(frozen=True)
@@ -59,24 +66,62 @@ def lay_out(comparison: Comparison, metric: str | None, by: By) -> list[Grid]:
 
 
 def _by_answer_type(title: str, rows: list[Row], split: str, metric: str) -> Grid:
-    head = ("backbone", "strategy", "seeds", *(HEADS[c] for c in CATEGORIES), "gain")
-    return Grid(title, head, 2, tuple(_line(row, split, metric) for row in rows))
-
-
-def _line(row: Row, split: str, metric: str) -> tuple[Text, ...]:
-    cells = [row.cells.get((split, metric, "answer-type", category)) for category in CATEGORIES]
-    gain = cells[-1].gain if cells[-1] is not None else None
-    return (
-        Text(row.backbone),
-        Text(_strategy(row)),
-        Text(str(len(row.seeds))),
-        *(_spell(cell) for cell in cells),
-        Text("" if gain is None else f"{gain:+.2f}"),
+    """Lay out a line per row, with the columns that any has something to say in; published rows follow ours."""
+    lines = []
+    for row in rows:
+        lines.append(_line(row, split, metric))
+        printed = row.published if split == SPLIT else ()
+        lines += [_published_line(one, row, split) for one in printed if one.metric == metric]
+    said = [column for column in COLUMNS if column in ALWAYS or any(line.get(column) for line in lines)]
+    return Grid(
+        title, tuple(said), 2, tuple(tuple(line.get(column, Text("")) for column in said) for line in lines)
     )
 
 
+def _line(row: Row, split: str, metric: str) -> dict[str, Text]:
+    cells = {category: row.cells.get((split, metric, "answer-type", category)) for category in CATEGORIES}
+    line = {"backbone": Text(row.backbone), "strategy": Text(_strategy(row)), "seeds": Text(str(len(row.seeds)))}
+    line |= {HEADS[category]: _spell_marked(cell) for category, cell in cells.items()}
+    everything, beside = cells["all"], row.cells.get(("val", metric, "answer-type", "all"))
+    if everything is not None and everything.gain is not None:
+        line["gain"] = Text(f"{everything.gain:+.2f}")
+        if everything.test is not None:
+            line["95 % CI"] = Text(f"{everything.test.low:+.1f} to {everything.test.high:+.1f}")
+            line["p (Holm)"] = Text(spell_p(everything.test.p_holm))
+    if split == "test" and row.test_domain == "out-of-domain" and beside is not None:
+        line["in-domain"] = replace(_spell(beside), best=False)
+    return line
+
+
+def _published_line(printed: Published, row: Row, split: str) -> dict[str, Text]:
+    stated = printed.objective or "objective not stated"
+    line = {
+        "backbone": Text(f"{printed.method}, published"),
+        "strategy": Text(f"{stated}-{printed.loss}, Table {printed.table}, {RUN_BY[printed.run_by]}"),
+    }
+    for category in CATEGORIES:
+        number = printed.numbers.get(category)
+        mark = "†" if category in printed.significant else ""
+        line[HEADS[category]] = Text("–" if number is None else f"{number:.2f}", mark=mark)
+    ours = row.cells.get((split, printed.metric, "answer-type", "all"))
+    if ours is not None and ours.mean is not None and "all" in printed.numbers:
+        line["differs"] = Text(f"{ours.mean - printed.numbers['all']:+.2f}")
+    return line
+
+
 def _strategy(row: Row) -> str:
-    return f"{row.objective}-{row.name}{' ‡' if row.branded else ''}"
+    return f"{row.strategy}{' ‡' if row.branded else ''}"
+
+
+def _spell_marked(cell: Cell | None) -> Text:
+    """Spell a number, with the paper's mark where its gain would hardly come of the seeds alone."""
+    text = _spell(cell)
+    return replace(text, mark="†") if cell is not None and cell.test and cell.test.p < LEVEL else text
+
+
+def spell_p(p: float) -> str:
+    """Spell a p-value with two digits that count; what is tiny only as a bound."""
+    return "<0.0001" if p < 1e-4 else f"{p:.2g}" if p < 0.095 else f"{p:.2f}"
 
 
 def _by_question_type(title: str, rows: list[Row], split: str) -> Grid:
@@ -93,4 +138,4 @@ def _spell(cell: Cell | None) -> Text:
     if cell is None or cell.mean is None:
         return Text("–")
     spread = "" if cell.deviation is None else f" ±{cell.deviation:.2f}"
-    return Text(f"{cell.mean:.2f}", spread, cell.best)
+    return Text(f"{cell.mean:.2f}", spread, best=cell.best)

@@ -1,0 +1,190 @@
+"""Finished runs, gathered into rows: a row is one configuration, its numbers those of its seeds."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vqabench.errors import InputError
+from vqabench.evaluation.published import Published
+from vqabench.evaluation.scores import CATEGORIES, Scores, read_scores
+from vqabench.results import Manifest, Run
+
+Key = tuple[str, str, str, str]
+"""Split, metric, what the questions are grouped by (`answer-type` or `question-type`), and the name of a group."""
+Finished = tuple[Run, Manifest, dict[str, Scores]]
+
+
+@dataclass(frozen=True)
+class SeedTest:
+    """A gain, tested over seeds."""
+
+    low: float
+    high: float
+    """The 95 % confidence interval of the gain, in points."""
+    p: float
+    """Two-sided, of this test alone."""
+    p_holm: float
+    """Corrected for all tests of the column that it stands in."""
+    effect: float | None
+    """Hedges' g: the gain in standard deviations of a seed; None where they are 0."""
+    paired: bool
+    """A t-test of the differences of equal seeds; else Welch's."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number of a row."""
+
+    mean: float | None
+    """Percent; None where a seed leaves it undefined."""
+    deviation: float | None
+    """Sample standard deviation over the seeds; None for a single one."""
+    values: tuple[float | None, ...] = ()
+    """Percent, in the order of the row's seeds."""
+    gain: float | None = None
+    """Against the plain runs of the same backbone and objective in the same setting, in points."""
+    test: SeedTest | None = None
+    """Of the gain; None where the seeds do not allow one."""
+    best: bool = False
+
+
+@dataclass
+class Row:
+    """One configuration."""
+
+    dataset: str
+    backbone: str
+    objective: str
+    loss: str
+    label: str
+    seeds: tuple[int, ...]
+    test_domain: str
+    """`out-of-domain` or `in-domain`."""
+    brands: tuple[str, ...]
+    """What the training of some seed took from the test split."""
+    fingerprint: str
+    """Of the data."""
+    plain: bool
+    """Trained with the plain loss that comes with vqabench."""
+    setting: str
+    """Everything but the strategy that decides what was trained: a gain is against plain in the same setting."""
+    runs: tuple[Run, ...]
+    """In the order of the seeds."""
+    manifests: tuple[Manifest, ...]
+    cells: dict[Key, Cell] = field(default_factory=dict)
+    published: tuple[Published, ...] = ()
+    """What the paper has printed on the same, where that is asked for."""
+
+    @property
+    def branded(self) -> bool:
+        """Tell whether its numbers are not comparable with honest ones."""
+        return bool(self.brands)
+
+    @property
+    def name(self) -> str:
+        """Give the loss and what differs from the defaults."""
+        return f"{self.loss} @{self.label}" if self.label else self.loss
+
+    @property
+    def strategy(self) -> str:
+        """Give objective, loss, and what differs from the defaults."""
+        return f"{self.objective}-{self.name}"
+
+
+def gather(runs: Iterable[Run], dataset: str | None, left_out: dict[str, list[str]]) -> list[Row]:
+    """Gather finished runs into rows, plain strategies first. Others are told of in `left_out`: why -> which."""
+    groups: dict[tuple[str, ...], list[Finished]] = {}
+    for run in runs:
+        loaded = _load(run, dataset, left_out)
+        if loaded is not None:
+            manifest = loaded[1]
+            group = groups.setdefault((*_name(manifest), _spell_identity(manifest)), [])
+            if manifest.seed in (other.seed for _, other, _ in group):
+                left_out.setdefault("its seed stands in the row already", []).append(str(run.folder))
+            else:
+                group.append(loaded)
+    rows = [_make_row(sorted(group, key=lambda one: one[1].seed)) for group in groups.values()]
+    rows.sort(key=lambda row: (row.dataset, row.backbone, row.objective, not row.plain, row.loss, row.label))
+    return rows
+
+
+def _load(run: Run, dataset: str | None, left_out: dict[str, list[str]]) -> Finished | None:
+    try:
+        manifest = run.read_manifest()
+        if dataset is not None and manifest.dataset != dataset:
+            return None
+        if manifest.status != "finished":
+            left_out.setdefault(manifest.status, []).append(str(run.folder))
+            return None
+        return run, manifest, read_scores(run)
+    except InputError as error:
+        left_out.setdefault("damaged", []).append(str(error))
+        return None
+
+
+def _make_row(group: Sequence[Finished]) -> Row:
+    manifests = tuple(manifest for _, manifest, _ in group)
+    first = manifests[0]
+    values: dict[Key, list[float | None]] = {}
+    for number, (_, _, scores) in enumerate(group):
+        for key, value in (pair for split, form in scores.items() for pair in _flatten(split, form)):
+            values.setdefault(key, [None] * len(group))[number] = value
+    return Row(
+        first.dataset,
+        first.backbone,
+        first.objective,
+        first.loss,
+        first.label,
+        tuple(manifest.seed for manifest in manifests),
+        first.test_domain,
+        tuple(dict.fromkeys(brand for manifest in manifests for brand in manifest.brands())),
+        first.fingerprint,
+        first.loss == "plain" and first.distributions.get("plain") == "vqabench",
+        _spell_setting(first),
+        tuple(run for run, _, _ in group),
+        manifests,
+        {key: summarise(numbers) for key, numbers in values.items()},
+    )
+
+
+def _name(manifest: Manifest) -> tuple[str, ...]:
+    return manifest.dataset, manifest.backbone, manifest.objective, manifest.loss, manifest.label
+
+
+def _spell_identity(manifest: Manifest) -> str:
+    """Spell what seeds of one row share: a label leaves defaults out, and they change, as data and weights do."""
+    shared = [manifest.options, manifest.bases, manifest.recipe, manifest.distributions, manifest.fingerprint]
+    return json.dumps([*shared, manifest.pretraining], sort_keys=True)
+
+
+def _spell_setting(manifest: Manifest) -> str:
+    """Spell what a strategy and its plain counterpart share; a second stage is the strategy's own."""
+    origin = Path(manifest.start_from).parts[-3:-1] if manifest.start_from else None
+    unused = "epochs" if origin else "finetune_epochs"
+    recipe = {name: value for name, value in manifest.recipe.items() if name != unused}
+    backbones = {label: manifest.options[label] for label in ("backbone", *manifest.bases)}
+    shared = [manifest.bases, backbones, recipe, origin, manifest.select, manifest.precision, manifest.fingerprint]
+    return json.dumps([*shared, manifest.pretraining], sort_keys=True)
+
+
+def _flatten(split: str, form: Scores) -> Iterator[tuple[Key, float | None]]:
+    for category in CATEGORIES:
+        yield (split, "accuracy", "answer-type", category), form.accuracy[category]
+        yield (split, "kappa", "answer-type", category), form.kappa[category]
+    for question_type, scored in form.per_question_type.items():
+        yield (split, "accuracy", "question-type", question_type), scored.accuracy
+
+
+def summarise(values: Sequence[float | None]) -> Cell:
+    """Make a cell of a number of each seed. A mean stands only where every seed defines the number."""
+    defined = [value for value in values if value is not None]
+    if not defined or len(defined) < len(values):
+        return Cell(None, None, tuple(values))
+    mean = math.fsum(defined) / len(defined)
+    squares = math.fsum((value - mean) ** 2 for value in defined)
+    deviation = math.sqrt(squares / (len(defined) - 1)) if len(defined) > 1 else None
+    return Cell(mean, deviation, tuple(values))
