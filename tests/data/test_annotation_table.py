@@ -75,6 +75,12 @@ def test_another_number_of_answers_than_ten_is_no_table() -> None:
         tabulate([Annotation(1, 1, "what", "other", (Answer("x"),) * 9)])
 
 
+def test_strings_are_numbered_as_others_were_or_not_at_all() -> None:
+    labels = Labels(["no", "yes", "new"], np.array([[2, 1], [0, 0]], np.int32))
+    assert labels.number({"yes": 0, "no": 7, "unused": 1}).tolist() == [[-1, 0], [7, 7]]
+    assert Labels([], np.array([], np.int32)).number({"yes": 0}).tolist() == []
+
+
 def test_labels_count_what_occurs_and_are_regrouped_by_their_forms() -> None:
     labels = Labels(["Yes", "yes", "never", "no"], np.array([[0, 1], [1, 3]], np.int32))
     assert labels.counts() == {"Yes": 1, "yes": 2, "no": 1}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from operator import attrgetter
@@ -47,6 +47,11 @@ class Labels:
         form_of = np.full(len(self.names), -1, np.int32)
         form_of[occurs] = forms.number([form(self.names[code]) for code in np.flatnonzero(occurs).tolist()])
         return Labels(list(forms), form_of[self.codes] if len(form_of) else self.codes)
+
+    def number(self, numbers: Mapping[str, int]) -> NDArray[np.int64]:
+        """Give the number of each string; -1 for what has none."""
+        number: NDArray[np.int64] = np.array([numbers.get(name, -1) for name in self.names], np.int64)[self.codes]
+        return number
 
     def counts(self) -> dict[str, int]:
         """Count each string that occurs."""

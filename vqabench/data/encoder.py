@@ -26,10 +26,7 @@ class Encoder:
 
     def number_types(self, types: Labels) -> NDArray[np.int64]:
         """Give the number of each question's type: [N]."""
-        number: NDArray[np.int64] = np.array([self.types.get(name, -1) for name in types.names], np.int64)[
-            types.codes
-        ]
-        return number
+        return types.number(self.types)
 
     def encode(self, questions: Sequence[Question], types: Labels) -> tuple[NDArray[Any], NDArray[Any]]:
         """Give the questions' tokens, int32 [N, L], and how many words spell their types, int32 [N].
