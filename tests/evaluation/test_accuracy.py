@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from vqabench.data.annotation_table import tabulate
 from vqabench.data.annotations import Annotation, Answer
 from vqabench.data.answers import normalise, strip_space
-from vqabench.evaluation.accuracy import mean_percent, question_accuracies
+from vqabench.evaluation.accuracy import best_accuracies, mean_percent, question_accuracies
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "official_accuracy.json"
 TEXTS = st.sampled_from(["yes", "Yes", "yes.", " yes\n", "no", "the yes", "two", "2"])
@@ -89,6 +89,16 @@ def test_equal_records_are_left_out_together() -> None:
 def test_nothing_is_normalised_where_all_answers_are_the_same() -> None:
     assert score_one("yes", number(*["Yes."] * 10)) == 0
     assert score_one(" Yes.\n", number("Yes.\t", *["Yes."] * 9)) == 1
+
+
+@given(st.lists(RECORDS, min_size=1, max_size=6), st.lists(TEXTS, max_size=4))
+def test_the_best_accuracy_is_that_of_the_best_answer_of_the_vocabulary(
+    answers: list[list[Answer]], vocabulary: list[str]
+) -> None:
+    table = tabulate(Annotation(n, n, "", "", tuple(given)) for n, given in enumerate(answers))
+    every = [[0.0] * len(answers), *(score_all([text] * len(answers), answers) for text in vocabulary)]
+    best = best_accuracies(vocabulary, table.answers, table.records)
+    assert best.tolist() == [max(column) for column in zip(*every, strict=True)]
 
 
 def test_a_mean_at_a_rounding_tie_rounds_as_the_official_sum_does() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from itertools import compress
 
@@ -28,32 +29,77 @@ def question_accuracies(
     only where a question's answers are not all the same. The other annotators of an answer are the records
     that differ from it as a whole, so equal records are left out together.
     """
-    forms_NK, predicted_N = _in_form(normalise, answers, predictions)
-    (alike,) = np.nonzero((forms_NK == forms_NK[:, :1]).all(1))  # what is the same stripped is so normalised
-    stripped_MK, stripped_M = _in_form(
-        strip_space, answers.take(alike), [predictions[row] for row in alike.tolist()]
+    forms = _form(answers)
+    normalised_N, stripped_N = forms.find(predictions)
+    predicted_N = np.where(forms.same_N, stripped_N, normalised_N)
+    return _accuracies(forms.codes_NK == predicted_N[:, None], forms.codes_NK, records)
+
+
+def best_accuracies(vocabulary: Sequence[str], answers: Labels, records: NDArray[np.int8]) -> NDArray[np.float64]:
+    """Give the highest accuracy that an answer of the vocabulary has for each question, likewise.
+
+    That is an answer that some annotator gave, or none: then it is 0.
+    """
+    forms = _form(answers)
+    codes_NK = forms.codes_NK
+    known_NK = np.isin(codes_NK, np.concatenate(forms.find(vocabulary)))
+    for place in range(1, ANNOTATORS):  # each form is tried once
+        known_NK[:, place] &= (codes_NK[:, :place] != codes_NK[:, place, None]).all(1)
+    rows, places = np.nonzero(known_NK)
+    hits_CK = codes_NK[rows] == codes_NK[rows, places][:, None]
+    best_N = np.zeros(len(answers))
+    np.maximum.at(best_N, rows, _accuracies(hits_CK, codes_NK[rows], records[rows]))
+    return best_N
+
+
+@dataclass(frozen=True)
+class _Forms:
+    """Human answers in the form that predictions are compared with, as numbers."""
+
+    codes_NK: NDArray[np.int32]
+    same_N: NDArray[np.bool_]
+    """Where a question's ten answers are the same once stripped: there, nothing is normalised."""
+    normalised: Mapping[str, int]
+    """Number of each normalised answer."""
+    stripped: Mapping[str, int]
+    """Number of each answer that is stripped alone: others than those."""
+
+    def find(self, texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Give the numbers of texts normalised and stripped, [X] each; -1 for what no answer is."""
+        distinct = Numbering()
+        texts_X = distinct.number(texts)
+        normalised = np.array([self.normalised.get(normalise(text), -1) for text in distinct], np.int32)
+        stripped = np.array([self.stripped.get(strip_space(text), -1) for text in distinct], np.int32)
+        return normalised[texts_X], stripped[texts_X]
+
+
+def _form(answers: Labels) -> _Forms:
+    normalised = answers.regroup(normalise)
+    codes_NK = normalised.codes.copy()
+    (alike,) = np.nonzero((codes_NK == codes_NK[:, :1]).all(1))  # what is the same stripped is so normalised
+    stripped = answers.take(alike).regroup(strip_space)
+    same_M = (stripped.codes == stripped.codes[:, :1]).all(1)
+    same_N = np.zeros(len(answers), bool)
+    same_N[alike[same_M]] = True
+    codes_NK[same_N] = len(normalised.names) + stripped.codes[same_M]
+    return _Forms(
+        codes_NK,
+        same_N,
+        {name: code for code, name in enumerate(normalised.names)},
+        {name: code for code, name in enumerate(stripped.names, len(normalised.names))},
     )
-    same_M = (stripped_MK == stripped_MK[:, :1]).all(1)
-    forms_NK[alike[same_M]], predicted_N[alike[same_M]] = stripped_MK[same_M], stripped_M[same_M]
-    hits_NK = forms_NK == predicted_N[:, None]
+
+
+def _accuracies(
+    hits_NK: NDArray[np.bool_], forms_NK: NDArray[np.int32], records: NDArray[np.int8]
+) -> NDArray[np.float64]:
+    """Give the accuracy of each question, of whose ten answers it is known which ones match: [N]."""
     accuracies_N: NDArray[np.float64] = _accuracies_of_patterns()[hits_NK @ _BITS]
     (repeating,) = np.nonzero((records != _DISTINCT).any(1))  # no question, in VQA's own files
     for row in repeating.tolist():
         equal = list(zip(records[row].tolist(), forms_NK[row].tolist(), strict=True))
         accuracies_N[row] = _mean_over_subsets(hits_NK[row].tolist(), equal)
     return accuracies_N
-
-
-def _in_form(
-    form: Callable[[str], str], answers: Labels, predictions: Sequence[str]
-) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Number the forms of answers [N, 10] and predictions [N] alike; -1 for what no answer is."""
-    formed = answers.regroup(form)
-    number = {name: code for code, name in enumerate(formed.names)}
-    distinct = Numbering()
-    predictions_N = distinct.number(predictions)
-    codes = np.array([number.get(form(text), -1) for text in distinct], np.int32)
-    return formed.codes, codes[predictions_N]
 
 
 @cache
