@@ -62,7 +62,7 @@ class Prediction(msgspec.Struct, gc=False, frozen=True):
 class SurePrediction(Prediction, gc=False, frozen=True, omit_defaults=True):
     """An entry as a run keeps it: the official format, and how sure the model was."""
 
-    confidence: float | None = None
+    confidence: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
     """The probability that it gave the answer, in [0, 1]; None where it is not known."""
 
 
