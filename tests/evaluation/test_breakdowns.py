@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.conftest import CommandLine
+from tests.evaluation.tables import LISTS, Asked, ask, repeat
+from vqabench.data.annotation_table import AnnotationTable, tabulate
+from vqabench.data.annotations import read_annotations
+from vqabench.data.answers import vocabulary
+from vqabench.data.human_answers import count_human_answers
+from vqabench.evaluation.accuracy import question_accuracies
+from vqabench.evaluation.answered import Answered, read_answered
+from vqabench.evaluation.breakdowns import Breakdown, break_down, upper_bound
+from vqabench.evaluation.scores import Scores
+from vqabench.evaluation.train_prior import GROUPS, TrainPrior, count_train_prior, group_questions
+from vqabench.results import Run, find_runs, read_json
+from vqabench.workflows.places import Places
+
+VOCABULARY = ("yes", "no", "2")
+
+
+def answer(table: AnnotationTable, answers: list[str], sure: float | None = None) -> Answered:
+    accuracies_N = question_accuracies(answers, table.answers, table.records)
+    return Answered(answers, accuracies_N, None if sure is None else np.full(len(answers), sure))
+
+
+@given(LISTS, LISTS, st.data())
+def test_the_groups_share_out_questions_and_accuracy(
+    train: list[Asked], questions: list[Asked], data: st.DataObject
+) -> None:
+    given_ = st.lists(st.sampled_from(["yes", "no", "2"]), min_size=len(questions), max_size=len(questions))
+    table, answers = ask(questions), data.draw(given_)
+    prior = count_train_prior(ask(train))
+    found = break_down(answer(table, answers), table, prior, VOCABULARY)
+    right = [given == true for given, (_, true) in zip(answers, questions, strict=True)]
+    assert found.questions == len(questions)
+    assert found.accuracy == pytest.approx(100 * np.mean(right))
+    for name, own_N in group_questions(table, prior).items():
+        own = [hit for hit, inside in zip(right, own_N, strict=True) if inside]
+        assert found.groups[name].questions == len(own)
+        assert found.groups[name].accuracy == (pytest.approx(100 * np.mean(own)) if own else None)
+    for partition in (GROUPS[:2], GROUPS[2:]):
+        inside = sum(found.groups[name].questions for name in partition)
+        assert inside + found.ungrouped == len(questions)
+    assert found.calibration is None
+    assert found.upper_bound == pytest.approx(100 * np.mean([true in VOCABULARY for _, true in questions]))
+
+
+def test_a_breakdown_is_written_and_read_as_json() -> None:
+    table = ask(repeat("is the", {"yes": 1, "no": 3}))
+    prior = count_train_prior(ask(repeat("is the", {"yes": 3, "no": 1})))
+    found = break_down(answer(table, ["yes"] * 4, sure=0.5), table, prior, VOCABULARY)
+    assert msgspec.json.decode(msgspec.json.encode(found), type=Breakdown) == found
+    assert found.calibration is not None
+    assert found.calibration.error == pytest.approx(25)
+
+
+def test_no_questions_have_no_numbers() -> None:
+    found = break_down(answer(ask([]), [], sure=0.5), ask([]), count_train_prior(ask([])), VOCABULARY)
+    assert (found.questions, found.ungrouped, found.accuracy, found.upper_bound) == (0, 0, None, None)
+    assert {group.accuracy for group in found.groups.values()} == {None}
+    assert found.reliance.score is None
+    assert found.calibration is None
+
+
+def test_the_upper_bound_of_real_questions_is_that_of_their_soft_targets(samples: Path) -> None:
+    table = tabulate(read_annotations(samples / "vqa-v2" / "v2_mscoco_train2014_annotations.60000.json.gz"))
+    answers = vocabulary(table.modal_answers.counts(), 9)
+    given = count_human_answers(table.answers, {text: number for number, text in enumerate(answers)})
+    bound = upper_bound(table, answers)
+    # The evaluation normalises nothing where all ten agree: "1 way" of the vocabulary misses ten times "one way".
+    assert bound is not None
+    assert 0 < 100 * given.reachable - bound < 0.02
+
+
+TRAINED = (["prior"], ["inverted-prior"], ["updn", "--epochs", "2", "--set", "hidden=32", "--set", "embedding=32"])
+
+
+@pytest.mark.slow
+def test_on_the_embedded_benchmark_the_numbers_tell_who_relies_on_the_prior(
+    cli: CommandLine, tmp_path: Path
+) -> None:
+    for arguments in TRAINED:
+        assert cli("train", *arguments).returncode == 0
+    dataset = Places(data=tmp_path / "data").dataset("digits-cp")
+    tables = {split: dataset.read_split(split)[1] for split in ("train", "val", "test")}
+    prior = count_train_prior(tables["train"])
+    answers = vocabulary(tables["train"].modal_answers.counts(), dataset.entry.minimum_answer_count)
+    runs = {run.read_manifest().backbone: run for run in find_runs([tmp_path / "runs"])}
+    inside, outside = (
+        {name: _break_down(run, split, tables[split], prior, answers) for name, run in runs.items()}
+        for split in ("val", "test")
+    )
+    reliance = {name: found.reliance.score or 0 for name, found in outside.items()}
+    assert reliance["prior"] > 1.5
+    assert 1 < reliance["updn"] < reliance["prior"]
+    assert abs(reliance["inverted-prior"]) < 0.4
+    for found in inside.values():
+        assert found.reliance.score is None
+        assert found.upper_bound == pytest.approx(100, abs=0.1)
+    with_, against = (outside["prior"].groups[name].accuracy for name in GROUPS[2:])
+    assert with_ == 100
+    assert against is not None
+    assert against < 20
+    sure = [found["updn"].calibration for found in (inside, outside)]
+    assert sure[0] is not None
+    assert sure[1] is not None
+    assert sure[0].overconfidence < -10 < 0 < sure[1].overconfidence
+
+
+def _break_down(
+    run: Run, split: str, table: AnnotationTable, prior: TrainPrior, answers: tuple[str, ...]
+) -> Breakdown:
+    asked, answered = read_answered(run, split, table)
+    found = break_down(answered, asked, prior, answers)
+    scores = read_json(run.scores_file, dict[str, Scores], "damaged")[split]
+    assert found.accuracy == scores.accuracy["all"]
+    assert found.questions == scores.questions
+    return found
