@@ -2,11 +2,14 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vqabench.cli.parameters import Runs, complete_datasets
+if TYPE_CHECKING:
+    from vqabench.workflows.places import Places
+
+from vqabench.cli.parameters import Catalog, DataDir, Runs, complete_datasets
 
 
 class Metric(StrEnum):
@@ -21,6 +24,7 @@ class By(StrEnum):
 
     answer_type = "answer-type"
     question_type = "question-type"
+    prior = "prior"
 
 
 class Format(StrEnum):
@@ -41,27 +45,53 @@ def compare(
         str | None, typer.Option(help="Only runs on this data set.", autocompletion=complete_datasets)
     ] = None,
     metric: Annotated[Metric | None, typer.Option(help="Only this metric.")] = None,
-    by: Annotated[By, typer.Option(help="What the questions are grouped by.")] = By.answer_type,
+    by: Annotated[
+        By,
+        typer.Option(
+            help="What the questions are grouped by. prior: how far the answers go along with the training prior, "
+            "from stored answers and the data."
+        ),
+    ] = By.answer_type,
     form: Annotated[Format, typer.Option("--format", help="csv and json hold everything.")] = Format.table,
     published: Annotated[
         bool,
         typer.Option("--published", help="Add what the paper has printed on the same (Tables II to V) beside it."),
     ] = False,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain",
+            help="Of two configurations, each named by its folder: tell in words what can be concluded, and list "
+            "the questions that changed.",
+        ),
+    ] = False,
     runs: Runs = Path("runs"),
+    data_dir: DataDir = None,
+    catalog: Catalog = None,
 ) -> None:
     """Compare finished runs: mean and deviation over seeds, out of domain and in domain."""
     from vqabench.errors import InputError
+    from vqabench.workflows.places import Places
 
-    if by is By.question_type and metric is Metric.kappa:
-        raise InputError("--by question-type: kappa is defined by answer type; drop --metric kappa")
+    if explain:
+        _explain(run or [], form, Places(runs, data_dir, catalog))
+        return
+    if by is not By.answer_type and metric is Metric.kappa:
+        raise InputError(f"--by {by.value}: kappa is defined by answer type; drop --metric kappa")
     if form in (Format.csv, Format.json) and (metric is not None or by is By.question_type):
         raise InputError(f"--format {form.value} holds every metric and group; drop --metric and --by")
 
     from vqabench.reporting import exports, grids, lists, tables
     from vqabench.workflows import comparison as workflow
-    from vqabench.workflows.places import Places
 
-    comparison = workflow.compare(run or [], dataset, Places(runs), published=published)
+    places = Places(runs, data_dir, catalog)
+    break_down = None
+    if by is By.prior:
+        from vqabench.reporting.progress import WatchedLines
+        from vqabench.workflows.stored import Stored
+
+        break_down = Stored(places, WatchedLines().say).break_down
+    comparison = workflow.compare(run or [], dataset, places, published=published, break_down=break_down)
     if form is Format.json:
         typer.echo(exports.comparison_to_json(comparison))
     elif form is Format.csv:
@@ -79,3 +109,23 @@ def compare(
         return
     for note in comparison.notes if form is Format.csv else ():
         lists.warn(note)
+
+
+def _explain(folders: list[Path], form: Format, places: "Places") -> None:
+    """Print what can be concluded from two configurations."""
+    from vqabench.errors import InputError
+
+    if len(folders) != 2:
+        raise InputError("--explain: name two folders of runs, as in: vqabench compare A B --explain")
+    if form not in (Format.table, Format.json):
+        raise InputError(f"--explain: tells in words, or with --format json; drop --format {form.value}")
+    from vqabench.reporting import explanation, exports
+    from vqabench.reporting.progress import WatchedLines
+    from vqabench.workflows import comparison as workflow
+
+    before, after = folders
+    pair, questions = workflow.explain(before, after, places, WatchedLines().say)
+    if form is Format.json:
+        typer.echo(exports.to_json(explanation.explanation_to_json(pair, questions)))
+    else:
+        typer.echo(explanation.explain(pair, questions))

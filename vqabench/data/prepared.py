@@ -25,6 +25,13 @@ class Prepared:
     """Hash of every input file and setting that this was made from."""
 
 
+def read_vocabulary(dataset: Dataset, say: Say) -> tuple[tuple[str, ...], str]:
+    """Give the answers that models choose from, and the fingerprint of the data, which is made ready first."""
+    prepare_files(dataset, say)
+    with reading(dataset.prepared_file) as file:
+        return tuple(file["answers"].asstr()[:]), str(file.attrs["fingerprint"])
+
+
 def prepare(dataset: Dataset, say: Say) -> Prepared:
     """Make a data set ready for training where it is not, and open it. Raises as `prepare_files` does."""
     prepare_files(dataset, say)

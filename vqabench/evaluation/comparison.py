@@ -9,7 +9,7 @@ import numpy as np
 
 from vqabench.errors import InputError, first_few
 from vqabench.evaluation.published import SOURCE, find_published, published_datasets
-from vqabench.evaluation.rows import Cell, Key, Row, SeedTest, gather
+from vqabench.evaluation.rows import BreakDown, Cell, Key, Row, SeedTest, add_breakdowns, gather
 from vqabench.evaluation.significance import compare_seeds, holm
 from vqabench.results import Run
 
@@ -18,6 +18,15 @@ DECIMALS = 2
 """Of a number in a table: what looks the same there is as good."""
 LEVEL = 0.01
 """Below which the paper marks a p-value (†)."""
+
+PRIOR_NOTE = (
+    "Head and Tail: questions whose answer is frequent or rare for their type in training; With prior and Against: "
+    "whose answer is the most frequent one there, or is not. Reliance: 0 where the answers are shared out as the "
+    "split's true ones, 1 as in training, beyond 1 where the prior is exaggerated, below 0 where it is turned "
+    "over; – where the split does not differ from training. ECE, Overconf.: calibration error, and confidence "
+    "less accuracy. Bound: what the vocabulary allows"
+)
+"""How to read what stored answers show of the training prior."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +37,17 @@ class Comparison:
     notes: tuple[str, ...]
 
 
-def compare(runs: Iterable[Run], dataset: str | None = None, *, published: bool = False) -> Comparison:
+def compare(
+    runs: Iterable[Run],
+    dataset: str | None = None,
+    *,
+    published: bool = False,
+    break_down: BreakDown | None = None,
+) -> Comparison:
     """Gather finished runs into rows, and test the gains. Runs that are not finished, or damaged, become notes.
 
-    With `published`, rows have beside them what the paper has printed on the same.
+    With `published`, rows have beside them what the paper has printed on the same; with `break_down`, what their
+    stored answers show of the training prior.
 
     Raises InputError where there is no finished run.
     """
@@ -41,12 +57,25 @@ def compare(runs: Iterable[Run], dataset: str | None = None, *, published: bool 
     if not rows:
         which = f" of {dataset}" if dataset else ""
         raise InputError("; ".join([f"no finished run{which}", *notes]))
+    if break_down is not None:
+        notes += _take_apart(rows, break_down)
     add_gains(rows)
     mark_best(rows)
     for row in rows if published else ():
         row.published = find_published(row.manifests[0])
     told = _tell_of_published(rows) if published else []
     return Comparison(tuple(rows), (*notes, *_warn(rows), *told))
+
+
+def _take_apart(rows: Sequence[Row], break_down: BreakDown) -> list[str]:
+    """Add to rows what their stored answers show of the prior; tell how to read it, and where it cannot be done."""
+    notes = [PRIOR_NOTE]
+    for row in rows:
+        try:
+            add_breakdowns(row, break_down)
+        except InputError as error:
+            notes.append(f"{row.backbone} {row.strategy} is not taken apart: {error}")
+    return notes
 
 
 def find_plain(rows: Iterable[Row]) -> list[tuple[Row, Row]]:
@@ -60,30 +89,31 @@ def find_plain(rows: Iterable[Row]) -> list[tuple[Row, Row]]:
 def add_gains(rows: Sequence[Row]) -> None:
     """Give each cell its gain over plain, and the test of it where there are seeds enough."""
     for row, base in find_plain(rows):
-        shared = [key for key, cell in row.cells.items() if _are_defined(cell, base.cells.get(key))]
-        for key, test in zip(shared, _test(row, base, shared), strict=True):
+        tests = test_cells(row, base)
+        for key, test in tests.items():
             cell, other = row.cells[key], base.cells[key]
             row.cells[key] = replace(cell, gain=(cell.mean or 0.0) - (other.mean or 0.0), test=test)
     for dataset in dict.fromkeys(row.dataset for row in rows):
         _correct([row for row in rows if row.dataset == dataset])
 
 
-def _are_defined(cell: Cell, other: Cell | None) -> bool:
-    return other is not None and other.mean is not None and cell.mean is not None
-
-
-def _test(row: Row, base: Row, keys: Sequence[Key]) -> list[SeedTest | None]:
-    """Test the differences of some cells; paired where both rows have the same seeds."""
+def test_cells(row: Row, base: Row) -> dict[Key, SeedTest | None]:
+    """Test the differences of all accuracies and kappas of two rows; paired where their seeds are the same."""
+    keys = [key for key, cell in row.cells.items() if key[1] in METRICS and _are_defined(cell, base.cells.get(key))]
     if min(len(row.seeds), len(base.seeds)) < 2 or not keys:
-        return [None] * len(keys)
+        return dict.fromkeys(keys)
     paired = row.seeds == base.seeds
     ours_SK, theirs_SK = (np.array([side.cells[key].values for key in keys], float).T for side in (row, base))
     found = compare_seeds(ours_SK, theirs_SK, paired=paired)
     columns = (found.lows_K, found.highs_K, found.p_values_K, found.effects_K)
-    return [
-        None if np.isnan(p) else SeedTest(low, high, p, p, None if np.isnan(effect) else effect, paired)
-        for low, high, p, effect in zip(*(column.tolist() for column in columns), strict=True)
-    ]
+    return {
+        key: None if np.isnan(p) else SeedTest(low, high, p, p, None if np.isnan(effect) else effect, paired)
+        for key, low, high, p, effect in zip(keys, *(column.tolist() for column in columns), strict=True)
+    }
+
+
+def _are_defined(cell: Cell, other: Cell | None) -> bool:
+    return other is not None and other.mean is not None and cell.mean is not None
 
 
 def _correct(rows: Sequence[Row]) -> None:
@@ -102,7 +132,7 @@ def mark_best(rows: Sequence[Row]) -> None:
         within = [row for row in rows if row.dataset == dataset and not row.branded]
         if len(within) < 2:
             continue
-        for key in {key for row in within for key in row.cells}:
+        for key in {key for row in within for key in row.cells if key[1] in METRICS}:
             cells = [
                 (row, row.cells[key]) for row in within if key in row.cells and row.cells[key].mean is not None
             ]

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from vqabench.errors import InputError
+from vqabench.evaluation.breakdowns import Breakdown
 from vqabench.evaluation.published import Published
 from vqabench.evaluation.scores import CATEGORIES, Scores, read_scores
 from vqabench.results import Manifest, Run
 
 Key = tuple[str, str, str, str]
-"""Split, metric, what the questions are grouped by (`answer-type` or `question-type`), and the name of a group."""
+"""Split, metric, what questions are grouped by (`answer-type`, `question-type` or `prior`), and a group's name."""
 Finished = tuple[Run, Manifest, dict[str, Scores]]
+BreakDown = Callable[[Run, Manifest, str], Breakdown]
+"""Takes a run's answers to a split apart."""
 
 
 @dataclass(frozen=True)
@@ -177,6 +180,26 @@ def _flatten(split: str, form: Scores) -> Iterator[tuple[Key, float | None]]:
         yield (split, "kappa", "answer-type", category), form.kappa[category]
     for question_type, scored in form.per_question_type.items():
         yield (split, "accuracy", "question-type", question_type), scored.accuracy
+
+
+def add_breakdowns(row: Row, break_down: BreakDown) -> None:
+    """Add what a row's stored answers show of the training prior. Raises InputError where they cannot be read."""
+    values: dict[Key, list[float | None]] = {}
+    for split in dict.fromkeys(key[0] for key in row.cells):
+        for run, manifest in zip(row.runs, row.manifests, strict=True):
+            for key, value in _flatten_breakdown(split, break_down(run, manifest, split)):
+                values.setdefault(key, []).append(value)
+    row.cells |= {key: summarise(numbers) for key, numbers in values.items()}
+
+
+def _flatten_breakdown(split: str, form: Breakdown) -> Iterator[tuple[Key, float | None]]:
+    for name, group in form.groups.items():
+        yield (split, "accuracy", "prior", name), group.accuracy
+    yield (split, "reliance", "prior", "all"), form.reliance.score
+    sure = form.calibration
+    yield (split, "calibration error", "prior", "all"), None if sure is None else sure.error
+    yield (split, "overconfidence", "prior", "all"), None if sure is None else sure.overconfidence
+    yield (split, "upper bound", "prior", "all"), form.upper_bound
 
 
 def summarise(values: Sequence[float | None]) -> Cell:

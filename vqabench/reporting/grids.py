@@ -15,8 +15,19 @@ SPLITS = ("test", "val")
 UNITS = {"accuracy": "accuracy in percent", "kappa": "Cohen's kappa x 100"}
 ALWAYS = ("backbone", "strategy", "seeds", *HEADS.values())
 COLUMNS = (*ALWAYS, "gain", "95 % CI", "p (Holm)", "in-domain", "differs")
+PRIOR_COLUMNS = {
+    "Head": ("accuracy", "prior", "head"),
+    "Tail": ("accuracy", "prior", "tail"),
+    "With prior": ("accuracy", "prior", "with the prior"),
+    "Against": ("accuracy", "prior", "against the prior"),
+    "All": ("accuracy", "answer-type", "all"),
+    "Reliance": ("reliance", "prior", "all"),
+    "ECE": ("calibration error", "prior", "all"),
+    "Overconf.": ("overconfidence", "prior", "all"),
+    "Bound": ("upper bound", "prior", "all"),
+}
 RUN_BY = {"authors": "run by the authors", "reported": "reported there"}
-By = Literal["answer-type", "question-type"]
+By = Literal["answer-type", "question-type", "prior"]
 
 
 @dataclass(frozen=True)
@@ -61,7 +72,8 @@ def lay_out(comparison: Comparison, metric: str | None, by: By) -> list[Grid]:
                 if by == "answer-type":
                     grids.append(_by_answer_type(title, rows, split, chosen))
                 elif chosen == "accuracy":
-                    grids.append(_by_question_type(title, rows, split))
+                    by_group = _by_question_type if by == "question-type" else _by_prior
+                    grids.append(by_group(title, rows, split))
     return grids
 
 
@@ -122,6 +134,16 @@ def _spell_marked(cell: Cell | None) -> Text:
 def spell_p(p: float) -> str:
     """Spell a p-value with two digits that count; what is tiny only as a bound."""
     return "<0.0001" if p < 1e-4 else f"{p:.2g}" if p < 0.095 else f"{p:.2f}"
+
+
+def _by_prior(title: str, rows: list[Row], split: str) -> Grid:
+    head = ("backbone", "strategy", "seeds", *PRIOR_COLUMNS)
+    lines = []
+    for row in rows:
+        cells = [row.cells.get((split, *key)) for key in PRIOR_COLUMNS.values()]
+        names = (Text(row.backbone), Text(_strategy(row)), Text(str(len(row.seeds))))
+        lines.append((*names, *map(_spell_marked, cells)))
+    return Grid(title, head, 2, tuple(lines))
 
 
 def _by_question_type(title: str, rows: list[Row], split: str) -> Grid:

@@ -1,0 +1,206 @@
+"""Two configurations face to face: what their difference is made of, over seeds and over questions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vqabench.data.annotation_table import AnnotationTable
+from vqabench.errors import InputError
+from vqabench.evaluation.answered import Answered
+from vqabench.evaluation.clustered import QuestionTest, compare_questions
+from vqabench.evaluation.comparison import test_cells
+from vqabench.evaluation.rows import Row, SeedTest
+from vqabench.evaluation.scores import CATEGORIES
+from vqabench.evaluation.significance import holm
+from vqabench.results import Manifest, Run
+
+Read = Callable[[Run, Manifest, str], tuple[AnnotationTable, Answered]]
+"""Reads what a run answered to a split, and the annotations of these questions."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """A question that the two sides answer with another accuracy."""
+
+    question_id: int
+    question_type: str
+    image_id: int | str
+    humans: dict[str, int]
+    """Human answers, and how many gave each."""
+    before: dict[str, int]
+    """Answers of the one side, and how many of its seeds gave each."""
+    after: dict[str, int]
+    """Of the other."""
+    change: float
+    """Of the accuracy, mean over seeds, in points."""
+
+
+@dataclass(frozen=True)
+class CategoryPair:
+    """The difference in one category of questions."""
+
+    before: float
+    """Accuracy of the one side, mean over seeds, in percent."""
+    after: float
+    seeds: SeedTest | None
+    """None where the seeds allow no test."""
+    questions: QuestionTest
+    """Of the very models that were trained, on other images."""
+    p_holm: float
+    """The permutation test's p-value, corrected for the categories."""
+
+
+@dataclass(frozen=True)
+class SplitPair:
+    """The two sides on one split."""
+
+    split: str
+    domain: str
+    categories: dict[str, CategoryPair]
+    gained: int
+    """Questions that the other side answers better."""
+    lost: int
+    kept: int
+    """Questions that both answer equally well."""
+    changes: tuple[Change, ...]
+    """Those that change most: first gained, then lost ones."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two configurations; what is told is how `after` differs from `before`."""
+
+    before: Row
+    after: Row
+    settings: tuple[str, ...]
+    """What differs in them beside the strategy."""
+    splits: tuple[SplitPair, ...]
+
+
+@dataclass(frozen=True)
+class _Side:
+    """What the seeds of a row answered to a split."""
+
+    table: AnnotationTable
+    answers_SN: Sequence[Sequence[str]]
+    accuracies_N: NDArray[np.float64]
+    """Mean over seeds, [0, 1]."""
+
+
+def face(before: Row, after: Row, read: Read, listed: int = 5) -> Pair:
+    """Compare two configurations on every split that both have answered, `listed` changed questions of a kind.
+
+    Raises InputError where they saw different data, or their answers cannot be read.
+    """
+    if (before.dataset, before.fingerprint) != (after.dataset, after.fingerprint):
+        raise InputError(f"{before.runs[0].folder} and {after.runs[0].folder} saw different data")
+    if before.runs == after.runs:
+        raise InputError(f"{before.runs[0].folder}: both are the same configuration")
+    splits = [split for split in ("test", "val") if all(_has(row, split) for row in (before, after))]
+    pairs = tuple(_face_split(before, after, split, read, listed) for split in splits)
+    return Pair(before, after, tuple(_differing_settings(before.manifests[0], after.manifests[0])), pairs)
+
+
+def _has(row: Row, split: str) -> bool:
+    return (split, "accuracy", "answer-type", "all") in row.cells
+
+
+def _face_split(before: Row, after: Row, split: str, read: Read, listed: int) -> SplitPair:
+    sides = [_read_side(row, split, read) for row in (before, after)]
+    table = sides[0].table
+    if not np.array_equal(table.question_ids, sides[1].table.question_ids):
+        raise InputError(f"{before.runs[0].folder} and {after.runs[0].folder} answer other questions of {split}")
+    changes_N = 100 * (sides[1].accuracies_N - sides[0].accuracies_N)
+    gained, lost = (int((side * changes_N > 1e-6).sum()) for side in (1, -1))
+    domain = after.test_domain if split == "test" else "in-domain"
+    return SplitPair(
+        split,
+        domain,
+        _face_categories(before, after, split, sides),
+        gained,
+        lost,
+        len(changes_N) - gained - lost,
+        tuple(_describe(row, sides, changes_N) for row in _choose_changed(changes_N, table, listed)),
+    )
+
+
+def _read_side(row: Row, split: str, read: Read) -> _Side:
+    found = [read(run, manifest, split) for run, manifest in zip(row.runs, row.manifests, strict=True)]
+    accuracies = np.mean([answered.accuracies_N for _, answered in found], axis=0)
+    return _Side(found[0][0], [answered.answers for _, answered in found], accuracies)
+
+
+def _face_categories(before: Row, after: Row, split: str, sides: Sequence[_Side]) -> dict[str, CategoryPair]:
+    table = sides[0].table
+    images_N = np.unique([str(image) for image in table.image_ids], return_inverse=True)[1]
+    types = np.array([*table.answer_types.names, ""])[table.answer_types.codes]
+    tests = test_cells(after, before)
+    found: dict[str, QuestionTest] = {}
+    for category in CATEGORIES:
+        own_N = np.ones(len(table), bool) if category == "all" else types == category
+        if own_N.any():
+            ours, theirs = (side.accuracies_N[own_N] for side in (sides[1], sides[0]))
+            found[category] = compare_questions(ours, theirs, images_N[own_N])
+    adjusted = holm(np.array([test.permutation_p for test in found.values()])).tolist()
+    keys = {category: (split, "accuracy", "answer-type", category) for category in found}
+    return {
+        category: CategoryPair(
+            before.cells[keys[category]].mean or 0.0,
+            after.cells[keys[category]].mean or 0.0,
+            tests.get(keys[category]),
+            test,
+            p_holm,
+        )
+        for (category, test), p_holm in zip(found.items(), adjusted, strict=True)
+    }
+
+
+def _choose_changed(changes_N: NDArray[np.float64], table: AnnotationTable, listed: int) -> list[int]:
+    """Choose the rows that gain most, then those that lose most, of equal ones the first by question id."""
+    rounded = np.round(changes_N, 6)
+    gained = np.lexsort((table.question_ids, -rounded))[:listed]
+    lost = np.lexsort((table.question_ids, rounded))[:listed]
+    return [row for row in gained.tolist() if rounded[row] > 0] + [row for row in lost.tolist() if rounded[row] < 0]
+
+
+def _describe(row: int, sides: Sequence[_Side], changes_N: NDArray[np.float64]) -> Change:
+    table = sides[0].table
+    given = [dict(Counter(answers[row] for answers in side.answers_SN).most_common()) for side in sides]
+    humans = Counter(table.answers.names[code] for code in table.answers.codes[row].tolist())
+    return Change(
+        int(table.question_ids[row]),
+        table.question_types.names[table.question_types.codes[row]],
+        table.image_ids[row],
+        dict(humans.most_common()),
+        given[0],
+        given[1],
+        float(changes_N[row]),
+    )
+
+
+def _differing_settings(before: Manifest, after: Manifest) -> list[str]:
+    """Spell each setting that both have, with another value on either side."""
+    told = []
+    for name in ("backbone", "objective", "select", "precision", "bases", "pretraining"):
+        told += _differ(name, getattr(before, name), getattr(after, name))
+    for part in before.options.keys() & after.options.keys():
+        for option in sorted(before.options[part].keys() | after.options[part].keys()):
+            told += _differ(f"{part}.{option}", before.options[part].get(option), after.options[part].get(option))
+    stages = {"finetune_epochs"} if len(before.stages) != len(after.stages) else set()
+    for key in sorted((before.recipe.keys() | after.recipe.keys()) - stages):
+        told += _differ(f"recipe.{key}", before.recipe.get(key), after.recipe.get(key))
+    return told
+
+
+def _differ(name: str, was: Any, is_: Any) -> list[str]:
+    return [] if was == is_ else [f"{name} {_spell(was)} against {_spell(is_)}"]
+
+
+def _spell(value: Any) -> str:
+    return ", ".join(f"{key}={one}" for key, one in value.items()) if isinstance(value, Mapping) else str(value)
