@@ -233,18 +233,19 @@ def find_runs(paths: list[Path]) -> Iterator[Run]:
 
     Raises InputError where a path does not exist or holds no run.
     """
-    seen: set[Path] = set()
+    seen: set[tuple[int, int]] = set()
     for path in paths:
         if not path.is_dir():
             raise InputError(
                 f"{path}: {'that is a file, not a' if path.exists() else 'there is no such'} folder of runs"
             )
-        folders = sorted(file.parent for file in path.glob("**/run.json"))
+        folders = sorted(Path(folder) for folder, _, files in os.walk(path) if "run.json" in files)
         if not folders:
             raise InputError(f"{path}: holds no run (no run.json in it or below)")
         for folder in folders:
-            if folder.resolve() not in seen:
-                seen.add(folder.resolve())
+            place = folder.stat()
+            if (place.st_dev, place.st_ino) not in seen:
+                seen.add((place.st_dev, place.st_ino))
                 yield Run(folder)
 
 

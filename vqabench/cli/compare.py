@@ -91,7 +91,10 @@ def compare(
         from vqabench.workflows.stored import Stored
 
         break_down = Stored(places, WatchedLines().say).break_down
-    comparison = workflow.compare(run or [], dataset, places, published=published, break_down=break_down)
+    by_type = by is By.question_type or form in (Format.csv, Format.json)
+    comparison = workflow.compare(
+        run or [], dataset, places, by_type=by_type, published=published, break_down=break_down
+    )
     if form is Format.json:
         typer.echo(exports.comparison_to_json(comparison))
     elif form is Format.csv:
@@ -121,7 +124,7 @@ def _explain(folders: list[Path], form: Format, places: "Places") -> None:
         raise InputError(f"--explain: tells in words, or with --format json; drop --format {form.value}")
     from vqabench.reporting import explanation, exports
     from vqabench.reporting.progress import WatchedLines
-    from vqabench.workflows import comparison as workflow
+    from vqabench.workflows import explanation as workflow
 
     before, after = folders
     pair, questions = workflow.explain(before, after, places, WatchedLines().say)

@@ -41,18 +41,19 @@ def compare(
     runs: Iterable[Run],
     dataset: str | None = None,
     *,
+    by_type: bool = True,
     published: bool = False,
     break_down: BreakDown | None = None,
 ) -> Comparison:
     """Gather finished runs into rows, and test the gains. Runs that are not finished, or damaged, become notes.
 
-    With `published`, rows have beside them what the paper has printed on the same; with `break_down`, what their
-    stored answers show of the training prior.
+    Without `by_type`, there are no numbers by question type. With `published`, rows have beside them what the paper
+    has printed on the same; with `break_down`, what their stored answers show of the training prior.
 
     Raises InputError where there is no finished run.
     """
     left_out: dict[str, list[str]] = {}
-    rows = gather(runs, dataset, left_out)
+    rows = gather(runs, dataset, left_out, by_type=by_type)
     notes = [f"left out, {why}: {first_few(which, 3)}" for why, which in left_out.items()]
     if not rows:
         which = f" of {dataset}" if dataset else ""

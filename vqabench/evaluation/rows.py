@@ -98,8 +98,13 @@ class Row:
         return f"{self.objective}-{self.name}"
 
 
-def gather(runs: Iterable[Run], dataset: str | None, left_out: dict[str, list[str]]) -> list[Row]:
-    """Gather finished runs into rows, plain strategies first. Others are told of in `left_out`: why -> which."""
+def gather(
+    runs: Iterable[Run], dataset: str | None, left_out: dict[str, list[str]], *, by_type: bool = True
+) -> list[Row]:
+    """Gather finished runs into rows, plain strategies first. Others are told of in `left_out`: why -> which.
+
+    Without `by_type`, there are no cells for question types, which are most of them.
+    """
     groups: dict[tuple[str, ...], list[Finished]] = {}
     for run in runs:
         loaded = _load(run, dataset, left_out)
@@ -110,7 +115,7 @@ def gather(runs: Iterable[Run], dataset: str | None, left_out: dict[str, list[st
                 left_out.setdefault("its seed stands in the row already", []).append(str(run.folder))
             else:
                 group.append(loaded)
-    rows = [_make_row(sorted(group, key=lambda one: one[1].seed)) for group in groups.values()]
+    rows = [_make_row(sorted(group, key=lambda one: one[1].seed), by_type) for group in groups.values()]
     rows.sort(key=lambda row: (row.dataset, row.backbone, row.objective, not row.plain, row.loss, row.label))
     return rows
 
@@ -129,12 +134,12 @@ def _load(run: Run, dataset: str | None, left_out: dict[str, list[str]]) -> Fini
         return None
 
 
-def _make_row(group: Sequence[Finished]) -> Row:
+def _make_row(group: Sequence[Finished], by_type: bool) -> Row:
     manifests = tuple(manifest for _, manifest, _ in group)
     first = manifests[0]
     values: dict[Key, list[float | None]] = {}
     for number, (_, _, scores) in enumerate(group):
-        for key, value in (pair for split, form in scores.items() for pair in _flatten(split, form)):
+        for key, value in (pair for split, form in scores.items() for pair in _flatten(split, form, by_type)):
             values.setdefault(key, [None] * len(group))[number] = value
     return Row(
         first.dataset,
@@ -174,11 +179,11 @@ def _spell_setting(manifest: Manifest) -> str:
     return json.dumps([*shared, manifest.pretraining], sort_keys=True)
 
 
-def _flatten(split: str, form: Scores) -> Iterator[tuple[Key, float | None]]:
+def _flatten(split: str, form: Scores, by_type: bool) -> Iterator[tuple[Key, float | None]]:
     for category in CATEGORIES:
         yield (split, "accuracy", "answer-type", category), form.accuracy[category]
         yield (split, "kappa", "answer-type", category), form.kappa[category]
-    for question_type, scored in form.per_question_type.items():
+    for question_type, scored in form.per_question_type.items() if by_type else ():
         yield (split, "accuracy", "question-type", question_type), scored.accuracy
 
 
