@@ -176,3 +176,38 @@ def test_a_configuration_file_says_what_the_command_line_can(
     assert done.returncode == 0, done.stderr
     (folder,) = (tmp_path / "runs" / "tiny" / "updn").glob("*/seed-3")
     assert folder.parent.name == "ce-rescale@embedding=8,epochs=2,hidden=8,rescale.variant=released"
+
+
+def test_stored_answers_tell_of_the_prior_and_what_can_be_concluded(
+    cli: CommandLine, catalog: Path, tmp_path: Path
+) -> None:
+    where = ("--catalog", catalog)
+    for loss in ("plain", "rescale"):
+        common = ("--dataset", "tiny", "--loss", loss, *FAST, "--seeds", "0-1")
+        assert cli("train", "updn", *common, *where, "--jobs", "1").returncode == 0
+    plain, rescale = sorted((tmp_path / "runs" / "tiny" / "updn").iterdir())
+
+    by_prior = cli("compare", "--by", "prior", *where)
+    assert by_prior.returncode == 0, by_prior.stderr
+    for head in ("Head", "Tail", "Against", "Reliance", "ECE", "Bound"):
+        assert head in by_prior.stdout
+    assert "100.00" in by_prior.stdout  # the bound: the vocabulary holds every answer
+    lines = cli("compare", "--by", "prior", "--format", "csv", *where).stdout.splitlines()
+    assert sum(",upper bound,prior,all,100.0," in line for line in lines) == 4  # two rows, two splits
+
+    told = cli("compare", plain, rescale, "--explain", *where)
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.startswith("A: updn ce-plain")
+    assert "What can be said" in told.stdout
+    document = json.loads(cli("compare", plain, rescale, "--explain", "--format", "json", *where).stdout)
+    assert document["splits"][0]["categories"]["all"]["questions"]["questions"] == 12
+    swapped = cli("compare", plain, plain, "--explain", *where)
+    assert (swapped.returncode, "both are the same configuration" in swapped.stderr) == (2, True)
+    both = cli("compare", plain.parent, rescale, "--explain", *where)
+    assert "holds 2 configurations (updn ce-plain" in both.stderr
+    assert both.returncode == 2
+
+
+def test_the_paper_has_nothing_on_a_data_set_of_ones_own(cli: CommandLine, catalog: Path) -> None:
+    assert cli("train", "updn", "--dataset", "tiny", "--catalog", catalog, *FAST).returncode == 0
+    assert "tiny: the paper has no results on this data set" in cli("compare", "--published").stdout

@@ -4,7 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
+from scipy import stats
 
 from vqabench.errors import InputError
 from vqabench.evaluation.comparison import Comparison, compare
@@ -217,6 +219,79 @@ def test_a_single_seed_is_no_claim_and_a_branded_run_is_marked(tmp_path: Path) -
     assert comparison.rows[0].branded
     assert any("single seed" in note for note in comparison.notes)
     assert any("chosen on the test split" in note for note in comparison.notes)
+
+
+def seeds(folder: Path, loss: str, accuracies: list[float], first: int = 0, **changes: Any) -> None:
+    for seed, accuracy in enumerate(accuracies, first):
+        write_run(folder, accuracy, seed=seed, loss=loss, **changes)
+
+
+PLAIN, BETTER, LEVEL = [40.0, 41.5, 40.75], [50.25, 51.0, 50.0], [40.5, 41.25, 40.0]
+
+
+def test_equal_seeds_are_tested_in_pairs_and_others_by_welch(tmp_path: Path) -> None:
+    seeds(tmp_path, "plain", PLAIN)
+    seeds(tmp_path, "rescale", BETTER)
+    seeds(tmp_path, "focal", [*LEVEL, 42.0], first=3)
+    rows = by_loss(compare(find_runs([tmp_path])))
+    for loss, ours, expected in (
+        ("rescale", BETTER, stats.ttest_rel(BETTER, PLAIN)),
+        ("focal", [*LEVEL, 42.0], stats.ttest_ind([*LEVEL, 42.0], PLAIN, equal_var=False)),
+    ):
+        cell = rows[loss].cells[ALL]
+        assert cell.test is not None
+        assert cell.test.paired == (loss == "rescale")
+        assert cell.gain == pytest.approx(np.mean(ours) - np.mean(PLAIN))
+        assert cell.test.p == pytest.approx(expected.pvalue)
+        interval = expected.confidence_interval(0.95)
+        assert (cell.test.low, cell.test.high) == pytest.approx((interval.low, interval.high))
+
+
+def test_p_values_are_corrected_for_the_rows_of_their_column_alone(tmp_path: Path) -> None:
+    for dataset in ("d", "e"):
+        seeds(tmp_path / dataset, "plain", PLAIN, dataset=dataset)
+        seeds(tmp_path / dataset, "rescale", BETTER, dataset=dataset)
+    seeds(tmp_path / "d", "focal", LEVEL)
+    rows = {(row.dataset, row.loss): row.cells[ALL].test for row in compare(find_runs([tmp_path])).rows}
+    better, level, alone = rows["d", "rescale"], rows["d", "focal"], rows["e", "rescale"]
+    assert better is not None
+    assert level is not None
+    assert alone is not None
+    assert better.p_holm == pytest.approx(2 * better.p)
+    assert level.p_holm == pytest.approx(max(level.p, 2 * better.p))
+    assert alone.p_holm == alone.p == better.p
+
+
+def test_one_seed_on_either_side_makes_no_claim(tmp_path: Path) -> None:
+    seeds(tmp_path, "plain", PLAIN)
+    seeds(tmp_path, "rescale", [60.0])
+    comparison = compare(find_runs([tmp_path]))
+    cell = by_loss(comparison)["rescale"].cells[ALL]
+    assert cell.gain is not None
+    assert cell.test is None
+    assert any(note.startswith("one seed: no claim") for note in comparison.notes)
+    assert not any("†" in note for note in comparison.notes)
+
+
+def test_seeds_that_never_vary_make_no_claim(tmp_path: Path) -> None:
+    seeds(tmp_path, "plain", [40.0, 40.0])
+    seeds(tmp_path, "rescale", [50.0, 50.0])
+    assert by_loss(compare(find_runs([tmp_path])))["rescale"].cells[ALL].test is None
+
+
+def test_a_cell_keeps_the_number_of_each_seed_in_their_order(tmp_path: Path) -> None:
+    for seed in (2, 0, 1):
+        write_run(tmp_path, 40.0 + seed, seed=seed)
+    (row,) = compare(find_runs([tmp_path])).rows
+    assert row.seeds == (0, 1, 2)
+    assert row.cells[ALL].values == (40.0, 41.0, 42.0)
+    assert [manifest.seed for manifest in row.manifests] == [0, 1, 2]
+
+
+def test_numbers_by_question_type_are_left_out_where_nobody_asks_for_them(tmp_path: Path) -> None:
+    write_run(tmp_path, 40.0)
+    (row,) = compare(find_runs([tmp_path]), by_type=False).rows
+    assert {key[2] for key in row.cells} == {"answer-type"}
 
 
 def test_nothing_finished_is_an_error_that_says_why(tmp_path: Path) -> None:

@@ -3,14 +3,18 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import shutil
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from tests.evaluation.test_comparison import write_run
 from vqabench.evaluation.comparison import Comparison, compare
-from vqabench.reporting.exports import comparison_to_json, to_csv, to_markdown
+from vqabench.reporting.exports import comparison_to_json, to_csv, to_latex, to_markdown
 from vqabench.reporting.grids import By, lay_out
 from vqabench.reporting.tables import draw
 from vqabench.results import find_runs
@@ -35,8 +39,8 @@ def rendered(comparison: Comparison, width: int = 120) -> str:
 
 def test_columns_are_headed_as_the_literature_does(comparison: Comparison) -> None:
     (first, *_) = lay_out(comparison, "accuracy", "answer-type")
-    assert first.head[3:] == ("Y/N", "Num.", "Other", "All", "gain")
-    assert [cell.text for cell in first.rows[1]][-2:] == ["50.50 ±0.71", "+10.00"]
+    assert first.head[3:] == ("Y/N", "Num.", "Other", "All", "gain", "in-domain")
+    assert [cell.text for cell in first.rows[1]][-3:] == ["50.50 ±0.71", "+10.00", "50.50 ±0.71"]
 
 
 def test_the_best_stands_in_bold(comparison: Comparison) -> None:
@@ -99,7 +103,83 @@ def test_text_from_outside_is_no_markup(tmp_path: Path) -> None:
     assert "[red]a\\|b\\*c" in to_markdown(lay_out(comparison, None, "answer-type"), comparison.notes)
 
 
+@pytest.fixture
+def tested(tmp_path: Path) -> Comparison:
+    """Compare three seeds of plain, of what is better beyond doubt and of what is not, and one of a third."""
+    for seed, noise in enumerate((0.0, 0.5, 0.3)):
+        about: dict[str, Any] = {"seed": seed, "dataset": "vqa-cp-v2", "objective": "bce"}
+        write_run(tmp_path, 40.0 + noise, **about)
+        write_run(tmp_path, 50.0 + 1.1 * noise, loss="rescale", **about)
+        write_run(tmp_path, 40.0 - noise, loss="focal", **about)
+    write_run(tmp_path, 60.0, loss="mask", dataset="vqa-cp-v2", objective="bce", label="a_b&c|50%")
+    return compare(find_runs([tmp_path]), published=True)
+
+
+def test_a_gain_has_its_interval_and_corrected_p_value_and_one_seed_has_neither(tested: Comparison) -> None:
+    (grid, *_) = lay_out(tested, "accuracy", "answer-type")
+    assert grid.head[6:] == ("All", "gain", "95 % CI", "p (Holm)", "in-domain", "differs")
+    lines = {row[1].text: [cell.text for cell in row[6:]] for row in grid.rows}
+    better, level, single = lines["bce-rescale"], lines["bce-focal"], lines["bce-mask @a_b&c|50%"]
+    test = tested.rows[-1].cells["test", "accuracy", "answer-type", "all"].test
+    assert test is not None
+    assert better[0].endswith("†")
+    assert better[1:4] == ["+10.03", f"{test.low:+.1f} to {test.high:+.1f}", "<0.0001"]
+    assert "†" not in level[0]
+    assert single[1:4] == ["+19.73", "", ""]
+
+
+def test_a_published_row_follows_ours_with_the_difference(tested: Comparison) -> None:
+    (grid, *_) = lay_out(tested, "accuracy", "answer-type")
+    names = [row[1].text for row in grid.rows]
+    place = names.index("bce-rescale")
+    published = grid.rows[place + 1]
+    assert [cell.text for cell in published[:2]] == ["UpDn, published", "bce-rescale, Table V, run by the authors"]
+    assert published[6].text == "40.84"
+    assert published[-1].text == f"{50.29333333 - 40.84:+.2f}"
+    assert not any("published" in row[0].text for row in lay_out(tested, "accuracy", "answer-type")[1].rows)  # val
+
+
+def test_csv_and_json_hold_tests_published_rows_and_provenance(tested: Comparison) -> None:
+    lines = list(csv.DictReader(io.StringIO(to_csv(tested))))
+    (line,) = [
+        one
+        for one in lines
+        if [one[name] for name in ("source", "loss", "split", "metric", "by", "category")]
+        == ["ours", "rescale", "test", "accuracy", "answer-type", "all"]
+    ]
+    assert float(line["p"]) < float(line["p_holm"]) < 1e-3
+    assert float(line["low"]) < float(line["gain"]) < float(line["high"])
+    assert line["paired"] == "1"
+    assert [one["mean"] for one in lines if one["source"] == "Table V, authors"] == ["40.84"]
+    rows = {row["loss"]: row for row in json.loads(comparison_to_json(tested))["rows"]}
+    cell = rows["rescale"]["scores"]["test"]["accuracy"]["all"]
+    assert cell["test"]["p"] == float(line["p"])
+    assert cell["values"] == [50.0, 50.55, 50.33]
+    assert [run["seed"] for run in rows["rescale"]["runs"]] == [0, 1, 2]
+    assert rows["rescale"]["runs"][0]["recipe"] == {"epochs": 3}
+    assert rows["rescale"]["published"][0]["numbers"] == {"all": 40.84}
+
+
+def test_latex_compiles_whatever_the_names_hold(tested: Comparison, tmp_path: Path) -> None:
+    tables = to_latex(lay_out(tested, None, "answer-type"), tested.notes)
+    assert r"\textbf{60.00}" in tables
+    assert r"a\_b\&c\textbar{}50\%" in tables
+    assert r"50.29 $\pm$0.28\textsuperscript{\dag}" in tables
+    if shutil.which("pdflatex") is None:
+        assert not os.environ.get("CI"), "there is no pdflatex"
+        pytest.skip("there is no pdflatex to compile with")
+    document = r"\documentclass{article}\usepackage{booktabs}\begin{document}" + tables + "\n\\end{document}\n"
+    (tmp_path / "tables.tex").write_text(document)
+    command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "tables.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert (tmp_path / "tables.pdf").stat().st_size > 1000
+
+
 def test_the_same_runs_give_the_same_bytes(comparison: Comparison, tmp_path: Path) -> None:
     again = compare(find_runs([tmp_path]))
     for form in (to_csv, comparison_to_json):
         assert form(comparison) == form(again)
+    first, second = (lay_out(one, None, "answer-type") for one in (comparison, again))
+    for write in (to_markdown, to_latex):
+        assert write(first, comparison.notes) == write(second, again.notes)

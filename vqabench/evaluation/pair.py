@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -100,11 +101,15 @@ def face(before: Row, after: Row, read: Read, listed: int = 5) -> Pair:
     """
     if (before.dataset, before.fingerprint) != (after.dataset, after.fingerprint):
         raise InputError(f"{before.runs[0].folder} and {after.runs[0].folder} saw different data")
-    if before.runs == after.runs:
+    if _folders(before) & _folders(after):
         raise InputError(f"{before.runs[0].folder}: both are the same configuration")
     splits = [split for split in ("test", "val") if all(_has(row, split) for row in (before, after))]
     pairs = tuple(_face_split(before, after, split, read, listed) for split in splits)
     return Pair(before, after, tuple(_differing_settings(before.manifests[0], after.manifests[0])), pairs)
+
+
+def _folders(row: Row) -> set[Path]:
+    return {run.folder.resolve() for run in row.runs}
 
 
 def _has(row: Row, split: str) -> bool:

@@ -67,16 +67,8 @@ def read_published() -> tuple[Published, ...]:
 
 
 def _name(row: Published) -> tuple[object, ...]:
-    return (
-        row.dataset,
-        row.backbone,
-        row.objective,
-        row.loss,
-        row.run_by,
-        row.metric,
-        row.numbers.get("all"),
-        row.note,
-    )
+    about = (row.dataset, row.backbone, row.objective, row.loss, row.run_by, row.metric)
+    return (*about, row.numbers.get("all"))
 
 
 def _read(file: str, metric: str) -> Iterator[Published]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable
-from dataclasses import astuple
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from typing import Any
 
 import msgspec
 
 from vqabench.evaluation.comparison import Comparison
-from vqabench.evaluation.published import SPLIT
+from vqabench.evaluation.published import SPLIT, Published
+from vqabench.evaluation.rows import Row
 from vqabench.reporting.grids import Grid, Text
 
 
@@ -40,12 +41,6 @@ def _escape(text: str) -> str:
     for mark in "\\|*_`<":
         text = text.replace(mark, f"\\{mark}")
     return text
-
-
-_CSV_HEAD = (
-    "source dataset backbone objective loss label seeds branded split metric by category mean deviation gain "
-    "low high p p_holm effect paired"
-)
 
 
 def to_latex(grids: list[Grid], notes: tuple[str, ...]) -> str:
@@ -89,7 +84,6 @@ _LATEX = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
     "†": r"\textsuperscript{\dag}",
     "‡": r"\textsuperscript{\ddag}",
     "±": r"$\pm$",
@@ -102,24 +96,39 @@ def _escape_latex(text: str) -> str:
     return "".join(_LATEX.get(mark, mark) for mark in text)
 
 
+_CSV_HEAD = (
+    "dataset backbone objective loss label seeds branded split metric by category mean deviation gain "
+    "low high p p_holm effect paired source"
+)
+
+
 def to_csv(comparison: Comparison) -> str:
-    """Give a line per configuration, split, metric and category (or question type)."""
+    """Give a line per configuration, split, metric and category (or question type), and the published ones."""
     stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(_CSV_HEAD.split())
+    writer = csv.DictWriter(stream, _CSV_HEAD.split(), lineterminator="\n")
+    writer.writeheader()
     for row in comparison.rows:
-        seeds = " ".join(map(str, row.seeds))
-        name = [row.backbone, row.objective, row.loss]
-        about = ["ours", row.dataset, *name, row.label, seeds, int(row.branded)]
-        for key, cell in sorted(row.cells.items()):
-            test = [] if cell.test is None else [*astuple(cell.test)[:-1], int(cell.test.paired)]
-            writer.writerow([*about, *key, cell.mean, cell.deviation, cell.gain, *(test or [""] * 6)])
-        for printed in row.published:
-            source = f"published: Table {printed.table}, {printed.run_by}"
-            about = [source, row.dataset, printed.backbone, printed.objective, printed.loss, "", "", ""]
-            for category, number in printed.numbers.items():
-                writer.writerow([*about, SPLIT, printed.metric, "answer-type", category, number, *[""] * 8])
+        writer.writerows(_csv_lines(row))
+        writer.writerows(line for printed in row.published for line in _published_csv_lines(printed))
     return stream.getvalue()
+
+
+def _csv_lines(row: Row) -> Iterator[dict[str, Any]]:
+    about = {name: getattr(row, name) for name in ("dataset", "backbone", "objective", "loss", "label")}
+    about |= {"seeds": " ".join(map(str, row.seeds)), "branded": int(row.branded), "source": "ours"}
+    for key, cell in sorted(row.cells.items()):
+        line = about | dict(zip(("split", "metric", "by", "category"), key, strict=True))
+        line |= {"mean": cell.mean, "deviation": cell.deviation, "gain": cell.gain}
+        if cell.test is not None:
+            line |= asdict(cell.test) | {"paired": int(cell.test.paired)}
+        yield line
+
+
+def _published_csv_lines(printed: Published) -> Iterator[dict[str, Any]]:
+    about = {name: getattr(printed, name) for name in ("dataset", "backbone", "objective", "loss", "metric")}
+    about |= {"split": SPLIT, "by": "answer-type", "source": f"Table {printed.table}, {printed.run_by}"}
+    for category, number in printed.numbers.items():
+        yield about | {"category": category, "mean": number}
 
 
 def comparison_to_json(comparison: Comparison) -> str:

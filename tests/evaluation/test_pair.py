@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tests.evaluation.test_comparison import write_run
+from vqabench.data.annotation_table import AnnotationTable, tabulate
+from vqabench.data.annotations import ANNOTATORS, Annotation, Answer, SurePrediction, write_predictions
+from vqabench.errors import InputError
+from vqabench.evaluation.answered import Answered, read_answered
+from vqabench.evaluation.clustered import compare_questions
+from vqabench.evaluation.comparison import compare
+from vqabench.evaluation.pair import Pair, face
+from vqabench.evaluation.rows import Row
+from vqabench.evaluation.scores import score
+from vqabench.results import Manifest, Run, find_runs
+
+QUESTIONS = 240
+
+
+def annotate(number: int) -> Annotation:
+    """Ask two questions about each image; one in three is answered by yes or no, the others by a number."""
+    answer = ("yes", "2", "3")[number % 3]
+    answers = tuple(Answer(answer if k < 8 else "no", "yes", k + 1) for k in range(ANNOTATORS))
+    kind = ("is the", "yes/no") if answer == "yes" else ("how many", "number")
+    return Annotation(number, number // 2, *kind, answers, answer)
+
+
+TABLE = tabulate(map(annotate, range(QUESTIONS)))
+
+
+def read(run: Run, manifest: Manifest, split: str) -> tuple[AnnotationTable, Answered]:
+    return read_answered(run, split, TABLE)
+
+
+def write_answers(folder: Path, given: Sequence[str], **about: Any) -> None:
+    """Write a finished run with these answers to test, and the scores that they earn."""
+    run = write_run(folder, 0.0, **about)
+    write_predictions(run.predictions_file("test"), [SurePrediction(n, answer) for n, answer in enumerate(given)])
+    run.scores_file.write_bytes(msgspec.json.encode({"test": score(dict(enumerate(given)), TABLE)}))
+
+
+def side(right: range, seed: int) -> list[str]:
+    """Answer the questions of a range rightly, but for a few of the seed's own, and the others wrongly."""
+    wrong = set(np.random.default_rng(seed).choice(QUESTIONS, 5, replace=False).tolist())
+    return [
+        TABLE.modal_answers.spell()[n] if n in right and n not in wrong else "a giraffe" for n in range(QUESTIONS)
+    ]
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> tuple[Row, Row]:
+    for seed in range(3):
+        write_answers(tmp_path, side(range(100), seed), seed=seed)
+        write_answers(tmp_path, side(range(60, 200), 10 + seed), seed=seed, loss="rescale")
+    plain, rescale = compare(find_runs([tmp_path])).rows
+    return plain, rescale
+
+
+def accuracies(row: Row) -> NDArray[np.float64]:
+    found = [read(run, manifest, "test")[1] for run, manifest in zip(row.runs, row.manifests, strict=True)]
+    return sum((answered.accuracies_N for answered in found), np.zeros(QUESTIONS)) / len(found)
+
+
+def only_split(pair: Pair) -> Any:
+    (split,) = pair.splits
+    return split
+
+
+def test_a_difference_is_tested_over_questions_by_image_and_over_seeds(rows: tuple[Row, Row]) -> None:
+    split = only_split(face(*rows, read))
+    assert split.domain == "out-of-domain"
+    assert set(split.categories) == {"yes/no", "number", "all"}  # no question is of the third kind
+    images = np.array(TABLE.image_ids)
+    yes = np.array(TABLE.answer_types.spell()) == "yes/no"
+    for category, own in (("all", slice(None)), ("yes/no", yes)):
+        one = split.categories[category]
+        before, after = (accuracies(row)[own] for row in rows)
+        assert one.questions == compare_questions(after, before, images[own])
+        assert one.after - one.before == pytest.approx(one.questions.difference)
+        cell = rows[1].cells["test", "accuracy", "answer-type", category]
+        assert one.seeds is not None
+        assert cell.test is not None
+        assert one.seeds.p == cell.test.p
+        assert one.p_holm >= one.questions.permutation_p
+
+
+def test_questions_that_changed_are_counted_and_the_most_changed_are_listed(rows: tuple[Row, Row]) -> None:
+    split = only_split(face(*rows, read, listed=3))
+    changes = accuracies(rows[1]) - accuracies(rows[0])
+    assert split.gained == (changes > 1e-9).sum()
+    assert split.lost == (changes < -1e-9).sum()
+    assert split.gained + split.lost + split.kept == QUESTIONS
+    assert [np.sign(change.change) for change in split.changes] == [1, 1, 1, -1, -1, -1]
+    for change in split.changes:
+        assert change.change == pytest.approx(100 * changes[change.question_id])
+        assert abs(change.change) == pytest.approx(100 * max(np.sign(change.change) * changes))
+        humans = [answer.answer for answer in annotate(change.question_id).answers]
+        assert change.humans == {answer: humans.count(answer) for answer in dict.fromkeys(humans)}
+        assert sum(change.before.values()) == sum(change.after.values()) == 3
+
+
+def test_turned_round_everything_has_the_other_sign(rows: tuple[Row, Row]) -> None:
+    there, back = only_split(face(*rows, read)), only_split(face(rows[1], rows[0], read))
+    assert (there.gained, there.lost) == (back.lost, back.gained)
+    for category, one in there.categories.items():
+        other = back.categories[category]
+        assert (one.before, one.after) == (other.after, other.before)
+        assert one.questions.permutation_p == other.questions.permutation_p
+        assert one.questions.low == pytest.approx(-other.questions.high)
+
+
+def test_what_differs_beside_the_strategy_is_told(tmp_path: Path) -> None:
+    given = side(range(100), 0)
+    write_answers(tmp_path / "a", given)
+    recipe = {"epochs": 4}
+    options = {"backbone": {"hidden": 16}}
+    write_answers(tmp_path / "b", given, loss="rescale", precision="bfloat16", recipe=recipe, options=options)
+    before, after = (compare(find_runs([tmp_path / name])).rows[0] for name in ("a", "b"))
+    told = ("precision float32 against bfloat16", "backbone.hidden 8 against 16", "recipe.epochs 3 against 4")
+    assert face(before, after, read).settings == told
+
+
+def test_what_cannot_be_compared_is_told(tmp_path: Path) -> None:
+    write_answers(tmp_path / "a", side(range(100), 0))
+    write_answers(tmp_path / "b", side(range(100), 0), loss="focal", fingerprint="g")
+    write_answers(tmp_path / "c", [*side(range(100), 0)[:-1], "2"], loss="mask")
+    run = Run(next((tmp_path / "c").iterdir()))
+    write_predictions(run.predictions_file("test"), [SurePrediction(n, "2") for n in range(QUESTIONS - 1)])
+    a, b, c = (compare(find_runs([tmp_path / name])).rows[0] for name in ("a", "b", "c"))
+    with pytest.raises(InputError, match="saw different data"):
+        face(a, b, read)
+    with pytest.raises(InputError, match="both are the same configuration"):
+        face(a, a, read)
+    with pytest.raises(InputError, match="answer other questions of test"):
+        face(a, c, read)
