@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from vqabench.workflows.places import Places
-
 from vqabench.cli.parameters import Catalog, DataDir, Runs, complete_datasets
+
+if TYPE_CHECKING:
+    from vqabench.evaluation.comparison import Comparison
+    from vqabench.workflows.places import Places
 
 
 class Metric(StrEnum):
@@ -73,6 +74,8 @@ def compare(
     from vqabench.errors import InputError
     from vqabench.workflows.places import Places
 
+    if explain and (dataset or metric or published or by is not By.answer_type):
+        raise InputError("--explain: tells of two configurations, all of it; drop the other options but --format")
     if explain:
         _explain(run or [], form, Places(runs, data_dir, catalog))
         return
@@ -81,7 +84,6 @@ def compare(
     if form in (Format.csv, Format.json) and (metric is not None or by is By.question_type):
         raise InputError(f"--format {form.value} holds every metric and group; drop --metric and --by")
 
-    from vqabench.reporting import exports, grids, lists, tables
     from vqabench.workflows import comparison as workflow
 
     places = Places(runs, data_dir, catalog)
@@ -92,26 +94,32 @@ def compare(
 
         break_down = Stored(places, WatchedLines().say).break_down
     by_type = by is By.question_type or form in (Format.csv, Format.json)
-    comparison = workflow.compare(
+    compared = workflow.compare(
         run or [], dataset, places, by_type=by_type, published=published, break_down=break_down
     )
+    _render(compared, form, metric, by)
+
+
+def _render(compared: "Comparison", form: Format, metric: Metric | None, by: By) -> None:
+    """Print a comparison in one of the forms."""
+    from vqabench.reporting import exports, grids, lists, tables
+
     if form is Format.json:
-        typer.echo(exports.comparison_to_json(comparison))
+        typer.echo(exports.comparison_to_json(compared))
     elif form is Format.csv:
-        typer.echo(exports.to_csv(comparison), nl=False)
+        typer.echo(exports.to_csv(compared), nl=False)
+        for note in compared.notes:
+            lists.warn(note)
     elif form in (Format.markdown, Format.latex):
-        laid_out = grids.lay_out(comparison, metric, by.value)
+        laid_out = grids.lay_out(compared, metric, by.value)
         write = exports.to_markdown if form is Format.markdown else exports.to_latex
-        typer.echo(write(laid_out, comparison.notes))
+        typer.echo(write(laid_out, compared.notes))
     else:
         console = lists.stdout_console()
-        for grid in grids.lay_out(comparison, metric, by.value):
+        for grid in grids.lay_out(compared, metric, by.value):
             console.print(*tables.draw(grid, console.width))
-        for note in comparison.notes:
+        for note in compared.notes:
             console.print(note, markup=False)
-        return
-    for note in comparison.notes if form is Format.csv else ():
-        lists.warn(note)
 
 
 def _explain(folders: list[Path], form: Format, places: "Places") -> None:
