@@ -136,6 +136,13 @@ class Run:
         with _naming(self.epochs_file), self.epochs_file.open("a", encoding="utf-8") as lines:
             lines.write(json.dumps(record) + "\n")
 
+    def read_epochs(self) -> list[dict[str, Any]]:
+        """Read the records of `epochs.jsonl`, in its order, broken lines left out; none where there is no file."""
+        if not self.epochs_file.is_file():
+            return []
+        lines = self.epochs_file.read_bytes().splitlines()
+        return [json.loads(line) for line in lines if _epoch_of(line) is not None]
+
     def keep_epochs(self, count: int) -> int:
         """Drop the lines of epochs behind the first `count`, and broken ones; give how many are left."""
         if not self.epochs_file.is_file():

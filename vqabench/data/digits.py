@@ -14,6 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -272,6 +273,12 @@ def _draw(
     features = np.concatenate([pixels.reshape(objects, -1), boxes[:objects]], axis=1)
     regions[:objects] = SCALE * features
     return regions, boxes
+
+
+def object_pixels(regions: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
+    """Give what the region features [N, 8 * 8 * 3 + 4] of N objects look like: red, green and blue, [N, 8, 8, 3]."""
+    shares = regions[:, : 8 * 8 * 3].astype(np.float32).reshape(-1, 8, 8, 3) / SCALE
+    return np.rint(255 * shares.clip(0, 1)).astype(np.uint8)
 
 
 def prior(question_type: str, split: str) -> dict[str, float]:

@@ -55,6 +55,23 @@ class SplitArrays:
     target_values: Array
     """float32 in (0, 1]."""
 
+    def take(self, rows: Sequence[int]) -> SplitArrays:
+        """Give some questions, in the order of their row numbers."""
+        chosen = np.array(rows, np.int64)
+        lengths = np.diff(self.starts)[chosen]
+        starts = np.append(0, np.cumsum(lengths))
+        places = np.arange(starts[-1]) + np.repeat(self.starts[chosen] - starts[:-1], lengths)
+        return SplitArrays(
+            question_ids=self.question_ids[chosen],
+            image_rows=self.image_rows[chosen],
+            types=self.types[chosen],
+            tokens=self.tokens[chosen],
+            type_word_counts=self.type_word_counts[chosen],
+            starts=starts,
+            target_answers=self.target_answers[places],
+            target_values=self.target_values[places],
+        )
+
 
 @dataclass(frozen=True)
 class Summary:

@@ -1,0 +1,41 @@
+"""What trained models look at: attention over the regions of a few questions' images."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import torch
+
+from vqabench.data.dataset import Dataset
+from vqabench.data.placement import PlacedFeatures
+from vqabench.data.prepared import Prepared
+from vqabench.evaluation.predict import load_split
+from vqabench.results import Run
+from vqabench.training.device import autocast, number_type
+from vqabench.training.progress import Progress
+from vqabench.training.run import load_model
+
+Attention = tuple[float, ...]
+
+
+def attend(
+    run: Run, dataset: Dataset, prepared: Prepared, split: str, rows: Sequence[int], progress: Progress
+) -> list[Attention] | None:
+    """Ask a run's model some questions of a prepared split, by row number, and tell where it looks.
+
+    On the CPU. Gives the attention over the real regions of each question's image, which sums to 1; None where the
+    backbone gives none. Raises InputError where the weights are missing or damaged, or a plugin is.
+    """
+    device, precision = torch.device("cpu"), run.read_manifest().precision
+    model = load_model(run, prepared, progress).eval()
+    few = dataclasses.replace(prepared, splits={split: prepared.splits[split].take(rows)})
+    features = PlacedFeatures(prepared.features, device, "disk", number_type(precision))
+    data = load_split(model, few, dataset, split, features)
+    with torch.inference_mode(), autocast(device, precision)():
+        batch = data.batch(torch.arange(len(data)), with_targets=False)
+        attention_BR = model(batch).attention_BR
+    if attention_BR is None:
+        return None
+    pairs = zip(attention_BR.float(), batch.region_mask_BR, strict=True)
+    return [tuple(own[real].tolist()) for own, real in pairs]

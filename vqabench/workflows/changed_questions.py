@@ -1,0 +1,120 @@
+"""Questions that a strategy changed the answer of, with what its model and the plain one look at."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+
+from vqabench.data.annotation_table import AnnotationTable
+from vqabench.data.pictures import picture_regions
+from vqabench.errors import InputError
+from vqabench.evaluation.answered import Answered, read_answered
+from vqabench.evaluation.changes import find_changes
+from vqabench.evaluation.comparison import Row
+from vqabench.evaluation.findings import ChangedPair, ChangedQuestion, Region, Reply
+from vqabench.results import Run
+from vqabench.training.progress import Progress
+from vqabench.workflows.attention import Attention, attend
+from vqabench.workflows.tested import Tested
+
+EXAMPLES = 4
+"""Of gain, and of loss."""
+
+
+def describe_pair(before: Row, after: Row, tested: Tested, progress: Progress) -> ChangedPair:
+    """Tell what a strategy changed against plain runs, by the first seed that both have.
+
+    Raises InputError where they share no seed, or answers are missing or not to the same questions.
+    """
+    seed, runs = _share_seed(before, after)
+    (table, first), (other, second) = (read_answered(run, tested.split, tested.table) for run in runs)
+    if not np.array_equal(table.question_ids, other.question_ids):
+        raise InputError(f"{runs[0].folder} and {runs[1].folder} answer other questions")
+    changes = find_changes(first.accuracies_N, second.accuracies_N, table.question_types.spell(), EXAMPLES)
+    chosen = [*changes.best, *changes.worst]
+    missing, attention = _look(runs, tested, table.question_ids[chosen].tolist(), progress)
+    sides = list(zip((first, second), attention, strict=True))
+    described = [
+        _describe(tested, table, row, *(_reply(answered, row, seen[place]) for answered, seen in sides))
+        for place, row in enumerate(chosen)
+    ]
+    return ChangedPair(
+        before,
+        after,
+        seed,
+        tested.split,
+        changes.questions,
+        changes.gained,
+        changes.lost,
+        tuple(described[: len(changes.best)]),
+        tuple(described[len(changes.best) :]),
+        tuple(missing),
+    )
+
+
+def _share_seed(before: Row, after: Row) -> tuple[int, tuple[Run, Run]]:
+    runs = [dict(zip(row.seeds, row.runs, strict=True)) for row in (before, after)]
+    shared = sorted(runs[0].keys() & runs[1].keys())
+    if not shared:
+        raise InputError(f"{before.name} and {after.name} share no seed")
+    return shared[0], (runs[0][shared[0]], runs[1][shared[0]])
+
+
+def _look(
+    runs: Sequence[Run], tested: Tested, question_ids: Sequence[int], progress: Progress
+) -> tuple[list[str], list[Sequence[Attention | None]]]:
+    """Give each run's attention to each question, and why there is none where there is none."""
+    missing: list[str] = []
+    attention: list[Sequence[Attention | None]] = []
+    rows = [tested.rows[number] for number in question_ids]
+    for run in runs:
+        try:
+            seen = attend(run, tested.dataset, tested.prepared, tested.split, rows, progress) if rows else []
+            backbone = run.read_manifest().backbone
+            missing += [f"no attention over regions: {backbone} gives none"] * (seen is None)
+        except Exception as error:  # of a plugin, which may raise anything
+            seen = None
+            missing.append(f"no attention over regions: {error}")
+            progress.warn(missing[-1])
+        attention.append([None] * len(rows) if seen is None else seen)
+    return list(dict.fromkeys(missing)), attention
+
+
+def _reply(answered: Answered, row: int, attention: Attention | None) -> Reply:
+    sure = answered.confidences_N
+    return Reply(
+        answered.answers[row],
+        None if sure is None else float(sure[row]),
+        float(answered.accuracies_N[row]),
+        attention,
+    )
+
+
+def _describe(tested: Tested, table: AnnotationTable, row: int, before: Reply, after: Reply) -> ChangedQuestion:
+    asked = tested.questions[int(table.question_ids[row])]
+    given = Counter(table.answers.names[code] for code in table.answers.codes[row].tolist())
+    return ChangedQuestion(
+        asked.question_id,
+        asked.question,
+        table.question_types.names[table.question_types.codes[row]],
+        tuple(sorted(given.items(), key=lambda pair: (-pair[1], pair[0]))),
+        before,
+        after,
+        _regions_of(tested, asked.question_id),
+    )
+
+
+def _regions_of(tested: Tested, question_id: int) -> tuple[Region, ...]:
+    features, spec = tested.prepared.features, tested.prepared.spec
+    image = int(tested.prepared.splits[tested.split].image_rows[tested.rows[question_id]])
+    real = range(int(features.counts[image]))
+    pictures = picture_regions(tested.dataset, features.regions[image, : len(real)])
+    classes = features.object_ids[image] if features.object_ids is not None and spec.object_names else None
+    names = [spec.object_names[classes[number]] if classes is not None else "" for number in real]
+    boxes = features.boxes[image].tolist()
+    return tuple(
+        Region(tuple(boxes[number]), names[number], pictures[number] if pictures else None) for number in real
+    )
