@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from vqabench import __version__
-from vqabench.cli import bench, compare, data, evaluate, plugins, predict, train
+from vqabench.cli import bench, compare, data, evaluate, plugins, predict, report, train
 from vqabench.cli.parameters import rank
 from vqabench.errors import VqabenchError
 
@@ -30,6 +30,7 @@ app.command("compare")(compare.compare)
 app.command("bench")(bench.bench)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
+app.command("report")(report.report)
 app.add_typer(data.app, name="data")
 app.add_typer(plugins.app, name="plugins")
 

@@ -1,0 +1,34 @@
+"""`vqabench report`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vqabench.cli.parameters import Catalog, DataDir, Runs, complete_datasets
+
+
+def report(
+    run: Annotated[
+        list[Path] | None, typer.Argument(help="Runs, or folders of runs.", show_default="all runs")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where to write the page.")] = Path("report.html"),
+    dataset: Annotated[
+        str | None, typer.Option(help="Only runs on this data set.", autocompletion=complete_datasets)
+    ] = None,
+    runs: Runs = Path("runs"),
+    data_dir: DataDir = None,
+    catalog: Catalog = None,
+) -> None:
+    """Make one page of finished runs, to look at in a browser: it needs no network and no other file."""
+    from vqabench.reporting.page import make_page
+    from vqabench.reporting.progress import WatchedProgress
+    from vqabench.results import find_place, write_file
+    from vqabench.workflows import report as workflow
+    from vqabench.workflows.places import Places
+
+    find_place(out)  # before anything is computed
+    places = Places(runs, data_dir, catalog)
+    page = make_page(workflow.gather(run or [], dataset, places, WatchedProgress())).encode()
+    write_file(out, page)
+    typer.echo(f"{out}: {len(page) / 1000:,.0f} kB")

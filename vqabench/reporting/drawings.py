@@ -1,0 +1,78 @@
+"""The regions of an image, and how much a model attends to each, as SVG."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from base64 import b64encode
+from collections.abc import Sequence
+from xml.etree.ElementTree import SubElement
+
+from markupsafe import Markup
+
+from vqabench.data.pictures import Picture
+from vqabench.evaluation.findings import Region
+from vqabench.reporting.plots import begin, finish
+
+TOLD = 0.095
+"""Attention from which on its percentage is written beside the region."""
+
+
+def draw_regions(key: str, title: str, regions: Sequence[Region], attention: Sequence[float] | None) -> Markup:
+    """Draw the regions where they lie, as if the image were square; the more attention, the bolder the outline."""
+    drawing = begin(key, title, _describe(regions, attention), viewBox="0 0 100 100")
+    drawing.attrib["class"] = "scene"
+    SubElement(drawing, "rect", {"class": "ground", "width": "100", "height": "100"})
+    weights = [0.0] * len(regions) if attention is None else attention
+    largest = max(weights, default=0.0) or 1.0
+    order = sorted(range(len(regions)), key=lambda number: weights[number])  # what counts lies on top
+    for number in order:
+        region, weight = regions[number], weights[number]
+        left, top, right, bottom = (100 * side for side in region.box)
+        box = {"x": _short(left), "y": _short(top), "width": _short(right - left), "height": _short(bottom - top)}
+        if region.picture is not None:
+            href = spell_picture(region.picture)
+            SubElement(drawing, "image", {**box, "preserveAspectRatio": "none", "href": href})
+        if attention is not None or region.picture is None:
+            strong = weight / largest
+            bold = {"stroke-width": _short(0.4 + 1.8 * strong), "stroke-opacity": _short(0.25 + 0.75 * strong)}
+            SubElement(drawing, "rect", {"class": "region", **box, **bold})
+        if weight >= TOLD:
+            at = {"x": _short(left), "y": _short(top - 1.5 if top > 7 else bottom + 6)}
+            SubElement(drawing, "text", at).text = f"{weight:.0%}"
+    return finish(drawing)
+
+
+def _describe(regions: Sequence[Region], attention: Sequence[float] | None) -> str:
+    count = f"{len(regions)} regions"
+    if attention is None:
+        return f"{count}."
+    order = sorted(range(len(regions)), key=lambda number: -attention[number])[:5]
+    told = "; ".join(f"{attention[number]:.0%} on {_name(regions[number], number)}" for number in order)
+    return f"{count}. Attention: {told}."
+
+
+def _name(region: Region, number: int) -> str:
+    left, top, right, bottom = region.box
+    x, y = (left + right) / 2, (top + bottom) / 2
+    down = "top" if y < 1 / 3 else "bottom" if y > 2 / 3 else "middle"
+    across = "left" if x < 1 / 3 else "right" if x > 2 / 3 else "centre"
+    return f"{region.name or f'region {number + 1}'}, {down} {across}"
+
+
+def spell_picture(picture: Picture) -> str:
+    """Give a picture as a PNG in a `data:` address."""
+    width = 3 * picture.width
+    rows = [picture.rgb[start : start + width] for start in range(0, len(picture.rgb), width)]
+    head = struct.pack(">IIBBBBB", picture.width, picture.height, 8, 2, 0, 0, 0)  # 8 bits, red green blue
+    parts = [(b"IHDR", head), (b"IDAT", zlib.compress(b"".join(b"\0" + row for row in rows), 9)), (b"IEND", b"")]
+    content = b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(kind, data) for kind, data in parts)
+    return f"data:image/png;base64,{b64encode(content).decode()}"
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def _short(value: float) -> str:
+    return f"{round(value, 2):g}"

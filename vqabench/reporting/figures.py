@@ -1,0 +1,218 @@
+"""From what was found to charts, each with its numbers in a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from vqabench.evaluation.comparison import Cell, Key, Row
+from vqabench.evaluation.curves import Curve, Point
+from vqabench.evaluation.findings import DatasetFindings, Record
+from vqabench.evaluation.shifts import TypeShift
+from vqabench.reporting.grids import SPLITS, Grid, Text
+from vqabench.reporting.plots import STYLES, Bar, Bars, Scale, draw_bars, draw_curves, draw_key
+
+MOST_ROWS = 40
+"""In one bar chart."""
+MOST_GROUPS = 12
+"""Charts of curves, each of one backbone and objective."""
+MOST_STRATEGIES = 6
+"""Whose gains are drawn,"""
+MOST_TYPES = 20
+"""for so many question types."""
+
+Keys = Callable[[], str]
+"""Gives drawings names of their own."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One chart."""
+
+    caption: str
+    drawing: Markup
+    legend: tuple[tuple[Markup, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Charts:
+    """Charts that stand together, and their numbers."""
+
+    title: str
+    note: str
+    figures: tuple[Figure, ...]
+    numbers: Grid
+    small: bool = False
+    """Several stand side by side."""
+
+
+def name_row(row: Row) -> str:
+    """Name a row in full."""
+    return f"{row.backbone} {row.objective}-{row.name}{' ‡' if row.branded else ''}"
+
+
+def name_split(split: str, row: Row) -> str:
+    """Say what a split is to the training."""
+    return f"{row.test_domain if split == 'test' else 'in-domain'} {split}"
+
+
+def draw_accuracies(findings: DatasetFindings, keys: Keys) -> list[Charts]:
+    """Draw the accuracy over all questions of each row, out of domain and in domain."""
+    rows = findings.comparison.rows
+    splits = [split for split in SPLITS if any(_all(split) in row.cells for row in rows)]
+    if not splits:
+        return []
+    ranked = sorted(rows, key=lambda row: -_mean(row.cells.get(_all(splits[0]))))
+    shown = [row for row in rows if row in ranked[:MOST_ROWS]]
+    found = {row_number: [row.cells.get(_all(split)) for split in splits] for row_number, row in enumerate(shown)}
+    groups = [
+        Bars(name_row(row), tuple(_bar(cell, hollow=n > 0) for n, cell in enumerate(found[number])))
+        for number, row in enumerate(shown)
+    ]
+    ends = [_mean(cell) + _deviation(cell) for cells in found.values() for cell in cells]
+    scale = Scale(0.0, max(ends))
+    titles = [name_split(split, shown[0]) for split in splits]
+    shapes = " (full bars) and ".join(titles) + (" (hollow bars)" if len(splits) > 1 else "")
+    caption = f"Accuracy over all questions, in percent: {shapes}"
+    fewer = "" if len(shown) == len(rows) else f" The {len(shown)} most accurate of {len(rows)} rows; the tables have all."
+    note = f"Lines across the ends show one standard deviation over the seeds.{fewer}"
+    head = ("row", *(what for title in titles for what in (title, "standard deviation")))
+    lines = tuple(
+        (Text(name_row(row)), *(text for cell in found[number] for text in _spell(cell)))
+        for number, row in enumerate(shown)
+    )
+    drawing = draw_bars(keys(), caption, groups, scale)
+    return [Charts("", note, (Figure(caption, drawing),), Grid(caption, head, 1, lines))]
+
+
+def draw_learning(records: Sequence[Record], keys: Keys) -> list[Charts]:
+    """Draw accuracy by epoch: charts for each backbone and objective, one in domain, one out of domain."""
+    groups: dict[tuple[str, str], list[Record]] = {}
+    for record in records:
+        if any(curve.points for curve in record.curves.values()):
+            groups.setdefault((record.row.backbone, record.row.objective), []).append(record)
+    return [_draw_learning(" ".join(name), own, keys) for name, own in [*groups.items()][:MOST_GROUPS]]
+
+
+def _draw_learning(name: str, records: Sequence[Record], keys: Keys) -> Charts:
+    shown = records[:STYLES]
+    figures = []
+    for split in ("val", "test"):
+        curves = [(style, r.curves[split]) for style, r in enumerate(shown) if split in r.curves]
+        curves = [(style, curve) for style, curve in curves if curve.points]
+        if curves:
+            caption = f"{name}, {name_split(split, shown[0].row)}: soft accuracy in percent by epoch"
+            legend = tuple((draw_key(style), name_row(shown[style].row)) for style, _ in curves)
+            figures.append(Figure(caption, draw_curves(keys(), caption, curves), legend))
+    tracked = len(figures) > 1 or "test" in shown[0].curves
+    notes = ["Mean over the seeds; bands go from the lowest to the highest of them."]
+    notes += [] if tracked else ["Out of domain was not recorded: train with --track-test for that."]
+    notes += [] if len(shown) == len(records) else [f"The first {len(shown)} of {len(records)} rows."]
+    return Charts(name, " ".join(notes), tuple(figures), _tabulate_curves(f"{name}: soft accuracy by epoch", shown))
+
+
+def _tabulate_curves(title: str, records: Sequence[Record]) -> Grid:
+    curves = [(record.row, split, curve) for record in records for split, curve in record.curves.items()]
+    epochs = sorted({point.epoch for _, _, curve in curves for point in curve.points})
+    lines = []
+    for row, split, curve in curves:
+        points = {point.epoch: point for point in curve.points}
+        cells = [_spell_point(points.get(epoch), curve) for epoch in epochs]
+        lines.append((Text(name_row(row)), Text(split), Text(str(curve.seeds)), *cells))
+    return Grid(title, ("row", "split", "seeds", *map(str, epochs)), 2, tuple(lines))
+
+
+def _spell_point(point: Point | None, curve: Curve) -> Text:
+    if point is None:
+        return Text("–")
+    spread = f" ({point.lowest:.1f} to {point.highest:.1f})" if curve.seeds > 1 else ""
+    return Text(f"{point.mean:.1f}", spread)
+
+
+def draw_shifts(shifts: Sequence[TypeShift], keys: Keys) -> list[Charts]:
+    """Draw each question type's answers, in training, in the test, and as predicted."""
+    return [_draw_shift(shift, keys) for shift in shifts]
+
+
+def _draw_shift(shift: TypeShift, keys: Keys) -> Charts:
+    scale = Scale(0.0, 100 * max(share for own in shift.shares.values() for share in own), unit=" %")
+    figures = []
+    for name, own in shift.shares.items():
+        count = f", {shift.questions[name]:,} questions" if name in shift.questions else ", predicted"
+        bars = [Bars(answer, (Bar(100 * share),)) for answer, share in zip(shift.answers, own, strict=True)]
+        drawing = draw_bars(keys(), f"{shift.question_type}: {name}{count}", bars, scale)
+        figures.append(Figure(f"{name}{count}", drawing))
+    title = f"“{shift.question_type}”: share of each answer, in percent"
+    lines = tuple(
+        (Text(answer), *(Text(f"{100 * own[number]:.1f}") for own in shift.shares.values()))
+        for number, answer in enumerate(shift.answers)
+    )
+    note = f"Total variation distance of the two splits: {shift.distance:.2f}."
+    numbers = Grid(title, ("answer", *shift.shares), 1, lines)
+    return Charts(f"“{shift.question_type}”", note, tuple(figures), numbers, small=True)
+
+
+def draw_gains(findings: DatasetFindings, keys: Keys) -> list[Charts]:
+    """Draw what each strategy gains or loses against plain, by question type."""
+    rows = findings.comparison.rows
+    split = next((s for s in SPLITS if any(_gain(row, _all(s)) is not None for row in rows)), None)
+    if split is None:
+        return []
+    ranked = sorted(rows, key=lambda row: -abs(_gain(row, _all(split)) or 0.0))
+    shown = [row for row in rows if row in ranked[:MOST_STRATEGIES] and _gain(row, _all(split)) is not None]
+    types = {key[3] for row in shown for key in row.cells if key[0] == split and key[2] == "question-type"}
+    gains = {kind: [_gain(row, (split, "accuracy", "question-type", kind)) for row in shown] for kind in types}
+    largest = sorted(types, key=lambda kind: (-_largest(gains[kind]), kind))
+    order = sorted(largest[:MOST_TYPES], key=lambda kind: (-(gains[kind][0] or 0.0), kind))
+    drawn = [0.0, *(gain for kind in order for gain in gains[kind] if gain is not None)]
+    scale = Scale(min(drawn), max(drawn), signed=True)
+    what = f"{name_split(split, shown[0])}: gain in accuracy against plain, in points"
+    figures = []
+    for number, row in enumerate(shown):
+        bars = [Bars(kind, (Bar(gains[kind][number]),)) for kind in order]
+        title = f"{name_row(row)}, {what}"
+        figures.append(Figure(name_row(row), draw_bars(keys(), title, bars, scale)))
+    lines = tuple((Text(kind), *(_signed(gain) for gain in gains[kind])) for kind in sorted(types))
+    count = sum(_gain(row, _all(split)) is not None for row in rows)
+    notes = ["Against the plain runs of the same backbone and objective in the same setting."]
+    notes += [] if count == len(shown) else [f"The {len(shown)} rows of {count} that differ the most."]
+    notes += [] if len(order) == len(types) else [f"The {len(order)} question types of {len(types)} that differ the most."]
+    numbers = Grid(what, ("question type", *map(name_row, shown)), 1, lines)
+    return [Charts(what, " ".join(notes), tuple(figures), numbers, small=True)]
+
+
+def _all(split: str) -> Key:
+    return split, "accuracy", "answer-type", "all"
+
+
+def _mean(cell: Cell | None) -> float:
+    return 0.0 if cell is None or cell.mean is None else cell.mean
+
+
+def _deviation(cell: Cell | None) -> float:
+    return 0.0 if cell is None or cell.deviation is None else cell.deviation
+
+
+def _bar(cell: Cell | None, *, hollow: bool) -> Bar:
+    return Bar(None, None, hollow) if cell is None else Bar(cell.mean, cell.deviation, hollow)
+
+
+def _spell(cell: Cell | None) -> tuple[Text, Text]:
+    if cell is None or cell.mean is None:
+        return Text("–"), Text("–")
+    return Text(f"{cell.mean:.2f}"), Text("–" if cell.deviation is None else f"{cell.deviation:.2f}")
+
+
+def _gain(row: Row, key: Key) -> float | None:
+    cell = row.cells.get(key)
+    return None if cell is None else cell.gain
+
+
+def _largest(gains: Iterable[float | None]) -> float:
+    return max((abs(gain) for gain in gains if gain is not None), default=0.0)
+
+
+def _signed(gain: float | None) -> Text:
+    return Text("–" if gain is None else f"{gain:+.2f}")

@@ -1,0 +1,99 @@
+"""A report as one page that needs nothing else: no network, no other file."""
+
+from __future__ import annotations
+
+import hashlib
+from base64 import b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from itertools import count
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from vqabench import __version__
+from vqabench.evaluation.findings import DatasetFindings
+from vqabench.reporting import figures
+from vqabench.reporting.cards import PairCards, lay_out_pair
+from vqabench.reporting.figures import Charts, Keys, name_row
+from vqabench.reporting.grids import Grid, lay_out
+from vqabench.reporting.plots import draw_markers
+from vqabench.reporting.provenance import Provenance, describe_runs
+
+
+@dataclass(frozen=True)
+class Section:
+    """All about one data set, laid out."""
+
+    key: str
+    """Its own in the page."""
+    name: str
+    summary: str
+    notes: tuple[str, ...]
+    missing: tuple[str, ...]
+    tables: tuple[Grid, ...]
+    types: tuple[Grid, ...]
+    charts: tuple[tuple[str, str, list[Charts]], ...]
+    """Key, heading and charts of each kind."""
+    pairs: tuple[PairCards, ...]
+    provenance: tuple[tuple[str, Provenance], ...]
+
+
+def make_page(findings: Sequence[DatasetFindings]) -> str:
+    """Make the page: HTML with its style and its script. The same findings make the same text.
+
+    Text from data sets, plugins and runs is escaped wherever it stands.
+    """
+    numbers = count(1)
+    sections = [_lay_out(f"d{n}", own, lambda: f"c{next(numbers)}") for n, own in enumerate(findings, 1)]
+    loader = PackageLoader("vqabench.reporting")
+    plain = {"trim_blocks": True, "lstrip_blocks": True}
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, **plain)
+    style, script = (_read(name) for name in ("report.css", "report.js"))
+    return environment.get_template("report.html").render(
+        title=f"vqabench report: {', '.join(own.name for own in findings)}",
+        version=__version__,
+        policy=_permit(style, script),
+        style=Markup(style),
+        script=Markup(script),
+        markers=draw_markers(),
+        sections=sections,
+    )
+
+
+def _read(name: str) -> str:
+    return files("vqabench.reporting").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def _permit(style: str, script: str) -> str:
+    """Give the page's policy: nothing from elsewhere, and no style or script but these very ones."""
+    hashes = [f"'sha256-{b64encode(hashlib.sha256(own.encode()).digest()).decode()}'" for own in (style, script)]
+    allowed = f"style-src {hashes[0]}; script-src {hashes[1]}; img-src data:"
+    return f"default-src 'none'; {allowed}; base-uri 'none'; form-action 'none'"
+
+
+def _lay_out(key: str, findings: DatasetFindings, keys: Keys) -> Section:
+    comparison = findings.comparison
+    charts = (
+        ("accuracy", "Accuracy", figures.draw_accuracies(findings, keys)),
+        ("gains", "Gains by question type", figures.draw_gains(findings, keys)),
+        ("curves", "Learning curves", figures.draw_learning(findings.records, keys)),
+        ("answers", "Answers that shifted most", figures.draw_shifts(findings.shifts, keys)),
+    )
+    return Section(
+        key,
+        findings.name,
+        f"{_number(len(comparison.rows), 'row')} of {_number(sum(len(row.seeds) for row in comparison.rows), 'run')}",
+        comparison.notes,
+        findings.missing,
+        tuple(lay_out(comparison, None, "answer-type")),
+        tuple(grid for grid in lay_out(comparison, "accuracy", "question-type") if grid.rows),
+        tuple(kind for kind in charts if kind[2]),
+        tuple(lay_out_pair(pair, keys) for pair in findings.pairs),
+        tuple((name_row(own.row), describe_runs(name_row(own.row), own.manifests)) for own in findings.records),
+    )
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
