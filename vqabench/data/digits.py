@@ -276,9 +276,10 @@ def _draw(
 
 
 def object_pixels(regions: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
-    """Give what the region features [N, 8 * 8 * 3 + 4] of N objects look like: red, green and blue, [N, 8, 8, 3]."""
+    """Give what N objects look like by their features [N, 8 * 8 * 3 + 4]: red, green and blue, [N, 8, 8, 3]."""
     shares = regions[:, : 8 * 8 * 3].astype(np.float32).reshape(-1, 8, 8, 3) / SCALE
-    return np.rint(255 * shares.clip(0, 1)).astype(np.uint8)
+    pixels: NDArray[np.uint8] = np.rint(255 * shares.clip(0, 1)).astype(np.uint8)
+    return pixels
 
 
 def prior(question_type: str, split: str) -> dict[str, float]:

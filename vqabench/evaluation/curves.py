@@ -45,6 +45,4 @@ def read_curve(runs: Sequence[Run], split: str) -> Curve | None:
 
 def _read(run: Run, key: str) -> dict[int, float]:
     records = run.read_epochs()
-    return {
-        record["epoch"]: float(record[key]) for record in records if isinstance(record.get(key), int | float)
-    }
+    return {record["epoch"]: float(record[key]) for record in records if isinstance(record.get(key), int | float)}

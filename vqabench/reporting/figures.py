@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
@@ -76,7 +76,11 @@ def draw_accuracies(findings: DatasetFindings, keys: Keys) -> list[Charts]:
     titles = [name_split(split, shown[0]) for split in splits]
     shapes = " (full bars) and ".join(titles) + (" (hollow bars)" if len(splits) > 1 else "")
     caption = f"Accuracy over all questions, in percent: {shapes}"
-    fewer = "" if len(shown) == len(rows) else f" The {len(shown)} most accurate of {len(rows)} rows; the tables have all."
+    fewer = (
+        ""
+        if len(shown) == len(rows)
+        else f" The {len(shown)} most accurate of {len(rows)} rows; the tables have all."
+    )
     note = f"Lines across the ends show one standard deviation over the seeds.{fewer}"
     head = ("row", *(what for title in titles for what in (title, "standard deviation")))
     lines = tuple(
@@ -93,7 +97,11 @@ def draw_learning(records: Sequence[Record], keys: Keys) -> list[Charts]:
     for record in records:
         if any(curve.points for curve in record.curves.values()):
             groups.setdefault((record.row.backbone, record.row.objective), []).append(record)
-    return [_draw_learning(" ".join(name), own, keys) for name, own in [*groups.items()][:MOST_GROUPS]]
+    drawn = [_draw_learning(" ".join(name), own, keys) for name, own in [*groups.items()][:MOST_GROUPS]]
+    if len(groups) > MOST_GROUPS:
+        rest = f" {len(groups) - MOST_GROUPS} more pairs of backbone and objective are not drawn."
+        drawn[-1] = replace(drawn[-1], note=drawn[-1].note + rest)
+    return drawn
 
 
 def _draw_learning(name: str, records: Sequence[Record], keys: Keys) -> Charts:
@@ -178,7 +186,11 @@ def draw_gains(findings: DatasetFindings, keys: Keys) -> list[Charts]:
     count = sum(_gain(row, _all(split)) is not None for row in rows)
     notes = ["Against the plain runs of the same backbone and objective in the same setting."]
     notes += [] if count == len(shown) else [f"The {len(shown)} rows of {count} that differ the most."]
-    notes += [] if len(order) == len(types) else [f"The {len(order)} question types of {len(types)} that differ the most."]
+    notes += (
+        []
+        if len(order) == len(types)
+        else [f"The {len(order)} question types of {len(types)} that differ the most."]
+    )
     numbers = Grid(what, ("question type", *map(name_row, shown)), 1, lines)
     return [Charts(what, " ".join(notes), tuple(figures), numbers, small=True)]
 

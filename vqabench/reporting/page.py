@@ -48,8 +48,9 @@ def make_page(findings: Sequence[DatasetFindings]) -> str:
     numbers = count(1)
     sections = [_lay_out(f"d{n}", own, lambda: f"c{next(numbers)}") for n, own in enumerate(findings, 1)]
     loader = PackageLoader("vqabench.reporting")
-    plain = {"trim_blocks": True, "lstrip_blocks": True}
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, **plain)
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     style, script = (_read(name) for name in ("report.css", "report.js"))
     return environment.get_template("report.html").render(
         title=f"vqabench report: {', '.join(own.name for own in findings)}",
@@ -75,6 +76,7 @@ def _permit(style: str, script: str) -> str:
 
 def _lay_out(key: str, findings: DatasetFindings, keys: Keys) -> Section:
     comparison = findings.comparison
+    runs = sum(len(row.seeds) for row in comparison.rows)
     charts = (
         ("accuracy", "Accuracy", figures.draw_accuracies(findings, keys)),
         ("gains", "Gains by question type", figures.draw_gains(findings, keys)),
@@ -84,7 +86,7 @@ def _lay_out(key: str, findings: DatasetFindings, keys: Keys) -> Section:
     return Section(
         key,
         findings.name,
-        f"{_number(len(comparison.rows), 'row')} of {_number(sum(len(row.seeds) for row in comparison.rows), 'run')}",
+        f"{_number(len(comparison.rows), 'row')} of {_number(runs, 'run')}",
         comparison.notes,
         findings.missing,
         tuple(lay_out(comparison, None, "answer-type")),

@@ -141,7 +141,7 @@ def _draw_line_across(drawing: Element, kind: str, left: float, right: float, to
 
 
 def draw_curves(key: str, title: str, curves: Sequence[tuple[int, Curve]]) -> Markup:
-    """Draw accuracies by epoch, each line with its style's number; a band goes from the lowest to the highest seed."""
+    """Draw accuracies by epoch, each with its style's number; a band goes from the lowest to the highest seed."""
     described = f"Line chart of {len(curves)} lines by epoch; the table beside it has the numbers."
     drawing = begin(key, title, described)
     drawing.attrib |= {"class": "curves", "width": "100%", "height": str(PLOT_HEIGHT + 48)}
@@ -192,9 +192,9 @@ def _draw_grid(plot: Element, ticks: Sequence[float], epochs: Sequence[int], fir
         x = _percent(_across(epoch, first, last))
         at = {"x": x, "y": str(PLOT_HEIGHT + 18), "text-anchor": "middle", "class": "tick"}
         SubElement(plot, "text", at).text = str(epoch)
-    SubElement(plot, "text", {"x": "50%", "y": str(PLOT_HEIGHT + 33), "text-anchor": "middle", "class": "tick"}).text = (
-        "epoch"
-    )
+    SubElement(
+        plot, "text", {"x": "50%", "y": str(PLOT_HEIGHT + 33), "text-anchor": "middle", "class": "tick"}
+    ).text = "epoch"
 
 
 def draw_markers() -> Markup:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from functools import partial
-
-import numpy as np
 
 from vqabench.data.annotation_table import AnnotationTable
 from vqabench.data.pictures import picture_regions
@@ -16,8 +13,8 @@ from vqabench.evaluation.changes import find_changes
 from vqabench.evaluation.comparison import Row
 from vqabench.evaluation.findings import ChangedPair, ChangedQuestion, Region, Reply
 from vqabench.results import Run
+from vqabench.training.attention import Attention, attend
 from vqabench.training.progress import Progress
-from vqabench.workflows.attention import Attention, attend
 from vqabench.workflows.tested import Tested
 
 EXAMPLES = 4
@@ -31,7 +28,7 @@ def describe_pair(before: Row, after: Row, tested: Tested, progress: Progress) -
     """
     seed, runs = _share_seed(before, after)
     (table, first), (other, second) = (read_answered(run, tested.split, tested.table) for run in runs)
-    if not np.array_equal(table.question_ids, other.question_ids):
+    if table.question_ids.tolist() != other.question_ids.tolist():
         raise InputError(f"{runs[0].folder} and {runs[1].folder} answer other questions")
     changes = find_changes(first.accuracies_N, second.accuracies_N, table.question_types.spell(), EXAMPLES)
     chosen = [*changes.best, *changes.worst]
@@ -112,8 +109,9 @@ def _regions_of(tested: Tested, question_id: int) -> tuple[Region, ...]:
     image = int(tested.prepared.splits[tested.split].image_rows[tested.rows[question_id]])
     real = range(int(features.counts[image]))
     pictures = picture_regions(tested.dataset, features.regions[image, : len(real)])
-    classes = features.object_ids[image] if features.object_ids is not None and spec.object_names else None
-    names = [spec.object_names[classes[number]] if classes is not None else "" for number in real]
+    names = [""] * len(real)
+    if features.object_ids is not None and spec.object_names is not None:
+        names = [spec.object_names[number] for number in features.object_ids[image].tolist()]
     boxes = features.boxes[image].tolist()
     return tuple(
         Region(tuple(boxes[number]), names[number], pictures[number] if pictures else None) for number in real

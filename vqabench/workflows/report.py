@@ -69,7 +69,7 @@ def _record(row: Row) -> Record:
 
 
 def pair_with_plain(rows: Sequence[Row]) -> Pairs:
-    """Pair each row with the plain one that its gains are against; the largest gain or loss over all comes first."""
+    """Pair each row with the plain one that its gains are against; the largest gain or loss comes first."""
     plain = {(row.backbone, row.objective, row.setting): row for row in rows if row.plain}
     found = [(plain.get((row.backbone, row.objective, row.setting)), row) for row in rows if not row.plain]
     pairs = [(base, row) for base, row in found if base is not None]

@@ -33,7 +33,7 @@ class Tested:
 def read_tested(name: str, fingerprints: Container[str], places: Places, progress: Progress) -> Tested:
     """Read what runs were tested on; nothing is fetched or prepared.
 
-    Raises InputError where the data set is not here, not prepared, or in none of the states with these fingerprints.
+    Raises InputError where the data set is not prepared, or is now in none of the states with these fingerprints.
     """
     dataset = places.dataset(name)
     summary = summarise(dataset)
