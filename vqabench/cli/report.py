@@ -16,6 +16,10 @@ def report(
     dataset: Annotated[
         str | None, typer.Option(help="Only runs on this data set.", autocompletion=complete_datasets)
     ] = None,
+    published: Annotated[
+        bool,
+        typer.Option("--published", help="Add what the paper has printed on the same (Tables II to V) beside it."),
+    ] = False,
     runs: Runs = Path("runs"),
     data_dir: DataDir = None,
     catalog: Catalog = None,
@@ -29,6 +33,7 @@ def report(
 
     find_place(out)  # before anything is computed
     places = Places(runs, data_dir, catalog)
-    page = make_page(workflow.gather(run or [], dataset, places, WatchedProgress())).encode()
+    findings = workflow.gather(run or [], dataset, places, WatchedProgress(), published=published)
+    page = make_page(findings).encode()
     write_file(out, page)
     typer.echo(f"{out}: {len(page) / 1000:,.0f} kB")

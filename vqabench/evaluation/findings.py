@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vqabench.data.pictures import Picture
-from vqabench.evaluation.comparison import Comparison, Row
+from vqabench.evaluation.comparison import Comparison
 from vqabench.evaluation.curves import Curve
+from vqabench.evaluation.rows import Row
 from vqabench.evaluation.shifts import TypeShift
-from vqabench.results import Manifest
 
 
 @dataclass(frozen=True)
@@ -69,24 +69,13 @@ class ChangedPair:
 
 
 @dataclass(frozen=True)
-class Record:
-    """One row, and how its runs came about."""
-
-    row: Row
-    manifests: tuple[Manifest, ...]
-    """In the order of the seeds."""
-    curves: dict[str, Curve]
-    """Split -> accuracy by epoch, where it was recorded."""
-
-
-@dataclass(frozen=True)
 class DatasetFindings:
     """All about one data set."""
 
     name: str
     comparison: Comparison
-    records: tuple[Record, ...]
-    """In the order of the comparison's rows."""
+    curves: tuple[dict[str, Curve], ...]
+    """For each row of the comparison: split -> accuracy by epoch, where it was recorded."""
     shifts: tuple[TypeShift, ...]
     pairs: tuple[ChangedPair, ...]
     missing: tuple[str, ...]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
-from vqabench.evaluation.comparison import Cell, Key, Row
 from vqabench.evaluation.curves import Curve, Point
-from vqabench.evaluation.findings import DatasetFindings, Record
+from vqabench.evaluation.findings import DatasetFindings
+from vqabench.evaluation.rows import Cell, Key, Row
 from vqabench.evaluation.shifts import TypeShift
 from vqabench.reporting.grids import SPLITS, Grid, Text
 from vqabench.reporting.plots import STYLES, Bar, Bars, Scale, draw_bars, draw_curves, draw_key
@@ -25,6 +25,8 @@ MOST_TYPES = 20
 
 Keys = Callable[[], str]
 """Gives drawings names of their own."""
+Learned = tuple[Row, dict[str, Curve]]
+"""A row, and for each split that was watched its accuracy by epoch."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Charts:
 
 def name_row(row: Row) -> str:
     """Name a row in full."""
-    return f"{row.backbone} {row.objective}-{row.name}{' ‡' if row.branded else ''}"
+    return f"{row.backbone} {row.strategy}{' ‡' if row.branded else ''}"
 
 
 def name_split(split: str, row: Row) -> str:
@@ -91,12 +93,13 @@ def draw_accuracies(findings: DatasetFindings, keys: Keys) -> list[Charts]:
     return [Charts("", note, (Figure(caption, drawing),), Grid(caption, head, 1, lines))]
 
 
-def draw_learning(records: Sequence[Record], keys: Keys) -> list[Charts]:
+def draw_learning(findings: DatasetFindings, keys: Keys) -> list[Charts]:
     """Draw accuracy by epoch: charts for each backbone and objective, one in domain, one out of domain."""
-    groups: dict[tuple[str, str], list[Record]] = {}
-    for record in records:
-        if any(curve.points for curve in record.curves.values()):
-            groups.setdefault((record.row.backbone, record.row.objective), []).append(record)
+    groups: dict[tuple[str, str], list[Learned]] = {}
+    for row, recorded in zip(findings.comparison.rows, findings.curves, strict=True):
+        curves = {split: curve for split, curve in recorded.items() if curve.points}
+        if curves:
+            groups.setdefault((row.backbone, row.objective), []).append((row, curves))
     drawn = [_draw_learning(" ".join(name), own, keys) for name, own in [*groups.items()][:MOST_GROUPS]]
     if len(groups) > MOST_GROUPS:
         rest = f" {len(groups) - MOST_GROUPS} more pairs of backbone and objective are not drawn."
@@ -104,28 +107,29 @@ def draw_learning(records: Sequence[Record], keys: Keys) -> list[Charts]:
     return drawn
 
 
-def _draw_learning(name: str, records: Sequence[Record], keys: Keys) -> Charts:
-    shown = records[:STYLES]
+def _draw_learning(name: str, learned: Sequence[Learned], keys: Keys) -> Charts:
+    shown = learned[:STYLES]
     figures = []
     for split in ("val", "test"):
-        curves = [(style, r.curves[split]) for style, r in enumerate(shown) if split in r.curves]
-        curves = [(style, curve) for style, curve in curves if curve.points]
-        if curves:
-            caption = f"{name}, {name_split(split, shown[0].row)}: soft accuracy in percent by epoch"
-            legend = tuple((draw_key(style), name_row(shown[style].row)) for style, _ in curves)
-            figures.append(Figure(caption, draw_curves(keys(), caption, curves), legend))
-    tracked = len(figures) > 1 or "test" in shown[0].curves
+        drawn = [(style, curves[split]) for style, (_, curves) in enumerate(shown) if split in curves]
+        if drawn:
+            caption = f"{name}, {name_split(split, shown[0][0])}: soft accuracy in percent by epoch"
+            legend = tuple((draw_key(style), name_row(shown[style][0])) for style, _ in drawn)
+            figures.append(Figure(caption, draw_curves(keys(), caption, drawn), legend))
     notes = ["Mean over the seeds; bands go from the lowest to the highest of them."]
-    notes += [] if tracked else ["Out of domain was not recorded: train with --track-test for that."]
-    notes += [] if len(shown) == len(records) else [f"The first {len(shown)} of {len(records)} rows."]
-    return Charts(name, " ".join(notes), tuple(figures), _tabulate_curves(f"{name}: soft accuracy by epoch", shown))
+    if not any("test" in curves for _, curves in shown):
+        notes.append("The test was not watched: train with --track-test for that.")
+    if len(shown) < len(learned):
+        notes.append(f"The first {len(shown)} of {len(learned)} rows.")
+    numbers = _tabulate_curves(f"{name}: soft accuracy in percent by epoch", shown)
+    return Charts(name, " ".join(notes), tuple(figures), numbers)
 
 
-def _tabulate_curves(title: str, records: Sequence[Record]) -> Grid:
-    curves = [(record.row, split, curve) for record in records for split, curve in record.curves.items()]
-    epochs = sorted({point.epoch for _, _, curve in curves for point in curve.points})
+def _tabulate_curves(title: str, learned: Sequence[Learned]) -> Grid:
+    every = [(row, split, curve) for row, curves in learned for split, curve in curves.items()]
+    epochs = sorted({point.epoch for _, _, curve in every for point in curve.points})
     lines = []
-    for row, split, curve in curves:
+    for row, split, curve in every:
         points = {point.epoch: point for point in curve.points}
         cells = [_spell_point(points.get(epoch), curve) for epoch in epochs]
         lines.append((Text(name_row(row)), Text(split), Text(str(curve.seeds)), *cells))
@@ -141,7 +145,14 @@ def _spell_point(point: Point | None, curve: Curve) -> Text:
 
 def draw_shifts(shifts: Sequence[TypeShift], keys: Keys) -> list[Charts]:
     """Draw each question type's answers, in training, in the test, and as predicted."""
-    return [_draw_shift(shift, keys) for shift in shifts]
+    drawn = [_draw_shift(shift, keys) for shift in shifts]
+    if drawn:
+        note = (
+            "The question types in which the answers of most questions shifted: total variation distance times "
+            "questions. Predicted: plain and the strategies of its backbone that differ the most from it, all seeds."
+        )
+        drawn[0] = replace(drawn[0], note=f"{note} {drawn[0].note}")
+    return drawn
 
 
 def _draw_shift(shift: TypeShift, keys: Keys) -> Charts:
@@ -168,31 +179,56 @@ def draw_gains(findings: DatasetFindings, keys: Keys) -> list[Charts]:
     split = next((s for s in SPLITS if any(_gain(row, _all(s)) is not None for row in rows)), None)
     if split is None:
         return []
-    ranked = sorted(rows, key=lambda row: -abs(_gain(row, _all(split)) or 0.0))
-    shown = [row for row in rows if row in ranked[:MOST_STRATEGIES] and _gain(row, _all(split)) is not None]
-    types = {key[3] for row in shown for key in row.cells if key[0] == split and key[2] == "question-type"}
-    gains = {kind: [_gain(row, (split, "accuracy", "question-type", kind)) for row in shown] for kind in types}
-    largest = sorted(types, key=lambda kind: (-_largest(gains[kind]), kind))
-    order = sorted(largest[:MOST_TYPES], key=lambda kind: (-(gains[kind][0] or 0.0), kind))
-    drawn = [0.0, *(gain for kind in order for gain in gains[kind] if gain is not None)]
-    scale = Scale(min(drawn), max(drawn), signed=True)
+    gaining = [row for row in rows if _gain(row, _all(split)) is not None]
+    ranked = sorted(gaining, key=lambda row: -abs(_gain(row, _all(split)) or 0.0))[:MOST_STRATEGIES]
+    shown = [row for row in gaining if row in ranked]
     what = f"{name_split(split, shown[0])}: gain in accuracy against plain, in points"
+    types = {key[3] for row in shown for key in row.cells if key[0] == split and key[2] == "question-type"}
+    cells = {
+        kind: [row.cells.get((split, "accuracy", "question-type", kind), Cell(None, None)) for row in shown]
+        for kind in sorted(types)
+    }
+    order = _choose_types(cells)
+    scale = Scale(*_span([cell for kind in order for cell in cells[kind]]), signed=True)
     figures = []
     for number, row in enumerate(shown):
-        bars = [Bars(kind, (Bar(gains[kind][number]),)) for kind in order]
-        title = f"{name_row(row)}, {what}"
-        figures.append(Figure(name_row(row), draw_bars(keys(), title, bars, scale)))
-    lines = tuple((Text(kind), *(_signed(gain) for gain in gains[kind])) for kind in sorted(types))
-    count = sum(_gain(row, _all(split)) is not None for row in rows)
-    notes = ["Against the plain runs of the same backbone and objective in the same setting."]
-    notes += [] if count == len(shown) else [f"The {len(shown)} rows of {count} that differ the most."]
-    notes += (
-        []
-        if len(order) == len(types)
-        else [f"The {len(order)} question types of {len(types)} that differ the most."]
-    )
-    numbers = Grid(what, ("question type", *map(name_row, shown)), 1, lines)
-    return [Charts(what, " ".join(notes), tuple(figures), numbers, small=True)]
+        groups = [Bars(kind, (_gain_bar(cells[kind][number]),)) for kind in order]
+        drawing = draw_bars(keys(), f"{name_row(row)}, {what}", groups, scale)
+        figures.append(Figure(name_row(row), drawing))
+    notes = [
+        "Against the plain runs of the same backbone and objective in the same setting. Lines across the ends show "
+        "the 95 % confidence interval over the seeds, where there are several."
+    ]
+    notes += [f"The {len(shown)} rows of {len(gaining)} that differ the most."] * (len(shown) < len(gaining))
+    notes += [f"The {len(order)} question types of {len(types)} that differ the most."] * (len(order) < len(types))
+    head = ("question type", *(column for row in shown for column in (name_row(row), "95 % CI")))
+    lines = tuple((Text(kind), *(t for cell in own for t in _spell_gain(cell))) for kind, own in cells.items())
+    return [Charts(what, " ".join(notes), tuple(figures), Grid(what, head, 1, lines), small=True)]
+
+
+def _choose_types(cells: Mapping[str, Sequence[Cell]]) -> list[str]:
+    """Choose the question types that differ the most; those that the first row gains most in come first."""
+
+    def largest(kind: str) -> float:
+        return max((abs(cell.gain) for cell in cells[kind] if cell.gain is not None), default=0.0)
+
+    chosen = sorted(cells, key=lambda kind: (-largest(kind), kind))[:MOST_TYPES]
+    return sorted(chosen, key=lambda kind: (-(cells[kind][0].gain or 0.0), kind))
+
+
+def _span(cells: Sequence[Cell]) -> tuple[float, float]:
+    ends = [0.0, *(cell.gain for cell in cells if cell.gain is not None)]
+    ends += [end for cell in cells if cell.test is not None for end in (cell.test.low, cell.test.high)]
+    return min(ends), max(ends)
+
+
+def _gain_bar(cell: Cell) -> Bar:
+    return Bar(cell.gain, None if cell.test is None else (cell.test.low, cell.test.high))
+
+
+def _spell_gain(cell: Cell) -> tuple[Text, Text]:
+    interval = "–" if cell.test is None else f"{cell.test.low:+.1f} to {cell.test.high:+.1f}"
+    return Text("–" if cell.gain is None else f"{cell.gain:+.2f}"), Text(interval)
 
 
 def _all(split: str) -> Key:
@@ -208,7 +244,10 @@ def _deviation(cell: Cell | None) -> float:
 
 
 def _bar(cell: Cell | None, *, hollow: bool) -> Bar:
-    return Bar(None, None, hollow) if cell is None else Bar(cell.mean, cell.deviation, hollow)
+    if cell is None or cell.mean is None:
+        return Bar(None, None, hollow)
+    spread = cell.deviation
+    return Bar(cell.mean, None if spread is None else (cell.mean - spread, cell.mean + spread), hollow)
 
 
 def _spell(cell: Cell | None) -> tuple[Text, Text]:
@@ -220,11 +259,3 @@ def _spell(cell: Cell | None) -> tuple[Text, Text]:
 def _gain(row: Row, key: Key) -> float | None:
     cell = row.cells.get(key)
     return None if cell is None else cell.gain
-
-
-def _largest(gains: Iterable[float | None]) -> float:
-    return max((abs(gain) for gain in gains if gain is not None), default=0.0)
-
-
-def _signed(gain: float | None) -> Text:
-    return Text("–" if gain is None else f"{gain:+.2f}")

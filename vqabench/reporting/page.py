@@ -80,7 +80,7 @@ def _lay_out(key: str, findings: DatasetFindings, keys: Keys) -> Section:
     charts = (
         ("accuracy", "Accuracy", figures.draw_accuracies(findings, keys)),
         ("gains", "Gains by question type", figures.draw_gains(findings, keys)),
-        ("curves", "Learning curves", figures.draw_learning(findings.records, keys)),
+        ("curves", "Learning curves", figures.draw_learning(findings, keys)),
         ("answers", "Answers that shifted most", figures.draw_shifts(findings.shifts, keys)),
     )
     return Section(
@@ -93,7 +93,7 @@ def _lay_out(key: str, findings: DatasetFindings, keys: Keys) -> Section:
         tuple(grid for grid in lay_out(comparison, "accuracy", "question-type") if grid.rows),
         tuple(kind for kind in charts if kind[2]),
         tuple(lay_out_pair(pair, keys) for pair in findings.pairs),
-        tuple((name_row(own.row), describe_runs(name_row(own.row), own.manifests)) for own in findings.records),
+        tuple((name_row(row), describe_runs(name_row(row), row.manifests)) for row in comparison.rows),
     )
 
 

@@ -42,8 +42,8 @@ class Bar:
     """One number of a bar chart; None is drawn as a dash."""
 
     value: float | None
-    spread: float | None = None
-    """Drawn to both sides of the value."""
+    ends: tuple[float, float] | None = None
+    """Of the line across its end, such as one of a deviation."""
     hollow: bool = False
 
 
@@ -117,14 +117,14 @@ def draw_bars(key: str, title: str, groups: Sequence[Bars], scale: Scale) -> Mar
 
 
 def _draw_bar(drawing: Element, bar: Bar, middle: float, scale: Scale) -> None:
-    value, spread = bar.value or 0.0, bar.spread or 0.0
-    zero, low, high = (scale.place(end) for end in (0.0, value - spread, value + spread))
+    value = bar.value or 0.0
+    zero, low, high = (scale.place(end) for end in (0.0, *(bar.ends or (value, value))))
     left, right = sorted((zero, scale.place(value)))
     kind = "loss" if value < 0 else "gain"
     box = {"x": _percent(left), "width": _percent(right - left), "y": _pixels(middle - 5), "height": "10"}
     SubElement(drawing, "rect", {"class": f"bar {kind}{' hollow' if bar.hollow else ''}", **box})
     _draw_line_across(drawing, "axis", zero, zero, middle - 7, middle + 7)
-    if bar.spread is not None:
+    if bar.ends is not None:
         _draw_line_across(drawing, "whisker", low, high, middle, middle)
         for end in (low, high):
             _draw_line_across(drawing, "whisker", end, end, middle - 3.5, middle + 3.5)

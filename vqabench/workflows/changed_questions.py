@@ -10,8 +10,8 @@ from vqabench.data.pictures import picture_regions
 from vqabench.errors import InputError
 from vqabench.evaluation.answered import Answered, read_answered
 from vqabench.evaluation.changes import find_changes
-from vqabench.evaluation.comparison import Row
 from vqabench.evaluation.findings import ChangedPair, ChangedQuestion, Region, Reply
+from vqabench.evaluation.rows import Row
 from vqabench.results import Run
 from vqabench.training.attention import Attention, attend
 from vqabench.training.progress import Progress

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from vqabench.errors import InputError, VqabenchError
 from vqabench.evaluation.answered import read_answered
-from vqabench.evaluation.comparison import Comparison, Row
-from vqabench.evaluation.curves import read_curve
-from vqabench.evaluation.findings import ChangedPair, DatasetFindings, Record
+from vqabench.evaluation.comparison import Comparison, find_plain
+from vqabench.evaluation.curves import Curve, read_curve
+from vqabench.evaluation.findings import ChangedPair, DatasetFindings
+from vqabench.evaluation.rows import Row
 from vqabench.evaluation.shifts import Counts, TypeShift, compare_answers, count_by_type, largest_shifts
 from vqabench.training.progress import Progress, Silence
 from vqabench.workflows.changed_questions import describe_pair
@@ -29,18 +30,27 @@ PAIRS = 3
 """Of rows whose changed questions are shown."""
 
 Pairs = list[tuple[Row, Row]]
+"""Strategies, and the plain rows beside them."""
 
 
 def gather(
-    folders: Sequence[Path], name: str | None, places: Places, progress: Progress | None = None
+    folders: Sequence[Path],
+    name: str | None,
+    places: Places,
+    progress: Progress | None = None,
+    *,
+    published: bool = False,
 ) -> list[DatasetFindings]:
     """Gather what is known of the runs in the given folders, or of all runs: an entry for each data set.
 
-    Nothing is trained, fetched or prepared. Raises InputError where there is no finished run.
+    With `published`, what the paper has printed on the same stands beside it. Nothing is trained, fetched or
+    prepared. Raises InputError where there is no finished run.
     """
-    everything = compare(folders, name, places)
+    everything = compare(folders, name, places, published=published)
     names = list(dict.fromkeys(row.dataset for row in everything.rows))
-    comparisons = [compare(folders, one, places) for one in names] if len(names) > 1 else [everything]
+    comparisons = [everything]
+    if len(names) > 1:  # what is to be told of each data set alone
+        comparisons = [compare(folders, one, places, published=published) for one in names]
     pairs = zip(names, comparisons, strict=True)
     return [_gather(one, comparison, places, progress or Silence()) for one, comparison in pairs]
 
@@ -48,32 +58,30 @@ def gather(
 def _gather(name: str, comparison: Comparison, places: Places, progress: Progress) -> DatasetFindings:
     rows = comparison.rows
     progress.say(f"{name}: {len(rows)} rows of {sum(len(row.runs) for row in rows)} runs")
-    findings = DatasetFindings(name, comparison, tuple(map(_record, rows)), (), (), ())
+    findings = DatasetFindings(name, comparison, tuple(map(_read_curves, rows)), (), (), ())
     try:
         tested = read_tested(name, {row.fingerprint for row in rows}, places, progress)
-        progress.say(f"{name}: reading answers")
-        seen = [row for row in rows if row.fingerprint == tested.prepared.fingerprint]
-        shifts = _compare_answers(tested, _choose_rows(seen))
     except (VqabenchError, OSError) as error:
-        missing = f"answer distributions and changed questions are left out: {error}"
-        progress.warn(missing)
-        return replace(findings, missing=(missing,))
-    described, missing_pairs = _describe_pairs(tested, pair_with_plain(seen)[:PAIRS], progress)
-    return replace(findings, shifts=shifts, pairs=described, missing=missing_pairs)
+        told = f"answer distributions and changed questions are left out: {error}"
+        progress.warn(told)
+        return replace(findings, missing=(told,))
+    missing: list[str] = []
+    seen = [row for row in rows if row.fingerprint == tested.prepared.fingerprint]
+    shifts = _compare_answers(tested, _choose_rows(seen), missing, progress)
+    described = _describe_pairs(tested, _rank(seen)[:PAIRS], missing, progress)
+    for told in missing:
+        progress.warn(told)
+    return replace(findings, shifts=shifts, pairs=described, missing=tuple(missing))
 
 
-def _record(row: Row) -> Record:
+def _read_curves(row: Row) -> dict[str, Curve]:
     curves = {split: read_curve(row.runs, split) for split in ("val", "test")}
-    recorded = {split: curve for split, curve in curves.items() if curve is not None}
-    return Record(row, tuple(run.read_manifest() for run in row.runs), recorded)
+    return {split: curve for split, curve in curves.items() if curve is not None}
 
 
-def pair_with_plain(rows: Sequence[Row]) -> Pairs:
-    """Pair each row with the plain one that its gains are against; the largest gain or loss comes first."""
-    plain = {(row.backbone, row.objective, row.setting): row for row in rows if row.plain}
-    found = [(plain.get((row.backbone, row.objective, row.setting)), row) for row in rows if not row.plain]
-    pairs = [(base, row) for base, row in found if base is not None]
-    return sorted(pairs, key=lambda pair: -abs(_gain(pair[1])))
+def _rank(rows: Sequence[Row]) -> Pairs:
+    """Pair each strategy with the plain row that its gains are against; the largest gain or loss comes first."""
+    return sorted(find_plain(rows), key=lambda pair: -abs(_gain(pair[0])))
 
 
 def _gain(row: Row) -> float:
@@ -83,21 +91,29 @@ def _gain(row: Row) -> float:
 
 def _choose_rows(rows: Sequence[Row]) -> list[Row]:
     """Choose whose answers are shown: plain runs and strategies against them, where the gains are the largest."""
-    pairs = pair_with_plain(rows)
+    pairs = _rank(rows)
     if not pairs:
         return list(rows[:1])
-    base = pairs[0][0]
-    return [base, *[row for other, row in pairs if other is base][:STRATEGIES]]
+    _, plain = pairs[0]
+    return [plain, *[row for row, base in pairs if base is plain][:STRATEGIES]]
 
 
-def _compare_answers(tested: Tested, rows: Sequence[Row]) -> tuple[TypeShift, ...]:
+def _compare_answers(
+    tested: Tested, rows: Sequence[Row], missing: list[str], progress: Progress
+) -> tuple[TypeShift, ...]:
     """Compare the answers of training and test with those given, all seeds of a row together."""
+    progress.say(f"{tested.dataset.name}: answer distributions")
     _, train = tested.dataset.read_split("train")
     splits = {
         name: count_by_type(table.question_types, table.modal_answers.spell())
         for name, table in (("train", train), (tested.split, tested.table))
     }
-    predicted = {f"{row.backbone} {row.objective}-{row.name}": _count_predicted(tested, row) for row in rows}
+    predicted = {}
+    for row in rows:
+        try:
+            predicted[_name(row)] = _count_predicted(tested, row)
+        except (InputError, OSError) as error:
+            missing.append(f"the answer distributions of {_name(row)} are left out: {error}")
     kinds = largest_shifts(splits["train"], splits[tested.split], TYPES)
     return tuple(compare_answers(kind, splits, predicted, ANSWERS) for kind in kinds)
 
@@ -112,15 +128,17 @@ def _count_predicted(tested: Tested, row: Row) -> Counts:
 
 
 def _describe_pairs(
-    tested: Tested, pairs: Pairs, progress: Progress
-) -> tuple[tuple[ChangedPair, ...], tuple[str, ...]]:
-    described, missing = [], []
-    for before, after in pairs:
-        name = f"{after.backbone} {after.objective}-{after.name}"
-        progress.say(f"{tested.dataset.name}: questions that {name} changed")
+    tested: Tested, pairs: Pairs, missing: list[str], progress: Progress
+) -> tuple[ChangedPair, ...]:
+    described = []
+    for after, before in pairs:
+        progress.say(f"{tested.dataset.name}: questions that {_name(after)} changed")
         try:
             described.append(describe_pair(before, after, tested, progress))
-        except InputError as error:
-            missing.append(f"changed questions of {name} are left out: {error}")
-            progress.warn(missing[-1])
-    return tuple(described), tuple(missing)
+        except (InputError, OSError) as error:
+            missing.append(f"the questions that {_name(after)} changed are left out: {error}")
+    return tuple(described)
+
+
+def _name(row: Row) -> str:
+    return f"{row.backbone} {row.strategy}"
