@@ -385,3 +385,17 @@ def test_features_may_lie_in_a_folder_of_npz_files_and_a_changed_one_is_prepared
     assert first.features.counts.tolist() == [2] * 6
     write_npz(folder / "3.npz", 3, 1)
     assert quietly(dataset).fingerprint != first.fingerprint
+
+
+@pytest.mark.parametrize("rows", [[3, 0, 7], [5], [], [2, 2]])
+def test_some_questions_of_a_split_are_what_they_are_in_the_whole(dataset: Dataset, rows: list[int]) -> None:
+    prepared = quietly(dataset)
+    few = dataclasses.replace(prepared, splits={"test": prepared.splits["test"].take(rows)})
+    whole, part = split_of(prepared, "test"), split_of(few, "test")
+    assert len(part) == len(rows)
+    if rows:
+        expected = whole.batch(torch.tensor(rows), with_targets=True)
+        batch = part.batch(torch.arange(len(rows)), with_targets=True)
+        for name, tensor in vars(expected).items():
+            if isinstance(tensor, torch.Tensor):
+                assert torch.equal(getattr(batch, name), tensor), name

@@ -149,7 +149,7 @@ def draw_shifts(shifts: Sequence[TypeShift], keys: Keys) -> list[Charts]:
     if drawn:
         note = (
             "The question types in which the answers of most questions shifted: total variation distance times "
-            "questions. Predicted: plain and the strategies of its backbone that differ the most from it, all seeds."
+            "questions. Predicted: plain and the strategies that differ the most from it, all seeds."
         )
         drawn[0] = replace(drawn[0], note=f"{note} {drawn[0].note}")
     return drawn
