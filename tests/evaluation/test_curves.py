@@ -31,7 +31,9 @@ def test_seeds_that_recorded_nothing_are_not_counted(tmp_path: Path) -> None:
 def test_an_epoch_whose_line_is_broken_in_one_seed_is_left_out_of_all(tmp_path: Path) -> None:
     runs = [run_with(tmp_path / str(n), {1: 10.0, 2: 20.0, 3: 30.0}) for n in range(2)]
     lines = runs[1].epochs_file.read_text().splitlines()
-    runs[1].epochs_file.write_text("\n".join([lines[0], lines[1][:-9], '{"epoch": "two"}', "[]", lines[2]]) + '\n{"ep')
+    runs[1].epochs_file.write_text(
+        "\n".join([lines[0], lines[1][:-9], '{"epoch": "two"}', "[]", lines[2]]) + '\n{"ep'
+    )
     curve = read_curve(runs, "val")
     assert curve is not None
     assert [point.epoch for point in curve.points] == [1, 3]

@@ -50,7 +50,9 @@ def test_bars_are_as_long_as_their_numbers() -> None:
 
 def test_losses_go_to_the_left_of_where_gains_begin() -> None:
     scale = Scale(-10, 30, signed=True)
-    drawing = ElementTree.fromstring(draw_bars("k", "t", [Bars("a", (Bar(30.0),)), Bars("b", (Bar(-10.0),))], scale))
+    drawing = ElementTree.fromstring(
+        draw_bars("k", "t", [Bars("a", (Bar(30.0),)), Bars("b", (Bar(-10.0),))], scale)
+    )
     (gain_x, gain_width), (loss_x, loss_width) = rects(drawing)
     assert loss_x + loss_width == pytest.approx(gain_x, abs=0.02)
     assert gain_width == pytest.approx(3 * loss_width, abs=0.05)
@@ -60,7 +62,7 @@ def test_losses_go_to_the_left_of_where_gains_begin() -> None:
 def test_a_whisker_goes_from_end_to_end() -> None:
     scale = Scale(0, 50)
     drawing = ElementTree.fromstring(draw_bars("k", "t", [Bars("a", (Bar(40.0, (35.0, 50.0)),))], scale))
-    across = [line for line in drawing.iter("line") if line.get("class") == "whisker"][0]
+    across = next(line for line in drawing.iter("line") if line.get("class") == "whisker")
     assert number(across.get("x1")) == pytest.approx(scale.place(35))
     assert number(across.get("x2")) == pytest.approx(scale.place(50))
 
@@ -141,5 +143,5 @@ def test_a_drawing_has_a_name_and_a_description() -> None:
     drawing = ElementTree.fromstring(draw_bars("k7", "Accuracy", [Bars("a", (Bar(1.0),))], Scale(0, 1)))
     assert drawing.get("role") == "img"
     named = (drawing.get("aria-labelledby") or "").split()
-    assert [element.text for element in drawing if element.get("id") in named][0] == "Accuracy"
+    assert next(element.text for element in drawing if element.get("id") in named) == "Accuracy"
     assert {element.get("id") for element in drawing if element.tag in ("title", "desc")} == set(named)

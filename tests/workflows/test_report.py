@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.evaluation.test_comparison import write_run
+from tests.training.runs import SIZES, Counting, places_in, run
+from vqabench.data.annotations import read_predictions
+from vqabench.evaluation.findings import DatasetFindings
+from vqabench.results import Run, find_runs
+from vqabench.workflows.places import Places
+from vqabench.workflows.report import gather
+
+STRATEGIES = ("plain", "focal")
+LEARNING = {"precision": "float32", "settings": SIZES | {"recipe.lr": 0.04}}
+"""Enough for the two to answer differently."""
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Places:
+    """Two strategies, two seeds each, on the tiny data set; the test was watched for one of them."""
+    places = places_in(tmp_path_factory.mktemp("trained"))
+    for loss in STRATEGIES:
+        for seed in (0, 1):
+            run(places, loss=loss, seeds=(seed,), epochs=8, track_test=loss == "focal", **LEARNING)
+    return places
+
+
+@pytest.fixture
+def places(trained: Places, tmp_path: Path) -> Places:
+    """The same runs, to be spoilt; the data is where it was."""
+    shutil.copytree(trained.runs, tmp_path / "runs")
+    return Places(tmp_path / "runs", trained.data, trained.catalog)
+
+
+def gather_one(places: Places, told: Counting | None = None) -> DatasetFindings:
+    (findings,) = gather([], None, places, told)
+    return findings
+
+
+def run_of(places: Places, loss: str, seed: int) -> Run:
+    (found,) = (
+        run
+        for run in find_runs([places.runs])
+        if f"ce-{loss}" in str(run.folder) and run.folder.name == f"seed-{seed}"
+    )
+    return found
+
+
+def test_everything_is_gathered_where_all_is_there(trained: Places) -> None:
+    findings = gather_one(trained)
+    assert findings.missing == ()
+    assert [row.loss for row in findings.comparison.rows] == ["plain", "focal"]
+    assert [set(curves) for curves in findings.curves] == [{"val"}, {"val", "test"}]
+    assert [len(curves["val"].points) for curves in findings.curves] == [8, 8]
+    assert {shift.question_type for shift in findings.shifts} == {"how many", "what color is the"}
+    assert [list(shift.shares)[:2] for shift in findings.shifts] == [["train", "test"]] * 2
+    assert [len(shift.shares) for shift in findings.shifts] == [4, 4]
+
+
+def test_predicted_shares_are_those_of_the_stored_answers_of_all_seeds(trained: Places) -> None:
+    findings = gather_one(trained)
+    (shift,) = (shift for shift in findings.shifts if shift.question_type == "how many")
+    given = [
+        prediction.answer
+        for seed in (0, 1)
+        for prediction in read_predictions(run_of(trained, "plain", seed).predictions_file("test"))
+        if prediction.question_id % 2 == 0  # those that count
+    ]
+    (name,) = (name for name in shift.shares if "ce-plain" in name)
+    for answer, share in zip(shift.answers, shift.shares[name], strict=True):
+        if answer in ("0", "1", "2"):
+            assert share == pytest.approx(given.count(answer) / len(given))
+
+
+def test_changed_questions_are_those_whose_accuracy_differs(trained: Places) -> None:
+    (pair,) = gather_one(trained).pairs
+    assert (pair.before.loss, pair.after.loss, pair.seed, pair.missing) == ("plain", "focal", 0, ())
+    assert (pair.questions, len(pair.best), len(pair.worst)) == (12, min(4, pair.gained), min(4, pair.lost))
+    assert pair.gained + pair.lost > 0
+    stored = {
+        loss: {p.question_id: p.answer for p in read_predictions(run_of(trained, loss, 0).predictions_file("test"))}
+        for loss in STRATEGIES
+    }
+    for asked in (*pair.best, *pair.worst):
+        assert asked.before.answer == stored["plain"][asked.question_id]
+        assert asked.after.answer == stored["focal"][asked.question_id]
+        assert (asked.after.accuracy > asked.before.accuracy) == (asked in pair.best)
+        assert sum(count for _, count in asked.human_answers) == 10
+        assert asked.before.confidence is not None
+        for reply in (asked.before, asked.after):
+            assert reply.attention is not None
+            assert len(reply.attention) == len(asked.regions)
+            assert sum(reply.attention) == pytest.approx(1, abs=1e-4)
+
+
+def test_weights_that_are_gone_cost_attention_alone(places: Places) -> None:
+    run_of(places, "plain", 0).weights_file.unlink()
+    told = Counting()
+    (pair,) = gather_one(places, told).pairs
+    assert len(pair.missing) == 1
+    assert "no attention over regions" in pair.missing[0]
+    assert "model.safetensors" in pair.missing[0]
+    assert any("model.safetensors" in line for line in told.told)
+    for asked in (*pair.best, *pair.worst):
+        assert asked.before.attention is None
+        assert asked.after.attention is not None
+
+
+def test_a_plugin_that_is_not_installed_costs_attention_alone(places: Places) -> None:
+    for one in find_runs([places.runs]):
+        manifest = one.read_manifest()
+        manifest.backbone, manifest.distributions["backbone"] = "gone", "vqabench-gone"
+        one.write_manifest(manifest)
+    (pair,) = gather_one(places).pairs
+    assert any("vqabench-gone is not installed" in line for line in pair.missing)
+    assert pair.gained + pair.lost > 0
+
+
+def test_answers_that_are_gone_leave_the_other_rows(places: Places) -> None:
+    run_of(places, "focal", 1).predictions_file("test").unlink()
+    findings = gather_one(places)
+    assert all(not any("focal" in name for name in shift.shares) for shift in findings.shifts)
+    assert all(any("plain" in name for name in shift.shares) for shift in findings.shifts)
+    (told,) = findings.missing
+    assert "answer distributions of updn ce-focal" in told
+    assert len(findings.pairs) == 1  # of the seed whose answers are there
+
+
+def test_runs_alone_are_enough(places: Places, tmp_path: Path) -> None:
+    told = Counting()
+    findings = gather_one(Places(places.runs, tmp_path / "no-data", places.catalog), told)
+    assert (findings.shifts, findings.pairs) == ((), ())
+    assert [len(curves) for curves in findings.curves] == [1, 2]
+    (why,) = findings.missing
+    assert "tiny is not prepared here; vqabench data prepare tiny does it" in why
+    assert why in told.told
+    assert not (tmp_path / "no-data").exists()
+
+
+def test_a_data_set_that_no_catalogue_knows_is_told(tmp_path: Path) -> None:
+    write_run(tmp_path / "runs", 40.0)
+    findings = gather_one(Places(tmp_path / "runs", tmp_path / "data"))
+    assert "unknown dataset 'd'" in findings.missing[0]
+    assert findings.curves == ({},)
+
+
+def test_data_that_has_changed_since_is_not_shown(places: Places) -> None:
+    for one in find_runs([places.runs]):
+        document = json.loads(one.manifest_file.read_bytes())
+        one.manifest_file.write_text(json.dumps(document | {"fingerprint": "another"}))
+    findings = gather_one(places)
+    assert (findings.shifts, findings.pairs) == ((), ())
+    assert "it has changed since" in findings.missing[0]
+
+
+def test_each_data_set_has_findings_and_notes_of_its_own(tmp_path: Path) -> None:
+    write_run(tmp_path / "runs" / "a", 40.0, dataset="a", select="test")
+    write_run(tmp_path / "runs" / "b", 50.0, dataset="b")
+    first, second = gather([], None, Places(tmp_path / "runs", tmp_path / "data"))
+    assert (first.name, second.name) == ("a", "b")
+    assert any("‡" in note for note in first.comparison.notes)
+    assert not any("‡" in note for note in second.comparison.notes)
+
+
+def test_rows_without_a_plain_one_have_no_changed_questions(places: Places) -> None:
+    for seed in (0, 1):
+        shutil.rmtree(run_of(places, "plain", seed).folder)
+    findings = gather_one(places)
+    assert findings.pairs == ()
+    assert [len(shift.shares) for shift in findings.shifts] == [3, 3]
