@@ -56,7 +56,8 @@ def test_shares_stand_in_the_order_of_training_and_add_up() -> None:
         "test": (0.1, 0.8, pytest.approx(0.1)),
         "model": (0.5, 0.0, 0.5),
     }
-    assert (shift.questions, shift.distance) == ({"train": 10, "test": 10}, pytest.approx(0.8))
+    assert shift.questions == {"train": 10, "test": 10}
+    assert shift.distance == pytest.approx(0.8)
 
 
 def test_nothing_is_called_other_where_every_answer_is_shown() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from vqabench.workflows.places import Places
 from vqabench.workflows.report import gather
 
 STRATEGIES = ("plain", "focal")
-LEARNING = {"precision": "float32", "settings": SIZES | {"recipe.lr": 0.04}}
+LEARNING: dict[str, Any] = {"precision": "float32", "settings": SIZES | {"recipe.lr": 0.04}}
 """Enough for the two to answer differently."""
 
 
