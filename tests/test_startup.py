@@ -26,7 +26,16 @@ def modules_after(*argv: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "argv", [["--help"], ["train", "--help"], ["--version"], ["plugins", "list"], ["train", "--nonsense"]], ids=str
+    "argv",
+    [
+        ["--help"],
+        ["train", "--help"],
+        ["report", "--help"],
+        ["--version"],
+        ["plugins", "list"],
+        ["train", "--nonsense"],
+    ],
+    ids=str,
 )
 def test_answering_at_once_loads_nothing_heavy(argv: list[str]) -> None:
     loaded = modules_after(*argv)

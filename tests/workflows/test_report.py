@@ -11,6 +11,7 @@ from tests.evaluation.test_comparison import write_run
 from tests.training.runs import SIZES, Counting, places_in, run
 from vqabench.data.annotations import read_predictions
 from vqabench.evaluation.findings import DatasetFindings
+from vqabench.reporting.page import make_page
 from vqabench.results import Run, find_runs
 from vqabench.workflows.places import Places
 from vqabench.workflows.report import gather
@@ -165,6 +166,41 @@ def test_each_data_set_has_findings_and_notes_of_its_own(tmp_path: Path) -> None
     assert (first.name, second.name) == ("a", "b")
     assert any("‡" in note for note in first.comparison.notes)
     assert not any("‡" in note for note in second.comparison.notes)
+
+
+def test_the_prior_is_taken_into_account_where_it_is_asked_for(trained: Places, tmp_path: Path) -> None:
+    (findings,) = gather([], None, trained, prior=True)
+    assert all(("test", "accuracy", "prior", "tail") in row.cells for row in findings.comparison.rows)
+    assert "<summary>By the training prior</summary>" in make_page([findings])
+    assert "<summary>By the training prior</summary>" not in make_page([gather_one(trained)])
+    (alone,) = gather([], None, Places(trained.runs, tmp_path / "no-data", trained.catalog), prior=True)
+    assert not any(key[2] == "prior" for row in alone.comparison.rows for key in row.cells)
+    assert not (tmp_path / "no-data").exists()
+
+
+@pytest.mark.slow
+def test_what_models_look_at_is_drawn_for_the_embedded_benchmark(tmp_path: Path) -> None:
+    places = Places(tmp_path / "runs", tmp_path / "data")
+    small = SIZES | {"recipe.batch_size": 512}
+    for loss in STRATEGIES:
+        run(places, loss=loss, dataset="digits-cp", epochs=1, settings=small)
+    (pair,) = gather_one(places).pairs
+    assert pair.questions == 6000
+    for asked in (*pair.best, *pair.worst):
+        assert 4 <= len(asked.regions) <= 10
+        assert all(region.picture is not None for region in asked.regions)
+    page = make_page([gather_one(places)])
+    regions = sum(len(asked.regions) for asked in (*pair.best, *pair.worst))
+    assert page.count('href="data:image/png;base64,') == 2 * regions > 0
+
+
+def test_published_rows_stand_beside_ours_where_they_are_asked_for(tmp_path: Path) -> None:
+    write_run(tmp_path / "runs", 40.0, dataset="vqa-cp-v2")
+    places = Places(tmp_path / "runs", tmp_path / "data")
+    (findings,) = gather([], None, places, published=True)
+    page = make_page([findings])
+    assert "Table II" in page or "Table V" in page
+    assert "published" not in make_page(gather([], None, places))
 
 
 def test_rows_without_a_plain_one_have_no_changed_questions(places: Places) -> None:

@@ -20,6 +20,12 @@ def report(
         bool,
         typer.Option("--published", help="Add what the paper has printed on the same (Tables II to V) beside it."),
     ] = False,
+    prior: Annotated[
+        bool,
+        typer.Option(
+            "--prior", help="Add how far the answers go along with the training prior, where the data is here."
+        ),
+    ] = False,
     runs: Runs = Path("runs"),
     data_dir: DataDir = None,
     catalog: Catalog = None,
@@ -33,7 +39,7 @@ def report(
 
     find_place(out)  # before anything is computed
     places = Places(runs, data_dir, catalog)
-    findings = workflow.gather(run or [], dataset, places, WatchedProgress(), published=published)
+    findings = workflow.gather(run or [], dataset, places, WatchedProgress(), published=published, prior=prior)
     page = make_page(findings).encode()
     write_file(out, page)
     typer.echo(f"{out}: {len(page) / 1000:,.0f} kB")

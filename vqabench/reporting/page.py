@@ -13,11 +13,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from vqabench import __version__
+from vqabench.evaluation.comparison import Comparison
 from vqabench.evaluation.findings import DatasetFindings
 from vqabench.reporting import figures
 from vqabench.reporting.cards import PairCards, lay_out_pair
 from vqabench.reporting.figures import Charts, Keys, name_row
-from vqabench.reporting.grids import Grid, lay_out
+from vqabench.reporting.grids import By, Grid, lay_out
 from vqabench.reporting.plots import draw_markers
 from vqabench.reporting.provenance import Provenance, describe_runs
 
@@ -33,7 +34,8 @@ class Section:
     notes: tuple[str, ...]
     missing: tuple[str, ...]
     tables: tuple[Grid, ...]
-    types: tuple[Grid, ...]
+    more: tuple[tuple[str, list[Grid]], ...]
+    """Others, by heading."""
     charts: tuple[tuple[str, str, list[Charts]], ...]
     """Key, heading and charts of each kind."""
     pairs: tuple[PairCards, ...]
@@ -90,11 +92,18 @@ def _lay_out(key: str, findings: DatasetFindings, keys: Keys) -> Section:
         comparison.notes,
         findings.missing,
         tuple(lay_out(comparison, None, "answer-type")),
-        tuple(grid for grid in lay_out(comparison, "accuracy", "question-type") if grid.rows),
+        _lay_out_more(comparison),
         tuple(kind for kind in charts if kind[2]),
         tuple(lay_out_pair(pair, keys) for pair in findings.pairs),
         tuple((name_row(row), describe_runs(name_row(row), row.manifests)) for row in comparison.rows),
     )
+
+
+def _lay_out_more(comparison: Comparison) -> tuple[tuple[str, list[Grid]], ...]:
+    """Lay out what there are numbers for beside those by answer type."""
+    groups = {key[2] for row in comparison.rows for key in row.cells}
+    kinds: dict[str, By] = {"By question type": "question-type", "By the training prior": "prior"}
+    return tuple((name, lay_out(comparison, "accuracy", by)) for name, by in kinds.items() if by in groups)
 
 
 def _number(count: int, what: str) -> str:

@@ -18,6 +18,7 @@ from vqabench.training.progress import Progress, Silence
 from vqabench.workflows.changed_questions import describe_pair
 from vqabench.workflows.comparison import compare
 from vqabench.workflows.places import Places
+from vqabench.workflows.stored import Stored
 from vqabench.workflows.tested import Tested, read_tested
 
 TYPES = 4
@@ -40,38 +41,48 @@ def gather(
     progress: Progress | None = None,
     *,
     published: bool = False,
+    prior: bool = False,
 ) -> list[DatasetFindings]:
     """Gather what is known of the runs in the given folders, or of all runs: an entry for each data set.
 
-    With `published`, what the paper has printed on the same stands beside it. Nothing is trained, fetched or
-    prepared. Raises InputError where there is no finished run.
+    With `published`, what the paper has printed on the same stands beside it; with `prior`, how far stored answers
+    go along with the training prior, where the data is here. Nothing is trained, fetched or prepared. Raises
+    InputError where there is no finished run.
     """
-    everything = compare(folders, name, places, published=published)
-    names = list(dict.fromkeys(row.dataset for row in everything.rows))
-    comparisons = [everything]
-    if len(names) > 1:  # what is to be told of each data set alone
-        comparisons = [compare(folders, one, places, published=published) for one in names]
-    pairs = zip(names, comparisons, strict=True)
-    return [_gather(one, comparison, places, progress or Silence()) for one, comparison in pairs]
+    progress = progress or Silence()
+    stored = Stored(places, progress.say)
+    groups: dict[str, list[Row]] = {}
+    for row in compare(folders, name, places, by_type=False).rows:
+        groups.setdefault(row.dataset, []).append(row)
+    found = []
+    for one, rows in groups.items():
+        progress.say(f"{one}: {len(rows)} rows of {sum(len(row.runs) for row in rows)} runs")
+        tested, missing = _find_data(rows, stored, progress)
+        taken_apart = stored.break_down if prior and tested is not None else None
+        comparison = compare(folders, one, places, published=published, break_down=taken_apart)
+        found.append(_gather(one, comparison, tested, missing, progress))
+    return found
 
 
-def _gather(name: str, comparison: Comparison, places: Places, progress: Progress) -> DatasetFindings:
-    rows = comparison.rows
-    progress.say(f"{name}: {len(rows)} rows of {sum(len(row.runs) for row in rows)} runs")
-    findings = DatasetFindings(name, comparison, tuple(map(_read_curves, rows)), (), (), ())
+def _find_data(rows: Sequence[Row], stored: Stored, progress: Progress) -> tuple[Tested | None, list[str]]:
     try:
-        tested = read_tested(name, {row.fingerprint for row in rows}, places, progress)
+        return read_tested(rows, stored, progress), []
     except (VqabenchError, OSError) as error:
-        told = f"answer distributions and changed questions are left out: {error}"
-        progress.warn(told)
-        return replace(findings, missing=(told,))
-    missing: list[str] = []
-    seen = [row for row in rows if row.fingerprint == tested.prepared.fingerprint]
-    shifts = _compare_answers(tested, _choose_rows(seen), missing, progress)
-    described = _describe_pairs(tested, _rank(seen)[:PAIRS], missing, progress)
+        return None, [f"answer distributions and changed questions are left out: {error}"]
+
+
+def _gather(
+    name: str, comparison: Comparison, tested: Tested | None, missing: list[str], progress: Progress
+) -> DatasetFindings:
+    findings = DatasetFindings(name, comparison, tuple(map(_read_curves, comparison.rows)), (), (), ())
+    if tested is not None:
+        seen = [row for row in comparison.rows if row.fingerprint == tested.prepared.fingerprint]
+        shifts = _compare_answers(tested, _choose_rows(seen), missing, progress)
+        described = _describe_pairs(tested, _rank(seen)[:PAIRS], missing, progress)
+        findings = replace(findings, shifts=shifts, pairs=described)
     for told in missing:
         progress.warn(told)
-    return replace(findings, shifts=shifts, pairs=described, missing=tuple(missing))
+    return replace(findings, missing=tuple(missing))
 
 
 def _read_curves(row: Row) -> dict[str, Curve]:
@@ -103,11 +114,10 @@ def _compare_answers(
 ) -> tuple[TypeShift, ...]:
     """Compare the answers of training and test with those given, all seeds of a row together."""
     progress.say(f"{tested.dataset.name}: answer distributions")
-    _, train = tested.dataset.read_split("train")
-    splits = {
-        name: count_by_type(table.question_types, table.modal_answers.spell())
-        for name, table in (("train", train), (tested.split, tested.table))
-    }
+    splits = {}
+    for name in ("train", tested.split):
+        table = tested.opened.tables[name]
+        splits[name] = count_by_type(table.question_types, table.modal_answers.spell())
     predicted = {}
     for row in rows:
         try:
