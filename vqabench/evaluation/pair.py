@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from vqabench.data.annotation_table import AnnotationTable
 from vqabench.errors import InputError
 from vqabench.evaluation.answered import Answered
+from vqabench.evaluation.changes import find_changes
 from vqabench.evaluation.clustered import QuestionTest, compare_questions
 from vqabench.evaluation.comparison import test_cells
 from vqabench.evaluation.rows import Row, SeedTest
@@ -70,7 +71,7 @@ class SplitPair:
     kept: int
     """Questions that both answer equally well."""
     changes: tuple[Change, ...]
-    """Those that change most: first gained, then lost ones."""
+    """Some of those that change most, of several types: first gained, then lost ones."""
 
 
 @dataclass(frozen=True)
@@ -121,17 +122,17 @@ def _face_split(before: Row, after: Row, split: str, read: Read, listed: int) ->
     table = sides[0].table
     if not np.array_equal(table.question_ids, sides[1].table.question_ids):
         raise InputError(f"{before.runs[0].folder} and {after.runs[0].folder} answer other questions of {split}")
-    changes_N = 100 * (sides[1].accuracies_N - sides[0].accuracies_N)
-    gained, lost = (int((side * changes_N > 1e-6).sum()) for side in (1, -1))
+    types = table.question_types.spell()
+    changes = find_changes(sides[0].accuracies_N, sides[1].accuracies_N, types, listed)
     domain = after.test_domain if split == "test" else "in-domain"
     return SplitPair(
         split,
         domain,
         _face_categories(before, after, split, sides),
-        gained,
-        lost,
-        len(changes_N) - gained - lost,
-        tuple(_describe(row, sides, changes_N) for row in _choose_changed(changes_N, table, listed)),
+        changes.gained,
+        changes.lost,
+        changes.questions - changes.gained - changes.lost,
+        tuple(_describe(row, sides) for row in (*changes.best, *changes.worst)),
     )
 
 
@@ -166,15 +167,7 @@ def _face_categories(before: Row, after: Row, split: str, sides: Sequence[_Side]
     }
 
 
-def _choose_changed(changes_N: NDArray[np.float64], table: AnnotationTable, listed: int) -> list[int]:
-    """Choose the rows that gain most, then those that lose most, of equal ones the first by question id."""
-    rounded = np.round(changes_N, 6)
-    gained = np.lexsort((table.question_ids, -rounded))[:listed]
-    lost = np.lexsort((table.question_ids, rounded))[:listed]
-    return [row for row in gained.tolist() if rounded[row] > 0] + [row for row in lost.tolist() if rounded[row] < 0]
-
-
-def _describe(row: int, sides: Sequence[_Side], changes_N: NDArray[np.float64]) -> Change:
+def _describe(row: int, sides: Sequence[_Side]) -> Change:
     table = sides[0].table
     given = [dict(Counter(answers[row] for answers in side.answers_SN).most_common()) for side in sides]
     humans = Counter(table.answers.names[code] for code in table.answers.codes[row].tolist())
@@ -185,7 +178,7 @@ def _describe(row: int, sides: Sequence[_Side], changes_N: NDArray[np.float64]) 
         dict(humans.most_common()),
         given[0],
         given[1],
-        float(changes_N[row]),
+        float(100 * (sides[1].accuracies_N[row] - sides[0].accuracies_N[row])),
     )
 
 
