@@ -49,6 +49,28 @@ def test_a_file_may_nest_its_settings(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "logs"),
+    [("", ()), ("log = 'wandb'", ("wandb",)), ("log = ['tensorboard', 'wandb']", ("tensorboard", "wandb"))],
+)
+def test_a_file_names_one_log_or_several(tmp_path: Path, text: str, logs: tuple[str, ...]) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text(f'backbone = "updn"\n{text}\n')
+    assert make_config(read_config_file(path)).log == logs
+
+
+@pytest.mark.parametrize(
+    ("logs", "told"),
+    [
+        (("tensorbord",), "--log: unknown value 'tensorbord': did you mean 'tensorboard'"),
+        (("wandb", "wandb"), "--log wandb: given twice"),
+    ],
+)
+def test_logs_that_are_unknown_or_named_twice_are_refused(logs: tuple[str, ...], told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        make_config({"backbone": "updn", "log": logs})
+
+
+@pytest.mark.parametrize(
     ("text", "told"),
     [
         ("los = 'plain'", "did you mean 'loss'"),

@@ -45,9 +45,13 @@ def test_answering_at_once_loads_nothing_heavy(argv: list[str]) -> None:
 
 @pytest.mark.parametrize(
     ("words", "expected"),
-    [("vqabench train up", "updn"), ("vqabench train updn --loss mask+re", "mask+rescale")],
+    [
+        ("vqabench train up", "updn"),
+        ("vqabench train updn --loss mask+re", "mask+rescale"),
+        ("vqabench train updn --log ten", "tensorboard"),
+    ],
 )
-def test_the_shell_is_offered_backbones_and_losses(words: str, expected: str) -> None:
+def test_the_shell_is_offered_backbones_losses_and_logs(words: str, expected: str) -> None:
     environment = {"_VQABENCH_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
     done = subprocess.run(
         [sys.executable, "-m", "vqabench"], env=environment, capture_output=True, text=True, timeout=60, check=False

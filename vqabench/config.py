@@ -14,6 +14,7 @@ from vqabench.errors import InputError, unknown
 Select = Literal["last", "val", "test"]
 Precision = Literal["auto", "float32", "bfloat16"]
 Features = Literal["auto", "device", "host", "disk"]
+LogName = Literal["tensorboard", "wandb"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +46,8 @@ class TrainConfig:
     """Where region features are kept while a model is trained."""
     checkpoint_minutes: float = 10.0
     """Minutes between checkpoints within an epoch."""
+    log: tuple[LogName, ...] = ()
+    """Logs that are written beside the run's own; nothing here bears on what is trained."""
     jobs: int | None = None
     """Seeds that are trained at the same time; None: as many as are faster so."""
 
@@ -69,6 +72,7 @@ FILE_KEYS = {
     "precision": "precision",
     "features": "features",
     "checkpoint-minutes": "checkpoint_minutes",
+    "log": "log",
     "jobs": "jobs",
 }
 """Key of a configuration file -> field of TrainConfig; the keys are those of the command line."""
@@ -80,6 +84,7 @@ _FILE_TYPES: dict[str, type | tuple[type, ...]] = {
     "set": dict,
     "track-test": bool,
     "checkpoint-minutes": (int, float),
+    "log": (str, list),
     "jobs": int,
 }
 
@@ -117,6 +122,8 @@ def read_fields(table: Mapping[str, Any], path: Path, also: Iterable[str] = ()) 
     if "seeds" in given:
         seeds = given["seeds"]
         given["seeds"] = parse_seeds(",".join(map(str, seeds)) if isinstance(seeds, list) else str(seeds))
+    if "log" in given:
+        given["log"] = (given["log"],) if isinstance(given["log"], str) else tuple(given["log"])
     if "start_from" in given:
         given["start_from"] = Path(given["start_from"])
     if "settings" in given:
@@ -139,6 +146,11 @@ def make_config(given: Mapping[str, Any]) -> TrainConfig:
     _check_choice("--select", given.get("select"), get_args(Select))
     _check_choice("--precision", given.get("precision"), get_args(Precision))
     _check_choice("--features", given.get("features"), get_args(Features))
+    logs = given.get("log", ())
+    for name in logs:
+        _check_choice("--log", name, get_args(LogName))
+        if logs.count(name) > 1:
+            raise InputError(f"--log {name}: given twice")
     if not given.get("checkpoint_minutes", 1) > 0:
         raise InputError(f"--checkpoint-minutes must be above 0, not {given['checkpoint_minutes']}")
     _check_choice("--objective", given.get("objective"), ("bce", "ce"))

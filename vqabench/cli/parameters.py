@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
@@ -51,6 +51,13 @@ def complete_datasets(incomplete: str) -> list[str]:
     from vqabench.data.catalog import read_catalog
 
     return [name for name in read_catalog(None) if name.startswith(incomplete)]
+
+
+def complete_logs(incomplete: str) -> list[str]:
+    """Offer the logs that a run can write."""
+    from vqabench.config import LogName
+
+    return [name for name in get_args(LogName) if name.startswith(incomplete)]
 
 
 DataDir = Annotated[

@@ -12,6 +12,7 @@ from vqabench.cli.parameters import (
     Runs,
     complete_backbones,
     complete_datasets,
+    complete_logs,
     complete_losses,
     rank,
     telling_of_signals,
@@ -108,6 +109,14 @@ def train(
         float | None,
         typer.Option(help="Minutes between checkpoints within an epoch.", show_default="10"),
     ] = None,
+    log: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Write the run's numbers for tensorboard or wandb (Weights & Biases), too; for both, twice.",
+            autocompletion=complete_logs,
+        ),
+    ] = None,
     jobs: Annotated[
         int | None,
         typer.Option(
@@ -143,6 +152,7 @@ def train(
         "precision": precision,
         "features": features,
         "checkpoint_minutes": checkpoint_minutes,
+        "log": tuple(log) if log else None,
         "jobs": jobs,
     }
     line = {name: value for name, value in spelled.items() if value is not None}

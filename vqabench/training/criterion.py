@@ -103,6 +103,7 @@ class Reading:
         lr: float,
     ) -> None:
         self.steps, self.steps_before, self.lr = steps, steps_before, lr
+        self.last_step = steps_before + len(steps)
         self.losses = _bring([value for value, _ in steps])
         self.accuracies = _bring([accuracy for accuracy, _ in accuracies])
         self.questions = [questions for _, questions in accuracies]

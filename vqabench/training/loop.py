@@ -21,6 +21,7 @@ from vqabench.training.criterion import Criterion, Reading
 from vqabench.training.descent import Descent
 from vqabench.training.device import Autocast
 from vqabench.training.interruption import Stopped
+from vqabench.training.logs import Logs
 from vqabench.training.optimizer import learning_rate, set_learning_rate
 from vqabench.training.plan import Plan, Stage
 from vqabench.training.session import GOES_ON, SAVES, STOPS, Session
@@ -40,6 +41,7 @@ class Training:
     run: Run
     session: Session
     autocast: Autocast
+    logs: Logs
     readings: list[Reading] = field(default_factory=list)
     """Losses that are on their way from the device."""
     order: Tensor = field(default_factory=lambda: torch.empty(0))
@@ -110,10 +112,12 @@ class Training:
             self.readings.append(criterion.read(position.steps, lr))
             position.steps += len(self.readings[-1].steps)
         while self.readings and (wait or self.readings[0].has_come()):
-            tally = self.readings.pop(0).result()
+            reading = self.readings.pop(0)
+            tally = reading.result()
             position.tally.add(tally)
             means = tally.means()
             if "loss" in means:
+                self.logs.measure(reading.last_step, means | {"lr": reading.lr})
                 self.session.progress.measure(means["loss"], means.get("train_accuracy"))
 
     def _means(self) -> dict[str, float]:
@@ -148,6 +152,7 @@ class Training:
         self._choose(stage, record)
         if self.session.processes.writes:
             self.run.append_epoch(record)
+        self.logs.finish_epoch(position.steps, record)
         self.order = self.state.order.get_state()
         self._save()
         self.session.progress.finish_epoch(record)

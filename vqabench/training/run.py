@@ -25,6 +25,7 @@ from vqabench.training.assembly import build_losses, build_model, count_paramete
 from vqabench.training.checkpoint import adopt, load_state, restore, restore_begun, save_weights
 from vqabench.training.descent import telling_of_no_room
 from vqabench.training.device import Autocast, choose_precision, choose_threads, computes_bfloat16
+from vqabench.training.logs import Logs
 from vqabench.training.loop import Training, answer
 from vqabench.training.plan import Plan, make_plan
 from vqabench.training.progress import Progress
@@ -77,13 +78,16 @@ def train_run(
     features = session.place(prepared.features, manifest.precision)
     splits = {split: load_split(model, prepared, dataset, split, features) for split in prepared.splits}
     context = session.autocast(manifest.precision)
-    with _writing(run, manifest, session, afresh=afresh):
+    names = plan.config.log if session.processes.writes else ()
+    logs = Logs(names, run, manifest, session.progress)
+    with logs.open(), _writing(run, manifest, session, afresh=afresh):
         if manifest.epoch is None:
-            manifest.epoch = _train(plan, model, losses, splits, seed, run, session, context, kept, manifest)
+            manifest.epoch = _train(plan, model, losses, splits, seed, run, session, context, kept, manifest, logs)
         if session.processes.writes:
             restore(model, run.weights_file)
         session.processes.share_out(model)
         scores = _score(plan, model, splits, prepared, dataset, run, session, context)
+        logs.finish(scores)
         manifest.status = "finished"
     if session.processes.writes:
         run.resume_file.unlink(missing_ok=True)
@@ -135,6 +139,7 @@ def _train(
     context: Autocast,
     kept: dict[str, Any] | None,
     manifest: Manifest,
+    logs: Logs,
 ) -> int | None:
     """Train from the beginning, or from what was kept; give the chosen epoch."""
     if not any(True for _ in model.parameters()):
@@ -149,9 +154,10 @@ def _train(
     if finished < state.position.epochs:
         session.progress.warn(f"{run.epochs_file}: lacks finished epochs; training goes on without their record")
     session.saved()
+    logs.start(state.position.steps)
     try:
         with telling_of_no_room(session.device):
-            return Training(plan, state, splits, run, session, context).fit().chosen_epoch
+            return Training(plan, state, splits, run, session, context, logs).fit().chosen_epoch
     finally:
         manifest.pieces = state.position.pieces
 

@@ -21,6 +21,7 @@ from vqabench.training.at_once import Crew, Task
 from vqabench.training.checkpoint import load_weights
 from vqabench.training.device import choose_device, is_small, threads_of_small, tune
 from vqabench.training.interruption import Interruption
+from vqabench.training.logs import see_ready
 from vqabench.training.plan import Plan, make_plan
 from vqabench.training.processes import Processes, joined, read_local_rank
 from vqabench.training.progress import Progress, Silence
@@ -75,6 +76,8 @@ def _train(config: TrainConfig, places: Places, if_exists: IfExists, session: Se
     dataset = places.dataset(config.dataset)
     plan = make_plan(config, dataset.entry.recipe)
     _check_splits(config, dataset)
+    if session.processes.writes:
+        see_ready(config.log)
     if places.runs.exists() and not places.runs.is_dir():
         raise InputError(f"--runs {places.runs}: that is a file, not a folder")
     runs = {seed: Run(plan.folder(places.runs, seed)) for seed in config.seeds}

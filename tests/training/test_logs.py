@@ -1,0 +1,339 @@
+"""What TensorBoard and Weights & Biases have of a run: read back by TensorBoard itself, and from W&B's own file."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+from vqabench_updn import UpDn
+from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]  # made as it is loaded
+
+from tests.conftest import CommandLine, resize
+from tests.tiny import write_tiny
+from tests.training.runs import SIZES, Counting, elsewhere, places_in, run, run_in, start
+from vqabench.api import Batch, Output
+from vqabench.errors import InputError
+from vqabench.results import Run
+from vqabench.workflows.places import Places
+
+BOTH = ("tensorboard", "wandb")
+ONE_BY_ONE = SIZES | {"recipe.batch_size": 1}  # 60 batches an epoch, of which losses are read three times
+LINE = ("updn", "--dataset", "tiny", *(word for pair in SIZES.items() for word in ("--set", "{}={}".format(*pair))))
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Places:
+    return places_in(tmp_path)
+
+
+def curves(run: Run) -> dict[str, list[tuple[int, float]]]:
+    """Give TensorBoard's curves of a run: tag -> steps and values."""
+    read = EventAccumulator(str(run.folder / "tensorboard"), size_guidance={"scalars": 0})
+    read.Reload()
+    return {tag: [(point.step, point.value) for point in read.Scalars(tag)] for tag in read.Tags()["scalars"]}
+
+
+def hyperparameters(run: Run) -> dict[str, Any]:
+    """Give what TensorBoard's table of hyperparameters has of a run."""
+    read = EventAccumulator(str(run.folder / "tensorboard"))
+    read.Reload()
+    content = read.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    values = HParamsPluginData.FromString(content).session_start_info.hparams
+    return {name: getattr(value, value.WhichOneof("kind")) for name, value in values.items()}
+
+
+def records(file: Path) -> Iterator[Record]:
+    """Read a file of W&B's: after seven bytes, blocks of 32 KiB with pieces of records in them."""
+    content, at, piece = file.read_bytes(), 7, b""
+    while at + 7 <= len(content):
+        left = 32768 - at % 32768
+        if left < 7:
+            at += left
+            continue
+        _, length, kind = struct.unpack_from("<IHB", content, at)
+        piece += content[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):  # whole, or the last piece
+            yield Record.FromString(piece)
+            piece = b""
+
+
+def sessions(run: Run) -> list[list[Record]]:
+    """Give the records of each time that W&B heard of a run, in order."""
+    files = sorted((run.folder / "wandb").glob("offline-run-*/*.wandb"), key=lambda file: file.stat().st_mtime_ns)
+    return [list(records(file)) for file in files]
+
+
+def items(pairs: Any) -> dict[str, Any]:
+    return {pair.key or "/".join(pair.nested_key): json.loads(pair.value_json) for pair in pairs}
+
+
+def history(run: Run) -> list[dict[str, Any]]:
+    """Give the rows that W&B was told, over all times."""
+    every = [record for session in sessions(run) for record in session]
+    return [items(record.history.item) for record in every if record.HasField("history")]
+
+
+def ids(run: Run) -> set[str]:
+    return {record.run.run_id for session in sessions(run) for record in session if record.HasField("run")}
+
+
+def points(run: Run, axis: str, name: str) -> list[tuple[int, float]]:
+    return [(row[axis], row[name]) for row in history(run) if name in row]
+
+
+def epochs(run: Run) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in run.epochs_file.read_text().splitlines()]
+
+
+def final_scores(run: Run) -> dict[str, float]:
+    scores = json.loads(run.scores_file.read_text())
+    return {
+        f"{split}/{metric}/{category.replace('/', '-')}": number
+        for split, form in scores.items()
+        for metric in ("accuracy", "kappa")
+        for category, number in form[metric].items()
+        if number is not None
+    }
+
+
+def test_tensorboard_has_losses_by_step_epochs_over_both_stages_scores_and_settings(places: Places) -> None:
+    two_stages: dict[str, Any] = {"loss": "mask+rescale", "epochs": 2, "finetune_epochs": 1}
+    done = run(places, log=("tensorboard",), settings=ONE_BY_ONE, track_test=True, **two_stages)
+    found, recorded = curves(done), epochs(done)
+    assert [step for step, _ in found["step/loss"]] == list(range(20, 181, 20))
+    means = [sum(value for _, value in found["step/loss"][at : at + 3]) / 3 for at in (0, 3, 6)]
+    assert means == pytest.approx([epoch["loss"] for epoch in recorded], rel=1e-5)
+    assert found["epoch"] == [(60, 1), (120, 2), (180, 3)]
+    for name in ("loss", "lr", "seconds", "train_accuracy", "val_accuracy", "test_accuracy"):
+        assert [value for _, value in found[f"epoch/{name}"]] == pytest.approx([epoch[name] for epoch in recorded])
+    scores = {name: found[name][0][1] for name in found if name.startswith(("val/", "test/"))}
+    assert all(len(found[name]) == 1 for name in scores)
+    assert scores == pytest.approx(final_scores(done), rel=1e-5)
+    assert {"val/accuracy/all", "test/kappa/number"} <= scores.keys()
+    settings = hyperparameters(done)
+    assert settings["backbone"] == "updn"
+    assert settings["options.backbone.hidden"] == 8
+    assert settings["stages.1.loss"] == "rescale"
+    assert not {"status", "seconds", "epoch"} & settings.keys()
+
+
+def test_wandb_has_losses_by_step_epochs_scores_and_settings(places: Places) -> None:
+    done = run(places, log=("wandb",), settings=ONE_BY_ONE, epochs=2)
+    recorded, (session,) = epochs(done), sessions(done)
+    losses = points(done, "step", "step/loss")
+    assert [step for step, _ in losses] == [20, 40, 60, 80, 100, 120]
+    assert sum(value for _, value in losses[:3]) / 3 == pytest.approx(recorded[0]["loss"])
+    for name in ("loss", "lr", "seconds", "train_accuracy", "val_accuracy"):
+        assert points(done, "epoch", f"epoch/{name}") == [(epoch["epoch"], epoch[name]) for epoch in recorded]
+    summary: dict[str, Any] = {}
+    for record in session:
+        summary |= items(record.summary.update)
+    assert {name: summary[name] for name in final_scores(done)} == final_scores(done)
+    assert summary["chosen_epoch"] == 2
+    (begun,) = (record.run for record in session if record.HasField("run"))
+    assert begun.display_name == f"updn/{done.folder.parent.name}/seed-0"
+    assert begun.run_group == f"tiny/updn/{done.folder.parent.name}"
+    settings = items(begun.config.update)
+    assert settings["recipe"]["batch_size"] == 1
+    assert settings["options"]["backbone"]["hidden"] == 8
+    assert not {"status", "seconds", "epoch"} & settings.keys()
+    assert [record.exit.exit_code for record in session if record.HasField("exit")] == [0]
+
+
+def test_a_run_that_goes_on_has_each_step_and_epoch_once_where_steps_are_trained_again(places: Places) -> None:
+    whole = run(elsewhere(places, "whole"), log=BOTH, settings=ONE_BY_ONE)
+    with pytest.raises(KeyboardInterrupt):  # steps 80 and 100 are told already, 60 is the last that is saved
+        run(places, progress=Counting(110), log=BOTH, settings=ONE_BY_ONE)
+    begun = run_in(places.runs)
+    assert [step for step, _ in curves(begun)["step/loss"]] == [20, 40, 60, 80, 100]
+    again = run(places, "resume", log=BOTH, settings=ONE_BY_ONE)
+    found, expected = curves(again), curves(whole)
+    for name in expected.keys() - {"epoch/seconds"}:
+        assert found[name] == expected[name], name
+    for axis, name in (("step", "step/loss"), ("epoch", "epoch/loss"), ("epoch", "epoch/val_accuracy")):
+        assert points(again, axis, name) == points(whole, axis, name)
+    assert [row["_step"] for row in history(again)] == list(range(1, len(history(again)) + 1))
+    assert len(ids(again)) == 1
+
+
+@pytest.mark.slow
+def test_a_kill_costs_tensorboard_nothing(places: Places, tmp_path: Path) -> None:
+    process = start(tmp_path, *LINE, "--epochs", "40", "--log", "tensorboard")
+    assert process.stderr is not None
+    while "epoch 3/" not in process.stderr.readline():
+        assert process.poll() is None
+    process.kill()
+    process.communicate(timeout=60)
+    before = curves(run_in(places.runs))["epoch"]
+    assert len(before) >= 3
+    found = curves(run(places, "resume", epochs=40, log=("tensorboard",)))
+    assert found["epoch"] == [(4 * epoch, epoch) for epoch in range(1, 41)]
+    assert [step for step, _ in found["step/loss"]] == [4 * epoch for epoch in range(1, 41)]
+
+
+def test_what_is_only_scored_again_keeps_its_curves(places: Places) -> None:
+    done = run(places, log=BOTH)
+    before = curves(done)
+    done.predictions_file("test").unlink()
+    found = curves(run(places, "resume", log=BOTH))
+    assert found["step/loss"] == before["step/loss"]
+    assert found["test/accuracy/all"] == before["test/accuracy/all"] * 2
+    assert len(points(done, "epoch", "epoch/loss")) == 4
+
+
+def test_a_run_that_is_replaced_begins_its_logs_anew(places: Places) -> None:
+    first = run(places, log=BOTH)
+    (known,) = ids(first)
+    again = run(places, "force", log=BOTH, epochs=4)
+    assert curves(again)["epoch"] == [(4, 1), (8, 2), (12, 3), (16, 4)]
+    assert len(list((again.folder / "tensorboard").iterdir())) == 1
+    assert len(sessions(again)) == 1
+    assert ids(again).isdisjoint({known})
+
+
+def test_logs_are_no_part_of_what_a_run_is(places: Places) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(places, progress=Counting(6))
+    again = run(places, "resume", log=BOTH)
+    assert curves(again)["epoch"] == [(8, 2), (12, 3), (16, 4)]
+    assert "log" not in json.loads(again.manifest_file.read_text())
+
+
+def test_a_backbone_that_has_nothing_to_train_has_scores_alone(places: Places) -> None:
+    done = run(places, backbone="prior", settings={}, epochs=None, log=BOTH)
+    assert curves(done).keys() == final_scores(done).keys()
+
+
+def test_parts_that_cannot_go_together_leave_no_folder_for_the_sake_of_a_log(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward = UpDn.forward
+
+    def lacks_an_answer(self: UpDn, batch: Batch) -> Output:
+        output = forward(self, batch)
+        return dataclasses.replace(output, logits_BA=output.logits_BA[:, 1:])
+
+    monkeypatch.setattr(UpDn, "forward", lacks_an_answer)
+    with pytest.raises(InputError, match="logits_BA"):
+        run(places, log=BOTH)
+    assert not list(places.runs.glob("**/seed-0"))
+
+
+def test_a_log_whose_place_is_taken_is_warned_of_and_the_run_is_finished(places: Places) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(places, progress=Counting(6))
+    begun = run_in(places.runs)
+    for name in BOTH:
+        (begun.folder / name).touch()
+    watch = Counting()
+    assert run(places, "resume", progress=watch, log=BOTH).read_manifest().status == "finished"
+    warnings = [line for line in watch.told if "has failed" in line]
+    assert [line.partition(": --log ")[2].partition(" has failed, and is left out")[0] for line in warnings] == [
+        *BOTH
+    ]
+
+
+def test_a_disk_that_is_full_for_tensorboard_alone_is_warned_of_once(places: Places, small_disk: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(places, progress=Counting(6), epochs=30)
+    begun = run_in(places.runs)
+    (begun.folder / "tensorboard").symlink_to(small_disk)
+
+    class Filling(Counting):
+        def finish_epoch(self, record: Any) -> None:
+            if record["epoch"] == 2:
+                resize(small_disk, 64)
+                with pytest.raises(OSError, match="No space left"):
+                    (small_disk / "ballast").write_bytes(bytes(1_000_000))
+
+    watch = Filling()
+    done = run(places, "resume", progress=watch, log=("tensorboard",), epochs=30)
+    assert done.read_manifest().status == "finished"
+    assert sum("--log tensorboard has failed" in line for line in watch.told) == 1
+
+
+@pytest.mark.slow
+def test_each_of_several_seeds_at_once_has_logs_of_its_own(tmp_path: Path) -> None:
+    write_tiny(tmp_path / "own")
+    logs = ("--log", "tensorboard", "--log", "wandb")
+    process = start(tmp_path, *LINE, "--epochs", "2", "--seeds", "0-1", "--jobs", "2", *logs)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    for seed in (0, 1):
+        own = run_in(tmp_path / "runs", seed)
+        assert curves(own)["epoch"] == [(4, 1), (8, 2)]
+        assert points(own, "epoch", "epoch/loss") == [(epoch["epoch"], epoch["loss"]) for epoch in epochs(own)]
+        assert f"seed {seed}: tensorboard: " in errors
+
+
+@pytest.mark.slow
+def test_of_several_processes_the_first_one_writes_logs(tmp_path: Path) -> None:
+    write_tiny(tmp_path / "own")
+    (tmp_path / "own.toml").write_text('log = "tensorboard"\n')  # torchrun may take --log for an option of its own
+    process = start(tmp_path, *LINE, "--epochs", "2", "--config", "own.toml", processes=2)
+    _, errors = process.communicate(timeout=150)
+    assert process.returncode == 0, errors
+    done = run_in(tmp_path / "runs")
+    assert len(list((done.folder / "tensorboard").iterdir())) == 1
+    assert [value for _, value in curves(done)["epoch/loss"]] == pytest.approx(
+        [one["loss"] for one in epochs(done)]
+    )
+
+
+def hide(module: str, folder: Path) -> str:
+    """Give a PYTHONPATH with which Python finds no such package, but for a folder of that name where it runs."""
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(
+        "import os, sys\n"
+        "from importlib.machinery import PathFinder\n"
+        "class Hiding:\n"
+        "    @staticmethod\n"
+        "    def find_spec(name, path=None, target=None):\n"
+        f"        if name == {module!r}:\n"
+        "            found = PathFinder.find_spec(name, [os.getcwd()])\n"
+        "            if found is None:\n"
+        "                raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "            return found\n"
+        "sys.meta_path.insert(0, Hiding)\n"
+    )
+    return os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_a_package_that_is_not_installed_is_told_in_a_line_before_any_training(
+    vqabench: CommandLine, tmp_path: Path, name: str
+) -> None:
+    command = ("train", *LINE, "--catalog", write_tiny(tmp_path / "own"), "--log", name)
+    path = hide(name, tmp_path / "hiding")
+    for folder in ("other", name):  # one of the package's name is no package
+        (tmp_path / folder).mkdir()
+        done = vqabench(*command, PYTHONPATH=path)
+        assert done.returncode == 2
+        (line,) = done.stderr.splitlines()
+        assert line.startswith(f"error: --log {name}: needs more (")
+        assert line.endswith(f'pip install "vqabench[{name}]"')
+    assert not (tmp_path / "runs").exists()
+
+
+def test_wandb_without_a_login_is_told_in_a_line_before_any_training(vqabench: CommandLine, tmp_path: Path) -> None:
+    command = ("train", *LINE, "--catalog", write_tiny(tmp_path / "own"), "--log", "wandb")
+    done = vqabench(*command, WANDB_MODE="online", WANDB_API_KEY="", HOME=str(tmp_path))
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: --log wandb: No API key configured")
+    assert "WANDB_MODE=offline" in line
+    assert not (tmp_path / "runs").exists()

@@ -1,0 +1,114 @@
+"""A run's log for Weights & Biases: one run there for each run here, however often it goes on.
+
+W&B's own variables hold: WANDB_MODE=offline, WANDB_PROJECT (else `vqabench`), WANDB_DIR (else the run's folder).
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from wandb import Error, Settings, init, login, setup
+
+from vqabench.errors import InputError
+from vqabench.results import Manifest, Run, Status
+from vqabench.training.logs import hyperparameters
+
+SECONDS_TO_SEND = 30
+"""How long the end of a run waits for what is still to be sent; `wandb sync` sends the rest."""
+
+
+class Sent(msgspec.Struct):
+    """What W&B has heard: it takes nothing back, so steps that are trained again must not be told again."""
+
+    id: str
+    """Of the run there."""
+    rows: int = 0
+    steps: int = 0
+    epochs: int = 0
+
+
+class WandbLog:
+    """Writes to W&B, or where that is offline to `<run>/wandb/`; a line of `wandb.jsonl` tells what is sent."""
+
+    def __init__(self, run: Run) -> None:
+        self.folder = run.folder
+        self.file = run.folder / "wandb.jsonl"
+        self.sent = Sent(uuid.uuid4().hex[:8])
+        self.session: Any = None
+
+    @staticmethod
+    def see_ready() -> None:
+        """Log in to W&B, in a terminal by asking. Raises InputError where that cannot be."""
+        if setup().settings.mode in ("offline", "disabled", "dryrun"):
+            return
+        try:
+            login(verify=False)
+        except Error as error:
+            raise InputError(f"--log wandb: {error} WANDB_MODE=offline needs no login") from error
+
+    def start(self, manifest: Manifest, steps: int | None) -> str:
+        """Begin a run of W&B's, or go on with it."""
+        self.sent = _read(self.file) or self.sent  # only now: a run that is replaced has another's until here
+        dataset, backbone, strategy, seed = self.folder.parts[-4:]
+        self.session = init(
+            id=self.sent.id,
+            resume="allow",
+            reinit="create_new",
+            project=os.environ.get("WANDB_PROJECT", "vqabench"),
+            group=f"{dataset}/{backbone}/{strategy}",
+            name=f"{backbone}/{strategy}/{seed}",
+            dir=os.environ.get("WANDB_DIR", str(self.folder.absolute())),  # its service may run elsewhere
+            config=hyperparameters(manifest),
+            allow_val_change=True,
+            settings=Settings(
+                console="off", silent=True, finish_timeout=SECONDS_TO_SEND, finish_timeout_raises=True
+            ),
+        )
+        self.session.define_metric("step/*", step_metric="step")
+        self.session.define_metric("epoch/*", step_metric="epoch")
+        return str(Path(self.session.dir).parent if self.session.offline else self.session.url)
+
+    def measure(self, step: int, numbers: Mapping[str, float]) -> None:
+        """Send numbers at a step, unless it was sent before the run was interrupted."""
+        if step > self.sent.steps:
+            self.sent.steps = step
+            self._send({"step": step, **numbers})
+
+    def finish_epoch(self, step: int, epoch: int, numbers: Mapping[str, float]) -> None:
+        """Send numbers of an epoch, unless they were sent before."""
+        if epoch > self.sent.epochs:
+            self.sent.epochs = epoch
+            self._send({"step": step, "epoch": epoch, **numbers})
+
+    def finish(self, epoch: int, numbers: Mapping[str, float]) -> None:
+        """Send final scores; they stand with the run, not in its history."""
+        self.session.summary.update({"chosen_epoch": epoch, **numbers})
+
+    def close(self, status: Status) -> None:
+        """End W&B's run as this one has ended."""
+        session, self.session = self.session, None
+        if session is not None:
+            if status == "stopped":
+                session.mark_preempting()
+            session.finish(exit_code=0 if status == "finished" else 1)
+
+    def _send(self, row: Mapping[str, float]) -> None:
+        """Send a row of the history, and take note of it at once: a kill may come any time."""
+        self.sent.rows += 1
+        self.session.log(row, step=self.sent.rows)
+        with self.file.open("ab") as lines:  # not written anew: that takes a file system milliseconds
+            lines.write(msgspec.json.encode(self.sent) + b"\n")
+
+
+def _read(file: Path) -> Sent | None:
+    """Give the last whole line of what was sent, if there is any."""
+    for line in reversed(file.read_bytes().splitlines()) if file.is_file() else ():
+        with suppress(msgspec.DecodeError):
+            return msgspec.json.decode(line, type=Sent)
+    return None
