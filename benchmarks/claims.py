@@ -21,7 +21,7 @@ from safetensors import safe_open
 
 from vqabench.data.placement import PlacedFeatures
 from vqabench.data.prepared import prepare
-from vqabench.evaluation.comparison import compare, test_cells
+from vqabench.evaluation.comparison import compare, compare_cells
 from vqabench.evaluation.predict import load_split, predict
 from vqabench.evaluation.published import Published, find_published
 from vqabench.evaluation.rows import Cell, Row
@@ -85,13 +85,14 @@ def print_claim(claim: Claim, rows: Iterable[Row]) -> None:
     print("|---|---|---:|---:|---:|---:|---:|---:|")
     for after in filter(claim.after, rows):
         for before in filter(claim.before, rows):
-            if (before.backbone, before.objective) == (after.backbone, after.objective):
+            same = (before.backbone, before.objective, before.setting)
+            if same == (after.backbone, after.objective, after.setting):
                 print(describe(before, after))
 
 
 def describe(before: Row, after: Row) -> str:
     """Spell one line."""
-    tests = test_cells(after, before)
+    tests = compare_cells(after, before)
     cells = [after.backbone, after.objective, str(len(after.seeds)), spell_published(before, after)]
     for key in (TEST, VAL):
         one, other = before.cells[key], after.cells[key]

@@ -270,7 +270,7 @@ def test_one_seed_on_either_side_makes_no_claim(tmp_path: Path) -> None:
     assert cell.gain is not None
     assert cell.test is None
     assert any(note.startswith("one seed: no claim") for note in comparison.notes)
-    assert not any("†" in note for note in comparison.notes)
+    assert comparison.marks == ""
 
 
 def test_seeds_that_never_vary_make_no_claim(tmp_path: Path) -> None:
@@ -286,6 +286,46 @@ def test_a_cell_keeps_the_number_of_each_seed_in_their_order(tmp_path: Path) -> 
     assert row.seeds == (0, 1, 2)
     assert row.cells[ALL].values == (40.0, 41.0, 42.0)
     assert [manifest.seed for manifest in row.manifests] == [0, 1, 2]
+
+
+def test_of_several_plain_rows_in_one_setting_gains_are_against_the_likest(tmp_path: Path) -> None:
+    seeds(tmp_path, "plain", PLAIN)
+    seeds(tmp_path, "plain", [30.0, 31.0, 32.0], first=7, label="precision=float32")
+    seeds(tmp_path, "rescale", BETTER)
+    comparison = compare(find_runs([tmp_path]))
+    cell = by_loss(comparison)["rescale"].cells[ALL]
+    assert cell.gain == pytest.approx(np.mean(BETTER) - np.mean(PLAIN))
+    assert cell.test is not None
+    assert cell.test.paired
+    assert any(
+        "several plain rows" in note and "rescale against updn ce-plain" in note for note in comparison.notes
+    )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"precision": "bfloat16"},
+        {"select": "val"},
+        {"vocabulary": "train+test"},
+        {"start_from": "/runs/d/updn/ce-plain/seed-0"},
+    ],
+)
+def test_seeds_that_were_trained_otherwise_are_no_seeds_of_one_row(tmp_path: Path, changes: dict[str, str]) -> None:
+    write_run(tmp_path, 40.0, seed=0)
+    write_run(tmp_path, 41.0, seed=1, **changes)
+    comparison = compare(find_runs([tmp_path]))
+    assert sorted(row.seeds for row in comparison.rows) == [(0,), (1,)]
+    assert any("rows of one name differ" in note for note in comparison.notes)
+
+
+def test_rows_without_a_gain_and_gains_without_a_test_are_named(tmp_path: Path) -> None:
+    seeds(tmp_path, "plain", PLAIN[:1])
+    seeds(tmp_path, "rescale", BETTER)
+    seeds(tmp_path, "focal", LEVEL, backbone="css")
+    notes = compare(find_runs([tmp_path])).notes
+    assert "no gain, for want of plain runs in the same setting: css ce-focal" in notes
+    assert any(note.startswith("one seed: no claim. updn ce-plain has a single seed") for note in notes)
 
 
 def test_numbers_by_question_type_are_left_out_where_nobody_asks_for_them(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from vqabench.errors import InputError
 from vqabench.evaluation.answered import Answered, read_answered
 from vqabench.evaluation.clustered import compare_questions
 from vqabench.evaluation.comparison import compare
-from vqabench.evaluation.pair import Pair, face
+from vqabench.evaluation.pair import Pair, compare_pair
 from vqabench.evaluation.rows import Row
 from vqabench.evaluation.scores import score
 from vqabench.results import Manifest, Run, find_runs
@@ -74,7 +74,7 @@ def only_split(pair: Pair) -> Any:
 
 
 def test_a_difference_is_tested_over_questions_by_image_and_over_seeds(rows: tuple[Row, Row]) -> None:
-    split = only_split(face(*rows, read))
+    split = only_split(compare_pair(*rows, read))
     assert split.domain == "out-of-domain"
     assert set(split.categories) == {"yes/no", "number", "all"}  # no question is of the third kind
     images = np.array(TABLE.image_ids)
@@ -92,7 +92,7 @@ def test_a_difference_is_tested_over_questions_by_image_and_over_seeds(rows: tup
 
 
 def test_questions_that_changed_are_counted_and_the_most_changed_are_listed(rows: tuple[Row, Row]) -> None:
-    split = only_split(face(*rows, read, listed=3))
+    split = only_split(compare_pair(*rows, read, listed=3))
     changes = accuracies(rows[1]) - accuracies(rows[0])
     assert split.gained == (changes > 1e-9).sum()
     assert split.lost == (changes < -1e-9).sum()
@@ -107,7 +107,7 @@ def test_questions_that_changed_are_counted_and_the_most_changed_are_listed(rows
 
 
 def test_turned_round_everything_has_the_other_sign(rows: tuple[Row, Row]) -> None:
-    there, back = only_split(face(*rows, read)), only_split(face(rows[1], rows[0], read))
+    there, back = only_split(compare_pair(*rows, read)), only_split(compare_pair(rows[1], rows[0], read))
     assert (there.gained, there.lost) == (back.lost, back.gained)
     for category, one in there.categories.items():
         other = back.categories[category]
@@ -119,12 +119,17 @@ def test_turned_round_everything_has_the_other_sign(rows: tuple[Row, Row]) -> No
 def test_what_differs_beside_the_strategy_is_told(tmp_path: Path) -> None:
     given = side(range(100), 0)
     write_answers(tmp_path / "a", given)
-    recipe = {"epochs": 4}
+    recipe = {"epochs": 4, "batch_size": 64}
     options = {"backbone": {"hidden": 16}}
-    write_answers(tmp_path / "b", given, loss="rescale", precision="bfloat16", recipe=recipe, options=options)
+    longer = {"recipe": recipe, "stages": [{"name": "train", "loss": "rescale", "epochs": 4}]}
+    write_answers(tmp_path / "b", given, loss="rescale", precision="bfloat16", options=options, **longer)
     before, after = (compare(find_runs([tmp_path / name])).rows[0] for name in ("a", "b"))
-    told = ("precision float32 against bfloat16", "backbone.hidden 8 against 16", "recipe.epochs 3 against 4")
-    assert face(before, after, read).settings == told
+    assert compare_pair(before, after, read).settings == (
+        "precision float32 against bfloat16",
+        "epochs 0 against 4",
+        "backbone.hidden 8 against 16",
+        "recipe.batch_size None against 64",
+    )
 
 
 def test_what_cannot_be_compared_is_told(tmp_path: Path) -> None:
@@ -135,8 +140,8 @@ def test_what_cannot_be_compared_is_told(tmp_path: Path) -> None:
     write_predictions(run.predictions_file("test"), [SurePrediction(n, "2") for n in range(QUESTIONS - 1)])
     a, b, c = (compare(find_runs([tmp_path / name])).rows[0] for name in ("a", "b", "c"))
     with pytest.raises(InputError, match="saw different data"):
-        face(a, b, read)
+        compare_pair(a, b, read)
     with pytest.raises(InputError, match="both are the same configuration"):
-        face(a, a, read)
+        compare_pair(a, a, read)
     with pytest.raises(InputError, match="answer other questions of test"):
-        face(a, c, read)
+        compare_pair(a, c, read)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tests.evaluation.test_pair import QUESTIONS, read, rows, side, write_answers
 from vqabench.evaluation.comparison import compare
-from vqabench.evaluation.pair import Pair, face
+from vqabench.evaluation.pair import Pair, compare_pair
 from vqabench.evaluation.rows import Row
 from vqabench.reporting.explanation import explain, explanation_to_json
 from vqabench.reporting.exports import to_json
@@ -20,7 +20,7 @@ def pair_of(folder: Path, before: range, after: range, seeds: int) -> Pair:
         write_answers(folder, side(before, seed), seed=seed)
         write_answers(folder, side(after, 10 + seed), seed=seed, loss="rescale")
     plain, rescale = compare(find_runs([folder])).rows
-    return face(plain, rescale, read)
+    return compare_pair(plain, rescale, read)
 
 
 def verdict(pair: Pair) -> str:
@@ -28,7 +28,7 @@ def verdict(pair: Pair) -> str:
 
 
 def test_both_sides_and_every_category_are_told_with_both_tests(rows: tuple[Row, Row]) -> None:
-    text = explain(face(*rows, read), WORDING)
+    text = explain(compare_pair(*rows, read), WORDING)
     assert text.startswith("A: updn ce-plain (3 seeds), B: updn ce-rescale (3 seeds), on d.")
     for head in ("Y/N: ", "Num.: ", "All: "):
         assert f"  {head}" in text
@@ -41,8 +41,11 @@ def test_both_sides_and_every_category_are_told_with_both_tests(rows: tuple[Row,
 
 def test_a_sure_difference_may_be_expected_again(tmp_path: Path) -> None:
     said = verdict(pair_of(tmp_path, range(60), range(230), 3))
-    assert "trained anew, B may be expected to be more accurate than A (p < 0.05" in said
-    assert "on other images of this kind, these very models would differ likewise" in said
+    assert (
+        "out-of-domain test: trained anew and asked these questions, B may be expected to be more accurate" in said
+    )
+    assert "on other images of this kind, these very models would differ in the same direction" in said
+    assert "one kind of chance" not in said
 
 
 def test_a_sure_loss_is_told_as_one(tmp_path: Path) -> None:
@@ -60,11 +63,46 @@ def test_one_seed_a_side_says_nothing_of_the_methods(tmp_path: Path) -> None:
     assert "no claim, a side has a single seed" in explain(pair, WORDING)
     said = verdict(pair)
     assert "nothing of the methods, only of these models" in said
-    assert "would differ likewise" in said  # which these models do
+    assert "would differ in the same direction" in said  # which these models do
+
+
+def test_where_one_kind_of_chance_alone_is_ruled_out_nothing_is_claimed_in_general(tmp_path: Path) -> None:
+    for seed in range(3):  # every seed is better, by questions about two images
+        before = side(range(100), seed)
+        better = range(100, 104 if seed == 2 else 103)
+        after = [side(range(QUESTIONS), 99)[n] if n in better else given for n, given in enumerate(before)]
+        write_answers(tmp_path, before, seed=seed)
+        write_answers(tmp_path, after, seed=seed, loss="rescale")
+    plain, rescale = compare(find_runs([tmp_path])).rows
+    said = verdict(compare_pair(plain, rescale, read))
+    assert "trained anew and asked these questions, B may be expected to be more accurate" in said
+    assert "these very models may differ on these images alone" in said
+    assert "one kind of chance alone is ruled out" in said
+
+
+def test_identical_answers_are_told_as_such(tmp_path: Path) -> None:
+    for seed in range(2):
+        write_answers(tmp_path, side(range(100), 0), seed=seed)
+        write_answers(tmp_path, side(range(100), 0), seed=seed, loss="rescale")
+    plain, rescale = compare(find_runs([tmp_path])).rows
+    pair = compare_pair(plain, rescale, read)
+    assert verdict(pair).strip() == "out-of-domain test: the two are as accurate on every question"
+    assert "no seed differs from another" in explain(pair, WORDING)
+
+
+def test_what_a_data_set_says_cannot_steer_the_terminal(rows: tuple[Row, Row]) -> None:
+    text = explain(compare_pair(*rows, read), dict.fromkeys(range(QUESTIONS), "Red?\x1b[31m\nGone"))
+    assert "\x1b" not in text
+    assert "Red? [31m Gone [" in text
+
+
+def test_runs_that_are_left_out_are_told(rows: tuple[Row, Row]) -> None:
+    text = explain(compare_pair(*rows, read), WORDING, ["left out, stopped: runs/seed-3"])
+    assert "Note: left out, stopped: runs/seed-3." in text
 
 
 def test_as_json_it_holds_the_text_and_what_it_is_made_of(rows: tuple[Row, Row]) -> None:
-    pair = face(*rows, read)
+    pair = compare_pair(*rows, read)
     plain = explanation_to_json(pair, WORDING)
     assert plain["text"] == explain(pair, WORDING)
     assert plain["after"] == {"backbone": "updn", "strategy": "ce-rescale", "seeds": (0, 1, 2), "brands": ()}

@@ -100,7 +100,16 @@ def test_text_from_outside_is_no_markup(tmp_path: Path) -> None:
     write_run(tmp_path, 40.0, backbone="[red]a|b*c", label="x=[bold]")
     comparison = compare(find_runs([tmp_path]))
     assert "[red]a|b*c" in rendered(comparison)
-    assert "[red]a\\|b\\*c" in to_markdown(lay_out(comparison, None, "answer-type"), comparison.notes)
+    assert "\\[red\\]a\\|b\\*c" in to_markdown(lay_out(comparison, None, "answer-type"), comparison.notes)
+
+
+def test_no_text_breaks_a_table_or_becomes_a_formula(tmp_path: Path) -> None:
+    write_run(tmp_path, 40.0, dataset="=1+1", label="a\n# b ![i](http://x)")
+    comparison = compare(find_runs([tmp_path]))
+    markdown = to_markdown(lay_out(comparison, "accuracy", "answer-type"), comparison.notes)
+    assert "a \\# b !\\[i\\](http" in markdown
+    (line, *_) = csv.DictReader(io.StringIO(to_csv(comparison)))
+    assert line["dataset"] == "'=1+1"
 
 
 @pytest.fixture
@@ -112,6 +121,7 @@ def tested(tmp_path: Path) -> Comparison:
         write_run(tmp_path, 50.0 + 1.1 * noise, loss="rescale", **about)
         write_run(tmp_path, 40.0 - noise, loss="focal", **about)
     write_run(tmp_path, 60.0, loss="mask", dataset="vqa-cp-v2", objective="bce", label="a_b&c|50%")
+    write_run(tmp_path, 45.0, backbone="[0]*", dataset="vqa-cp-v2", objective="bce", seed=9)
     return compare(find_runs([tmp_path]), published=True)
 
 

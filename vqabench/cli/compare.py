@@ -81,6 +81,8 @@ def compare(
         return
     if by is not By.answer_type and metric is Metric.kappa:
         raise InputError(f"--by {by.value}: kappa is defined by answer type; drop --metric kappa")
+    if published and by is not By.answer_type:
+        raise InputError(f"--published: the paper's numbers are by answer type; drop --by {by.value}")
     if form in (Format.csv, Format.json) and (metric is not None or by is By.question_type):
         raise InputError(f"--format {form.value} holds every metric and group; drop --metric and --by")
 
@@ -108,17 +110,17 @@ def _render(compared: "Comparison", form: Format, metric: Metric | None, by: By)
         typer.echo(exports.comparison_to_json(compared))
     elif form is Format.csv:
         typer.echo(exports.to_csv(compared), nl=False)
-        for note in compared.notes:
+        for note in grids.choose_notes(compared, by.value):
             lists.warn(note)
     elif form in (Format.markdown, Format.latex):
         laid_out = grids.lay_out(compared, metric, by.value)
         write = exports.to_markdown if form is Format.markdown else exports.to_latex
-        typer.echo(write(laid_out, compared.notes))
+        typer.echo(write(laid_out, grids.choose_notes(compared, by.value)))
     else:
         console = lists.stdout_console()
         for grid in grids.lay_out(compared, metric, by.value):
             console.print(*tables.draw(grid, console.width))
-        for note in compared.notes:
+        for note in grids.choose_notes(compared, by.value):
             console.print(note, markup=False)
 
 
@@ -135,8 +137,8 @@ def _explain(folders: list[Path], form: Format, places: "Places") -> None:
     from vqabench.workflows import explanation as workflow
 
     before, after = folders
-    pair, questions = workflow.explain(before, after, places, WatchedLines().say)
+    pair, questions, notes = workflow.explain(before, after, places, WatchedLines().say)
     if form is Format.json:
-        typer.echo(exports.to_json(explanation.explanation_to_json(pair, questions)))
+        typer.echo(exports.to_json(explanation.explanation_to_json(pair, questions, notes)))
     else:
-        typer.echo(explanation.explain(pair, questions))
+        typer.echo(explanation.explain(pair, questions, notes))

@@ -25,11 +25,10 @@ class Prepared:
     """Hash of every input file and setting that this was made from."""
 
 
-def read_vocabulary(dataset: Dataset, say: Say) -> tuple[tuple[str, ...], str]:
-    """Give the answers that models choose from, and the fingerprint of the data, which is made ready first."""
-    prepare_files(dataset, say)
+def read_vocabulary(dataset: Dataset) -> tuple[str, ...]:
+    """Give the answers that models choose from. Raises InputError where the data set is not prepared."""
     with reading(dataset.prepared_file) as file:
-        return tuple(file["answers"].asstr()[:]), str(file.attrs["fingerprint"])
+        return tuple(file["answers"].asstr()[:])
 
 
 def prepare(dataset: Dataset, say: Say) -> Prepared:

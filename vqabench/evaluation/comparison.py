@@ -8,25 +8,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from vqabench.errors import InputError, first_few
-from vqabench.evaluation.published import SOURCE, find_published, published_datasets
-from vqabench.evaluation.rows import BreakDown, Cell, Key, Row, SeedTest, add_breakdowns, gather
+from vqabench.evaluation.notes import PRIOR_NOTE, explain_marks, tell_of_gains, tell_of_published, warn
+from vqabench.evaluation.published import find_published
+from vqabench.evaluation.rows import BreakDown, Cell, Key, Row, SeedTest, add_breakdowns, gather_rows
 from vqabench.evaluation.significance import compare_seeds, holm
 from vqabench.results import Run
 
 METRICS = ("accuracy", "kappa")
 DECIMALS = 2
 """Of a number in a table: what looks the same there is as good."""
-LEVEL = 0.01
-"""Below which the paper marks a p-value (†)."""
-
-PRIOR_NOTE = (
-    "Head and Tail: questions whose answer is frequent or rare for their type in training; With prior and Against: "
-    "whose answer is the most frequent one there, or is not. Reliance: 0 where the answers are shared out as the "
-    "split's true ones, 1 as in training, beyond 1 where the prior is exaggerated, below 0 where it is turned "
-    "over; – where the split does not differ from training. ECE, Overconf.: calibration error, and confidence "
-    "less accuracy. Bound: what the vocabulary allows"
-)
-"""How to read what stored answers show of the training prior."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +25,8 @@ class Comparison:
 
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
+    marks: str = ""
+    """How the gains were tested; empty where none could be."""
 
 
 def compare(
@@ -53,7 +45,7 @@ def compare(
     Raises InputError where there is no finished run.
     """
     left_out: dict[str, list[str]] = {}
-    rows = gather(runs, dataset, left_out, by_type=by_type)
+    rows = gather_rows(runs, dataset, left_out, by_type=by_type)
     notes = [f"left out, {why}: {first_few(which, 3)}" for why, which in left_out.items()]
     if not rows:
         which = f" of {dataset}" if dataset else ""
@@ -64,33 +56,63 @@ def compare(
     mark_best(rows)
     for row in rows if published else ():
         row.published = find_published(row.manifests[0])
-    told = _tell_of_published(rows) if published else []
-    return Comparison(tuple(rows), (*notes, *_warn(rows), *told))
+    notes += [*warn(rows), *_tell_of_choices(rows), *tell_of_gains(rows, find_plain(rows))]
+    notes += tell_of_published(rows) if published else []
+    return Comparison(tuple(rows), tuple(notes), explain_marks(rows))
 
 
 def _take_apart(rows: Sequence[Row], break_down: BreakDown) -> list[str]:
     """Add to rows what their stored answers show of the prior; tell how to read it, and where it cannot be done."""
-    notes = [PRIOR_NOTE]
+    failed: dict[str, list[str]] = {}
     for row in rows:
         try:
             add_breakdowns(row, break_down)
         except InputError as error:
-            notes.append(f"{row.backbone} {row.strategy} is not taken apart: {error}")
-    return notes
+            failed.setdefault(str(error), []).append(row.title)
+    told = [f"not taken apart: {first_few(which, 3)}: {why}" for why, which in failed.items()]
+    done = len(rows) - sum(map(len, failed.values()))
+    return [PRIOR_NOTE, *told] if done else told
 
 
 def find_plain(rows: Iterable[Row]) -> list[tuple[Row, Row]]:
-    """Pair each strategy with the plain row of its backbone and objective, trained in the same setting."""
+    """Pair each strategy with the plain row of its backbone and objective, trained in the same setting.
+
+    Of several such, which differ in label alone, the one of the same label, then of the same seeds, then with most.
+    """
     rows = list(rows)
-    plain = {(row.dataset, row.backbone, row.objective, row.setting): row for row in rows if row.plain}
-    pairs = [(row, plain.get((row.dataset, row.backbone, row.objective, row.setting))) for row in rows]
-    return [(row, base) for row, base in pairs if base is not None and not row.plain]
+    plain = _group_plain(rows)
+    pairs = [(row, plain.get(_setting(row), [])) for row in rows if not row.plain]
+    return [(row, min(bases, key=lambda base: _unlike(row, base))) for row, bases in pairs if bases]
+
+
+def _group_plain(rows: Iterable[Row]) -> dict[tuple[str, ...], list[Row]]:
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        if row.plain:
+            groups.setdefault(_setting(row), []).append(row)
+    return groups
+
+
+def _setting(row: Row) -> tuple[str, ...]:
+    return row.dataset, row.backbone, row.objective, row.setting
+
+
+def _unlike(row: Row, base: Row) -> tuple[bool, bool, int]:
+    return base.label != row.label, base.seeds != row.seeds, -len(base.seeds)
+
+
+def _tell_of_choices(rows: Sequence[Row]) -> list[str]:
+    """Tell which of several plain rows in one setting gains are against."""
+    several = {key for key, plain in _group_plain(rows).items() if len(plain) > 1}
+    chosen = {(row.title, base.title) for row, base in find_plain(rows) if _setting(row) in several}
+    told = first_few((f"{row} against {base}" for row, base in sorted(chosen)), 3)
+    return [f"of several plain rows in one setting, the likest is taken: {told}"] if chosen else []
 
 
 def add_gains(rows: Sequence[Row]) -> None:
     """Give each cell its gain over plain, and the test of it where there are seeds enough."""
     for row, base in find_plain(rows):
-        tests = test_cells(row, base)
+        tests = compare_cells(row, base)
         for key, test in tests.items():
             cell, other = row.cells[key], base.cells[key]
             row.cells[key] = replace(cell, gain=(cell.mean or 0.0) - (other.mean or 0.0), test=test)
@@ -98,7 +120,7 @@ def add_gains(rows: Sequence[Row]) -> None:
         _correct([row for row in rows if row.dataset == dataset])
 
 
-def test_cells(row: Row, base: Row) -> dict[Key, SeedTest | None]:
+def compare_cells(row: Row, base: Row) -> dict[Key, SeedTest | None]:
     """Test the differences of all accuracies and kappas of two rows; paired where their seeds are the same."""
     keys = [key for key, cell in row.cells.items() if key[1] in METRICS and _are_defined(cell, base.cells.get(key))]
     if min(len(row.seeds), len(base.seeds)) < 2 or not keys:
@@ -141,61 +163,3 @@ def mark_best(rows: Sequence[Row]) -> None:
             for row, cell in cells:
                 if round(cell.mean or 0.0, DECIMALS) == round(highest, DECIMALS):
                     row.cells[key] = replace(cell, best=True)
-
-
-def _warn(rows: Sequence[Row]) -> list[str]:
-    brands: dict[str, list[str]] = {}
-    for row in rows:
-        for brand in row.brands:
-            brands.setdefault(brand, []).append(f"{row.backbone} {row.strategy}")
-    notes = [
-        f"‡ {f'{first_few(which, 3)}: ' if len(brands) > 1 else ''}{brand}: not comparable with honest runs"
-        for brand, which in brands.items()
-    ]
-    for dataset in sorted({row.dataset for row in rows}):
-        prints = {row.fingerprint for row in rows if row.dataset == dataset}
-        if len(prints) > 1:
-            notes.append(f"{dataset}: these runs saw {len(prints)} different states of the data")
-    names = [(row.dataset, row.backbone, row.objective, row.name) for row in rows]
-    if len(set(names)) < len(names):
-        notes.append(
-            "rows of one name differ in data, options or defaults that their labels do not show: see their run.json"
-        )
-    return [*notes, *_explain_tests(rows)]
-
-
-def _explain_tests(rows: Sequence[Row]) -> list[str]:
-    """Tell how gains were tested, and which could not be."""
-    tests = [cell.test for row in rows for cell in row.cells.values() if cell.test is not None]
-    notes = []
-    if tests:
-        kinds = {
-            True: "paired t-test (the same seeds on both sides)",
-            False: "Welch's t-test (other seeds on the two sides)",
-        }
-        how = " or ".join(text for paired, text in kinds.items() if any(test.paired == paired for test in tests))
-        notes.append(
-            f"† p < {LEVEL} against plain, over seeds: two-sided {how}, each on its own; "
-            "p (Holm) is that of All, corrected for all rows of the table"
-        )
-    single = [row for row in rows if len(row.seeds) == 1]
-    if single:
-        which = "a row" if len(rows) > 1 else "it"
-        notes.append(f"one seed: no claim; {which} with a single seed shows no spread, so train several")
-    return notes
-
-
-def _tell_of_published(rows: Sequence[Row]) -> list[str]:
-    """Tell what published rows are, and for which rows of ours there is none."""
-    known = published_datasets()
-    unknown = dict.fromkeys(row.dataset for row in rows if row.dataset not in known)
-    notes = [f"{name}: the paper has no results on this data set" for name in unknown]
-    without = [f"{row.backbone} {row.strategy}" for row in rows if row.dataset in known and not row.published]
-    if without:
-        notes.append(f"the paper has no row for {first_few(without)}")
-    if any(row.published for row in rows):
-        notes.append(
-            f"published: {SOURCE}; run by its authors, or reported there from another paper. It tells neither "
-            "seeds nor deviations, so that `differs` (ours - published) cannot be tested"
-        )
-    return notes

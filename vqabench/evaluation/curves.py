@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,5 +45,7 @@ def read_curve(runs: Sequence[Run], split: str) -> Curve | None:
 
 
 def _read(run: Run, key: str) -> dict[int, float]:
-    records = run.read_epochs()
-    return {record["epoch"]: float(record[key]) for record in records if isinstance(record.get(key), int | float)}
+    found = ((record["epoch"], record.get(key)) for record in run.read_epochs())
+    return {
+        epoch: float(value) for epoch, value in found if isinstance(value, int | float) and math.isfinite(value)
+    }

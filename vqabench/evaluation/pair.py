@@ -16,8 +16,8 @@ from vqabench.errors import InputError
 from vqabench.evaluation.answered import Answered
 from vqabench.evaluation.changes import find_changes
 from vqabench.evaluation.clustered import QuestionTest, compare_questions
-from vqabench.evaluation.comparison import test_cells
-from vqabench.evaluation.rows import Row, SeedTest
+from vqabench.evaluation.comparison import compare_cells
+from vqabench.evaluation.rows import Row, SeedTest, spell_origin
 from vqabench.evaluation.scores import CATEGORIES
 from vqabench.evaluation.significance import holm
 from vqabench.results import Manifest, Run
@@ -81,7 +81,7 @@ class Pair:
     before: Row
     after: Row
     settings: tuple[str, ...]
-    """What differs in them beside the strategy."""
+    """What differs in them beside the name of the strategy."""
     splits: tuple[SplitPair, ...]
 
 
@@ -95,7 +95,7 @@ class _Side:
     """Mean over seeds, [0, 1]."""
 
 
-def face(before: Row, after: Row, read: Read, listed: int = 5) -> Pair:
+def compare_pair(before: Row, after: Row, read: Read, listed: int = 5) -> Pair:
     """Compare two configurations on every split that both have answered, `listed` changed questions of a kind.
 
     Raises InputError where they saw different data, or their answers cannot be read.
@@ -124,10 +124,9 @@ def _face_split(before: Row, after: Row, split: str, read: Read, listed: int) ->
         raise InputError(f"{before.runs[0].folder} and {after.runs[0].folder} answer other questions of {split}")
     types = table.question_types.spell()
     changes = find_changes(sides[0].accuracies_N, sides[1].accuracies_N, types, listed)
-    domain = after.test_domain if split == "test" else "in-domain"
     return SplitPair(
         split,
-        domain,
+        after.domain(split),
         _face_categories(before, after, split, sides),
         changes.gained,
         changes.lost,
@@ -146,7 +145,7 @@ def _face_categories(before: Row, after: Row, split: str, sides: Sequence[_Side]
     table = sides[0].table
     images_N = np.unique([str(image) for image in table.image_ids], return_inverse=True)[1]
     types = np.array([*table.answer_types.names, ""])[table.answer_types.codes]
-    tests = test_cells(after, before)
+    tests = compare_cells(after, before)
     found: dict[str, QuestionTest] = {}
     for category in CATEGORIES:
         own_N = np.ones(len(table), bool) if category == "all" else types == category
@@ -185,13 +184,14 @@ def _describe(row: int, sides: Sequence[_Side]) -> Change:
 def _differing_settings(before: Manifest, after: Manifest) -> list[str]:
     """Spell each setting that both have, with another value on either side."""
     told = []
-    for name in ("backbone", "objective", "select", "precision", "bases", "pretraining"):
+    for name in ("backbone", "objective", "select", "precision", "vocabulary", "bases", "pretraining"):
         told += _differ(name, getattr(before, name), getattr(after, name))
-    for part in before.options.keys() & after.options.keys():
+    told += _differ("epochs", *(sum(int(stage["epochs"]) for stage in run.stages) for run in (before, after)))
+    told += _differ("start from", *(spell_origin(run) for run in (before, after)))
+    for part in sorted(before.options.keys() & after.options.keys()):
         for option in sorted(before.options[part].keys() | after.options[part].keys()):
             told += _differ(f"{part}.{option}", before.options[part].get(option), after.options[part].get(option))
-    stages = {"finetune_epochs"} if len(before.stages) != len(after.stages) else set()
-    for key in sorted((before.recipe.keys() | after.recipe.keys()) - stages):
+    for key in sorted((before.recipe.keys() | after.recipe.keys()) - {"epochs", "finetune_epochs"}):
         told += _differ(f"recipe.{key}", before.recipe.get(key), after.recipe.get(key))
     return told
 

@@ -97,8 +97,17 @@ class Row:
         """Give objective, loss, and what differs from the defaults."""
         return f"{self.objective}-{self.name}"
 
+    @property
+    def title(self) -> str:
+        """Give backbone and strategy."""
+        return f"{self.backbone} {self.strategy}"
 
-def gather(
+    def domain(self, split: str) -> str:
+        """Say what a split is to the training: `in-domain` or `out-of-domain`."""
+        return self.test_domain if split == "test" else "in-domain"
+
+
+def gather_rows(
     runs: Iterable[Run], dataset: str | None, left_out: dict[str, list[str]], *, by_type: bool = True
 ) -> list[Row]:
     """Gather finished runs into rows, plain strategies first. Others are told of in `left_out`: why -> which.
@@ -166,12 +175,18 @@ def _name(manifest: Manifest) -> tuple[str, ...]:
 def _spell_identity(manifest: Manifest) -> str:
     """Spell what seeds of one row share: a label leaves defaults out, and they change, as data and weights do."""
     shared = [manifest.options, manifest.bases, manifest.recipe, manifest.distributions, manifest.fingerprint]
-    return json.dumps([*shared, manifest.pretraining], sort_keys=True)
+    chosen = [manifest.select, manifest.vocabulary, manifest.precision, spell_origin(manifest)]
+    return json.dumps([*shared, *chosen, manifest.pretraining], sort_keys=True)
+
+
+def spell_origin(manifest: Manifest) -> str | None:
+    """Name the configuration that a run started from, if it did."""
+    return " ".join(Path(manifest.start_from).parts[-3:-1]) if manifest.start_from else None
 
 
 def _spell_setting(manifest: Manifest) -> str:
     """Spell what a strategy and its plain counterpart share; a second stage is the strategy's own."""
-    origin = Path(manifest.start_from).parts[-3:-1] if manifest.start_from else None
+    origin = spell_origin(manifest)
     unused = "epochs" if origin else "finetune_epochs"
     recipe = {name: value for name, value in manifest.recipe.items() if name != unused}
     backbones = {label: manifest.options[label] for label in ("backbone", *manifest.bases)}

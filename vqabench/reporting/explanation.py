@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from vqabench.evaluation.comparison import LEVEL
+from vqabench.evaluation.notes import LEVEL
 from vqabench.evaluation.pair import CategoryPair, Change, Pair, SplitPair
 from vqabench.evaluation.rows import Row
 from vqabench.reporting.grids import HEADS, spell_p
 
 CERTAIN = 0.05
 """Below which a difference is called one."""
+FEW_IMAGES = 50
+"""Below which a bootstrap is too sure of itself."""
 
 
-def explain(pair: Pair, questions: Mapping[int, str]) -> str:
-    """Explain a pair; `questions` gives the wording of the questions that are listed, by their ids."""
-    paragraphs = [_introduce(pair)]
+def explain(pair: Pair, questions: Mapping[int, str], notes: Sequence[str] = ()) -> str:
+    """Explain a pair.
+
+    `questions` gives the wording of the questions that are listed, by their ids; `notes` are on runs left out.
+    """
+    paragraphs = [_introduce(pair, notes)]
     for split in pair.splits:
         paragraphs += [_explain_split(split, pair), _list_changes(split, questions)]
     return "\n\n".join(filter(None, [*paragraphs, _conclude(pair)]))
 
 
-def explanation_to_json(pair: Pair, questions: Mapping[int, str]) -> dict[str, Any]:
+def explanation_to_json(pair: Pair, questions: Mapping[int, str], notes: Sequence[str] = ()) -> dict[str, Any]:
     """Give everything that is explained as plain values."""
     splits = []
     for split in pair.splits:
@@ -38,7 +43,8 @@ def explanation_to_json(pair: Pair, questions: Mapping[int, str]) -> dict[str, A
         "after": _describe_side(pair.after),
         "settings": pair.settings,
         "splits": splits,
-        "text": explain(pair, questions),
+        "notes": notes,
+        "text": explain(pair, questions, notes),
     }
 
 
@@ -46,21 +52,22 @@ def _describe_side(row: Row) -> dict[str, Any]:
     return {"backbone": row.backbone, "strategy": row.strategy, "seeds": row.seeds, "brands": row.brands}
 
 
-def _introduce(pair: Pair) -> str:
+def _introduce(pair: Pair, notes: Sequence[str]) -> str:
     lines = [
         f"A: {_name(pair.before)}, B: {_name(pair.after)}, on {pair.before.dataset}.",
         "Differences are B - A, in points of accuracy.",
         *(f"B is branded: {brand}." for brand in pair.after.brands),
         *(f"A is branded: {brand}." for brand in pair.before.brands),
+        *(f"Note: {note}." for note in notes),
     ]
     if pair.settings:
-        lines.append(f"They differ in more than the strategy: {'; '.join(pair.settings)}.")
+        lines.append(f"Settings that differ: {'; '.join(pair.settings)}.")
     return "\n".join(lines)
 
 
 def _name(row: Row) -> str:
     count = len(row.seeds)
-    return f"{row.backbone} {row.strategy} ({count} seed{'s' if count > 1 else ''})"
+    return f"{row.title} ({_spell_count(count, 'seed')})"
 
 
 def _explain_split(split: SplitPair, pair: Pair) -> str:
@@ -74,21 +81,34 @@ def _explain_split(split: SplitPair, pair: Pair) -> str:
 
 def _over_seeds(one: CategoryPair, pair: Pair) -> str:
     test = one.seeds
+    if test is None and _has_one_seed(pair):
+        return "no claim, a side has a single seed: how much a training by itself varies is not known"
     if test is None:
-        few = min(len(pair.before.seeds), len(pair.after.seeds)) < 2
-        why = "a side has a single seed" if few else "the seeds do not vary"
-        return f"no claim, {why}: how much a training by itself varies is not known"
+        return "no claim: no seed differs from another, so that how much others would is not known"
     kind = "paired t-test" if test.paired else "Welch's t-test"
     effect = "" if test.effect is None else f", effect g = {test.effect:+.1f}"
     return f"95 % CI {test.low:+.2f} to {test.high:+.2f}, {_spell(test.p)} ({kind}){effect}"
 
 
+def _has_one_seed(pair: Pair) -> bool:
+    return min(len(pair.before.seeds), len(pair.after.seeds)) < 2
+
+
 def _over_questions(one: CategoryPair) -> str:
     test = one.questions
+    interval = f"95 % CI {test.low:+.2f} to {test.high:+.2f} (bootstrap)"
+    if test.images < 2:
+        interval = "no interval"
+    elif test.images < FEW_IMAGES:
+        interval += ", which is too narrow for so few images"
     return (
-        f"95 % CI {test.low:+.2f} to {test.high:+.2f} (bootstrap), {_spell(test.permutation_p)} (permutation; "
-        f"{_spell(one.p_holm)} by Holm over the categories), {test.questions:,} questions, {test.images:,} images"
+        f"{interval}, {_spell(test.permutation_p)} (permutation; {_spell(one.p_holm)} by Holm over the "
+        f"categories), {_spell_count(test.questions, 'question')}, {_spell_count(test.images, 'image')}"
     )
+
+
+def _spell_count(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def _spell(p: float) -> str:
@@ -106,10 +126,11 @@ def _list_changes(split: SplitPair, questions: Mapping[int, str]) -> str:
 
 def _describe(change: Change, questions: Mapping[int, str]) -> str:
     asked = questions.get(change.question_id, "?")
-    return (
+    line = (
         f"  {change.change:+7.1f}  {asked} [{change.question_id}, image {change.image_id}]  "
         f"humans: {_count(change.humans)}; A: {_count(change.before)}; B: {_count(change.after)}"
     )
+    return "".join(mark if mark.isprintable() else " " for mark in line)  # what a data set says reaches a terminal
 
 
 def _count(answers: Mapping[str, int]) -> str:
@@ -122,25 +143,37 @@ def _conclude(pair: Pair) -> str:
 
 def _judge(split: SplitPair, pair: Pair) -> list[str]:
     """Give the verdict on a split, by its overall accuracy: over seeds, and over questions."""
+    where = f"{split.domain} {split.split}"
+    if not split.gained and not split.lost:
+        return [f"{where}: the two are as accurate on every question"]
+    lines = [_judge_seeds(split, pair), _judge_questions(split)]
     one = split.categories["all"]
-    more = "more" if one.after > one.before else "less"
-    seeds, questions = one.seeds, one.questions
-    where = split.domain
-    lines = []
+    if one.seeds is not None and (one.seeds.p < CERTAIN) != (one.questions.permutation_p < CERTAIN):
+        lines.append("one kind of chance alone is ruled out: do not claim that B differs from A in general")
+    return [f"{where}: {line}" for line in lines]
+
+
+def _judge_seeds(split: SplitPair, pair: Pair) -> str:
+    one = split.categories["all"]
+    more, seeds = "more" if one.after > one.before else "less", one.seeds
+    if seeds is None and _has_one_seed(pair):
+        return "nothing of the methods, only of these models; train both with several seeds"
     if seeds is None:
-        lines.append(f"{where}: nothing of the methods, only of these models; train both with several seeds")
-    elif seeds.p < CERTAIN:
-        strictly = f", also at the paper's {LEVEL}" if seeds.p < LEVEL else f", but not at the paper's {LEVEL}"
-        lines.append(
-            f"{where}: trained anew, B may be expected to be {more} accurate than A (p < {CERTAIN}{strictly})"
+        return "nothing of other seeds, as these do not differ from one another"
+    if seeds.p < CERTAIN:
+        strictly = f"also at the paper's {LEVEL}" if seeds.p < LEVEL else f"but not at the paper's {LEVEL}"
+        return (
+            f"trained anew and asked these questions, B may be expected to be {more} accurate than A "
+            f"(p < {CERTAIN}, {strictly})"
         )
-    else:
-        lines.append(
-            f"{where}: that B differs from A cannot be concluded: other seeds might turn it round; "
-            f"with these, differences from {seeds.low:+.1f} to {seeds.high:+.1f} are all compatible"
-        )
-    if questions.permutation_p < CERTAIN:
-        lines.append(f"{where}: on other images of this kind, these very models would differ likewise")
-    else:
-        lines.append(f"{where}: these very models may differ on these images alone")
-    return lines
+    return (
+        "that B differs from A cannot be concluded: other seeds might turn it round; with these, differences from "
+        f"{seeds.low:+.1f} to {seeds.high:+.1f} are all compatible"
+    )
+
+
+def _judge_questions(split: SplitPair) -> str:
+    test = split.categories["all"].questions
+    if test.permutation_p < CERTAIN:
+        return "on other images of this kind, these very models would differ in the same direction"
+    return "these very models may differ on these images alone"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -13,7 +13,7 @@ import msgspec
 from vqabench.evaluation.comparison import Comparison
 from vqabench.evaluation.published import SPLIT, Published
 from vqabench.evaluation.rows import Row
-from vqabench.reporting.grids import Grid, Text
+from vqabench.reporting.grids import Grid, Text, choose_notes
 
 
 def to_json(content: Any) -> str:
@@ -38,13 +38,17 @@ def _markdown_cell(cell: Text) -> str:
 
 
 def _escape(text: str) -> str:
-    for mark in "\\|*_`<":
+    text = " ".join(text.split())  # a line is a row
+    for mark in "\\|*_`<[]~&#":
         text = text.replace(mark, f"\\{mark}")
     return text
 
 
 def to_latex(grids: list[Grid], notes: tuple[str, ...]) -> str:
-    """Give tables that need the package `booktabs`; the best numbers in bold."""
+    """Give tables that need the package `booktabs`; the best numbers in bold.
+
+    Letters that pdfLaTeX does not know, as Chinese ones, need LuaLaTeX or XeLaTeX and a font that has them.
+    """
     comments = [f"% {line}" for note in notes for line in note.splitlines()]
     return "\n\n".join([*map(_latex_table, grids), *comments])
 
@@ -88,12 +92,15 @@ _LATEX = {
     "‡": r"\textsuperscript{\ddag}",
     "±": r"$\pm$",
     "–": "--",
+    "−": "$-$",
 }
 
 
 def _escape_latex(text: str) -> str:
     """Spell a text for LaTeX; letters that it has no name for stay as they are, in UTF-8."""
-    return "".join(_LATEX.get(mark, mark) for mark in text)
+    opens = text.startswith(("[", "*"))  # the end of the line before would take it for an argument
+    edge = "{}" if opens else " " if text.startswith(" ") else ""
+    return edge + "".join(_LATEX.get(mark, mark) for mark in " ".join(text.split()))
 
 
 _CSV_HEAD = (
@@ -108,9 +115,17 @@ def to_csv(comparison: Comparison) -> str:
     writer = csv.DictWriter(stream, _CSV_HEAD.split(), lineterminator="\n")
     writer.writeheader()
     for row in comparison.rows:
-        writer.writerows(_csv_lines(row))
-        writer.writerows(line for printed in row.published for line in _published_csv_lines(printed))
+        writer.writerows(map(_disarm, _csv_lines(row)))
+    printed = {id(one): one for row in comparison.rows for one in row.published}
+    for one in printed.values():
+        writer.writerows(_published_csv_lines(one))
     return stream.getvalue()
+
+
+def _disarm(line: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep a spreadsheet from taking text for a formula: a quotation mark goes in front."""
+    armed = {key for key, value in line.items() if isinstance(value, str) and value.startswith(tuple("=+-@\t\r"))}
+    return {key: f"'{value}" if key in armed else value for key, value in line.items()}
 
 
 def _csv_lines(row: Row) -> Iterator[dict[str, Any]]:
@@ -137,7 +152,7 @@ def comparison_to_json(comparison: Comparison) -> str:
     for row in comparison.rows:
         numbers: dict[str, Any] = {}
         for (split, metric, by, category), cell in sorted(row.cells.items()):
-            table = by if by == "question-type" else metric
+            table = metric if by == "answer-type" or metric != "accuracy" else by
             numbers.setdefault(split, {}).setdefault(table, {})[category] = msgspec.to_builtins(cell)
         hidden = ("cells", "setting", "plain", "runs", "manifests", "published")
         about = {name: value for name, value in vars(row).items() if name not in hidden}
@@ -152,4 +167,4 @@ def comparison_to_json(comparison: Comparison) -> str:
         ]
         about |= {"branded": row.branded, "scores": numbers, "runs": provenance}
         rows.append(about | ({"published": printed} if printed else {}))
-    return to_json({"rows": rows, "notes": comparison.notes})
+    return to_json({"rows": rows, "notes": choose_notes(comparison, "answer-type")})

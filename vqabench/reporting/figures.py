@@ -52,12 +52,12 @@ class Charts:
 
 def name_row(row: Row) -> str:
     """Name a row in full."""
-    return f"{row.backbone} {row.strategy}{' ‡' if row.branded else ''}"
+    return f"{row.title}{' ‡' if row.branded else ''}"
 
 
 def name_split(split: str, row: Row) -> str:
     """Say what a split is to the training."""
-    return f"{row.test_domain if split == 'test' else 'in-domain'} {split}"
+    return f"{row.domain(split)} {split}"
 
 
 def draw_accuracies(findings: DatasetFindings, keys: Keys) -> list[Charts]:
@@ -197,7 +197,8 @@ def draw_gains(findings: DatasetFindings, keys: Keys) -> list[Charts]:
         figures.append(Figure(name_row(row), drawing))
     notes = [
         "Against the plain runs of the same backbone and objective in the same setting. Lines across the ends show "
-        "the 95 % confidence interval over the seeds, where there are several."
+        "the 95 % confidence interval over the seeds, where there are several, each on its own: among many types "
+        "some exclude 0 by chance."
     ]
     notes += [f"The {len(shown)} rows of {len(gaining)} that differ the most."] * (len(shown) < len(gaining))
     notes += [f"The {len(order)} question types of {len(types)} that differ the most."] * (len(order) < len(types))

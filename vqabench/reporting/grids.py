@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from vqabench.evaluation.comparison import LEVEL, METRICS, Comparison
+from vqabench.evaluation.comparison import METRICS, Comparison
+from vqabench.evaluation.notes import LEVEL
 from vqabench.evaluation.published import SPLIT, Published
 from vqabench.evaluation.rows import Cell, Row
 from vqabench.evaluation.scores import CATEGORIES
@@ -67,14 +68,18 @@ def lay_out(comparison: Comparison, metric: str | None, by: By) -> list[Grid]:
             for split in SPLITS:
                 if not any(key[:2] == (split, chosen) for row in rows for key in row.cells):
                     continue
-                domain = rows[0].test_domain if split == "test" else "in-domain"
-                title = f"{dataset}, {domain} {split}: {UNITS[chosen]}"
+                title = f"{dataset}, {rows[0].domain(split)} {split}: {UNITS[chosen]}"
                 if by == "answer-type":
                     grids.append(_by_answer_type(title, rows, split, chosen))
                 elif chosen == "accuracy":
                     by_group = _by_question_type if by == "question-type" else _by_prior
                     grids.append(by_group(title, rows, split))
     return grids
+
+
+def choose_notes(comparison: Comparison, by: By) -> tuple[str, ...]:
+    """Give the notes that go with a comparison's tables: marks stand only in those by answer type."""
+    return (*comparison.notes, *filter(None, [comparison.marks if by == "answer-type" else ""]))
 
 
 def _by_answer_type(title: str, rows: list[Row], split: str, metric: str) -> Grid:
@@ -116,7 +121,8 @@ def _published_line(printed: Published, row: Row, split: str) -> dict[str, Text]
         mark = "†" if category in printed.significant else ""
         line[HEADS[category]] = Text("–" if number is None else f"{number:.2f}", mark=mark)
     ours = row.cells.get((split, printed.metric, "answer-type", "all"))
-    if ours is not None and ours.mean is not None and "all" in printed.numbers:
+    comparable = printed.metric == "accuracy"  # the paper does not define its kappa
+    if comparable and ours is not None and ours.mean is not None and "all" in printed.numbers:
         line["differs"] = Text(f"{ours.mean - printed.numbers['all']:+.2f}")
     return line
 

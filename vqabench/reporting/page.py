@@ -18,7 +18,7 @@ from vqabench.evaluation.findings import DatasetFindings
 from vqabench.reporting import figures
 from vqabench.reporting.cards import PairCards, lay_out_pair
 from vqabench.reporting.figures import Charts, Keys, name_row
-from vqabench.reporting.grids import By, Grid, lay_out
+from vqabench.reporting.grids import By, Grid, choose_notes, lay_out
 from vqabench.reporting.plots import draw_markers
 from vqabench.reporting.provenance import Provenance, describe_runs
 
@@ -89,7 +89,7 @@ def _lay_out(key: str, findings: DatasetFindings, keys: Keys) -> Section:
         key,
         findings.name,
         f"{_number(len(comparison.rows), 'row')} of {_number(runs, 'run')}",
-        comparison.notes,
+        choose_notes(comparison, "answer-type"),
         findings.missing,
         tuple(lay_out(comparison, None, "answer-type")),
         _lay_out_more(comparison),

@@ -118,12 +118,13 @@ def _compare_answers(
     for name in ("train", tested.split):
         table = tested.opened.tables[name]
         splits[name] = count_by_type(table.question_types, table.modal_answers.spell())
-    predicted = {}
+    predicted: dict[str, Counts] = {}
     for row in rows:
+        name = row.title if row.title not in predicted else f"{row.title} ({row.seeds[0]})"
         try:
-            predicted[_name(row)] = _count_predicted(tested, row)
+            predicted[name] = _count_predicted(tested, row)
         except (InputError, OSError) as error:
-            missing.append(f"the answer distributions of {_name(row)} are left out: {error}")
+            missing.append(f"the answer distributions of {name} are left out: {error}")
     kinds = largest_shifts(splits["train"], splits[tested.split], TYPES)
     return tuple(compare_answers(kind, splits, predicted, ANSWERS) for kind in kinds)
 
@@ -142,13 +143,9 @@ def _describe_pairs(
 ) -> tuple[ChangedPair, ...]:
     described = []
     for after, before in pairs:
-        progress.say(f"{tested.dataset.name}: questions that {_name(after)} changed")
+        progress.say(f"{tested.dataset.name}: questions that {after.title} changed")
         try:
             described.append(describe_pair(before, after, tested, progress))
         except (InputError, OSError) as error:
-            missing.append(f"the questions that {_name(after)} changed are left out: {error}")
+            missing.append(f"the questions that {after.title} changed are left out: {error}")
     return tuple(described)
-
-
-def _name(row: Row) -> str:
-    return f"{row.backbone} {row.strategy}"

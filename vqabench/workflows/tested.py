@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from vqabench.data.annotation_table import AnnotationTable
 from vqabench.data.annotations import Question
 from vqabench.data.dataset import Dataset
-from vqabench.data.preparation import summarise
 from vqabench.data.prepared import Prepared, prepare
-from vqabench.errors import InputError
 from vqabench.evaluation.rows import Row
 from vqabench.training.progress import Progress
 from vqabench.workflows.stored import Opened, Stored
@@ -20,13 +18,17 @@ from vqabench.workflows.stored import Opened, Stored
 class Tested:
     """One split of a data set, with its annotations and images."""
 
-    dataset: Dataset
     prepared: Prepared
     opened: Opened
     split: str
     """`test`, or `val` where there is no other."""
     rows: dict[int, int]
     """Question id -> row of the prepared split."""
+
+    @property
+    def dataset(self) -> Dataset:
+        """Give the data set."""
+        return self.opened.dataset
 
     @property
     def questions(self) -> dict[int, Question]:
@@ -44,16 +46,9 @@ def read_tested(rows: Sequence[Row], stored: Stored, progress: Progress) -> Test
 
     Raises InputError where the data set is not prepared, or is now in a state that none of them saw.
     """
-    dataset = stored.places.dataset(rows[0].dataset)
-    summary = summarise(dataset)
-    if summary is None or not summary.current:
-        raise InputError(f"{dataset.name} is not prepared here; vqabench data prepare {dataset.name} does it")
-    seen = [row for row in rows if row.fingerprint == summary.fingerprint]
-    if not seen:
-        raise InputError(f"{dataset.name} is not here as these runs saw it: it has changed since")
-    progress.say(f"{dataset.name}: reading questions and annotations")
-    opened = stored.open(seen[0].runs[0], seen[0].manifests[0])
+    opened = stored.open_any(rows)
+    dataset = opened.dataset
     prepared = prepare(dataset, progress.say)
     split = "test" if "test" in dataset.splits else "val"
     numbered = {number: row for row, number in enumerate(prepared.splits[split].question_ids.tolist())}
-    return Tested(dataset, prepared, opened, split, numbered)
+    return Tested(prepared, opened, split, numbered)

@@ -1,0 +1,93 @@
+"""What the reader of a comparison must know."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vqabench.errors import first_few
+from vqabench.evaluation.published import SOURCE, published_datasets
+from vqabench.evaluation.rows import Row
+
+LEVEL = 0.01
+"""Below which the paper marks a p-value (†)."""
+PRIOR_NOTE = (
+    "Head and Tail: questions whose answer is frequent or rare for their type in training; With prior and Against: "
+    "whose answer is the most frequent one there, or is not. Reliance: 0 where the answers are shared out as the "
+    "split's true ones, 1 as in training, beyond 1 where the prior is exaggerated, below 0 where it is turned "
+    "over; – where the split does not differ from training. ECE, Overconf.: calibration error, and confidence "
+    "less accuracy. Bound: what the vocabulary allows"
+)
+"""How to read what stored answers show of the training prior."""
+
+
+def warn(rows: Sequence[Row]) -> list[str]:
+    """Tell which numbers are not comparable with others, and why."""
+    brands: dict[str, list[str]] = {}
+    for row in rows:
+        for brand in row.brands:
+            brands.setdefault(brand, []).append(row.title)
+    notes = [
+        f"‡ {f'{first_few(which, 3)}: ' if len(brands) > 1 else ''}{brand}: not comparable with honest runs"
+        for brand, which in brands.items()
+    ]
+    for dataset in sorted({row.dataset for row in rows}):
+        prints = {row.fingerprint for row in rows if row.dataset == dataset}
+        if len(prints) > 1:
+            notes.append(f"{dataset}: these runs saw {len(prints)} different states of the data")
+    names = [(row.dataset, row.title) for row in rows]
+    if len(set(names)) < len(names):
+        notes.append(
+            "rows of one name differ in data, options, precision or defaults that their labels do not show: see "
+            "their run.json"
+        )
+    return notes
+
+
+def tell_of_gains(rows: Sequence[Row], bases: Sequence[tuple[Row, Row]]) -> list[str]:
+    """Tell which rows have no gain, and which gains make no claim; `bases` are rows with their plain ones."""
+    notes = []
+    based = [id(row) for row, _ in bases]
+    alone = [row.title for row in rows if not row.plain and id(row) not in based]
+    if alone and len(alone) < len(rows):
+        notes.append(f"no gain, for want of plain runs in the same setting: {first_few(alone, 3)}")
+    single = [row for row in rows if len(row.seeds) == 1]
+    if single:
+        told = first_few((row.title for row in single), 3) if len(single) < len(rows) else "each row"
+        notes.append(
+            f"one seed: no claim. {told} has a single seed, which shows no spread; gains of it, and against it, "
+            "are not tested: train several"
+        )
+    return notes
+
+
+def explain_marks(rows: Sequence[Row]) -> str:
+    """Tell how gains were tested over seeds; nothing where none was."""
+    paired = {cell.test.paired for row in rows for cell in row.cells.values() if cell.test is not None}
+    if not paired:
+        return ""
+    kinds = {
+        True: "paired t-test (the seeds of both sides are the same)",
+        False: "Welch's t-test (the seeds of the two sides are not the same)",
+    }
+    how = " or ".join(text for kind, text in kinds.items() if kind in paired)
+    return (
+        f"† p < {LEVEL} against plain, over seeds: two-sided {how}, each on its own; p (Holm) is that of All, "
+        "corrected for all rows of the table"
+    )
+
+
+def tell_of_published(rows: Sequence[Row]) -> list[str]:
+    """Tell what published rows are, and for which rows of ours there is none."""
+    known = published_datasets()
+    unknown = dict.fromkeys(row.dataset for row in rows if row.dataset not in known)
+    notes = [f"{name}: the paper has no results on this data set" for name in unknown]
+    without = [row.title for row in rows if row.dataset in known and not row.published]
+    if without:
+        notes.append(f"the paper has no row for {first_few(without)}")
+    if any(row.published for row in rows):
+        notes.append(
+            f"published: {SOURCE}; run by its authors, or reported there from another paper. It tells neither "
+            "seeds nor deviations, so that `differs` (ours - published) cannot be tested. Its kappas are of a "
+            "definition that it does not give: they do not compare with ours"
+        )
+    return notes
