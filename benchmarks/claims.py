@@ -130,9 +130,11 @@ def print_dropouts(rows: Iterable[Row]) -> None:
     for dropout in DROPOUTS:
         cells = [f"{dropout:.1f}"]
         for loss in ("mask", "mask+rescale"):
-            (row,) = (one for one in chosen if one.loss == loss and of_dropout(one, dropout))
-            place = row.seeds.index(0)
-            cells += [f"{row.cells[key].values[place]:.2f}" for key in (TEST, VAL)]
+            found = [row for row in chosen if row.loss == loss and of_dropout(row, dropout) and 0 in row.seeds]
+            own = found[0] if found else None
+            cells += [
+                "–" if own is None else f"{own.cells[key].values[own.seeds.index(0)]:.2f}" for key in (TEST, VAL)
+            ]
         print(f"| {' | '.join(cells)} |")
 
 

@@ -325,7 +325,7 @@ def test_rows_without_a_gain_and_gains_without_a_test_are_named(tmp_path: Path) 
     seeds(tmp_path, "focal", LEVEL, backbone="css")
     notes = compare(find_runs([tmp_path])).notes
     assert "no gain, for want of plain runs in the same setting: css ce-focal" in notes
-    assert any(note.startswith("one seed: no claim. updn ce-plain has a single seed") for note in notes)
+    assert any(note.startswith("one seed: no claim; updn ce-plain has a single seed") for note in notes)
 
 
 def test_numbers_by_question_type_are_left_out_where_nobody_asks_for_them(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def tell_of_gains(rows: Sequence[Row], bases: Sequence[tuple[Row, Row]]) -> list
     if single:
         told = first_few((row.title for row in single), 3) if len(single) < len(rows) else "each row"
         notes.append(
-            f"one seed: no claim. {told} has a single seed, which shows no spread; gains of it, and against it, "
+            f"one seed: no claim; {told} has a single seed, which shows no spread; gains of it, and against it, "
             "are not tested: train several"
         )
     return notes
