@@ -107,14 +107,15 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: not a configuration in TOML: {error}") from error
 
 
-def read_fields(table: Mapping[str, Any], path: Path, also: Iterable[str] = ()) -> dict[str, Any]:
-    """Turn a table with the command line's keys into fields of TrainConfig; the file may have keys `also`.
+def read_fields(table: Mapping[str, Any], path: Path, valid: Iterable[str] = FILE_KEYS) -> dict[str, Any]:
+    """Turn a table with the command line's keys into fields of TrainConfig.
 
-    Raises InputError where a key is unknown or of the wrong kind.
+    `valid` are the keys that a user is told of where one is unknown. Raises InputError where a key is unknown or of
+    the wrong kind.
     """
     for key, value in table.items():
         if key not in FILE_KEYS:
-            raise InputError(f"{path}: {unknown('key', key, [*FILE_KEYS, *also])}")
+            raise InputError(f"{path}: {unknown('key', key, valid)}")
         kind = _FILE_TYPES.get(key, str)
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
             raise InputError(f"{path}: {key} = {value!r} is of the wrong kind")

@@ -1,9 +1,12 @@
 """`vqabench bench`."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from vqabench.evaluation.comparison import Comparison
 
 from vqabench.cli.parameters import AsJson, Catalog, DataDir, Runs, telling_of_signals
 
@@ -55,7 +58,7 @@ def bench(
         ),
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda (all GPUs).", show_default="auto")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, and train nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan; train nothing.")] = False,
     runs: Runs = Path("runs"),
     data_dir: DataDir = None,
     catalog: Catalog = None,
@@ -67,23 +70,23 @@ def bench(
     the same command again does what is left.
     """
     from vqabench.config import parse_seeds, parse_settings
-    from vqabench.workflows.matrix import make_matrix, parse_grid, parse_names, read_blocks
+    from vqabench.workflows.matrix import make_matrix, parse_grid, parse_names, read_blocks, with_grid
 
     lists = {"backbones": backbones, "losses": losses, "objectives": objectives, "datasets": datasets}
     spelled: dict[str, Any] = {
         **{key: parse_names(key, text) for key, text in lists.items() if text is not None},
         "seeds": parse_seeds(seeds) if seeds is not None else None,
-        "grid": parse_grid(grid) if grid else None,
+        "settings": with_grid(parse_settings(settings or []), parse_grid(grid or []), "the command line"),
         "epochs": epochs,
         "finetune_epochs": finetune_epochs,
         "track_test": track_test,
         "jobs": jobs,
         "device": device,
     }
-    line = {name: value for name, value in spelled.items() if value is not None}
-    blocks = read_blocks(config, line | {"settings": parse_settings(settings or [])})
+    blocks = read_blocks(config, {name: value for name, value in spelled.items() if value is not None})
 
-    from vqabench.reporting.matrix import WatchedMatrix
+    from vqabench.reporting import exports
+    from vqabench.reporting.matrix import WatchedMatrix, plan_to_json
     from vqabench.training.interruption import Interruption
     from vqabench.workflows import bench as workflow
     from vqabench.workflows import comparison
@@ -92,23 +95,33 @@ def bench(
     places = Places(runs, data_dir, catalog)
     progress, interruption = WatchedMatrix(), Interruption()
     matrix = make_matrix(blocks, places)
+    outlook = workflow.look_out(matrix, places)
+    progress.plan(outlook)
+    if dry_run:
+        if as_json:
+            typer.echo(exports.to_json(plan_to_json(outlook)))
+        return
     kept = "everything is saved; the same command goes on"
     with telling_of_signals(progress.warn, kept), interruption.watching():
-        failures = workflow.bench(matrix, places, progress, interruption, only_plan=dry_run)
-    finished = [cell.run.folder for cell in matrix.cells if cell.run.scores_file.is_file()]
-    if not dry_run and finished:
-        compared = comparison.compare(finished, None, places)
-
-        from vqabench.reporting import exports, grids, tables
-        from vqabench.reporting import lists as listing
-
-        if as_json:
-            typer.echo(exports.comparison_to_json(compared))
-        else:
-            console = listing.stdout_console()
-            for laid_out in grids.lay_out(compared, "accuracy", "answer-type"):
-                console.print(*tables.draw(laid_out, console.width))
+        failures = workflow.bench(outlook, places, progress, interruption)
+    finished = [cell.run.folder for cell in matrix.cells if cell.name not in failures]
+    if finished:
+        _show(comparison.compare(finished, None, places), as_json)
     for name, reason in failures.items():
         progress.warn(f"{name}: {reason}")
     if failures:
         raise typer.Exit(1)
+
+
+def _show(compared: "Comparison", as_json: bool) -> None:
+    """Print a comparison, as `compare` does."""
+    from vqabench.reporting import exports, grids, lists, tables
+
+    if as_json:
+        typer.echo(exports.comparison_to_json(compared))
+        return
+    console = lists.stdout_console()
+    for grid in grids.lay_out(compared, "accuracy", "answer-type"):
+        console.print(*tables.draw(grid, console.width))
+    for note in compared.notes:
+        console.print(note, markup=False)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from vqabench.reporting.progress import WatchedLines
+from vqabench.reporting.progress import Bars, WatchedLines
 
 SILENCE = 15.0
 """Seconds without a line after which a pipe gets one."""
@@ -22,7 +22,7 @@ class WatchedDownloads(WatchedLines):
             behind = f", going on behind {_spell_size(done)}" if done else ""
             self.say(f"fetching {name}: {_spell_size(total) if total else 'size unknown'}{behind}")
             return
-        self.bar = Progress(
+        self.bar = Bars(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=None),
             DownloadColumn(),

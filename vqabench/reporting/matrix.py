@@ -7,10 +7,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Column
 
-from vqabench.reporting.progress import WatchedLines
+from vqabench.reporting.progress import Bars, WatchedLines
 
 
 class Named(Protocol):
@@ -19,6 +21,18 @@ class Named(Protocol):
     @property
     def name(self) -> str:
         """Name it."""
+
+
+class Expected(Protocol):
+    """How long runs may take."""
+
+    @property
+    def seconds(self) -> float:
+        """One after another."""
+
+    @property
+    def guessed(self) -> Sequence[str]:
+        """Backbones of which nothing is known."""
 
 
 class Planned(Protocol):
@@ -45,44 +59,43 @@ class Planned(Protocol):
         """Why combinations are left out."""
 
     @property
-    def seconds(self) -> float | None:
-        """Time for all that is left, one run after another."""
+    def warnings(self) -> Sequence[str]:
+        """What a user should think twice about."""
+
+    @property
+    def estimate(self) -> Expected | None:
+        """Time for all that is left; None where nothing is known."""
 
 
 class WatchedMatrix(WatchedLines):
     """Tells of a matrix."""
 
     def plan(self, outlook: Planned) -> None:
-        """Say what is to be done, and in a terminal show a bar over all of it."""
+        """Say what is to be done."""
         parts = [(outlook.done, "finished already"), (outlook.begun, "go on"), (outlook.new, "to train")]
         counted = [f"{len(cells)} {what}" for cells, what in parts if cells]
         total = sum(len(cells) for cells, _ in parts) + len(outlook.wrong)
         self.say(f"{total} runs: {', '.join(counted) or 'none'}")
         for reason in outlook.undefined:
             self.say(f"left out: {reason}")
-        for name, reason in outlook.wrong.items():
-            self.warn(f"{name}: {reason}")
         left = [*outlook.begun, *outlook.new]
-        self.total, self.ended = len(left), 0
         for cell in left:
             self.say(f"  {cell.name}")
+        for told in (*outlook.warnings, *(f"{name}: {reason}" for name, reason in outlook.wrong.items())):
+            self.warn(told)
         if left:
-            self.say(_spell_estimate(outlook.seconds))
+            self.say(_spell_estimate(outlook.estimate))
 
-    def begin(self, at_a_time: int) -> None:
+    def begin(self, runs: int, at_a_time: int, seconds: float | None, *, or_more: bool) -> None:
         """Say how many are trained at a time; in a terminal show bars."""
-        self.say(f"up to {at_a_time} at a time, each in a process of its own")
+        self.total, self.ended = runs, 0
+        many = f"{at_a_time} at a time" + (", or more where GPUs have room for them" if or_more else "")
+        last = f": about {spell_time(seconds)}" if seconds is not None else ""
+        self.say(f"training {many}, each in a process of its own{last}")
         if self.console.is_terminal:
-            self.bar = Progress(
-                TextColumn("{task.description}", markup=False),
-                BarColumn(bar_width=None),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[latest]}", markup=False),
-                TimeElapsedColumn(),
-                console=self.console,
-                transient=True,
-            )
-            self.all = self.bar.add_task("all runs", total=self.total, latest="")
+            self.bar = _make_bars(self.console)
+            latest = _spell_left(seconds)
+            self.all = self.bar.add_task("all runs", total=self.total, seed="", latest=latest)
             self.bar.start()
 
     def beside(self, name: str) -> WatchedCell:
@@ -92,13 +105,13 @@ class WatchedMatrix(WatchedLines):
     def end(self, name: str, told: str, *, failed: bool, seconds_left: float | None) -> None:
         """Print how a run has ended."""
         self.ended += 1
-        left = f" ({spell_time(seconds_left)} left)" if seconds_left else ""
-        where = f"[{self.ended}/{self.total}]"
-        colour = "red" if failed else "green"
-        mark = "failed: " if failed else ""
-        self.console.print(f"[{colour}]{escape(where)}[/] {escape(f'{name}: {mark}{told}{left}')}")
+        left = _spell_left(seconds_left)
+        colour, mark = ("red", "failed: ") if failed else ("green", "")
+        behind = f" ({left})" if left else ""
+        where = escape(f"[{self.ended}/{self.total}]")
+        self.console.print(f"[{colour}]{where}[/] {escape(f'{name}: {mark}{told}{behind}')}")
         if self.bar is not None:
-            self.bar.update(self.all, completed=self.ended, latest=left.strip(" ()"))
+            self.bar.update(self.all, completed=self.ended, latest=left)
 
 
 class WatchedCell(WatchedLines):
@@ -115,7 +128,8 @@ class WatchedCell(WatchedLines):
     def start(self, name: str, epochs: int, done: int, samples: int, seen: int) -> None:
         """Show a bar."""
         if self.matrix.bar is not None:
-            self.task = self.matrix.bar.add_task(self.name, total=epochs, completed=done, latest="")
+            name, _, seed = self.name.rpartition(" seed ")  # where a name is cut, its seed is still told
+            self.task = self.matrix.bar.add_task(name, total=epochs, completed=done, seed=f"seed {seed}", latest="")
 
     def advance(self, samples: int) -> None:
         """Keep it."""
@@ -142,10 +156,44 @@ class WatchedCell(WatchedLines):
         return self
 
 
-def _spell_estimate(seconds: float | None) -> str:
-    if seconds is None:
+def _make_bars(console: Console) -> Bars:
+    """Make bars of a line each; where that is too narrow, names are cut, and numbers are not."""
+    whole = Column(no_wrap=True)
+    return Bars(
+        TextColumn("{task.description}", markup=False, table_column=Column(ratio=3, no_wrap=True)),
+        TextColumn("{task.fields[seed]}", table_column=whole),
+        BarColumn(bar_width=None, table_column=Column(ratio=1)),
+        MofNCompleteColumn(table_column=whole),
+        TextColumn("{task.fields[latest]}", table_column=whole),
+        TimeElapsedColumn(table_column=whole),
+        console=console,
+        expand=True,
+        transient=True,
+    )
+
+
+def plan_to_json(outlook: Planned) -> dict[str, Any]:
+    """Give a plan as one JSON document."""
+    estimate = outlook.estimate
+    return {
+        "done": [cell.name for cell in outlook.done],
+        "begun": [cell.name for cell in outlook.begun],
+        "new": [cell.name for cell in outlook.new],
+        "wrong": dict(outlook.wrong),
+        "undefined": list(outlook.undefined),
+        "seconds": None if estimate is None else estimate.seconds,
+    }
+
+
+def _spell_estimate(estimate: Expected | None) -> str:
+    if estimate is None:
         return "how long they take is not known before the first of them ends"
-    return f"about {spell_time(seconds)} of one run after another, going by those that are finished"
+    told = f"about {spell_time(estimate.seconds)} of one run after another, going by those that have been trained"
+    return f"{told}; of {', '.join(estimate.guessed)} there is none yet" if estimate.guessed else told
+
+
+def _spell_left(seconds: float | None) -> str:
+    return f"about {spell_time(seconds)} left" if seconds else ""
 
 
 def spell_time(seconds: float) -> str:

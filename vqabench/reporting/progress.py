@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -22,6 +23,28 @@ class LastingConsole(Console):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
+@dataclass(frozen=True)
+class Narrow:
+    """Leaves some columns of the terminal free: it writes ^C there.
+
+    If that began a line of its own, what takes the bars away would miss one.
+    """
+
+    drawn: RenderableType
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Draw it."""
+        yield from console.render(self.drawn, options.update_width(max(1, options.max_width - len("^C^C "))))
+
+
+class Bars(Progress):
+    """Bars below the lines."""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """Give what is drawn."""
+        return map(Narrow, super().get_renderables())
+
+
 class WatchedLines:
     """Says lines on stderr, above a bar where one is shown."""
 
@@ -30,7 +53,7 @@ class WatchedLines:
 
     def __init__(self) -> None:
         self.console = LastingConsole(stderr=True, highlight=False, soft_wrap=True)
-        self.bar: Progress | None = None
+        self.bar: Bars | None = None
 
     def say(self, message: str) -> None:
         """Print a line."""
@@ -66,7 +89,7 @@ class WatchedProgress(WatchedLines):
         self.epochs, self.samples, self.began = epochs, samples, time.perf_counter()
         self.done, self.seen, self.at_first, self.latest = done, seen, seen, ""
         if self.shows_bar and self.console.is_terminal:
-            self.bar = Progress(
+            self.bar = Bars(
                 TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
                 BarColumn(bar_width=None),
                 TextColumn("{task.fields[latest]}"),

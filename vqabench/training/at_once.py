@@ -8,25 +8,26 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import queue
 import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from multiprocessing.connection import wait
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
 
 from vqabench.config import TrainConfig
 from vqabench.errors import VqabenchError
 from vqabench.training.device import GpuMemory, measure_gpu_memory
-from vqabench.training.interruption import Interruption, Stopped
+from vqabench.training.interruption import Interruption, Stopped, known_signals
 from vqabench.training.progress import Progress
 
 SECONDS_TO_LISTEN = 0.2
+"""How long a signal may wait until it is heard of."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,9 @@ class Task:
     config: TrainConfig
     """With its one seed."""
     sharers: int = 1
-    """Processes that train at the same time on the same processors."""
+    """Processes that train at the same time on the same processors, or the same GPU."""
+    gpus: int = 1
+    """GPUs of the machine on which as many train."""
 
 
 @dataclass
@@ -46,7 +49,6 @@ class Running:
     """A run that is being trained."""
 
     task: Task
-    process: BaseProcess
     memory: GpuMemory | None = None
     """What it takes of its GPU, once an epoch is done."""
 
@@ -66,6 +68,39 @@ class Company(Protocol):
 
 
 @dataclass
+class Member:
+    """A process that trains a run."""
+
+    run: Running
+    process: BaseProcess
+    told: Connection
+    """What it tells. Each process has its own: one that is killed as it tells something leaves the others alone."""
+    watcher: Progress
+    failure: Exception | None = None
+
+    def listen(self) -> None:
+        """Pass on what has been told; no longer than the process tells anything."""
+        try:
+            while self.told.poll():
+                self._take(*self.told.recv())
+        except (EOFError, OSError):
+            self.told.close()
+
+    def _take(self, what: str, arguments: tuple[Any, ...]) -> None:
+        if what == "fail":
+            self.failure = _as_error(*arguments)
+        elif what == "take":
+            self.run.memory = GpuMemory(*arguments)
+        else:
+            getattr(self.watcher, what)(*arguments)
+
+    @property
+    def is_going_on(self) -> bool:
+        """Tell whether the process has not ended yet."""
+        return self.process.exitcode is None
+
+
+@dataclass
 class Crew:
     """The processes that train runs at the same time."""
 
@@ -75,76 +110,77 @@ class Crew:
     interruption: Interruption
     ended: Ended
     """Hears of each run that has ended by itself. What it raises stops the others, which save what they have."""
-    running: dict[str, Running] = field(default_factory=dict)
-    failures: dict[str, Exception] = field(default_factory=dict)
+    members: list[Member] = field(default_factory=list)
 
     def train(self, tasks: Sequence[Task]) -> None:
         """Train all.
 
         Raises what `ended` raises; Stopped where a signal has come, to this process or to one of them.
         """
-        context = multiprocessing.get_context("spawn")
-        told = context.Queue()
-        watchers = {task.name: self.progress.beside(task.name) for task in tasks}
+        context = _make_context()
         waiting = list(tasks)
         with self.interruption.put_off():
             try:
-                while waiting or self.running:
-                    self._start_some(waiting, context, told)
-                    ended = [run for run in self.running.values() if run.process.exitcode is not None]
-                    self._listen(told, watchers)
+                while waiting or self.members:
+                    self._start_some(waiting, context)
+                    ended = [member for member in self.members if not member.is_going_on]
+                    self._listen(0 if ended else SECONDS_TO_LISTEN)
                     self.interruption.check()
-                    for run in ended:
-                        del self.running[run.task.name]
-                        self._end(run)
+                    for member in ended:
+                        self.members.remove(member)
+                        self._end(member)
             finally:
                 self._stop()
-                while any(run.process.exitcode is None for run in self.running.values()):
-                    self._listen(told, watchers)  # or they could not put what they have to tell
-                for run in self.running.values():
-                    run.process.join()
 
-    def _start_some(self, waiting: list[Task], context: Any, told: Any) -> None:
-        while waiting and (chosen := self.choose(waiting, list(self.running.values()))) is not None:
+    def _start_some(self, waiting: list[Task], context: Any) -> None:
+        while waiting and (chosen := self.choose(waiting, [member.run for member in self.members])) is not None:
             number, task = chosen
             del waiting[number]
-            process = context.Process(target=_train_one, args=(self.work, task, told), name=task.name)
-            with _kept_from_children(signal.SIGINT):
+            told, tells = context.Pipe(duplex=False)
+            process = context.Process(target=_train_one, args=(self.work, task, tells), name=task.name)
+            with blocked(known_signals()), tells:
                 process.start()
-            self.running[task.name] = Running(task, process)
+            self.members.append(Member(Running(task), process, told, self.progress.beside(task.name)))
 
-    def _listen(self, told: Any, watchers: Mapping[str, Progress]) -> None:
-        """Pass on what has been told."""
-        patience = SECONDS_TO_LISTEN
-        while True:
-            try:
-                name, what, arguments = told.get(timeout=patience)
-            except queue.Empty:
-                return
-            patience = 0.01
-            if what == "fail":
-                self.failures[name] = _as_error(*arguments)
-            elif what == "take":
-                self.running[name].memory = GpuMemory(*arguments)
-            else:
-                getattr(watchers[name], what)(*arguments)
+    def _listen(self, seconds: float) -> None:
+        """Pass on what is told, as soon as there is something, or one has ended; wait so long for that."""
+        speaking = {member.told: member for member in self.members if not member.told.closed}
+        sentinels = [member.process.sentinel for member in self.members if member.is_going_on]
+        for one in wait([*speaking, *sentinels], seconds):
+            if one in speaking:
+                speaking[one].listen()
 
-    def _end(self, run: Running) -> None:
+    def _end(self, member: Member) -> None:
         """Tell of a run that has ended. Raises Stopped where it was sent a signal by itself."""
-        code, name = run.process.exitcode, run.task.name
-        failure = self.failures.pop(name, None)
+        code, failure = member.process.exitcode or 0, member.failure
         if failure is None and code in (75, 130):
             raise Stopped("SIGTERM")
         if failure is None and code:
             how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-            failure = VqabenchError(f"{name}: its process {how}; --resume goes on")
-        self.ended(run.task, failure)
+            failure = VqabenchError(f"its process {how}; started again, it goes on from its latest checkpoint")
+        self.ended(member.run.task, failure)
 
     def _stop(self) -> None:
-        """Ask processes to save and stop."""
-        for run in self.running.values():
-            if run.process.exitcode is None:
-                run.process.terminate()
+        """Ask processes to save and stop, and hear what they still have to tell."""
+        for member in self.members:
+            if member.is_going_on:
+                member.process.terminate()
+        while any(member.is_going_on for member in self.members):
+            self._listen(SECONDS_TO_LISTEN)
+        for member in self.members:
+            member.process.join()
+
+
+def _make_context() -> Any:
+    """Give the way processes are started: as copies of one that has loaded PyTorch, where the system can do that.
+
+    A new one each time takes two seconds of a core, and 150 MB.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["vqabench.training.run"])
+    return context
 
 
 def _as_error(kind: type[Exception], arguments: tuple[object, ...], trace: str) -> Exception:
@@ -155,9 +191,13 @@ def _as_error(kind: type[Exception], arguments: tuple[object, ...], trace: str) 
 
 
 @contextmanager
-def _kept_from_children(one: signal.Signals) -> Iterator[None]:
-    """Block a signal that a terminal sends to all in the processes that are started here: this one tells them."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [one])
+def blocked(signals: Iterable[signal.Signals]) -> Iterator[None]:
+    """Block signals in the processes that are started here, until they are ready to take them.
+
+    A terminal, or Slurm, sends them to all: before that they would end a process, and what starts the others.
+    """
+    resource_tracker.ensure_running()  # as it starts, it unblocks some
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
         yield
     finally:
@@ -167,20 +207,25 @@ def _kept_from_children(one: signal.Signals) -> Iterator[None]:
 class Forwarding:
     """Tells another process what a run tells; all but single batches, which nobody could follow."""
 
-    def __init__(self, told: Any, name: str) -> None:
-        self.told, self.name = told, name
+    def __init__(self, tells: Connection) -> None:
+        self.tells = tells
+
+    def tell(self, what: str, *arguments: object) -> None:
+        """Tell it, if there is still somebody to hear it: where there is not, a signal is about to come."""
+        with suppress(BrokenPipeError):
+            self.tells.send((what, arguments))
 
     def say(self, message: str) -> None:
         """Forward it."""
-        self.told.put((self.name, "say", (message,)))
+        self.tell("say", message)
 
     def warn(self, message: str) -> None:
         """Forward it."""
-        self.told.put((self.name, "warn", (message,)))
+        self.tell("warn", message)
 
     def start(self, name: str, epochs: int, done: int, samples: int, seen: int) -> None:
         """Forward it."""
-        self.told.put((self.name, "start", (name, epochs, done, samples, seen)))
+        self.tell("start", name, epochs, done, samples, seen)
 
     def advance(self, samples: int) -> None:
         """Keep it."""
@@ -190,39 +235,39 @@ class Forwarding:
 
     def finish_epoch(self, record: Mapping[str, Any]) -> None:
         """Forward it, with what the run has come to take of its GPU."""
-        self.told.put((self.name, "finish_epoch", (dict(record),)))
+        self.tell("finish_epoch", dict(record))
         memory = measure_gpu_memory()
         if memory is not None:
-            self.told.put((self.name, "take", (memory.taken, memory.free)))
+            self.tell("take", memory.taken, memory.free)
 
     def stop(self) -> None:
         """Forward it."""
-        self.told.put((self.name, "stop", ()))
+        self.tell("stop")
 
     def beside(self, name: str) -> Progress:
         """Give itself: there is but one run here."""
         return self
 
 
-def _train_one(work: Work, task: Task, told: Any) -> None:
+def _train_one(work: Work, task: Task, tells: Connection) -> None:
     """Train a run, in a process of its own."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    interruption = Interruption()
-    name = task.name
+    interruption, progress = Interruption(), Forwarding(tells)
     try:
         with interruption.watching():
-            work(task, Forwarding(told, name), interruption)
+            # Ctrl-C stays blocked: a terminal sends it to all, and the process that started this one tells of it.
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, set(known_signals()) - {signal.SIGINT})
+            work(task, progress, interruption)
     except KeyboardInterrupt as stop:
         sys.exit(getattr(stop, "exit_code", 130))
     except VqabenchError as error:
-        told.put((name, "fail", (type(error), (f"{name}: {error}",), "")))
+        progress.tell("fail", type(error), (str(error),), "")
         sys.exit(1)
     except OSError as error:
-        told.put((name, "fail", (OSError, (error.errno, error.strerror or str(error), error.filename), "")))
+        progress.tell("fail", OSError, (error.errno, error.strerror or str(error), error.filename), "")
         sys.exit(1)
     except Exception as error:
-        message = f"{name}: {type(error).__name__}: {error}"
-        told.put((name, "fail", (RuntimeError, (message,), traceback.format_exc())))
+        progress.tell("fail", RuntimeError, (f"{type(error).__name__}: {error}",), traceback.format_exc())
         sys.exit(1)
 
 

@@ -11,6 +11,11 @@ SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
 """Ctrl-C; what ends a job; what Slurm may send some time before that; a terminal that is closed."""
 
 
+def known_signals() -> list[signal.Signals]:
+    """Give those of the signals that this system has."""
+    return [signal.Signals[name] for name in SIGNALS if hasattr(signal, name)]
+
+
 class Stopped(KeyboardInterrupt):
     """A signal has ended the run. Passes through everything that lets Ctrl-C pass."""
 
@@ -36,14 +41,13 @@ class Interruption:
 
         Only the main thread may.
         """
-        names = [name for name in SIGNALS if hasattr(signal, name)]
-        names = [name for name in names if signal.getsignal(getattr(signal, name)) != signal.SIG_IGN]
-        before = {name: signal.signal(getattr(signal, name), self._take) for name in names}
+        heeded = [one for one in known_signals() if signal.getsignal(one) != signal.SIG_IGN]
+        before = {one: signal.signal(one, self._take) for one in heeded}
         try:
             yield
         finally:
-            for name, handler in before.items():
-                signal.signal(getattr(signal, name), handler)
+            for one, handler in before.items():
+                signal.signal(one, handler)
 
     @contextmanager
     def put_off(self) -> Iterator[None]:

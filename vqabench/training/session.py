@@ -29,7 +29,9 @@ class Session:
     interruption: Interruption = field(default_factory=Interruption)
     checkpoint_minutes: float = 10.0
     sharers: int = 1
-    """Processes that train runs of their own on this machine at the same time."""
+    """Processes that train runs of their own at the same time, on the same processors or GPU."""
+    gpus: int = 1
+    """GPUs of the machine on which as many do so."""
     threads: int = field(default_factory=torch.get_num_threads)
     """Threads that a model which has need of them is trained with."""
     may_start: bool = False
@@ -43,7 +45,7 @@ class Session:
         dtype = number_type(precision)
         if self._placed is None or self._placed.dtype != dtype:
             self._placed = None  # before there are two
-            room = Room(self.device, dtype, self.sharers, self.processes.local_count)
+            room = Room(self.device, dtype, self.sharers, self.processes.local_count * self.gpus)
             place = choose_place(self.features, features, room)
             self._placed = PlacedFeatures(features, self.device, place, dtype)
             self.progress.say(spell_place(self._placed))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from vqabench.data.processors import count_processors
@@ -28,21 +28,24 @@ def on_processors(cores: int, needs: Mapping[str, int]) -> Choose:
     return choose
 
 
-def on_gpus(gpus: int, jobs: int | None) -> Choose:
+def on_gpus(names: Collection[str], jobs: int | None) -> Choose:
     """Start runs in their order on the GPU that has the fewest: `jobs` in all, or as many as have room.
+
+    `names` are those of the GPUs, such as `cuda:0`.
 
     A GPU has room where every run on it has told what it takes, and the largest would fit once more, with some to
     spare. Beside one another they must not be more than there are processor cores to feed them.
     """
-    names = [f"cuda:{number}" for number in range(gpus)]
-    most = jobs or max(gpus, count_processors())
+    most = jobs or max(len(names), count_processors())
+    on_each = -(-(jobs or 1) // len(names))  # more come only where what those there have left is enough
 
     def choose(waiting: Sequence[Task], running: Sequence[Running]) -> tuple[int, Task] | None:
         there = {name: [run for run in running if run.task.config.device == name] for name in names}
-        name = min(names, key=lambda name: len(there[name]))
-        if len(running) >= most or (jobs is None and not _has_room(there[name])):
+        free = [name for name in names if jobs is not None or _has_room(there[name])]
+        if len(running) >= most or not free:
             return None
-        return 0, replace(waiting[0], config=replace(waiting[0].config, device=name), sharers=gpus)
+        config = replace(waiting[0].config, device=min(free, key=lambda name: len(there[name])))
+        return 0, replace(waiting[0], config=config, sharers=on_each, gpus=len(names))
 
     return choose
 

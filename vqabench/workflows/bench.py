@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Protocol
 
 from vqabench.data.prepared import Prepared, prepare
 from vqabench.data.processors import count_processors
 from vqabench.errors import InputError
 from vqabench.evaluation.scores import read_scores
-from vqabench.results import Run, find_runs
+from vqabench.results import find_runs
 from vqabench.training.assembly import build_model, count_parameters
 from vqabench.training.at_once import Choose, Crew, Task
 from vqabench.training.device import choose_device, count_gpus, is_small, threads_of_small
 from vqabench.training.interruption import Interruption
 from vqabench.training.progress import Progress
+from vqabench.training.record import see_same
 from vqabench.training.turns import at_most, on_gpus, on_processors
 from vqabench.workflows.matrix import Cell, Matrix
+from vqabench.workflows.pace import Estimate, Pace
 from vqabench.workflows.places import Places
-from vqabench.workflows.training import is_done, spell_scores, train_alone
+from vqabench.workflows.training import is_done, see_origin, spell_scores, train_alone, warnings_of
 
 
 @dataclass(frozen=True)
@@ -32,10 +36,18 @@ class Outlook:
     """Runs that go on where they were."""
     new: tuple[Cell, ...]
     wrong: dict[str, str]
-    """Runs that are there but cannot be gone on with, by name: why."""
+    """Runs that are there but cannot be gone on with, and such that lack what they start from, by name: why."""
     undefined: tuple[str, ...]
-    seconds: float | None
-    """Of all that is left, one run after another, by the runs that are finished; None where there is none."""
+    """Why combinations are left out."""
+    warnings: tuple[str, ...]
+    """What a user should think twice about."""
+    pace: Pace
+    """How long an epoch has taken so far."""
+
+    @property
+    def estimate(self) -> Estimate | None:
+        """Give how long the runs take that are left; None where no run has been trained yet."""
+        return self.pace.estimate(self.left)
 
     @property
     def left(self) -> tuple[Cell, ...]:
@@ -49,11 +61,11 @@ class BenchProgress(Protocol):
     def say(self, message: str) -> None:
         """Hear a line of information."""
 
-    def plan(self, outlook: Outlook) -> None:
-        """Hear what is to be done."""
+    def warn(self, message: str) -> None:
+        """Hear a line that the user should not miss."""
 
-    def begin(self, at_a_time: int) -> None:
-        """Hear that training begins, and of how many runs at a time."""
+    def begin(self, runs: int, at_a_time: int, seconds: float | None, *, or_more: bool) -> None:
+        """Hear that so many runs are about to be trained, how many at a time, and how long that may take."""
 
     def end(self, name: str, told: str, *, failed: bool, seconds_left: float | None) -> None:
         """Hear that a run has ended, and how; and of the seconds that the others may take."""
@@ -65,112 +77,125 @@ class BenchProgress(Protocol):
         """Give what hears of one of the runs."""
 
 
-@dataclass
-class Pace:
-    """How long runs take, learned from those that are finished."""
+@dataclass(frozen=True)
+class Placement:
+    """How many runs are trained at a time."""
 
-    known: dict[tuple[str, str], list[float]] = field(default_factory=dict)
-    """Data set and backbone -> seconds an epoch."""
-
-    def learn(self, run: Run) -> None:
-        """Take note of a finished run."""
-        manifest = run.read_manifest()
-        epochs = sum(int(stage["epochs"]) for stage in manifest.stages)
-        if manifest.status == "finished" and epochs:
-            self.known.setdefault((manifest.dataset, manifest.backbone), []).append(manifest.seconds / epochs)
-
-    def estimate(self, cells: Sequence[Cell]) -> float | None:
-        """Give the seconds that runs take one after another; of a backbone not seen yet, the mean of the others."""
-        if not self.known:
-            return None
-        means = {key: sum(values) / len(values) for key, values in self.known.items()}
-        usual = sum(means.values()) / len(means)
-        each = (means.get((cell.config.dataset, cell.plan.backbone), usual) * _epochs(cell) for cell in cells)
-        return sum(each)
+    choose: Choose
+    at_a_time: int
+    or_more: bool = False
+    """Whether there may be more, by what the first ones leave free."""
 
 
-def _epochs(cell: Cell) -> int:
-    return sum(stage.epochs for stage in cell.plan.stages)
-
-
-def look_out(matrix: Matrix, places: Places, pace: Pace) -> Outlook:
+def look_out(matrix: Matrix, places: Places) -> Outlook:
     """See which runs of a matrix are done, which have begun, and which stand in the way."""
+    places.see_runs()
+    pace = Pace()
+    with suppress(InputError):  # there may be no run yet
+        for run in find_runs([places.runs]):
+            pace.learn(run)
     found: dict[str, list[Cell]] = {"done": [], "begun": [], "new": []}
     wrong: dict[str, str] = {}
-    if places.runs.is_dir() and any(places.runs.glob("**/run.json")):
-        for run in find_runs([places.runs]):
-            _learn(pace, run)
     for cell in matrix.cells:
         try:
-            done = is_done(cell.run, "resume", cell.plan, cell.config.seeds[0])
+            found[_see(cell)].append(cell)
         except InputError as error:
             wrong[cell.name] = str(error)
-            continue
-        found["done" if done else "begun" if cell.run.has_begun() else "new"].append(cell)
     left = [*found["begun"], *found["new"]]
+    warnings = dict.fromkeys(told for cell in left for told in warnings_of(cell.plan))
     kinds = {kind: tuple(cells) for kind, cells in found.items()}
-    return Outlook(**kinds, wrong=wrong, undefined=matrix.undefined, seconds=pace.estimate(left))
+    return Outlook(**kinds, wrong=wrong, undefined=matrix.undefined, warnings=tuple(warnings), pace=pace)
 
 
-def _learn(pace: Pace, run: Run) -> None:
-    try:
-        pace.learn(run)
-    except InputError:  # it is damaged, and perhaps no run of this matrix
-        return
+def _see(cell: Cell) -> str:
+    """Tell how far a run is. Raises InputError where it cannot be gone on with, or begun."""
+    if is_done(cell.run, "resume", cell.plan, cell.seed):
+        return "done"
+    see_origin(cell.config, cell.run, cell.seed, afresh=False)
+    return "begun" if cell.run.has_begun() else "new"
 
 
-def bench(
-    matrix: Matrix, places: Places, progress: BenchProgress, interruption: Interruption, *, only_plan: bool = False
-) -> dict[str, str]:
-    """Train all runs of a matrix that are not finished, and give those that could not be: name -> why.
+def bench(outlook: Outlook, places: Places, progress: BenchProgress, interruption: Interruption) -> dict[str, str]:
+    """Train the runs of a matrix that are left, and give those that could not be: name -> why.
 
-    What is done is left alone, what has begun goes on; a run that fails does not stop the others. Raises Stopped
-    where a signal has come, with everything saved.
+    What has begun goes on; a run that fails does not stop the others. Raises Stopped where a signal has come, with
+    everything saved.
     """
-    pace = Pace()
-    outlook = look_out(matrix, places, pace)
-    progress.plan(outlook)
-    failures = dict(outlook.wrong)
-    if only_plan or not outlook.left:
-        return failures
-    names = dict.fromkeys(cell.config.dataset for cell in outlook.left)
+    names = dict.fromkeys(cell.config.dataset for cell in (*outlook.done, *outlook.left))
     ready = {name: prepare(places.dataset(name), progress.say) for name in names}
-    waiting = {cell.name: cell for cell in outlook.left}
-    first = outlook.left[0].config  # where and how many at a time is the same for all
-    choose, at_a_time = _choose_placement(outlook.left, ready, first.jobs, choose_device(first.device).type)
+    sizes, misfits = _measure(outlook.left, ready)
+    found = _find_outdated(outlook.done, ready) | misfits
+    for name, reason in found.items():
+        progress.warn(f"{name}: {reason}")
+    failures = outlook.wrong | found
+    waiting = {cell.name: cell for cell in outlook.left if cell.name not in misfits}
+    if not waiting:
+        return failures
 
     def hear(task: Task, failure: Exception | None) -> None:
         cell = waiting.pop(task.name)
         if failure is None:
-            _learn(pace, cell.run)
+            outlook.pace.learn(cell.run)
         else:
             failures[task.name] = str(failure)
-        left = pace.estimate(list(waiting.values()))
         told = str(failure) if failure else spell_scores(read_scores(cell.run))
-        progress.end(task.name, told, failed=failure is not None, seconds_left=left and left / at_a_time)
+        progress.end(task.name, told, failed=failure is not None, seconds_left=seconds_left())
 
-    progress.begin(at_a_time)
-    tasks = [Task(cell.name, cell.config) for cell in outlook.left]
+    def seconds_left() -> float | None:
+        estimate = outlook.pace.estimate(list(waiting.values()))
+        return estimate.at_once(placement.at_a_time) if estimate else None
+
+    placement = _place(waiting, sizes)
+    progress.begin(len(waiting), placement.at_a_time, seconds_left(), or_more=placement.or_more)
+    tasks = [Task(cell.name, cell.config) for cell in waiting.values()]
     try:
-        Crew(partial(train_alone, places, False), choose, progress, interruption, hear).train(tasks)
+        Crew(partial(train_alone, places, False), placement.choose, progress, interruption, hear).train(tasks)
     finally:
         progress.stop()
     return failures
 
 
-def _choose_placement(
-    cells: Sequence[Cell], ready: Mapping[str, Prepared], jobs: int | None, device: str
-) -> tuple[Choose, int]:
-    """Give what decides how many runs are trained at a time, and a number to reckon with."""
-    if device == "cuda":
-        return on_gpus(count_gpus(), jobs), jobs or count_gpus()
+def _find_outdated(cells: Sequence[Cell], ready: Mapping[str, Prepared]) -> dict[str, str]:
+    """Find finished runs that have seen other data than there is now: name -> that."""
+    outdated: dict[str, str] = {}
+    for cell in cells:
+        try:
+            see_same(cell.run, cell.run.read_manifest(), {"fingerprint": ready[cell.config.dataset].fingerprint})
+        except InputError as error:
+            outdated[cell.name] = str(error)
+    return outdated
+
+
+def _measure(cells: Sequence[Cell], ready: Mapping[str, Prepared]) -> tuple[dict[str, int], dict[str, str]]:
+    """Count the parameters of each run's model, by its name; and tell of each that cannot be built why."""
+    by_configuration: dict[Path, int | InputError] = {}
+    for cell in cells:
+        if cell.run.folder.parent not in by_configuration:
+            by_configuration[cell.run.folder.parent] = _try(cell, ready[cell.config.dataset])
+    found = {cell.name: by_configuration[cell.run.folder.parent] for cell in cells}
+    sizes = {name: one for name, one in found.items() if isinstance(one, int)}
+    return sizes, {name: str(one) for name, one in found.items() if isinstance(one, InputError)}
+
+
+def _try(cell: Cell, prepared: Prepared) -> int | InputError:
+    try:
+        return count_parameters(build_model(cell.plan, prepared.spec))
+    except InputError as error:
+        return error
+
+
+def _place(cells: Mapping[str, Cell], sizes: Mapping[str, int]) -> Placement:
+    """Choose how many runs are trained at a time: where, and how many the user wants, is the same for all."""
+    first = next(iter(cells.values())).config
+    device, jobs = choose_device(first.device), first.jobs
+    if device.type == "cuda":
+        one = first.device.startswith("cuda:")
+        names = [str(device)] if one else [f"cuda:{number}" for number in range(count_gpus())]
+        return Placement(on_gpus(names, jobs), jobs or len(names), or_more=jobs is None)
     if jobs is not None:
-        return at_most(jobs), jobs
+        return Placement(at_most(jobs), jobs)
+    if first.features in ("host", "device"):  # each would have a copy in memory
+        return Placement(at_most(1), 1)
     cores = count_processors()
-    needs = {cell.name: threads_of_small() if _is_small(cell, ready) else cores for cell in cells}
-    return on_processors(cores, needs), max(1, cores // min(needs.values()))
-
-
-def _is_small(cell: Cell, ready: Mapping[str, Prepared]) -> bool:
-    model = build_model(cell.plan, ready[cell.config.dataset].spec)
-    return is_small(count_parameters(model))
+    needs = {name: threads_of_small() if is_small(sizes[name]) else cores for name in cells}
+    return Placement(on_processors(cores, needs), max(1, cores // min(needs.values())))

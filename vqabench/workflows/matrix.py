@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter
@@ -10,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vqabench.config import (
-    RESERVED,
+    FILE_KEYS,
     TrainConfig,
     combine,
     flatten,
@@ -23,12 +25,14 @@ from vqabench.errors import InputError, NotDefinedError
 from vqabench.results import Run
 from vqabench.training.plan import Plan, make_plan
 from vqabench.workflows.places import Places
+from vqabench.workflows.training import check_splits
 
 LISTS = {"backbones": "backbone", "losses": "loss", "objectives": "objective", "datasets": "dataset"}
 """Key of a list -> the field that each of its values is for."""
 WHOLE = ("device", "jobs", "features", "checkpoint-minutes")
 """Keys of the whole matrix: they decide where and how it is trained, not what."""
-MATRIX_KEYS = (*LISTS, "grid", "matrix")
+BLOCK_KEYS = (*LISTS, "grid", *(set(FILE_KEYS) - {*LISTS.values(), *WHOLE}))
+"""Keys of a product."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +41,10 @@ class Block:
 
     lists: Mapping[str, Sequence[str]]
     """A key of LISTS -> its values."""
-    grid: Mapping[str, Sequence[object]]
-    """Setting -> its values."""
+    settings: Mapping[str, object]
+    """Setting -> its value; of a grid's, a tuple of its values."""
     common: Mapping[str, Any]
-    """Fields of TrainConfig that all share."""
+    """Other fields of TrainConfig, which all share."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +57,25 @@ class Cell:
     run: Run
 
     @property
+    def seed(self) -> int:
+        """Give its seed."""
+        return self.config.seeds[0]
+
+    @property
     def name(self) -> str:
         """Name it, as tables do."""
-        label = f" @{self.plan.label}" if self.plan.label else ""
-        strategy = f"{self.plan.objective}-{self.plan.loss}{label}"
-        return f"{self.config.dataset} {self.plan.backbone} {strategy} seed {self.config.seeds[0]}"
+        plan = self.plan
+        label = f" @{plan.label}" if plan.label else ""
+        return f"{self.config.dataset} {plan.backbone} {plan.objective}-{plan.loss}{label} seed {self.seed}"
+
+    def is_same_as(self, other: Cell) -> bool:
+        """Tell whether another run, which is to lie in the same folder, is the same one."""
+        one, two = self.config, other.config
+        return (self.plan.identity(), one.precision, one.start_from) == (
+            other.plan.identity(),
+            two.precision,
+            two.start_from,
+        )
 
 
 @dataclass(frozen=True)
@@ -75,95 +93,105 @@ def read_blocks(path: Path | None, line: Mapping[str, Any]) -> list[Block]:
     The file has the keys of `train`'s, with lists in the place of backbone, loss, objective and dataset, and a
     table `grid`; tables `[[matrix]]` are products of their own, and share what stands above them.
 
-    `line` holds lists, `grid`, `settings` and fields of TrainConfig, as far as they are given.
+    `line` holds lists, `settings` (as `with_grid` gives them) and fields of TrainConfig, as far as they are given.
     Raises InputError where a key or a value is wrong.
     """
-    table = read_toml(path) if path is not None else {}
-    own = table.pop("matrix", [{}])
-    if not isinstance(own, list) or not all(isinstance(one, dict) for one in own):
+    if path is None:
+        return [_make_block({}, line)]
+    table = read_toml(path)
+    products = table.pop("matrix", [{}])
+    if not isinstance(products, list) or not products or not all(isinstance(one, dict) for one in products):
         raise InputError(f"{path}: write each product as a table [[matrix]]")
-    for one in own:
-        misplaced = [key for key in (*WHOLE, "matrix") if key in one]
-        if misplaced:
-            raise InputError(f"{path}: {misplaced[0]} is for the whole matrix: write it above [[matrix]]")
-    file = path or Path("matrix")
-    return [_make_block(_merge(_read_table(table, file), _read_table(one, file)), line) for one in own]
+    above = _read_table(table, path, [*BLOCK_KEYS, *WHOLE, "matrix"])
+    return [_make_block(combine(above, _read_table(own, path, BLOCK_KEYS)), line) for own in products]
 
 
-def _read_table(table: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """Read the keys of one table: lists, `grid`, and fields of TrainConfig."""
-    given: dict[str, Any] = {}
-    for key in set(table) & {*LISTS, "grid"}:
-        given[key] = _read_grid(table[key], path) if key == "grid" else _read_list(key, table[key], path)
-    for key in set(table) & set(LISTS.values()):
-        plural = next(name for name, field in LISTS.items() if field == key)
-        raise InputError(f"{path}: {key}: a matrix has {plural}, a list")
-    return given | read_fields({key: value for key, value in table.items() if key not in given}, path, MATRIX_KEYS)
+def _read_table(table: Mapping[str, Any], path: Path, valid: Sequence[str]) -> dict[str, Any]:
+    """Read the keys of one table: lists, and fields of TrainConfig, with `grid` among the settings."""
+    for key in table:
+        if key in LISTS.values():
+            plural = next(name for name, field in LISTS.items() if field == key)
+            raise InputError(f"{path}: {key}: a matrix has {plural}, a list")
+        if key in {*WHOLE, "matrix"} - set(valid):
+            raise InputError(f"{path}: {key} is for the whole matrix: write it above [[matrix]]")
+    lists = {key: _read_list(f"{path}: {key}", table[key]) for key in LISTS if key in table}
+    fields = read_fields({key: table[key] for key in table if key not in (*LISTS, "grid")}, path, valid)
+    grid = _read_grid(table.get("grid", {}), path)
+    return {**lists, **fields, "settings": with_grid(fields.get("settings", {}), grid, str(path))}
 
 
-def _read_list(key: str, value: object, path: Path) -> list[str]:
-    names = [value] if isinstance(value, str) else value
-    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        raise InputError(f"{path}: {key} = {value!r}: write a list of names")
+def _read_list(where: str, value: object) -> list[str]:
+    """Read a list of names, or `updn,lmh`. Raises InputError where a name is empty or comes twice."""
+    names = value.split(",") if isinstance(value, str) else value
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"{where} = {value!r}: write a list of names")
+    names = [name.strip() for name in names]
+    if not names or not all(names) or len(set(names)) < len(names):
+        raise InputError(f"{where} {value!r}: write one or more, each once")
     return names
 
 
-def _read_grid(table: object, path: Path) -> dict[str, list[object]]:
+def _read_grid(table: object, path: Path) -> dict[str, tuple[object, ...]]:
     if not isinstance(table, dict):
-        raise InputError(f"{path}: grid: write a table, as in grid = {{'mask.dropout' = [0.0, 0.5]}}")
-    flat = dict(flatten(table))
-    for key, values in flat.items():
+        raise InputError(f"{path}: grid: write a table, as in grid = {{ mask.dropout = [0.0, 0.5] }}")
+    grid = {}
+    for key, values in flatten(table):
         if not isinstance(values, list) or not values:
             raise InputError(f"{path}: grid: {key} = {values!r}: write a list of values")
-    return flat
-
-
-def _merge(above: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    settings = above.get("settings", {}) | own.get("settings", {})
-    return {**above, **own, "settings": settings}
-
-
-def _make_block(file: Mapping[str, Any], line: Mapping[str, Any]) -> Block:
-    given = combine(file, line)
-    if not given.get("backbones"):
-        raise InputError("which backbones? name some, as in: vqabench bench --backbones updn,lmh")
-    lists = {key: given[key] for key in LISTS if given.get(key)}
-    rest = {key: value for key, value in given.items() if key not in (*LISTS, "grid")}
-    return Block(lists, given.get("grid", {}), rest)
+        grid[key] = tuple(values)
+    return grid
 
 
 def parse_names(key: str, text: str) -> list[str]:
     """Read `updn,lmh`. Raises InputError where a name is empty or comes twice."""
-    names = [name.strip() for name in text.split(",")]
-    if not all(names) or len(set(names)) < len(names):
-        raise InputError(f"--{key} {text!r}: write names with commas between them, each once")
-    return names
+    return _read_list(f"--{key}", text)
 
 
-def parse_grid(pairs: Iterable[str]) -> dict[str, list[object]]:
+def parse_grid(pairs: Iterable[str]) -> dict[str, tuple[object, ...]]:
     """Read `KEY=VALUE,VALUE,...` pairs. Raises InputError as `parse_settings` does."""
-    grid: dict[str, list[object]] = {}
-    for key, values in parse_settings(pairs, "--grid").items():
-        grid[key] = list(parse_names(f"grid {key}", str(values)))
-    return grid
+    settings = parse_settings(pairs, "--grid")
+    return {key: tuple(_read_list(f"--grid {key}", values)) for key, values in settings.items()}
+
+
+def with_grid(
+    settings: Mapping[str, object], grid: Mapping[str, tuple[object, ...]], where: str
+) -> dict[str, object]:
+    """Put a grid among settings. Raises InputError where a setting is in both."""
+    for key in settings.keys() & grid.keys():
+        raise InputError(f"{where}: {key} is set, and has a grid too: choose one")
+    return {**settings, **grid}
+
+
+def _make_block(file: Mapping[str, Any], line: Mapping[str, Any]) -> Block:
+    given = combine(file, line)
+    if "backbones" not in given:
+        raise InputError("which backbones? name some, as in: vqabench bench --backbones updn,lmh")
+    lists = {key: given.pop(key) for key in LISTS if key in given}
+    return Block(lists, given.pop("settings"), given)
 
 
 def make_matrix(blocks: Iterable[Block], places: Places) -> Matrix:
     """Make all runs, each once; the first seeds of all configurations stand before the second ones.
 
-    Raises InputError where a name or a setting is wrong, or nothing is left to train.
+    Raises InputError where a name or a setting is wrong, two configurations have one label, or nothing is left to
+    train.
     """
     found: dict[Path, tuple[int, Cell]] = {}
     undefined: dict[str, None] = {}
     for config in (config for block in blocks for config in _expand(block)):
+        dataset = places.dataset(config.dataset)
         try:
-            plan = make_plan(config, places.dataset(config.dataset).entry.recipe)
+            plan = make_plan(config, dataset.entry.recipe)
         except NotDefinedError as error:
             undefined[str(error)] = None
             continue
+        check_splits(config, dataset)
         for number, seed in enumerate(config.seeds):
             run = Run(plan.folder(places.runs, seed))
-            found.setdefault(run.folder, (number, Cell(replace(config, seeds=(seed,)), plan, run)))
+            cell = Cell(replace(config, seeds=(seed,)), plan, run)
+            _, first = found.setdefault(run.folder, (number, cell))
+            if not cell.is_same_as(first):
+                raise InputError(f"{cell.name}: two configurations are called this; give each a label of its own")
     if not found:
         raise InputError(f"nothing to train: {'; '.join(undefined)}")
     cells = tuple(cell for _, cell in sorted(found.values(), key=itemgetter(0)))
@@ -173,23 +201,26 @@ def make_matrix(blocks: Iterable[Block], places: Places) -> Matrix:
 def _expand(block: Block) -> Iterator[TrainConfig]:
     """Give every combination of a block; a setting of a part goes to the strategies that have the part."""
     parts = {part for loss in block.lists.get("losses", ["plain"]) for part in _parts(loss)}
-    for values in itertools.product(*block.lists.values()):
-        fields = dict(zip(map(LISTS.__getitem__, block.lists), values, strict=True))
-        foreign = parts - set(_parts(fields.get("loss", "plain"))) - set(RESERVED)
-        grid = {key: own for key, own in block.grid.items() if key.partition(".")[0] not in foreign}
-        shared = {key: own for key, own in block.common["settings"].items() if key.partition(".")[0] not in foreign}
-        for chosen in itertools.product(*grid.values()):
-            point = dict(zip(grid, chosen, strict=True))
-            labelled = _label(block.common.get("label"), point)
-            yield make_config({**block.common, **fields, **labelled, "settings": shared | point})
+    for names in itertools.product(*block.lists.values()):
+        fields = dict(zip(map(LISTS.__getitem__, block.lists), names, strict=True))
+        foreign = parts - set(_parts(fields.get("loss", "plain")))
+        own = {key: value for key, value in block.settings.items() if key.rpartition(".")[0] not in foreign}
+        grid = {key: values for key, values in own.items() if isinstance(values, tuple)}
+        for values in itertools.product(*grid.values()):
+            point = dict(zip(grid, values, strict=True))
+            label = _label(block.common.get("label"), point)
+            yield make_config({**block.common, **fields, "label": label, "settings": own | point})
 
 
 def _parts(loss: str) -> list[str]:
     return [part.strip().rpartition(":")[2] for part in loss.split("+")]
 
 
-def _label(label: str | None, point: Mapping[str, object]) -> dict[str, str]:
+def _label(label: str | None, point: Mapping[str, object]) -> str | None:
     """Tell the points of a grid apart where the user has given them one label."""
-    if label is None:
-        return {}
-    return {"label": "-".join([label, *(f"{key}-{value}" for key, value in point.items())])}
+    if label is None or not point:
+        return label
+    spelled = "-".join([label, *(f"{key}-{value}" for key, value in point.items())])
+    if re.fullmatch(r"[A-Za-z0-9._+-]{1,80}", spelled):
+        return spelled
+    return f"{label[:71]}-{hashlib.sha256(spelled.encode()).hexdigest()[:8]}"

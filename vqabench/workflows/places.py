@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vqabench.data.dataset import Dataset, find_dataset
+from vqabench.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,11 @@ class Places:
     """None: `$VQABENCH_DATA`, or the platform's data folder."""
     catalog: Path | None = None
     """The user's own catalogue; None: `$VQABENCH_CATALOG`, if set."""
+
+    def see_runs(self) -> None:
+        """Raise InputError where the folder of runs cannot be one."""
+        if self.runs.exists() and not self.runs.is_dir():
+            raise InputError(f"--runs {self.runs}: that is a file, not a folder")
 
     def dataset(self, name: str) -> Dataset:
         """Find a data set."""

@@ -75,20 +75,15 @@ def _train(config: TrainConfig, places: Places, if_exists: IfExists, session: Se
     progress = session.progress
     dataset = places.dataset(config.dataset)
     plan = make_plan(config, dataset.entry.recipe)
-    _check_splits(config, dataset)
+    check_splits(config, dataset)
     if session.processes.writes:
         see_ready(config.log)
-    if places.runs.exists() and not places.runs.is_dir():
-        raise InputError(f"--runs {places.runs}: that is a file, not a folder")
+    places.see_runs()
     runs = {seed: Run(plan.folder(places.runs, seed)) for seed in config.seeds}
     done = {seed for seed, run in runs.items() if is_done(run, if_exists, plan, seed)}
-    if config.start_from is not None:
-        for seed in set(config.seeds) - done:
-            if needs_origin(config.start_from, runs[seed], if_exists == "force"):
-                find_origin(config.start_from, seed)
-    if config.select == "test":
-        progress.warn("--select test chooses the epoch on the test split; the run and every table will say so")
-    for told in plan.warnings():
+    for seed in set(config.seeds) - done:
+        see_origin(config, runs[seed], seed, afresh=if_exists == "force")
+    for told in warnings_of(plan):
         progress.warn(told)
     prepared = _prepare(dataset, session)
     tune(session.device)
@@ -123,7 +118,14 @@ def train_alone(places: Places, afresh: bool, task: Task, progress: Progress, in
     config = task.config
     device = choose_device(config.device)
     session = Session(
-        device, progress, config.features, Processes(), interruption, config.checkpoint_minutes, task.sharers
+        device,
+        progress,
+        config.features,
+        Processes(),
+        interruption,
+        config.checkpoint_minutes,
+        task.sharers,
+        task.gpus,
     )
     dataset = places.dataset(config.dataset)
     plan = make_plan(config, dataset.entry.recipe)
@@ -134,8 +136,12 @@ def train_alone(places: Places, afresh: bool, task: Task, progress: Progress, in
 
 
 def _raise_failure(task: Task, failure: Exception | None) -> None:
-    if failure is not None:
-        raise failure
+    """Raise what has ended one of several seeds, and say which; of a file, its name is enough."""
+    if failure is None:
+        return
+    if not isinstance(failure, OSError):
+        failure.args = (f"{task.name}: {failure}",)
+    raise failure
 
 
 def choose_jobs(plan: Plan, prepared: Prepared, runs: int, session: Session) -> int:
@@ -167,7 +173,20 @@ def _prepare(dataset: Dataset, session: Session) -> Prepared:
     return prepared
 
 
-def _check_splits(config: TrainConfig, dataset: Dataset) -> None:
+def warnings_of(plan: Plan) -> list[str]:
+    """Tell what a user should think twice about."""
+    chosen = "--select test chooses the epoch on the test split; the run and every table will say so"
+    return [chosen] * (plan.config.select == "test") + plan.warnings()
+
+
+def see_origin(config: TrainConfig, run: Run, seed: int, *, afresh: bool) -> None:
+    """Raise InputError where a run that is to start from another has need of it, and it is not there."""
+    if config.start_from is not None and needs_origin(config.start_from, run, afresh):
+        find_origin(config.start_from, seed)
+
+
+def check_splits(config: TrainConfig, dataset: Dataset) -> None:
+    """Raise InputError where a data set lacks a split that is asked for."""
     has = f"{dataset.name} has no such split; it has {', '.join(dataset.splits)}"
     if config.select != "last" and config.select not in dataset.splits:
         raise InputError(f"--select {config.select}: {has}")
@@ -185,15 +204,13 @@ def is_done(run: Run, if_exists: IfExists, plan: Plan, seed: int) -> bool:
     if if_exists == "refuse":
         raise InputError(f"{run.folder} exists: go on with it (--resume), or train it again (--force)")
     manifest = run.read_manifest()
-    if manifest.status != "finished":
-        return False
     identity, origin = plan.identity(), plan.config.start_from
     if plan.config.precision != "auto":
         identity["precision"] = plan.config.precision
     if origin is not None and origin.exists():  # it may have been deleted since
         identity["start_from"] = str(find_origin(origin, seed).folder.resolve())
     see_same(run, manifest, identity)
-    return _is_scored(run)
+    return manifest.status == "finished" and _is_scored(run)
 
 
 def _is_scored(run: Run) -> bool:

@@ -1,0 +1,66 @@
+"""How long runs take, learned from those that have been trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+
+from vqabench.errors import InputError
+from vqabench.results import Run
+from vqabench.workflows.matrix import Cell
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """How long runs take."""
+
+    seconds: float
+    """Of all, one after another."""
+    longest: float
+    """Seconds of the longest of them."""
+    guessed: tuple[str, ...]
+    """Backbones of which no run has been trained on the data set: the mean of the others stands for them."""
+
+    def at_once(self, runs: int) -> float:
+        """Give the seconds with so many runs at a time."""
+        return max(self.longest, self.seconds / runs)
+
+
+@dataclass
+class Pace:
+    """How long an epoch takes."""
+
+    known: dict[tuple[str, str], list[float]] = field(default_factory=dict)
+    """Data set and backbone -> seconds an epoch, of each run."""
+
+    def learn(self, run: Run) -> None:
+        """Take note of a run, as far as it has been trained. What is damaged is passed over."""
+        try:
+            manifest = run.read_manifest()
+        except InputError:
+            return
+        finished = manifest.status == "finished"
+        epochs = sum(stage["epochs"] for stage in manifest.stages) if finished else len(run.read_epochs())
+        if epochs and manifest.seconds:
+            self.known.setdefault((manifest.dataset, manifest.backbone), []).append(manifest.seconds / epochs)
+
+    def estimate(self, cells: Sequence[Cell]) -> Estimate | None:
+        """Give how long the rest of runs takes; None where nothing is known."""
+        if not self.known or not cells:
+            return None
+        each = [self._seconds_an_epoch(cell) * epochs_left(cell) for cell in cells]
+        new = {cell.plan.backbone for cell in cells if (cell.config.dataset, cell.plan.backbone) not in self.known}
+        return Estimate(sum(each), max(each), tuple(sorted(new)))
+
+    def _seconds_an_epoch(self, cell: Cell) -> float:
+        own = self.known.get((cell.config.dataset, cell.plan.backbone))
+        if own:
+            return fmean(own)
+        near = [fmean(known) for (dataset, _), known in self.known.items() if dataset == cell.config.dataset]
+        return fmean(near or [fmean(known) for known in self.known.values()])
+
+
+def epochs_left(cell: Cell) -> int:
+    """Count the epochs that a run has before it."""
+    return max(0, sum(stage.epochs for stage in cell.plan.stages) - len(cell.run.read_epochs()))
