@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import os
 import shutil
 import subprocess
@@ -15,7 +17,16 @@ ROOT = Path(__file__).parents[1]
 
 def install_fixture(name: str, target: Path) -> Path:
     """Install `tests/fixtures/<name>` into `target`, to be put on PYTHONPATH; gives `target`."""
-    return install(FIXTURES / name, target)
+    shutil.copytree(_installed_once(name), target, dirs_exist_ok=True)
+    return target
+
+
+@functools.cache
+def _installed_once(name: str) -> Path:
+    """Install it for all tests of this process: that takes pip two seconds."""
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder)
+    return install(FIXTURES / name, folder)
 
 
 def install(source: Path, target: Path) -> Path:

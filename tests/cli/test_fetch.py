@@ -20,9 +20,9 @@ import msgspec
 import pytest
 
 from tests.cli.test_mistakes import fails
-from tests.cli.test_output import in_terminal
 from tests.conftest import CommandLine
 from tests.file_server import FileServer, serving
+from tests.terminal import in_terminal
 from tests.tiny import questions_of, write_tsv
 from vqabench.data.catalog import read_catalog
 from vqabench.data.dataset import find_dataset

@@ -46,15 +46,17 @@ def run(
     return done
 
 
-def start(folder: Path, *arguments: str, processes: int = 1, **environment: str) -> subprocess.Popen[str]:
+def start(
+    folder: Path, *arguments: str, command: str = "train", processes: int = 1, **environment: str
+) -> subprocess.Popen[str]:
     """Start the real command line in a folder that has the tiny data set in `own`; alone, or under torchrun."""
     several = ("torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m")
-    command = [sys.executable, *(("-W", "error", "-m") if processes == 1 else ("-m", *several)), "vqabench"]
+    python = [sys.executable, *(("-W", "error", "-m") if processes == 1 else ("-m", *several)), "vqabench"]
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("VQABENCH_")}
     inherited |= {"VQABENCH_DATA": str(folder / "data"), "OMP_NUM_THREADS": "1"}
     inherited |= {"VQABENCH_CATALOG": str(folder / "own" / "catalog.toml")}
     return subprocess.Popen(
-        [*command, "train", *arguments],
+        [*python, command, *arguments],
         cwd=folder,
         env=inherited | environment,
         stdout=subprocess.PIPE,

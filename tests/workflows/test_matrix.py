@@ -198,7 +198,7 @@ def test_the_same_run_asked_for_twice_is_there_once(places: Places) -> None:
         [[matrix]]
         losses = ["plain", "focal"]
         seeds = "1-2"
-        grid = { hidden = [512, 512] }
+        grid = { embedding = [300, 300] }
     """
     found = matrix_of(places, text)
     names = [(cell.plan.loss, cell.seed) for cell in found.cells]

@@ -121,6 +121,8 @@ def bench(outlook: Outlook, places: Places, progress: BenchProgress, interruptio
     What has begun goes on; a run that fails does not stop the others. Raises Stopped where a signal has come, with
     everything saved.
     """
+    for cell in outlook.left[:1]:
+        choose_device(cell.config.device)  # a wrong one is told before anything is prepared
     names = dict.fromkeys(cell.config.dataset for cell in (*outlook.done, *outlook.left))
     ready = {name: prepare(places.dataset(name), progress.say) for name in names}
     sizes, misfits = _measure(outlook.left, ready)
