@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -129,32 +129,45 @@ def bench(outlook: Outlook, places: Places, progress: BenchProgress, interruptio
     found = _find_outdated(outlook.done, ready) | misfits
     for name, reason in found.items():
         progress.warn(f"{name}: {reason}")
-    failures = outlook.wrong | found
-    waiting = {cell.name: cell for cell in outlook.left if cell.name not in misfits}
-    if not waiting:
-        return failures
-
-    def hear(task: Task, failure: Exception | None) -> None:
-        cell = waiting.pop(task.name)
-        if failure is None:
-            outlook.pace.learn(cell.run)
-        else:
-            failures[task.name] = str(failure)
-        told = str(failure) if failure else spell_scores(read_scores(cell.run))
-        progress.end(task.name, told, failed=failure is not None, seconds_left=seconds_left())
-
-    def seconds_left() -> float | None:
-        estimate = outlook.pace.estimate(list(waiting.values()))
-        return estimate.at_once(placement.at_a_time) if estimate else None
-
-    placement = _place(waiting, sizes)
-    progress.begin(len(waiting), placement.at_a_time, seconds_left(), or_more=placement.or_more)
-    tasks = [Task(cell.name, cell.config) for cell in waiting.values()]
+    cells = [cell for cell in outlook.left if cell.name in sizes]
+    if not cells:
+        return outlook.wrong | found
+    placement = _place(cells, sizes)
+    course = Course({cell.name: cell for cell in cells}, placement.at_a_time, outlook.pace, progress)
+    progress.begin(len(cells), placement.at_a_time, course.seconds_left(), or_more=placement.or_more)
+    crew = Crew(partial(train_alone, places, False), placement.choose, progress, interruption, course.end)
     try:
-        Crew(partial(train_alone, places, False), placement.choose, progress, interruption, hear).train(tasks)
+        crew.train([Task(cell.name, cell.config) for cell in cells])
     finally:
         progress.stop()
-    return failures
+    return outlook.wrong | found | course.failures
+
+
+@dataclass
+class Course:
+    """A matrix as it is trained."""
+
+    waiting: dict[str, Cell]
+    """Runs that have not ended, by name."""
+    at_a_time: int
+    pace: Pace
+    progress: BenchProgress
+    failures: dict[str, str] = field(default_factory=dict)
+
+    def seconds_left(self) -> float | None:
+        """Give the seconds that the others may take; None where nothing is known."""
+        estimate = self.pace.estimate(list(self.waiting.values()))
+        return estimate.at_once(self.at_a_time) if estimate else None
+
+    def end(self, task: Task, failure: Exception | None) -> None:
+        """Take note of a run that has ended."""
+        cell = self.waiting.pop(task.name)
+        if failure is None:
+            self.pace.learn(cell.run)
+            told = spell_scores(read_scores(cell.run))
+        else:
+            told = self.failures[task.name] = str(failure)
+        self.progress.end(task.name, told, failed=failure is not None, seconds_left=self.seconds_left())
 
 
 def _find_outdated(cells: Sequence[Cell], ready: Mapping[str, Prepared]) -> dict[str, str]:
@@ -186,9 +199,9 @@ def _try(cell: Cell, prepared: Prepared) -> int | InputError:
         return error
 
 
-def _place(cells: Mapping[str, Cell], sizes: Mapping[str, int]) -> Placement:
+def _place(cells: Sequence[Cell], sizes: Mapping[str, int]) -> Placement:
     """Choose how many runs are trained at a time: where, and how many the user wants, is the same for all."""
-    first = next(iter(cells.values())).config
+    first = cells[0].config
     device, jobs = choose_device(first.device), first.jobs
     if device.type == "cuda":
         one = first.device.startswith("cuda:")
@@ -199,5 +212,5 @@ def _place(cells: Mapping[str, Cell], sizes: Mapping[str, int]) -> Placement:
     if first.features in ("host", "device"):  # each would have a copy in memory
         return Placement(at_most(1), 1)
     cores = count_processors()
-    needs = {name: threads_of_small() if is_small(sizes[name]) else cores for name in cells}
+    needs = {cell.name: threads_of_small() if is_small(sizes[cell.name]) else cores for cell in cells}
     return Placement(on_processors(cores, needs), max(1, cores // min(needs.values())))
