@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import CommandLine
 from tests.tiny import write_tiny
 from tests.training.runs import run_in, same_bits, start
 from vqabench.training.checkpoint import load_state
@@ -28,14 +29,14 @@ def stop(process: subprocess.Popen[str], *signals: signal.Signals) -> tuple[int,
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    write_tiny(tmp_path / "own")
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give a folder with the tiny data set, which every command of the test knows."""
+    monkeypatch.setenv("VQABENCH_CATALOG", str(write_tiny(tmp_path / "own")))
     return tmp_path
 
 
 @pytest.mark.slow
-def test_whatever_stops_a_run_it_goes_on_at_that_step_to_the_same_bits(folder: Path) -> None:
-    whole = start(folder, *COMMAND, "--runs", "whole")
+def test_whatever_stops_a_run_it_goes_on_at_that_step_to_the_same_bits(cli: CommandLine, folder: Path) -> None:
     for one, code, name in (
         (signal.SIGTERM, 75, "SIGTERM"),
         (signal.SIGUSR1, 75, "SIGUSR1"),
@@ -45,8 +46,8 @@ def test_whatever_stops_a_run_it_goes_on_at_that_step_to_the_same_bits(folder: P
         assert (found, told.count("Traceback")) == (code, 0)
         assert f"stopped by {name}; the same command with --resume goes on" in told
         assert run_in(folder / "runs").read_manifest().status == "stopped"
-    for process in (start(folder, *COMMAND, "--resume"), whole):
-        assert "60/60" in process.communicate(timeout=60)[1]
+    for options in (("--resume",), ("--runs", "whole")):
+        assert "60/60" in cli("train", *COMMAND, *options).stderr
     assert same_bits(run_in(folder / "whole"), run_in(folder / "runs"))
 
 
