@@ -17,6 +17,8 @@ from tests.tiny import write_tiny
 from vqabench.options import options_of
 from vqabench.plugins import BACKBONES, LOSSES, available, load
 from vqabench.testing import assert_conforms
+from vqabench.workflows.matrix import make_matrix, read_blocks
+from vqabench.workflows.places import Places
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "plugins").glob("*/README.md")])
@@ -126,6 +128,15 @@ def test_every_snippet_on_plugins_runs_and_what_they_define_conforms() -> None:
     (toml,) = blocks(ROOT / "docs" / "plugins.md", "toml")
     targets = re.findall(r':(\w+)"', toml)
     assert [defined[target].__name__ for target in targets] == ["Words", "Power"]
+
+
+def test_the_matrix_of_the_page_on_running_is_one(tmp_path: Path) -> None:
+    (toml,) = blocks(ROOT / "docs" / "running.md", "toml")
+    path = tmp_path / "matrix.toml"
+    path.write_text(toml)
+    matrix = make_matrix(read_blocks(path, {"settings": {}}), Places(tmp_path / "runs", tmp_path / "data"))
+    assert len(matrix.cells) == 5 * (2 * 2 + 2) + 2 * 2
+    assert [told.partition(":")[0] for told in matrix.undefined] == ["lmh is not defined for --objective ce"]
 
 
 def test_the_page_on_strategies_has_every_part_with_its_options_and_objectives() -> None:
