@@ -125,7 +125,7 @@ def test_what_is_in_the_way_is_told_and_the_others_are_trained(cli: CommandLine,
 
 def go_on_until(process: subprocess.Popen[str], runs: Path, epochs: int) -> None:
     """Wait until two runs have so many epochs behind them."""
-    while sum(run.count_epochs() >= epochs for run in runs_in(runs).values()) < 2:
+    while sum(len(run.read_epochs()) >= epochs for run in runs_in(runs).values()) < 2:
         assert process.poll() is None
         time.sleep(0.05)
 

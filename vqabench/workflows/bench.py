@@ -18,6 +18,7 @@ from vqabench.training.assembly import build_model, count_parameters
 from vqabench.training.at_once import Choose, Crew, Task
 from vqabench.training.device import choose_device, count_gpus, is_small, threads_of_small
 from vqabench.training.interruption import Interruption
+from vqabench.training.logs import see_ready
 from vqabench.training.progress import Progress
 from vqabench.training.record import see_same
 from vqabench.training.turns import at_most, on_gpus, on_processors
@@ -121,8 +122,9 @@ def bench(outlook: Outlook, places: Places, progress: BenchProgress, interruptio
     What has begun goes on; a run that fails does not stop the others. Raises Stopped where a signal has come, with
     everything saved.
     """
-    for cell in outlook.left[:1]:
-        choose_device(cell.config.device)  # a wrong one is told before anything is prepared
+    for cell in outlook.left:  # what is wrong with the machine is told before anything is prepared
+        choose_device(cell.config.device)
+        see_ready(cell.config.log)
     names = dict.fromkeys(cell.config.dataset for cell in (*outlook.done, *outlook.left))
     ready = {name: prepare(places.dataset(name), progress.say) for name in names}
     sizes, misfits = _measure(outlook.left, ready)
