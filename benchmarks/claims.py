@@ -33,7 +33,7 @@ from vqabench.workflows.places import Places
 
 TEST = ("test", "accuracy", "answer-type", "all")
 VAL = ("val", "accuracy", "answer-type", "all")
-DROPOUTS = [number / 10 for number in range(11)]
+DROPOUTS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
 @dataclass(frozen=True)
