@@ -19,7 +19,7 @@ class InputError(VqabenchError):
 
 
 class NotDefinedError(InputError):
-    """A combination that one of its parts is not defined for, as LM is not for `ce`."""
+    """A combination that one of its parts is not defined for."""
 
 
 class PluginError(InputError):

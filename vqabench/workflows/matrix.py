@@ -121,7 +121,7 @@ def _read_table(table: Mapping[str, Any], path: Path, valid: Sequence[str]) -> d
 
 
 def _read_list(where: str, value: object) -> list[str]:
-    """Read a list of names, or `updn,lmh`. Raises InputError where a name is empty or comes twice."""
+    """Read a list of names, or `ONE,OTHER`. Raises InputError where a name is empty or comes twice."""
     names = value.split(",") if isinstance(value, str) else value
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise InputError(f"{where} = {value!r}: write a list of names")
@@ -143,7 +143,7 @@ def _read_grid(table: object, path: Path) -> dict[str, tuple[object, ...]]:
 
 
 def parse_names(key: str, text: str) -> list[str]:
-    """Read `updn,lmh`. Raises InputError where a name is empty or comes twice."""
+    """Read `ONE,OTHER`. Raises InputError where a name is empty or comes twice."""
     return _read_list(f"--{key}", text)
 
 
@@ -165,7 +165,9 @@ def with_grid(
 def _make_block(file: Mapping[str, Any], line: Mapping[str, Any]) -> Block:
     given = combine(file, line)
     if "backbones" not in given:
-        raise InputError("which backbones? name some, as in: vqabench bench --backbones updn,lmh")
+        raise InputError(
+            "which backbones? name some, as in: vqabench bench --backbones NAME,NAME (see: vqabench plugins list)"
+        )
     lists = {key: given.pop(key) for key in LISTS if key in given}
     return Block(lists, given.pop("settings"), given)
 
