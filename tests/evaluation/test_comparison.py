@@ -217,7 +217,7 @@ def test_a_single_seed_is_no_claim_and_a_branded_run_is_marked(tmp_path: Path) -
     write_run(tmp_path, 40.0, select="test")
     comparison = compare(find_runs([tmp_path]))
     assert comparison.rows[0].branded
-    assert any("single seed" in note for note in comparison.notes)
+    assert any(note.startswith("one seed: no claim") for note in comparison.notes)
     assert any("chosen on the test split" in note for note in comparison.notes)
 
 
@@ -325,7 +325,7 @@ def test_rows_without_a_gain_and_gains_without_a_test_are_named(tmp_path: Path) 
     seeds(tmp_path, "focal", LEVEL, backbone="css")
     notes = compare(find_runs([tmp_path])).notes
     assert "no gain, for want of plain runs in the same setting: css ce-focal" in notes
-    assert any(note.startswith("one seed: no claim; updn ce-plain has a single seed") for note in notes)
+    assert any(note.startswith("one seed: no claim on updn ce-plain.") for note in notes)
 
 
 def test_numbers_by_question_type_are_left_out_where_nobody_asks_for_them(tmp_path: Path) -> None:

@@ -50,12 +50,12 @@ def tell_of_gains(rows: Sequence[Row], bases: Sequence[tuple[Row, Row]]) -> list
     alone = [row.title for row in rows if not row.plain and id(row) not in based]
     if alone and len(alone) < len(rows):
         notes.append(f"no gain, for want of plain runs in the same setting: {first_few(alone, 3)}")
-    single = [row for row in rows if len(row.seeds) == 1]
+    single = [row.title for row in rows if len(row.seeds) == 1]
     if single:
-        told = first_few((row.title for row in single), 3) if len(single) < len(rows) else "each row"
+        told = f" on {first_few(single, 3)}" if len(single) < len(rows) else ""
         notes.append(
-            f"one seed: no claim; {told} has a single seed, which shows no spread; gains of it, and against it, "
-            "are not tested: train several"
+            f"one seed: no claim{told}. It shows no spread, so that gains of it, and against it, are not tested: "
+            "train several"
         )
     return notes
 
