@@ -125,6 +125,9 @@ class Run:
         """Read `run.json`. Raises InputError where it is missing or damaged."""
         if not self.folder.is_dir():
             raise InputError(f"{self.folder}: there is no such run")
+        seeds = sorted(folder.name for folder in self.folder.glob("seed-*"))
+        if seeds and not self.manifest_file.exists():
+            raise InputError(f"{self.folder}: holds runs, and is none: name one, such as {self.folder / seeds[0]}")
         return read_json(self.manifest_file, Manifest, "not a run, or a damaged one: train it again with --force")
 
     def write_manifest(self, manifest: Manifest) -> None:
@@ -286,6 +289,14 @@ def find_place(path: Path) -> Path:
         raise InputError(f"{path}: there is no folder {place.parent}")
     if place.exists() and not place.is_file():
         raise InputError(f"{path}: not a file, so it cannot be written")
+    return place
+
+
+def find_output(path: Path) -> Path:
+    """Give the file that a user's output goes to, which is none of a run's own. Raises as `find_place` does."""
+    place = find_place(path)
+    if place.exists() and (place.parent / "run.json").is_file():
+        raise InputError(f"{path}: that is a file of a run's, which is not written over; choose another name")
     return place
 
 

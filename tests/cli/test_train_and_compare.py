@@ -104,6 +104,10 @@ def test_predict_answers_as_the_run_did(cli: CommandLine, catalog: Path, tmp_pat
     kept = own.read_bytes()
     given = [{"question_id": one["question_id"], "answer": one["answer"]} for one in json.loads(kept)]
     assert json.loads((tmp_path / "again.json").read_bytes()) == given  # the official format, to the letter
+    for written in ("model.safetensors", "predictions.test.json"):
+        refused = cli("predict", folder, "--out", folder / written, *where)
+        assert (refused.returncode, "is not written over" in refused.stderr) == (2, True)
+    assert "name one, such as" in cli("predict", folder.parent, *where).stderr
     own.unlink()
     assert cli("predict", folder, *where).returncode == 0
     assert own.read_bytes() == kept

@@ -86,8 +86,7 @@ def test_of_a_backbone_never_seen_the_mean_of_the_others_is_taken_and_told(place
     found = pace.estimate(matrix_of(places, backbones=["lmh", "updn", "lm"], epochs=1))
     assert_takes(found, 2 + 5 + 5, 5, ("lm", "lmh"))
     elsewhere = pace.estimate(matrix_of(places, backbones=["lmh"], datasets=["vqa-v1"], epochs=1))
-    assert elsewhere is not None
-    assert elsewhere.seconds == pytest.approx((2 + 8 + 5000) / 3)
+    assert elsewhere is None  # other questions, other features
 
 
 def test_what_a_run_has_behind_it_is_not_reckoned_again(places: Places) -> None:

@@ -1,12 +1,9 @@
 """`vqabench bench`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
-
-if TYPE_CHECKING:
-    from vqabench.evaluation.comparison import Comparison
 
 from vqabench.cli.parameters import AsJson, Catalog, DataDir, Runs, telling_of_signals
 
@@ -40,8 +37,8 @@ def bench(
     config: Annotated[
         Path | None,
         typer.Option(
-            help="A TOML file with these keys and those of train's; tables [[matrix]] are products of their own. "
-            "What the command line says wins."
+            help="A TOML file with these keys and those of train's; tables named matrix, in double brackets, are "
+            "products of their own. What the command line says wins."
         ),
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="As in train.", show_default="likewise")] = None,
@@ -85,7 +82,7 @@ def bench(
     }
     blocks = read_blocks(config, {name: value for name, value in spelled.items() if value is not None})
 
-    from vqabench.reporting import exports
+    from vqabench.reporting import exports, tables
     from vqabench.reporting.matrix import WatchedMatrix, plan_to_json
     from vqabench.training.interruption import Interruption
     from vqabench.workflows import bench as workflow
@@ -105,23 +102,12 @@ def bench(
     with telling_of_signals(progress.warn, kept), interruption.watching():
         failures = workflow.bench(outlook, places, progress, interruption)
     finished = [cell.run.folder for cell in matrix.cells if cell.name not in failures]
-    if finished:
-        _show(comparison.compare(finished, None, places), as_json)
+    compared = comparison.compare(finished, None, places) if finished else None
+    if as_json:
+        typer.echo(exports.to_json({"failed": failures} | exports.lay_flat(compared)))
+    elif compared is not None:
+        tables.print_comparison(compared, "accuracy", "answer-type")
     for name, reason in failures.items():
         progress.warn(f"{name}: {reason}")
     if failures:
         raise typer.Exit(1)
-
-
-def _show(compared: "Comparison", as_json: bool) -> None:
-    """Print a comparison, as `compare` does."""
-    from vqabench.reporting import exports, grids, lists, tables
-
-    if as_json:
-        typer.echo(exports.comparison_to_json(compared))
-        return
-    console = lists.stdout_console()
-    for grid in grids.lay_out(compared, "accuracy", "answer-type"):
-        console.print(*tables.draw(grid, console.width))
-    for note in compared.notes:
-        console.print(note, markup=False)

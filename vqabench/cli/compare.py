@@ -117,11 +117,7 @@ def _render(compared: "Comparison", form: Format, metric: Metric | None, by: By)
         write = exports.to_markdown if form is Format.markdown else exports.to_latex
         typer.echo(write(laid_out, grids.choose_notes(compared, by.value)))
     else:
-        console = lists.stdout_console()
-        for grid in grids.lay_out(compared, metric, by.value):
-            console.print(*tables.draw(grid, console.width))
-        for note in grids.choose_notes(compared, by.value):
-            console.print(note, markup=False)
+        tables.print_comparison(compared, metric, by.value)
 
 
 def _explain(folders: list[Path], form: Format, places: "Places") -> None:

@@ -33,11 +33,11 @@ def report(
     """Make one page of finished runs, to look at in a browser: it needs no network and no other file."""
     from vqabench.reporting.page import make_page
     from vqabench.reporting.progress import WatchedProgress
-    from vqabench.results import find_place, write_file
+    from vqabench.results import find_output, write_file
     from vqabench.workflows import report as workflow
     from vqabench.workflows.places import Places
 
-    find_place(out)  # before anything is computed
+    find_output(out)  # before anything is computed
     places = Places(runs, data_dir, catalog)
     findings = workflow.gather(run or [], dataset, places, WatchedProgress(), published=published, prior=prior)
     page = make_page(findings).encode()

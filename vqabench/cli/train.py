@@ -174,11 +174,9 @@ def train(
         return
     compared = comparison.compare([run.folder for run in trained], None, places)
 
-    from vqabench.reporting import exports, grids, lists, tables
+    from vqabench.reporting import exports, tables
 
     if as_json:
         typer.echo(exports.comparison_to_json(compared))
-        return
-    console = lists.stdout_console()
-    for grid in grids.lay_out(compared, "accuracy", "answer-type"):
-        console.print(*tables.draw(grid, console.width))
+    else:
+        tables.print_comparison(compared, "accuracy", "answer-type")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -154,16 +154,23 @@ def _face_categories(before: Row, after: Row, split: str, sides: Sequence[_Side]
             found[category] = compare_questions(ours, theirs, images_N[own_N])
     adjusted = holm(np.array([test.permutation_p for test in found.values()])).tolist()
     keys = {category: (split, "accuracy", "answer-type", category) for category in found}
+    over_seeds = _correct([tests.get(key) for key in keys.values()])
     return {
         category: CategoryPair(
             before.cells[keys[category]].mean or 0.0,
             after.cells[keys[category]].mean or 0.0,
-            tests.get(keys[category]),
+            seeds,
             test,
             p_holm,
         )
-        for (category, test), p_holm in zip(found.items(), adjusted, strict=True)
+        for (category, test), seeds, p_holm in zip(found.items(), over_seeds, adjusted, strict=True)
     }
+
+
+def _correct(tests: Sequence[SeedTest | None]) -> list[SeedTest | None]:
+    """Correct the p-values over seeds for the number of categories."""
+    adjusted = holm(np.array([np.nan if test is None else test.p for test in tests])).tolist()
+    return [None if test is None else replace(test, p_holm=p) for test, p in zip(tests, adjusted, strict=True)]
 
 
 def _describe(row: int, sides: Sequence[_Side]) -> Change:

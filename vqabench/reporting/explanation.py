@@ -55,7 +55,7 @@ def _describe_side(row: Row) -> dict[str, Any]:
 def _introduce(pair: Pair, notes: Sequence[str]) -> str:
     lines = [
         f"A: {_name(pair.before)}, B: {_name(pair.after)}, on {pair.before.dataset}.",
-        "Differences are B - A, in points of accuracy.",
+        "Differences are B - A, in points of accuracy; by Holm: p corrected for the categories of a split.",
         *(f"B is branded: {brand}." for brand in pair.after.brands),
         *(f"A is branded: {brand}." for brand in pair.before.brands),
         *(f"Note: {note}." for note in notes),
@@ -87,7 +87,8 @@ def _over_seeds(one: CategoryPair, pair: Pair) -> str:
         return "no claim: no seed differs from another, so that how much others would is not known"
     kind = "paired t-test" if test.paired else "Welch's t-test"
     effect = "" if test.effect is None else f", effect g = {test.effect:+.1f}"
-    return f"95 % CI {test.low:+.2f} to {test.high:+.2f}, {_spell(test.p)} ({kind}){effect}"
+    tested = f"{_spell(test.p)} ({kind}; {_spell(test.p_holm)} by Holm)"
+    return f"95 % CI {test.low:+.2f} to {test.high:+.2f}, {tested}{effect}"
 
 
 def _has_one_seed(pair: Pair) -> bool:
@@ -102,8 +103,8 @@ def _over_questions(one: CategoryPair) -> str:
     elif test.images < FEW_IMAGES:
         interval += ", which is too narrow for so few images"
     return (
-        f"{interval}, {_spell(test.permutation_p)} (permutation; {_spell(one.p_holm)} by Holm over the "
-        f"categories), {_spell_count(test.questions, 'question')}, {_spell_count(test.images, 'image')}"
+        f"{interval}, {_spell(test.permutation_p)} (permutation; {_spell(one.p_holm)} by Holm), "
+        f"{_spell_count(test.questions, 'question')}, {_spell_count(test.images, 'image')}"
     )
 
 

@@ -147,9 +147,14 @@ def _published_csv_lines(printed: Published) -> Iterator[dict[str, Any]]:
 
 
 def comparison_to_json(comparison: Comparison) -> str:
-    """Give every row with its numbers: split -> metric (or `question-type`) -> category -> mean, ..."""
+    """Give one JSON document of a comparison."""
+    return to_json(lay_flat(comparison))
+
+
+def lay_flat(comparison: Comparison | None) -> dict[str, Any]:
+    """Give every row with its numbers: split -> metric (or `question-type`, `prior`) -> category -> mean, ..."""
     rows = []
-    for row in comparison.rows:
+    for row in comparison.rows if comparison is not None else ():
         numbers: dict[str, Any] = {}
         for (split, metric, by, category), cell in sorted(row.cells.items()):
             table = metric if by == "answer-type" or metric != "accuracy" else by
@@ -167,4 +172,5 @@ def comparison_to_json(comparison: Comparison) -> str:
         ]
         about |= {"branded": row.branded, "scores": numbers, "runs": provenance}
         rows.append(about | ({"published": printed} if printed else {}))
-    return to_json({"rows": rows, "notes": choose_notes(comparison, "answer-type")})
+    notes = choose_notes(comparison, "answer-type") if comparison is not None else ()
+    return {"rows": rows, "notes": notes}

@@ -148,7 +148,7 @@ def _by_prior(title: str, rows: list[Row], split: str) -> Grid:
     for row in rows:
         cells = [row.cells.get((split, *key)) for key in PRIOR_COLUMNS.values()]
         names = (Text(row.backbone), Text(_strategy(row)), Text(str(len(row.seeds))))
-        lines.append((*names, *map(_spell_marked, cells)))
+        lines.append((*names, *map(_spell, cells)))
     return Grid(title, head, 2, tuple(lines))
 
 

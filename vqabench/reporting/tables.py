@@ -10,8 +10,10 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text as RichText
 
+from vqabench.evaluation.comparison import Comparison
 from vqabench.evaluation.scores import CATEGORIES, Scores
-from vqabench.reporting.grids import HEADS, Grid
+from vqabench.reporting.grids import HEADS, By, Grid, choose_notes, lay_out
+from vqabench.reporting.lists import stdout_console
 
 SHORTEST_NAMES = 22
 """Names fold into lines of at least so many columns before a number gives way."""
@@ -81,6 +83,15 @@ def _choose(grid: Grid, columns: Sequence[int]) -> Grid:
         head=tuple(grid.head[number] for number in columns),
         rows=tuple(tuple(row[number] for number in columns) for row in grid.rows),
     )
+
+
+def print_comparison(comparison: Comparison, metric: str | None, by: By) -> None:
+    """Print the tables of a comparison, and what their reader must know."""
+    console = stdout_console()
+    for grid in lay_out(comparison, metric, by):
+        console.print(*draw(grid, console.width))
+    for note in choose_notes(comparison, by):
+        console.print(note, markup=False)
 
 
 def draw_scores(scores: Scores) -> list[Table]:

@@ -15,10 +15,12 @@ from typing import Any
 import msgspec
 from wandb import Error, Settings, init, login, setup
 
-from vqabench.errors import InputError
+from vqabench.errors import InputError, unknown
 from vqabench.results import Manifest, Run, Status
 from vqabench.training.logs import hyperparameters
 
+MODES = ("online", "offline", "disabled", "dryrun", "run", "shared")
+"""Of `WANDB_MODE`."""
 SECONDS_TO_SEND = 30
 """How long the end of a run waits for what is still to be sent; `wandb sync` sends the rest."""
 
@@ -45,6 +47,9 @@ class WandbLog:
     @staticmethod
     def see_ready() -> None:
         """Log in to W&B, in a terminal by asking. Raises InputError where that cannot be."""
+        mode = os.environ.get("WANDB_MODE", "online")
+        if mode not in MODES:
+            raise InputError(f"--log wandb: WANDB_MODE: {unknown('mode', mode, MODES)}")
         if setup().settings.mode in ("offline", "disabled", "dryrun"):
             return
         try:

@@ -91,6 +91,8 @@ class Placement:
 def look_out(matrix: Matrix, places: Places) -> Outlook:
     """See which runs of a matrix are done, which have begun, and which stand in the way."""
     places.see_runs()
+    for device in {cell.config.device for cell in matrix.cells}:
+        choose_device(device)
     pace = Pace()
     with suppress(InputError):  # there may be no run yet
         for run in find_runs([places.runs]):

@@ -46,8 +46,9 @@ class Pace:
             self.known.setdefault((manifest.dataset, manifest.backbone), []).append(manifest.seconds / epochs)
 
     def estimate(self, cells: Sequence[Cell]) -> Estimate | None:
-        """Give how long the rest of runs takes; None where nothing is known."""
-        if not self.known or not cells:
+        """Give how long the rest of runs takes; None where nothing is known of one of their data sets."""
+        known = {dataset for dataset, _ in self.known}
+        if not cells or not known.issuperset(cell.config.dataset for cell in cells):
             return None
         each = [self._seconds_an_epoch(cell) * epochs_left(cell) for cell in cells]
         new = {cell.plan.backbone for cell in cells if (cell.config.dataset, cell.plan.backbone) not in self.known}
@@ -57,8 +58,7 @@ class Pace:
         own = self.known.get((cell.config.dataset, cell.plan.backbone))
         if own:
             return fmean(own)
-        near = [fmean(known) for (dataset, _), known in self.known.items() if dataset == cell.config.dataset]
-        return fmean(near or [fmean(known) for known in self.known.values()])
+        return fmean(fmean(known) for (dataset, _), known in self.known.items() if dataset == cell.config.dataset)
 
 
 def epochs_left(cell: Cell) -> int:

@@ -10,7 +10,7 @@ from vqabench.data.prepared import prepare
 from vqabench.errors import InputError, unknown
 from vqabench.evaluation.predict import evaluation_batch, load_split, predict, score_split, spell
 from vqabench.evaluation.scores import Scores
-from vqabench.results import Run, find_place
+from vqabench.results import Run, find_output, find_place
 from vqabench.training.device import autocast, choose_device, number_type, tune
 from vqabench.training.progress import Progress, Silence
 from vqabench.training.run import load_model
@@ -40,7 +40,7 @@ def predict_run(
     if manifest.status != "finished":
         progress.warn(f"{folder}: that run is {manifest.status}, not finished")
     suffix = "" if shuffle_images is None else f".other-images-{shuffle_images}"
-    path = out or run.predictions_file(f"{split}{suffix}")
+    path = find_output(out) if out else run.predictions_file(f"{split}{suffix}")
     find_place(path)  # before anything is computed
     device = choose_device(device_name)
     tune(device)
