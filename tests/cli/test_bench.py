@@ -89,6 +89,7 @@ def test_however_a_run_fails_the_others_are_trained_and_it_is_named(
     done = cli("bench", "--config", "matrix.toml", "--json")
     assert done.returncode == 1, done.stderr
     assert scored(done) == ["prior ce-plain", "updn ce-plain"]
+    assert len(json.loads(done.stdout)["failed"]) == 5
     told = done.stderr.splitlines()
     expected = {
         "dying ce-plain @epochs=2,of=exit": "its process ended with exit code 3",
@@ -119,7 +120,8 @@ def test_what_is_in_the_way_is_told_and_the_others_are_trained(cli: CommandLine,
 
     own.write_text(own.read_text().replace("minimum_answer_count = 2", "minimum_answer_count = 1"))
     outdated = cli("bench", "--config", "a.toml", "--losses", "focal", "--set", "hidden=8", "--json")
-    assert (outdated.returncode, outdated.stdout) == (1, "")
+    document = json.loads(outdated.stdout)
+    assert (outdated.returncode, document["rows"], len(document["failed"])) == (1, [], 1)
     assert "began with fingerprint" in outdated.stderr.splitlines()[-1]
 
 
