@@ -75,7 +75,7 @@ class WatchedMatrix(WatchedLines):
         parts = [(outlook.done, "finished already"), (outlook.begun, "go on"), (outlook.new, "to train")]
         counted = [f"{len(cells)} {what}" for cells, what in parts if cells]
         total = sum(len(cells) for cells, _ in parts) + len(outlook.wrong)
-        self.say(f"{total} runs: {', '.join(counted) or 'none'}")
+        self.say(f"{total} run{'' if total == 1 else 's'}: {', '.join(counted) or 'none'}")
         for reason in outlook.undefined:
             self.say(f"left out: {reason}")
         left = [*outlook.begun, *outlook.new]
