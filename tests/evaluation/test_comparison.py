@@ -9,7 +9,9 @@ import pytest
 from scipy import stats
 
 from vqabench.errors import InputError
+from vqabench.evaluation.breakdowns import Breakdown, GroupScore
 from vqabench.evaluation.comparison import Comparison, compare
+from vqabench.evaluation.reliance import Reliance
 from vqabench.evaluation.rows import Row
 from vqabench.evaluation.scores import CATEGORIES, Scores, TypeScore
 from vqabench.results import Manifest, Run, find_runs
@@ -340,3 +342,21 @@ def test_nothing_finished_is_an_error_that_says_why(tmp_path: Path) -> None:
         compare(find_runs([tmp_path]))
     with pytest.raises(InputError, match="no finished run of other"):
         compare(find_runs([tmp_path]), "other")
+
+
+def test_what_cannot_be_taken_apart_is_told_and_the_rest_is(tmp_path: Path) -> None:
+    write_run(tmp_path, 40.0)
+    form = Breakdown(10, 40.0, {"head": GroupScore(4, 50.0)}, 0, Reliance(1.5, 0.4, 0.1), None, 90.0)
+
+    def break_down(run: Run, manifest: Manifest, split: str) -> Breakdown:
+        if split == "test":
+            raise InputError("its answers are gone")
+        return form
+
+    comparison = compare(find_runs([tmp_path]), break_down=break_down)
+    (row,) = comparison.rows
+    assert row.cells["val", "accuracy", "prior", "head"].mean == 50
+    assert row.cells["val", "reliance", "prior", "all"].mean == 1.5
+    assert row.cells["val", "calibration error", "prior", "all"].mean is None
+    assert ("test", "accuracy", "prior", "head") not in row.cells
+    assert "not taken apart: updn ce-plain: its answers are gone" in comparison.notes

@@ -39,8 +39,8 @@ def rendered(comparison: Comparison, width: int = 120) -> str:
 
 def test_columns_are_headed_as_the_literature_does(comparison: Comparison) -> None:
     (first, *_) = lay_out(comparison, "accuracy", "answer-type")
-    assert first.head[3:] == ("Y/N", "Num.", "Other", "All", "gain", "in-domain")
-    assert [cell.text for cell in first.rows[1]][-3:] == ["50.50 ±0.71", "+10.00", "50.50 ±0.71"]
+    assert first.head[3:] == ("Y/N", "Num.", "Other", "All", "in-domain", "gain")
+    assert [cell.text for cell in first.rows[1]][-3:] == ["50.50 ±0.71", "50.50 ±0.71", "+10.00"]
 
 
 def test_the_best_stands_in_bold(comparison: Comparison) -> None:
@@ -127,15 +127,15 @@ def tested(tmp_path: Path) -> Comparison:
 
 def test_a_gain_has_its_interval_and_corrected_p_value_and_one_seed_has_neither(tested: Comparison) -> None:
     (grid, *_) = lay_out(tested, "accuracy", "answer-type")
-    assert grid.head[6:] == ("All", "gain", "95 % CI", "p (Holm)", "in-domain", "differs")
+    assert grid.head[6:] == ("All", "in-domain", "gain", "95 % CI", "p (Holm)", "differs")
     lines = {row[1].text: [cell.text for cell in row[6:]] for row in grid.rows}
     better, level, single = lines["bce-rescale"], lines["bce-focal"], lines["bce-mask @a_b&c|50%"]
     test = tested.rows[-1].cells["test", "accuracy", "answer-type", "all"].test
     assert test is not None
     assert better[0].endswith("†")
-    assert better[1:4] == ["+10.03", f"{test.low:+.1f} to {test.high:+.1f}", "<0.0001"]
+    assert better[2:5] == ["+10.03", f"{test.low:+.1f} to {test.high:+.1f}", "<0.0001"]
     assert "†" not in level[0]
-    assert single[1:4] == ["+19.73", "", ""]
+    assert single[2:5] == ["+19.73", "", ""]
 
 
 def test_a_published_row_follows_ours_with_the_difference(tested: Comparison) -> None:

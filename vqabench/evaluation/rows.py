@@ -203,13 +203,25 @@ def _flatten(split: str, form: Scores, by_type: bool) -> Iterator[tuple[Key, flo
 
 
 def add_breakdowns(row: Row, break_down: BreakDown) -> None:
-    """Add what a row's stored answers show of the training prior. Raises InputError where they cannot be read."""
-    values: dict[Key, list[float | None]] = {}
+    """Add what a row's stored answers show of the training prior.
+
+    Raises InputError where those to some split cannot be read; the others are added.
+    """
+    failed: list[str] = []
     for split in dict.fromkeys(key[0] for key in row.cells):
-        for run, manifest in zip(row.runs, row.manifests, strict=True):
-            for key, value in _flatten_breakdown(split, break_down(run, manifest, split)):
-                values.setdefault(key, []).append(value)
-    row.cells |= {key: summarise(numbers) for key, numbers in values.items()}
+        values: dict[Key, list[float | None]] = {}
+        try:
+            forms = [
+                break_down(run, manifest, split) for run, manifest in zip(row.runs, row.manifests, strict=True)
+            ]
+        except InputError as error:
+            failed.append(str(error))
+            continue
+        for key, value in (pair for form in forms for pair in _flatten_breakdown(split, form)):
+            values.setdefault(key, []).append(value)
+        row.cells |= {key: summarise(numbers) for key, numbers in values.items()}
+    if failed:
+        raise InputError("; ".join(dict.fromkeys(failed)))
 
 
 def _flatten_breakdown(split: str, form: Breakdown) -> Iterator[tuple[Key, float | None]]:

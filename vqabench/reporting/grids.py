@@ -15,7 +15,7 @@ HEADS = {"yes/no": "Y/N", "number": "Num.", "other": "Other", "all": "All"}
 SPLITS = ("test", "val")
 UNITS = {"accuracy": "accuracy in percent", "kappa": "Cohen's kappa x 100"}
 ALWAYS = ("backbone", "strategy", "seeds", *HEADS.values())
-COLUMNS = (*ALWAYS, "gain", "95 % CI", "p (Holm)", "in-domain", "differs")
+COLUMNS = (*ALWAYS, "in-domain", "gain", "95 % CI", "p (Holm)", "differs")
 PRIOR_COLUMNS = {
     "Head": ("accuracy", "prior", "head"),
     "Tail": ("accuracy", "prior", "tail"),
