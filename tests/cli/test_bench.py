@@ -179,6 +179,7 @@ def test_a_terminal_shows_bars_that_are_gone_at_the_end(own: Path, tmp_path: Pat
         (["--backbones", "updn", "--config", "none.toml"], "none.toml: there is no such configuration file"),
         (["--backbones", "updn", "--runs", "/dev/null"], "--runs /dev/null: that is a file, not a folder"),
         (["--backbones", "updn", "--device", "gpu"], "--device 'gpu': valid: auto, cpu, cuda"),
+        (["--backbones", "updn", "--device", "gpu", "--dry-run"], "--device 'gpu': valid: auto, cpu, cuda"),
         (["--backbones", "lm", "--objectives", "ce"], "nothing to train: lm is not defined for --objective ce"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,

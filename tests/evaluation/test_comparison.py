@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from tests.manifests import make_manifest
 from vqabench.errors import InputError
 from vqabench.evaluation.breakdowns import Breakdown, GroupScore
 from vqabench.evaluation.comparison import Comparison, compare
@@ -19,28 +20,7 @@ from vqabench.results import Manifest, Run, find_runs
 
 def write_run(folder: Path, all_: float | None, *, seed: int = 0, loss: str = "plain", **changes: Any) -> Run:
     """Write a finished run with the same accuracy in every category of the test split."""
-    fields: dict[str, Any] = {
-        "dataset": "d",
-        "backbone": "updn",
-        "objective": "ce",
-        "loss": loss,
-        "label": "",
-        "seed": seed,
-        "options": {"backbone": {"hidden": 8}},
-        "distributions": {loss: "vqabench"},
-        "recipe": {"epochs": 3},
-        "stages": [],
-        "select": "last",
-        "fingerprint": "f",
-        "versions": {},
-        "device": "cpu",
-        "precision": "float32",
-        "threads": 1,
-        "parameters": 1,
-        "started": "2026-01-01T00:00:00+00:00",
-        "status": "finished",
-    }
-    manifest = Manifest(**(fields | changes))
+    manifest = make_manifest(**({"seed": seed, "loss": loss, "distributions": {loss: "vqabench"}} | changes))
     run = Run(folder / f"{loss}-{manifest.label}-{seed}")
     run.folder.mkdir(parents=True)
     run.write_manifest(manifest)

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from vqabench.results import Manifest, Run
+from tests.manifests import make_manifest
+from vqabench.results import Run
 from vqabench.workflows.bench import look_out
 from vqabench.workflows.matrix import make_matrix, read_blocks
 from vqabench.workflows.pace import Estimate, Pace
@@ -21,31 +22,11 @@ def matrix_of(places: Places, **line: Any) -> tuple[Any, ...]:
 
 def write_run(folder: Path, backbone: str, seconds: float, epochs: int, **changes: Any) -> Run:
     """Write what a run of so many epochs leaves that bears on its pace."""
-    fields: dict[str, Any] = {
-        "dataset": "digits-cp",
-        "backbone": backbone,
-        "objective": "ce",
-        "loss": "plain",
-        "label": "",
-        "seed": 0,
-        "options": {"backbone": {}},
-        "distributions": {},
-        "recipe": {},
-        "stages": [{"name": "train", "loss": "plain", "epochs": epochs}],
-        "select": "last",
-        "fingerprint": "f",
-        "versions": {},
-        "device": "cpu",
-        "precision": "float32",
-        "threads": 1,
-        "parameters": 1,
-        "started": "2026-01-01T00:00:00+00:00",
-        "status": "finished",
-        "seconds": seconds,
-    }
+    stages = [{"name": "train", "loss": "plain", "epochs": epochs}]
+    about = {"dataset": "digits-cp", "backbone": backbone, "stages": stages, "seconds": seconds}
     run = Run(folder)
     run.folder.mkdir(parents=True)
-    run.write_manifest(Manifest(**(fields | changes)))
+    run.write_manifest(make_manifest(**(about | changes)))
     return run
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from vqabench.errors import InputError, first_few
 from vqabench.evaluation.notes import PRIOR_NOTE, explain_marks, tell_of_gains, tell_of_published, warn
 from vqabench.evaluation.published import find_published
-from vqabench.evaluation.rows import BreakDown, Cell, Key, Row, SeedTest, add_breakdowns, gather_rows
+from vqabench.evaluation.rows import Cell, Key, Row, SeedTest, TakeApart, add_breakdowns, gather_rows
 from vqabench.evaluation.significance import compare_seeds, holm
 from vqabench.results import Run
 
@@ -35,7 +35,7 @@ def compare(
     *,
     by_type: bool = True,
     published: bool = False,
-    break_down: BreakDown | None = None,
+    break_down: TakeApart | None = None,
 ) -> Comparison:
     """Gather finished runs into rows, and test the gains. Runs that are not finished, or damaged, become notes.
 
@@ -61,7 +61,7 @@ def compare(
     return Comparison(tuple(rows), tuple(notes), explain_marks(rows))
 
 
-def _take_apart(rows: Sequence[Row], break_down: BreakDown) -> list[str]:
+def _take_apart(rows: Sequence[Row], break_down: TakeApart) -> list[str]:
     """Add to rows what their stored answers show of the prior; tell how to read it, and where it cannot be done."""
     failed: dict[str, list[str]] = {}
     for row in rows:

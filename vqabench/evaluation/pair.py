@@ -105,7 +105,7 @@ def compare_pair(before: Row, after: Row, read: Read, listed: int = 5) -> Pair:
     if _folders(before) & _folders(after):
         raise InputError(f"{before.runs[0].folder}: both are the same configuration")
     splits = [split for split in ("test", "val") if all(_has(row, split) for row in (before, after))]
-    pairs = tuple(_face_split(before, after, split, read, listed) for split in splits)
+    pairs = tuple(_compare_split(before, after, split, read, listed) for split in splits)
     return Pair(before, after, tuple(_differing_settings(before.manifests[0], after.manifests[0])), pairs)
 
 
@@ -117,7 +117,7 @@ def _has(row: Row, split: str) -> bool:
     return (split, "accuracy", "answer-type", "all") in row.cells
 
 
-def _face_split(before: Row, after: Row, split: str, read: Read, listed: int) -> SplitPair:
+def _compare_split(before: Row, after: Row, split: str, read: Read, listed: int) -> SplitPair:
     sides = [_read_side(row, split, read) for row in (before, after)]
     table = sides[0].table
     if not np.array_equal(table.question_ids, sides[1].table.question_ids):
@@ -127,7 +127,7 @@ def _face_split(before: Row, after: Row, split: str, read: Read, listed: int) ->
     return SplitPair(
         split,
         after.domain(split),
-        _face_categories(before, after, split, sides),
+        _compare_categories(before, after, split, sides),
         changes.gained,
         changes.lost,
         changes.questions - changes.gained - changes.lost,
@@ -141,7 +141,7 @@ def _read_side(row: Row, split: str, read: Read) -> _Side:
     return _Side(found[0][0], [answered.answers for _, answered in found], accuracies)
 
 
-def _face_categories(before: Row, after: Row, split: str, sides: Sequence[_Side]) -> dict[str, CategoryPair]:
+def _compare_categories(before: Row, after: Row, split: str, sides: Sequence[_Side]) -> dict[str, CategoryPair]:
     table = sides[0].table
     images_N = np.unique([str(image) for image in table.image_ids], return_inverse=True)[1]
     types = np.array([*table.answer_types.names, ""])[table.answer_types.codes]

@@ -17,7 +17,7 @@ from vqabench.results import Manifest, Run
 Key = tuple[str, str, str, str]
 """Split, metric, what questions are grouped by (`answer-type`, `question-type` or `prior`), and a group's name."""
 Finished = tuple[Run, Manifest, dict[str, Scores]]
-BreakDown = Callable[[Run, Manifest, str], Breakdown]
+TakeApart = Callable[[Run, Manifest, str], Breakdown]
 """Takes a run's answers to a split apart."""
 
 
@@ -202,7 +202,7 @@ def _flatten(split: str, form: Scores, by_type: bool) -> Iterator[tuple[Key, flo
         yield (split, "accuracy", "question-type", question_type), scored.accuracy
 
 
-def add_breakdowns(row: Row, break_down: BreakDown) -> None:
+def add_breakdowns(row: Row, break_down: TakeApart) -> None:
     """Add what a row's stored answers show of the training prior.
 
     Raises InputError where those to some split cannot be read; the others are added.

@@ -89,9 +89,12 @@ class Placement:
 
 
 def look_out(matrix: Matrix, places: Places) -> Outlook:
-    """See which runs of a matrix are done, which have begun, and which stand in the way."""
+    """See which runs of a matrix are done, which have begun, and which stand in the way.
+
+    Raises InputError where the device is not there.
+    """
     places.see_runs()
-    for device in {cell.config.device for cell in matrix.cells}:
+    for device in dict.fromkeys(cell.config.device for cell in matrix.cells):
         choose_device(device)
     pace = Pace()
     with suppress(InputError):  # there may be no run yet
@@ -124,8 +127,7 @@ def bench(outlook: Outlook, places: Places, progress: BenchProgress, interruptio
     What has begun goes on; a run that fails does not stop the others. Raises Stopped where a signal has come, with
     everything saved.
     """
-    for cell in outlook.left:  # what is wrong with the machine is told before anything is prepared
-        choose_device(cell.config.device)
+    for cell in outlook.left:  # what the machine lacks is told before anything is prepared
         see_ready(cell.config.log)
     names = dict.fromkeys(cell.config.dataset for cell in (*outlook.done, *outlook.left))
     ready = {name: prepare(places.dataset(name), progress.say) for name in names}

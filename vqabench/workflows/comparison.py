@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vqabench.errors import InputError
 from vqabench.evaluation import comparison
-from vqabench.evaluation.rows import BreakDown
+from vqabench.evaluation.rows import TakeApart
 from vqabench.results import find_runs
 from vqabench.workflows.places import Places
 
@@ -19,7 +19,7 @@ def compare(
     *,
     by_type: bool = True,
     published: bool = False,
-    break_down: BreakDown | None = None,
+    break_down: TakeApart | None = None,
 ) -> comparison.Comparison:
     """Compare the runs in the given folders, or all runs. Raises InputError where there are none."""
     if not folders and not places.runs.exists():
