@@ -5,6 +5,7 @@ completion answer at once.
 """
 
 import os
+import signal
 import sys
 import traceback
 from typing import Annotated
@@ -92,6 +93,8 @@ def _report(error: VqabenchError | typer.exceptions.TyperException) -> int:
 
 
 def _say_error(message: str, code: int) -> int:
+    if rank() is not None:  # where one has died, torchrun ends the others at once: each says first what it has met
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     from rich.console import Console
     from rich.text import Text
 

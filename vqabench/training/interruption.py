@@ -51,10 +51,16 @@ class Interruption:
 
     @contextmanager
     def put_off(self) -> Iterator[None]:
-        """Only take note of signals; whoever asks for this asks `received` now and then."""
+        """Only take note of signals; whoever asks for this asks `received` now and then.
+
+        An error that ends this stays the last word: what comes while it is on its way to the user is noted only.
+        """
         before, self._put_off = self._put_off, True
         try:
             yield
+        except Exception:
+            before = True
+            raise
         finally:
             self._put_off = before
 
