@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import indent
@@ -65,13 +66,17 @@ class Trial:
         return ("--catalog", str(self.folder / "own" / "catalog.toml"))
 
     def run(
-        self, *arguments: str | Path, timeout: float = 120, stdin: str | None = None, **environment: str
+        self,
+        *arguments: str | Path,
+        timeout: float = 120,
+        stdin: str | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run the command line in the trial's folder."""
         return subprocess.run(
             self.command(*arguments),
             cwd=self.folder,
-            env=self.environment | environment,
+            env=self.environment | dict(environment or {}),
             capture_output=True,
             text=True,
             errors="surrogateescape",
@@ -83,7 +88,8 @@ class Trial:
     def train(self, backbone: str, *arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
         """Train one epoch on the tiny data set; `arguments` may set another number."""
         options = ("--epochs", "1", "--set", "recipe.batch_size=20")
-        return self.run("train", backbone, *self.data, *options, *arguments, **environment)
+        train = ("train", backbone, *self.data, *options, *arguments)
+        return self.run(*train, environment=environment)
 
     def command(self, *arguments: str | Path) -> list[str]:
         """Return the command for `subprocess`, with `folder` and `environment`."""
