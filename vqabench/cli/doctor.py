@@ -1,0 +1,7 @@
+"""`vqabench doctor`."""
+
+EXAMPLES = ""
+
+
+def doctor() -> None:
+    """X."""
