@@ -118,7 +118,6 @@ def _imported_modules(module: _Module, statement: ast.stmt) -> list[str]:
     return [_absolute(module, statement)] if isinstance(statement, ast.ImportFrom) else []
 
 
-@cache
 def _find_spec(name: str) -> importlib.machinery.ModuleSpec | None:
     """Find a module without importing the packages around it, as `importlib.util.find_spec` would."""
     path = None
@@ -141,20 +140,25 @@ def _ask(finder: object, name: str, path: list[str] | None) -> importlib.machine
         return None
 
 
-@cache
 def _read_module(name: str) -> _Module | None:
     """Parse a module; None where it has no Python source. Raises SourceError where that does not parse."""
     spec = _find_spec(name)
     if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
         return None
     try:
-        tree = ast.parse(Path(spec.origin).read_bytes(), spec.origin)
+        tree = _parse(spec.origin, Path(spec.origin).stat().st_mtime_ns)
     except OSError as error:
         raise SourceError(f"{spec.origin}: cannot be read: {error.strerror}") from error
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = f", line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
         raise SourceError(f"{spec.origin}{line}: does not parse: {getattr(error, 'msg', error)}") from error
     return _Module(name, tree, spec.submodule_search_locations is not None)
+
+
+@cache
+def _parse(file: str, changed: int) -> ast.Module:
+    """Parse a file; `changed`, its time stamp, lets an edited one be read again."""
+    return ast.parse(Path(file).read_bytes(), file)
 
 
 def _find_class(module: _Module | None, attribute: str, followed: int = 0) -> _Class | None:
@@ -193,19 +197,12 @@ def _absolute(module: _Module, statement: ast.ImportFrom) -> str:
 
 def _may_define(module: _Module, attribute: str) -> bool:
     """Return whether a module may define a name in a way that reading cannot follow."""
-    first = attribute.partition(".")[0]
-    simple = (ast.ClassDef, ast.ImportFrom, ast.Import, ast.FunctionDef, ast.AsyncFunctionDef, ast.Expr)
-    for statement in module.tree.body:
-        if isinstance(statement, ast.ImportFrom) and any(alias.name == "*" for alias in statement.names):
-            return True
-        if isinstance(statement, simple):
-            names = [alias.asname or alias.name for alias in getattr(statement, "names", [])]
-            if first in [*names, getattr(statement, "name", "")]:
-                return True
-        elif isinstance(statement, ast.Assign | ast.AnnAssign):
-            if any(isinstance(node, ast.Name) and node.id == first for node in ast.walk(statement)):
-                return True
-        else:
+    wanted = {attribute.partition(".")[0], "__getattr__", "*"}
+    for node in ast.walk(module.tree):
+        names = [getattr(node, "name", None), getattr(node, "id", None)]
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names += [alias.asname or alias.name for alias in node.names]
+        if wanted.intersection(names):
             return True
     return False
 

@@ -198,7 +198,7 @@ def _tell_fetched(outcome: "Outcome", data_dir: Path | None, catalog: Path | Non
 
 
 def _spell_preparation(name: str, has_features: bool, data_dir: Path | None, catalog: Path | None) -> str:
-    """Spell a command so that it can be pasted."""
+    """Return the command that prepares a data set, ready to be pasted."""
     options = [("--data-dir", data_dir, "VQABENCH_DATA"), ("--catalog", catalog, "VQABENCH_CATALOG")]
     named = [
         (option, str(value)) for option, value, name in options if value and os.environ.get(name) != str(value)

@@ -31,19 +31,32 @@ def list_plugins(as_json: AsJson = False) -> None:
     from vqabench import plugins
     from vqabench.reporting import lists
 
-    head = ("name", "kind", "distribution", "version", "entry_point")
-    found = [plugins.available(group) for group in (plugins.BACKBONES, plugins.LOSSES)]
-    rows = [
-        (plugin.name, plugins.KINDS[plugin.group], plugin.distribution, plugin.version, plugin.target)
-        for discovery in found
-        for plugin in discovery.plugins
-    ]
+    found = [plugins.available(group) for group in plugins.KINDS]
+    every = [plugin for discovery in found for plugin in discovery.plugins]
+    clashes = plugins.find_clashes(every)
+    marked = {plugin for clash in clashes for plugin in clash}
     for problem in dict.fromkeys(problem for discovery in found for problem in discovery.problems):
         lists.warn(problem)
+    for clash in clashes:
+        names = " or ".join(plugin.qualified for plugin in clash)
+        lists.warn(f"{len(clash)} distributions offer {clash[0].name}: write {names}")
+    head = ("name", "kind", "distribution", "version", "entry_point")
+    rows = [
+        (plugin.name, plugins.KINDS[plugin.group], plugin.distribution, plugin.version, plugin.target)
+        for plugin in every
+    ]
     if as_json:
-        typer.echo(json.dumps([dict(zip(head, row, strict=True)) for row in rows], indent=2))
-    else:
-        lists.stdout_console().print(lists.draw_list([name.replace("_", " ") for name in head], rows))
+        listed = [
+            dict(zip(head, row, strict=True)) | {"clash": plugin in marked}
+            for row, plugin in zip(rows, every, strict=True)
+        ]
+        typer.echo(json.dumps(listed, indent=2))
+        return
+    shown = [
+        (f"{name} (clash)" if plugin in marked else name, *others)
+        for (name, *others), plugin in zip(rows, every, strict=True)
+    ]
+    lists.stdout_console().print(lists.draw_list([name.replace("_", " ") for name in head], shown))
 
 
 @app.command("show", cls=Command, epilog=examples("plugins show updn", "plugins show rescale --json"))
