@@ -113,7 +113,8 @@ def test_options_are_found_through_imports_and_bases(package: str, tmp_path: Pat
     (tmp_path / package / "base.py").write_text(
         "from typing import Literal\nKind = Literal['a', 'b']\n"
         "class Base:\n    api_version = 3\n    default_base = 'updn'\n"
-        "    def __init__(self, spec, inner: 'Backbone', *, kind: Kind = 'a', sure: bool | None = None, n: int = 1): ...\n"
+        "    def __init__(self, spec, inner: 'Backbone', *,"
+        " kind: Kind = 'a', sure: bool | None = None, n: int = 1): ...\n"
     )
     (tmp_path / package / "__init__.py").write_text("from .model import Model as Public\n")
     (tmp_path / package / "model.py").write_text("from .base import Base\nclass Model(Base): ...\n")

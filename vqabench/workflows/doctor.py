@@ -289,8 +289,6 @@ def check_datasets(places: Places) -> Iterator[Finding]:
 
 def check_prepared(dataset: Dataset, places: Places) -> Finding:
     """Read a data set's prepared file to its end, where checksums are compared, and look at its features."""
-    import h5py
-
     from vqabench.data.features import open_features
     from vqabench.data.hdf5 import reading
     from vqabench.data.preparation import summarise
@@ -300,7 +298,7 @@ def check_prepared(dataset: Dataset, places: Places) -> Finding:
     try:
         open_features(dataset.features_file)
         with reading(dataset.prepared_file) as file:
-            file.visititems(lambda _, item: item[()] is None if isinstance(item, h5py.Dataset) else None)
+            file.visititems(_read_array)
         summary = summarise(dataset)
     except Exception as error:  # a damaged file raises errors of many kinds
         told = str(error).partition("; delete it")[0]
@@ -311,6 +309,13 @@ def check_prepared(dataset: Dataset, places: Places) -> Finding:
         return Finding(what, "note", "prepared from files or settings that have changed since", prepare)
     sizes = ", ".join(f"{split} {count:,}" for split, count in summary.questions.items())
     return Finding(what, "ok", f"prepared: {sizes} questions, {summary.images:,} images")
+
+
+def _read_array(_: str, item: object) -> None:
+    import h5py
+
+    if isinstance(item, h5py.Dataset):
+        item[()]
 
 
 def _spell_command(command: str, name: str, places: Places) -> str:
