@@ -40,6 +40,9 @@ from tests.conftest import CommandLine
         ("compare --datset digits-cp", "did you mean --dataset?"),
         ("data list --jsn", "did you mean --json?"),
         ("train updn --zzz", "unknown option '--zzz': see vqabench train --help"),
+        ("--verison", "did you mean --version?"),
+        ("--data-dir d train updn", "write it after the command, as in vqabench train --data-dir"),
+        ("data --catalog c list", "write it after the command, as in vqabench data list --catalog"),
         ("train updn -x", "unknown option '-x': see vqabench train --help"),
         (
             "compare --metric acuracy",

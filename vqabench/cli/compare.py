@@ -98,12 +98,12 @@ def compare(
     from vqabench.workflows.places import Places
 
     if explain and (dataset or metric or published or by is not By.answer_type):
-        raise InputError("--explain cannot be combined with --dataset, --metric, --published or --by")
+        raise InputError("--explain compares two configurations as a whole: drop the other options except --format")
     if explain:
         _explain(run or [], form, Places(runs, data_dir, catalog))
         return
     if by is not By.answer_type and metric is Metric.kappa:
-        raise InputError(f"--by {by.value}: kappa is only defined by answer type; drop --metric kappa")
+        raise InputError(f"--by {by.value}: kappa is defined by answer type; drop --metric kappa")
     if published and by is not By.answer_type:
         raise InputError(f"--published: the paper's results are by answer type; drop --by {by.value}")
     if form in (Format.csv, Format.json) and (metric is not None or by is By.question_type):
@@ -148,9 +148,9 @@ def _explain(folders: list[Path], form: Format, places: "Places") -> None:
     from vqabench.errors import InputError
 
     if len(folders) != 2:
-        raise InputError(f"--explain needs two folders of runs, not {len(folders)}: vqabench compare A B --explain")
+        raise InputError("--explain: name two folders of runs, as in: vqabench compare A B --explain")
     if form not in (Format.table, Format.json):
-        raise InputError(f"--explain: --format {form.value} is not available; use --format json or leave it out")
+        raise InputError(f"--explain prints text, or JSON with --format json; drop --format {form.value}")
     from vqabench.reporting import explanation, exports
     from vqabench.reporting.progress import WatchedLines
     from vqabench.workflows import explanation as workflow

@@ -1,5 +1,7 @@
 """`vqabench doctor`."""
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import typer
@@ -23,14 +25,14 @@ def doctor(
     """
     from vqabench.reporting import lists
     from vqabench.workflows import doctor as workflow
-    from vqabench.workflows.places import Places
 
-    findings = list(workflow.examine(Places(runs, data_dir, catalog)))
+    findings = list(workflow.examine(runs, data_dir, catalog))
     broken = any(finding.state == "broken" for finding in findings)
     if as_json:
-        from vqabench.reporting.exports import to_json
-
-        typer.echo(to_json({"well": not broken, "findings": findings}))
+        # Of the standard library, which works where other packages are broken.
+        typer.echo(
+            json.dumps({"well": not broken, "findings": [asdict(finding) for finding in findings]}, indent=2)
+        )
     else:
         console = lists.stdout_console()
         for finding in findings:

@@ -59,7 +59,7 @@ def evaluate(
     elif questions is not None and annotations is not None:
         scores = evaluation.evaluate(predictions, questions, annotations)
     else:
-        raise InputError("--questions and --annotations must be given together")
+        raise InputError("--questions and --annotations go together: name both")
 
     from vqabench.reporting import exports, lists, tables
 

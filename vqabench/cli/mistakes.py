@@ -68,9 +68,15 @@ def _explain_option(error: Any, arguments: Sequence[str]) -> str:
         hint = f"write {replacements[near[0]]}" if certain else f"did you mean {replacements[near[0]]}?"
     elif near:
         hint = f"did you mean {replacements[near[0]]}?"
+    elif takers := [name for name, inner in getattr(command, "commands", {}).items() if _takes(inner, wanted)]:
+        hint = f"write it after the command, as in {error.ctx.command_path} {takers[0]} {wanted}"
     else:
         hint = f"see {error.ctx.command_path} --help"
     return f"unknown option {given!r}: {hint}"
+
+
+def _takes(command: Any, option: str) -> bool:
+    return any(option in parameter.opts for parameter in command.params)
 
 
 def _find_nearest(wanted: str, options: Iterable[str]) -> list[str]:

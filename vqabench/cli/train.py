@@ -196,7 +196,7 @@ def train(
     from vqabench.errors import InputError
 
     if resume and force:
-        raise InputError("--resume continues runs and --force replaces them: use one of the two")
+        raise InputError("--resume continues runs, --force replaces them: choose one")
     given: dict[str, Any] = read_config_file(config) if config else {}
     spelled: dict[str, Any] = {
         "backbone": backbone,

@@ -18,12 +18,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from vqabench import __version__, plugins
+from vqabench import __version__
 from vqabench.errors import first_few
 from vqabench.plugin_source import SourceError, read_class
 
 if TYPE_CHECKING:
     from vqabench.data.dataset import Dataset
+    from vqabench.plugins import Plugin
     from vqabench.workflows.places import Places
 
 State = Literal["ok", "note", "broken"]
@@ -46,17 +47,17 @@ class Finding:
     """The command or setting that helps."""
 
 
-def examine(places: Places) -> Iterator[Finding]:
+def examine(runs: Path, data: Path | None, catalog: Path | None) -> Iterator[Finding]:
     """Check this machine, the installation and the data, one finding at a time."""
     checks: list[tuple[str, Callable[[], Iterable[Finding]]]] = [
         ("versions", check_versions),
         ("device", check_device),
         ("processors", check_processors),
         ("memory", check_memory),
-        ("data folder", lambda: check_data_folder(places)),
-        ("runs folder", lambda: [check_folder("runs folder", places.runs, "--runs DIR")]),
+        ("data folder", lambda: check_data_folder(data)),
+        ("runs folder", lambda: [check_folder("runs folder", runs, "--runs DIR")]),
         ("plugins", check_plugins),
-        ("data sets", lambda: check_datasets(places)),
+        ("data sets", lambda: check_datasets(data, catalog)),
     ]
     for what, check in checks:
         try:
@@ -64,7 +65,7 @@ def examine(places: Places) -> Iterator[Finding]:
         except ImportError as error:
             package = (error.name or "").partition(".")[0] or "vqabench"
             yield Finding(what, "broken", f"cannot be checked: {error}", f"pip install --force-reinstall {package}")
-        except Exception as error:  # whatever is wrong is what was asked for
+        except (Exception, SystemExit) as error:  # a broken package may raise anything, or leave
             yield Finding(what, "broken", f"cannot be checked: {type(error).__name__}: {error}")
 
 
@@ -192,11 +193,11 @@ def check_memory() -> Iterator[Finding]:
         yield Finding("memory", "note" if little else "ok", f"{spell_bytes(free)} free", fix)
 
 
-def check_data_folder(places: Places) -> Iterator[Finding]:
+def check_data_folder(data: Path | None) -> Iterator[Finding]:
     """Check that data sets can be prepared; a folder that can only be read serves for those that are."""
     from vqabench.data.dataset import data_folder
 
-    folder = data_folder(places.data)
+    folder = data_folder(data)
     found = check_folder("data folder", folder, "--data-dir DIR, or export VQABENCH_DATA=DIR")
     if found.state == "broken" and any(folder.glob("*/prepared.h5")):
         yield Finding(
@@ -234,6 +235,8 @@ def check_folder(what: str, folder: Path, other: str) -> Finding:
 
 def check_plugins() -> Iterator[Finding]:
     """Check every plugin by its metadata and source, without running any of its code."""
+    from vqabench import plugins
+
     found = [plugins.available(group) for group in plugins.KINDS]
     every = [plugin for discovery in found for plugin in discovery.plugins]
     counts = Counter(plugins.KINDS[plugin.group] for plugin in every)
@@ -261,7 +264,7 @@ def check_plugins() -> Iterator[Finding]:
             )
 
 
-def find_plugin_fault(plugin: plugins.Plugin) -> str | None:
+def find_plugin_fault(plugin: Plugin) -> str | None:
     """Return why a plugin cannot be loaded, as far as its source shows."""
     from vqabench.api import API_VERSION
 
@@ -274,10 +277,12 @@ def find_plugin_fault(plugin: plugins.Plugin) -> str | None:
     return None
 
 
-def check_datasets(places: Places) -> Iterator[Finding]:
+def check_datasets(data: Path | None, catalog: Path | None) -> Iterator[Finding]:
     """Check every data set of the catalogue that is prepared, and name those that are not."""
     from vqabench.data.catalog import read_catalog
+    from vqabench.workflows.places import Places
 
+    places = Places(data=data, catalog=catalog)
     datasets = [places.dataset(name) for name in read_catalog(places.catalog)]
     prepared = [dataset for dataset in datasets if dataset.prepared_file.exists()]
     for dataset in prepared:
