@@ -25,7 +25,7 @@ from vqabench.training.state import State
 
 Found = dict[str, Any]
 Report = Callable[[Found], None]
-STEPS, WARM = 60, 10
+STEPS = 60
 MODELS: Mapping[str, Mapping[str, object]] = {
     "updn": {},
     "lm": {},
@@ -86,17 +86,18 @@ def with_own_tokens(model: Backbone, batch: Batch) -> Batch:
 
 
 def milliseconds(work: Callable[[], object], device: torch.device, steps: int) -> float:
-    """Return the median time of one of some steps in a row, waiting for the device after every ten."""
+    """Return the median time of a step, of ten in a row: the device is waited for behind these."""
     for _ in range(max(1, steps // 6)):
         work()
     found = []
-    for _ in range(max(1, steps // 10)):
+    for first in range(0, steps, 10):
+        few = min(10, steps - first)
         synchronize(device)
         began = time.perf_counter()
-        for _ in range(10):
+        for _ in range(few):
             work()
         synchronize(device)
-        found.append((time.perf_counter() - began) / 10)
+        found.append((time.perf_counter() - began) / few)
     return 1000 * median(found)
 
 
@@ -134,14 +135,14 @@ def profile(work: Callable[[], object], device: torch.device, steps: int) -> Fou
 
 def look(device: str, *, tiny: bool, report: Report) -> Found:
     """Look at a step of full-size UpDn."""
-    steps = 10 if tiny else STEPS
+    steps = 1 if tiny else STEPS
     found: Found = {}
-    for precision in ("bfloat16", "float32"):
+    for precision in ("float32",) if tiny else ("bfloat16", "float32"):
         taken = Steps("updn", device, precision, tiny=tiny)
         found[f"ms a step, {precision}"] = round(milliseconds(taken.take, taken.device, steps), 3)
         if taken.device.type == "cuda":
             found[f"waits, {precision}"] = count_waits(taken.take)
-        found[f"profile, {precision}"] = profile(taken.take, taken.device, 5)
+        found[f"profile, {precision}"] = profile(taken.take, taken.device, 1 if tiny else 5)
         report(found)
     if taken.device.type == "cuda":
         for name, way in (("as a CUDA graph", as_graph), ("compiled", compiled)):
@@ -203,10 +204,10 @@ def time_models(device: str, *, tiny: bool, report: Report) -> Found:
     found: Found = {}
     for name in MODELS:
         try:
-            taken = Steps(name, device, "bfloat16", tiny=tiny)
+            taken = Steps(name, device, "float32" if tiny else "bfloat16", tiny=tiny)
             if taken.device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats()
-            milli = milliseconds(taken.take, taken.device, 10 if tiny else 40)
+            milli = milliseconds(taken.take, taken.device, 1 if tiny else 40)
             one: Found = {"batch": taken.size, "ms": round(milli, 2), "samples/s": round(1000 * taken.size / milli)}
             if taken.device.type == "cuda":
                 one["GB"] = round(torch.cuda.max_memory_allocated() / 1e9, 2)
