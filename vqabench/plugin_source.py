@@ -66,7 +66,13 @@ def read_class(target: str) -> ClassSource:
         raise SourceError(f"{module_name} defines no {attribute}")
     line = list(_with_bases(found))
     options, base = _read_parameters(line)
-    return ClassSource(options, base, _read_constant(line, "default_base"), _read_constant(line, "api_version"))
+    default_base = _read_constant(line, "default_base")
+    return ClassSource(
+        options,
+        base,
+        default_base if isinstance(default_base, str) else None,
+        _read_constant(line, "api_version"),
+    )
 
 
 def read_fields(module_name: str, class_name: str) -> dict[str, tuple[str, ...]]:

@@ -53,8 +53,12 @@ from tests.conftest import CommandLine
         ("train updn --epochs=1.5", "--epochs: must be a whole number, not '1.5'"),
         ("train updn --checkpoint-minutes soon", "--checkpoint-minutes: must be a number, not 'soon'"),
         ("data info digits-cp --types -1", "--types: must be at least 0, not '-1'"),
-        ("comparre", "Did you mean 'compare'?"),
-        ("data fech", "Did you mean 'fetch'?"),
+        ("comparre", "unknown command 'comparre': did you mean 'compare'?"),
+        ("data fech", "unknown command 'fech': did you mean 'fetch'?"),
+        ("help train", "unknown command 'help': see vqabench --help"),
+        ("train updn rescale", "unexpected argument 'rescale': see vqabench train --help"),
+        ("predict", "missing argument 'RUN': see vqabench predict --help"),
+        ("data resplit digits-cp", "missing option '--out': see vqabench data resplit --help"),
     ],
 )
 def test_the_line_says_what_to_write_instead(cli: CommandLine, arguments: str, hint: str) -> None:

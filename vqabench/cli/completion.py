@@ -129,7 +129,7 @@ def _backbone_settings(name: str, prefix: str) -> dict[str, tuple[str, ...]]:
     if source.base_parameter and prefix.count(".") < 5:
         base = f"{prefix}{source.base_parameter}"
         keys[base] = tuple(_backbones())
-        if isinstance(source.default_base, str):
+        if source.default_base is not None:
             keys |= _backbone_settings(source.default_base, f"{base}.")
     return keys
 

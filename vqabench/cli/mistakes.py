@@ -23,11 +23,15 @@ OTHER_NAMES = {
 
 
 PLAIN_WORDS = {
+    r"Got unexpected extra argument\(s\) \((.*)\)": r"unexpected argument '\1'",
+    r"No such command ('.*?')[.?]*( Did)?": r"unknown command \1\2",
+    r"(unknown command '.*?') Did": r"\1: did",
+    r"^Missing ": "missing ",
     r"Input should be a valid integer.*": "must be a whole number",
     r"Input should be a valid number.*": "must be a number",
     r"Input should be greater than or equal to (\S+)": r"must be at least \1",
 }
-"""What the parser says of a number, and how we say it."""
+"""What the parser says, and how we say it."""
 
 
 def explain(error: TyperException, arguments: Sequence[str]) -> str:
@@ -41,7 +45,12 @@ def explain(error: TyperException, arguments: Sequence[str]) -> str:
         message += f", not {_find_value(message.partition(':')[0], arguments)!r}"
     wrong = re.search(r"'([^']*)' is not one of ('.*')\.?$", message)
     near = difflib.get_close_matches(wrong[1], re.findall(r"'([^']*)'", wrong[2]), n=1) if wrong else []
-    return message.rstrip(".") + (f"; did you mean {near[0]!r}?" if near else "")
+    if near:
+        return f"{message.rstrip('.')}; did you mean {near[0]!r}?"
+    message, context = message.rstrip("."), getattr(error, "ctx", None)
+    if context and message.startswith(("un", "missing")) and not message.endswith("?"):
+        message += f": see {context.command_path} --help"
+    return message
 
 
 def _find_value(option: str, arguments: Sequence[str]) -> str:

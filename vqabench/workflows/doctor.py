@@ -5,6 +5,7 @@ Every check is on its own: one that cannot be made, such as with a broken instal
 
 from __future__ import annotations
 
+import importlib
 import os
 import platform
 import re
@@ -34,6 +35,8 @@ LITTLE_DISK = 200_000_000
 LITTLE_MEMORY = 1_000_000_000
 """Bytes: `digits-cp` takes a little over half of it."""
 SHOWN_VERSIONS = ("torch", "numpy", "h5py", "transformers")
+COMPILED = {"torch": "torch", "numpy": "numpy", "h5py": "h5py", "scipy": "scipy", "sklearn": "scikit-learn"}
+"""Modules that may be installed and still not load, for want of a shared library -> their distributions."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,12 @@ def check_versions() -> Iterator[Finding]:
         if version is None or _release(version) < _release(least):
             found = f"{name} is not installed" if version is None else f"{name} {version} is too old"
             yield Finding("versions", "broken", f"{found}; needs {least} or newer", f"pip install '{requirement}'")
+    for module, distribution in COMPILED.items():
+        try:
+            importlib.import_module(module)
+        except (Exception, SystemExit) as error:  # a broken package may raise anything, or leave
+            found = f"{module} cannot be imported: {type(error).__name__}: {error}"
+            yield Finding("versions", "broken", found, f"pip install --force-reinstall {distribution}")
 
 
 def _version(name: str) -> str | None:
@@ -147,7 +156,7 @@ def _ask_cuda() -> str:
     import torch
 
     try:
-        torch.cuda.init()
+        torch.cuda.init()  # type: ignore[no-untyped-call]
     except Exception as error:  # its message is the reason
         return f": {' '.join(str(error).split())}"
     return ""
