@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
 from vqabench.data.dataset import Dataset
+from vqabench.data.integrity import hash_content
 from vqabench.data.packed_files import split_member
 from vqabench.data.region_files import list_files
-from vqabench.errors import InputError
+from vqabench.errors import InputError, VqabenchError, first_few
 
 FORMAT = 2
 """Raised whenever prepared files must be made anew."""
@@ -35,6 +37,30 @@ def fingerprint_of(dataset: Dataset) -> str:
         for file in files[:: -(-len(files) // SAMPLED)]:
             digest.update(_hash_file(file))
     return digest.hexdigest()
+
+
+def hash_questions(dataset: Dataset) -> dict[Path, str]:
+    """Hash all bytes of each file with questions or annotations: what `check_questions` compares.
+
+    Raises InputError where one cannot be read.
+    """
+    try:
+        return {path: hash_content(path) for path in dataset.archives()}
+    except OSError as error:
+        raise InputError(f"{error.filename}: cannot be read: {error.strerror or error}") from error
+
+
+def check_questions(known: Mapping[Path, str]) -> None:
+    """Raise VqabenchError where files with questions or annotations have changed since they were hashed.
+
+    Call it after reading them, so that what was read is what was hashed.
+    """
+    changed = [path for path, digest in known.items() if not path.is_file() or hash_content(path) != digest]
+    if changed:
+        raise VqabenchError(
+            f"{first_few(changed)}: changed while this command was running, so nothing was scored. Put the old "
+            "file back and repeat the command (train: with --resume), or train again with --force on the new one"
+        )
 
 
 def stamp_of(dataset: Dataset) -> str:

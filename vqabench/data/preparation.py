@@ -188,6 +188,8 @@ def _build(dataset: Dataset, fingerprint: str, say: Say) -> None:
     def fill(file: h5py.File) -> None:
         file.attrs["fingerprint"], file.attrs["stamp"] = fingerprint, stamp_of(dataset)
         fill_prepared(file, dataset, raw, language, features, say)
+        if fingerprint_of(dataset) != fingerprint:
+            raise InputError(f"{dataset.name}: its files changed while they were prepared; prepare it again")
 
     write_hdf5(dataset.prepared_file, fill)
 

@@ -189,7 +189,7 @@ def _score(
         if session.processes.writes:
             predictions = spell(chosen, prepared, split)
             write_predictions(run.predictions_file(split), predictions)
-            scores[split] = score_split(predictions, dataset, split)
+            scores[split] = score_split(predictions, prepared, dataset, split)
     if session.processes.writes:
         write_file(run.scores_file, msgspec.json.format(msgspec.json.encode(scores), indent=2))
     return scores

@@ -57,4 +57,4 @@ def predict_run(
     predictions = spell(predict(model, data, batch_size, manifest.objective, context), prepared, split)
     official = [Prediction(given.question_id, given.answer) for given in predictions]
     write_predictions(path, official if out else predictions)
-    return path, score_split(predictions, dataset, split)
+    return path, score_split(predictions, prepared, dataset, split)
