@@ -56,7 +56,10 @@ def compare(
     form: Annotated[Format, typer.Option("--format", help="csv and json hold everything.")] = Format.table,
     published: Annotated[
         bool,
-        typer.Option("--published", help="Add what the paper has printed on the same (Tables II to V) beside it."),
+        typer.Option(
+            "--published",
+            help="Show the paper's results (Tables II to V) next to ours, or alone where there are no runs.",
+        ),
     ] = False,
     explain: Annotated[
         bool,
