@@ -112,9 +112,19 @@ def _tell(derived: "Derived", data_dir: Path | None) -> None:
 
 
 def _tell_shift(shift: "Shift") -> None:
+    from vqabench.errors import first_few
+
     distance, covered = f"{shift.distance:.3f}", f"{shift.concepts_covered:.1%}"
     typer.echo(f"most common answers of a type, train against test: total variation distance {distance}")
     typer.echo(f"words of types and answers in the test that train has, too: {covered}")
+    both = shift.types - len(shift.train_only) - len(shift.test_only)
+    typer.echo(f"question types in both splits: {both} of {shift.types}")
+    for told, names in (
+        ("in train alone (one answer, few questions, or a word of their own)", shift.train_only),
+        ("in the test alone, so that they have no prior", shift.test_only),
+    ):
+        if names:
+            typer.echo(f"  {told}: {first_few(map(repr, names))}")
 
 
 @app.command("fetch")
