@@ -20,7 +20,6 @@ from vqabench.data.changing_priors import (
     concepts_of,
     groups_of,
     measure_shift,
-    read_test_ids,
     resplit,
     split_by_ids,
 )
@@ -141,19 +140,6 @@ def test_the_shift_is_the_distance_between_a_types_answers() -> None:
     assert shift.concepts_covered == 1
     unseen = measure_shift([*train, ("where is", "left")], [False] * 4 + [True])
     assert (unseen.distance, unseen.concepts_covered) == (1, 0)
-
-
-@pytest.mark.parametrize("content", ['{"7": "other", "9": "yes/no"}', "[7, 9]", "7\n9\n", " 7 9"])
-def test_ids_come_in_three_forms(tmp_path: Path, content: str) -> None:
-    (tmp_path / "ids").write_text(content)
-    assert read_test_ids(tmp_path / "ids") == {7, 9}
-
-
-@pytest.mark.parametrize("content", ["", "[]", '{"a": 1}', "seven"])
-def test_what_holds_no_ids_is_refused(tmp_path: Path, content: str) -> None:
-    (tmp_path / "ids").write_text(content)
-    with pytest.raises(InputError, match="ids"):
-        read_test_ids(tmp_path / "ids")
 
 
 def test_a_test_question_that_the_data_lacks_is_named() -> None:

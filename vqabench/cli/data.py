@@ -71,9 +71,7 @@ Out = Annotated[Path, typer.Option("--out", help="A new folder for the files and
 @app.command("rebuild-cp")
 def rebuild_cp(
     name: DatasetName,
-    test_ids: Annotated[
-        Path, typer.Option(help="Ids of the test questions: keys of a JSON object, a JSON list, or lines.")
-    ],
+    test_ids: Annotated[Path, typer.Option(help="A file with the ids of the test questions: text, CSV or JSON.")],
     out: Out,
     data_dir: DataDir = None,
     catalog: Catalog = None,

@@ -6,18 +6,13 @@ set, after Agrawal et al. 2018 (Don't Just Assume; Look and Answer, section 4): 
 
 from __future__ import annotations
 
-import codecs
 import heapq
 import random
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-
-import msgspec
 
 from vqabench.data.annotation_table import AnnotationTable
-from vqabench.data.packed_files import read_packed
 from vqabench.data.questions import split_words
 from vqabench.errors import InputError, first_few
 
@@ -42,35 +37,6 @@ class Shift:
     """Question types without a test question."""
     test_only: tuple[str, ...]
     """Question types without a training question: they have no prior."""
-
-
-def read_test_ids(path: Path) -> set[int]:
-    """Read question ids, plain or packed: a JSON object whose keys they are, a JSON list, or lines of text.
-
-    Raises InputError where they are none of these, or there are none.
-    """
-    content = read_packed(path).removeprefix(codecs.BOM_UTF8)
-    for kind in (dict[int, msgspec.Raw], list[int]):
-        try:
-            decoded: Iterable[int] = msgspec.json.decode(content, type=kind)
-            break
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            continue
-    else:
-        decoded = _ids_of_lines(path, content)
-    ids = set(decoded)
-    if not ids:
-        raise InputError(f"{path}: holds no question ids")
-    return ids
-
-
-def _ids_of_lines(path: Path, content: bytes) -> list[int]:
-    try:
-        return [int(line) for line in content.split()]
-    except ValueError:
-        raise InputError(
-            f"{path}: neither a JSON object with question ids for keys, nor a JSON list of them, nor lines of them"
-        ) from None
 
 
 def split_by_ids(question_ids: Sequence[int], test_ids: Collection[int]) -> list[bool]:

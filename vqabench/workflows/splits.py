@@ -12,6 +12,7 @@ from vqabench.data import changing_priors
 from vqabench.data.changing_priors import Group, groups_of
 from vqabench.data.dataset import Dataset
 from vqabench.data.derivation import write_split
+from vqabench.data.id_lists import read_test_ids
 from vqabench.data.integrity import hash_content
 from vqabench.data.preparation import Say, generate, read_raw
 from vqabench.errors import InputError
@@ -40,7 +41,7 @@ def rebuild_cp(name: str, test_ids: Path, out: Path, places: Places, say: Say) -
     Raises InputError where the list names a question that the data set does not have.
     """
     dataset = places.dataset(name)
-    ids = changing_priors.read_test_ids(test_ids)
+    ids = read_test_ids(test_ids)
     questions, groups = _read_everything(dataset, say)
     in_test = changing_priors.split_by_ids(questions, ids)
     record = {"method": "test question ids", "file": test_ids.name, "sha256": hash_content(test_ids)}
