@@ -28,7 +28,8 @@ class SplitFiles(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where a split's questions and annotations lie; several files are read one behind the other."""
 
     questions: Names
-    annotations: Names
+    annotations: Names = ()
+    """Without this key, the split can be answered, and is not scored."""
 
 
 class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -53,6 +54,8 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     features: tuple[str, ...] = ()
     features_from: str = ""
     """Where region features may come from, where they cannot be fetched: the user names them when preparing."""
+    repeated_questions: Literal["refuse", "drop"] = "refuse"
+    """In two splits. `drop`: those of `val` and `test` are left out of `train`, those of `test` out of `val`."""
     images_without_features: Literal["refuse", "skip"] = "refuse"
     """`skip`: questions about them count for vocabulary and priors, but are neither trained on nor tested."""
     broken_features: Literal["refuse", "skip"] = "refuse"
@@ -179,7 +182,7 @@ def _check_complete(name: str, entry: Entry, path: Path) -> None:
             )
         if entry.derived.test_ids not in entry.files:
             raise InputError(f"{where}: derived.test_ids: {unknown('file', entry.derived.test_ids, entry.files)}")
-    elif "train" not in entry.splits:
+    elif "train" not in entry.splits or not entry.splits["train"].annotations:
         raise InputError(f"{where}: needs [{name}.splits.train] with questions and annotations")
     if "val" in entry.splits and entry.validation:
         raise InputError(f"{where}: has a val split; validation would carve another from train")

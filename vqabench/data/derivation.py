@@ -54,9 +54,14 @@ def _copy_entries(
     """Copy all entries of one kind to their split's file; gives the ids of each split."""
     ids: dict[str, list[int]] = {"train": [], "test": []}
     entries: dict[str, list[msgspec.Raw]] = {"train": [], "test": []}
-    names = [name for files in source.entry.splits.values() for name in getattr(files, kind)]
+    names = [name for files in source.entry.splits.values() if files.annotations for name in getattr(files, kind)]
+    repeats = source.entry.repeated_questions == "drop"
+    seen: set[int] = set()
     for name in names:
         for question_id, entry in read_raw_entries(source.source / name, kind):
+            if repeats and question_id in seen:
+                continue
+            seen.add(question_id)
             split = "test" if question_id in test_ids else "train"
             ids[split].append(question_id)
             entries[split].append(entry)

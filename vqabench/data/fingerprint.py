@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from vqabench.data.catalog import Entry
 from vqabench.data.dataset import Dataset
 from vqabench.data.integrity import hash_content
 from vqabench.data.packed_files import split_member
@@ -18,6 +19,9 @@ from vqabench.errors import InputError, VqabenchError, first_few
 
 FORMAT = 2
 """Raised whenever prepared files must be made anew."""
+
+ADDED = ("repeated_questions",)
+"""Keys that earlier versions do not know: with their defaults, data prepared by these is still up to date."""
 
 SAMPLED = 64
 """Of a folder so many files are hashed, and of a file above 256 MiB so many MiB: features take tens of GB."""
@@ -91,6 +95,9 @@ def _spell_settings(dataset: Dataset) -> str:
         "features_from",
     }
     settings = {key: value for key, value in msgspec.to_builtins(dataset.entry).items() if key not in others}
+    for key in ADDED:
+        if settings[key] == getattr(Entry(title=""), key):
+            del settings[key]
     return json.dumps([FORMAT, settings], sort_keys=True)
 
 

@@ -76,7 +76,7 @@ def train_run(
     session.processes.share_out(losses)
     session.processes.seed_gpu(seed, session.device)
     features = session.place(prepared.features, manifest.precision)
-    splits = {split: load_split(model, prepared, dataset, split, features) for split in prepared.splits}
+    splits = {split: load_split(model, prepared, dataset, split, features) for split in dataset.scored}
     context = session.autocast(manifest.precision)
     names = plan.config.log if session.processes.writes else ()
     logs = Logs(names, run, manifest, session.progress)

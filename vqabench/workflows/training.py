@@ -187,10 +187,10 @@ def see_origin(config: TrainConfig, run: Run, seed: int, *, afresh: bool) -> Non
 
 def check_splits(config: TrainConfig, dataset: Dataset) -> None:
     """Raise InputError where a data set lacks a split that is asked for."""
-    has = f"{dataset.name} has no such split; it has {', '.join(dataset.splits)}"
-    if config.select != "last" and config.select not in dataset.splits:
+    has = f"{dataset.name} has no such split with annotations; it has {', '.join(dataset.scored)}"
+    if config.select != "last" and config.select not in dataset.scored:
         raise InputError(f"--select {config.select}: {has}")
-    if config.track_test and "test" not in dataset.splits:
+    if config.track_test and "test" not in dataset.scored:
         raise InputError(f"--track-test: {has}")
 
 
