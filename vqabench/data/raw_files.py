@@ -208,8 +208,6 @@ def _fetch(folder: Path, name: str, file: SourceFile, record: Record, patience: 
     """Fetch one file, in a folder of its own until it is whole and checked."""
     coming = _coming(folder)
     coming.mkdir(exist_ok=True)
-    for stray in coming.glob("tmp????????"):  # pooch's, of a call that was killed
-        stray.unlink()
     fetched, url = download(name, file, coming, watcher, patience)
     fetched.replace(folder / name)
     _note(folder, name, url, record)
