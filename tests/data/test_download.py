@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.file_server import FileServer, serving
+from vqabench.data.catalog import read_catalog
 from vqabench.data.download import Patience
 from vqabench.data.integrity import find_fault, hash_blob, hash_content
 from vqabench.data.raw_files import Way, get_files, one_at_a_time, read_record
@@ -409,6 +410,33 @@ def test_own_files_are_taken_if_they_are_the_right_ones(server: FileServer, tmp_
     assert server.requests == []
     with pytest.raises(InputError, match="there is no such folder"):
         fetch(server, tmp_path / "more", way=Way(own_folder=tmp_path / "none"))
+
+
+UNPACKED = [
+    "v2_OpenEnded_mscoco_train2014_questions.json",
+    "v2_mscoco_train2014_annotations.json",
+    "v2_OpenEnded_mscoco_val2014_questions.json",
+    "v2_mscoco_val2014_annotations.json.gz",
+]
+
+
+def test_unpacked_files_are_explained_with_a_catalogue_that_names_them(server: FileServer, tmp_path: Path) -> None:
+    own = tmp_path / "dl"
+    own.mkdir()
+    for name in [*UNPACKED, "MultipleChoice_mscoco_train2014_questions.json"]:
+        (own / name).write_text("{}")
+    with pytest.raises(InputError, match="offline, and not there") as raised:
+        fetch(server, tmp_path / "raw", way=Way(own_folder=own, offline=True, patience=QUICK))
+    assert "put them there" not in str(raised.value)
+    snippet = str(raised.value).partition("--catalog: ")[2].partition(" (a line each)")[0]
+    (tmp_path / "own.toml").write_text(snippet.replace(" / ", "\n"))
+    entry, _ = read_catalog(tmp_path / "own.toml")["my-data"]
+    train, test = entry.splits["train"], entry.splits["test"]
+    named = [*train.questions, *train.annotations, *test.questions, *test.annotations]
+    assert named == [str(own / name) for name in UNPACKED]
+    heard = fetch(server, tmp_path / "raw", way=Way(own_folder=own, patience=QUICK))
+    assert any("holds unpacked JSON" in line for line in heard.lines)
+    assert finals(tmp_path / "raw") == {"a.zip": FIRST}
 
 
 def test_the_id_of_a_blob_is_gits(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def resplit(
 def _tell(derived: "Derived", data_dir: Path | None) -> None:
     typer.echo(f"{derived.name}: train {derived.train_questions:,}, test {derived.test_questions:,} questions")
     _tell_shift(derived.shift)
-    typer.echo(f"next: {_spell_preparation(derived.name, derived.has_features, data_dir, derived.catalog)}")
+    typer.echo(f"next: {_spell_preparation(derived.name, derived.has_features, data_dir, [derived.catalog])}")
 
 
 def _tell_shift(shift: "Shift") -> None:
@@ -150,7 +150,7 @@ def fetch(
     _tell_fetched(outcome, data_dir, catalog)
 
 
-def _tell_fetched(outcome: "Outcome", data_dir: Path | None, catalog: Path | None) -> None:
+def _tell_fetched(outcome: "Outcome", data_dir: Path | None, catalog: list[Path] | None) -> None:
     dataset = outcome.dataset
     next_command = _spell_preparation(dataset.name, dataset.has_features(), data_dir, catalog)
     if not outcome.counts:
@@ -164,13 +164,13 @@ def _tell_fetched(outcome: "Outcome", data_dir: Path | None, catalog: Path | Non
     typer.echo(f"next: {next_command}")
 
 
-def _spell_preparation(name: str, has_features: bool, data_dir: Path | None, catalog: Path | None) -> str:
+def _spell_preparation(name: str, has_features: bool, data_dir: Path | None, catalogs: list[Path] | None) -> str:
     """Spell a command so that it can be pasted."""
-    options = [("--data-dir", data_dir, "VQABENCH_DATA"), ("--catalog", catalog, "VQABENCH_CATALOG")]
-    named = [
-        (option, str(value)) for option, value, name in options if value and os.environ.get(name) != str(value)
-    ]
-    given = [word for pair in named for word in pair]
+    given: list[str] = []
+    if data_dir and os.environ.get("VQABENCH_DATA") != str(data_dir):
+        given += ["--data-dir", str(data_dir)]
+    if catalogs and os.environ.get("VQABENCH_CATALOG") != os.pathsep.join(map(str, catalogs)):
+        given += [word for path in catalogs for word in ("--catalog", str(path))]
     features = [] if has_features else ["--features", "FILE"]
     return shlex.join(["vqabench", "data", "prepare", name, *given, *features])
 

@@ -65,8 +65,13 @@ DataDir = Annotated[
     typer.Option("--data-dir", help="Where data lives.", envvar="VQABENCH_DATA", show_default="user data folder"),
 ]
 Catalog = Annotated[
-    Path | None,
-    typer.Option("--catalog", help="A catalogue of data sets of your own, in TOML.", envvar="VQABENCH_CATALOG"),
+    list[Path] | None,
+    typer.Option(
+        "--catalog",
+        metavar="FILE",
+        help="A catalogue of data sets of your own, in TOML; repeatable.",
+        envvar="VQABENCH_CATALOG",
+    ),
 ]
 Runs = Annotated[Path, typer.Option("--runs", help="The folder of all runs.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]

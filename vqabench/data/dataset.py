@@ -16,6 +16,7 @@ from vqabench.data.annotation_table import AnnotationTable, concatenate
 from vqabench.data.annotations import Question, match, read_questions
 from vqabench.data.catalog import SPLITS, Entry, Split, SplitFiles, read_catalog
 from vqabench.data.file_choice import FileChoice, read_choice
+from vqabench.data.folders import require_file
 from vqabench.data.packed_files import split_member
 from vqabench.data.sources import Counts
 from vqabench.errors import InputError, first_few, unknown
@@ -93,6 +94,8 @@ class Dataset:
 
     def see_questions(self) -> None:
         """Raise InputError, saying how to get them, where files of questions or annotations are not there."""
+        for path in self.archives():
+            require_file(path, "questions or annotations")
         missing = [path for path in self.archives() if not path.is_file()]
         if not missing:
             return
@@ -216,7 +219,7 @@ def data_folder(given: Path | None) -> Path:
     return Path(from_environment) if from_environment else platformdirs.user_data_path("vqabench", False)
 
 
-def find_dataset(name: str, own_catalog: Path | None, data_dir: Path | None) -> Dataset:
+def find_dataset(name: str, own_catalog: Path | Sequence[Path] | None, data_dir: Path | None) -> Dataset:
     """Find a data set by its name. Raises InputError, with the nearest name, if there is none."""
     catalog = read_catalog(own_catalog)
     if name not in catalog:

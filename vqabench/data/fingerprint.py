@@ -12,6 +12,7 @@ import numpy as np
 
 from vqabench.data.catalog import Entry
 from vqabench.data.dataset import Dataset
+from vqabench.data.folders import require_file
 from vqabench.data.integrity import hash_content
 from vqabench.data.packed_files import split_member
 from vqabench.data.region_files import list_files
@@ -54,17 +55,20 @@ def hash_questions(dataset: Dataset) -> dict[Path, str]:
         raise InputError(f"{error.filename}: cannot be read: {error.strerror or error}") from error
 
 
-def check_questions(known: Mapping[Path, str]) -> None:
+NOT_SCORED = (
+    "nothing was scored. Put the old file back and repeat the command (train: with --resume), or train again with "
+    "--force on the new one"
+)
+
+
+def check_questions(known: Mapping[Path, str], consequence: str = NOT_SCORED) -> None:
     """Raise VqabenchError where files with questions or annotations have changed since they were hashed.
 
     Call it after reading them, so that what was read is what was hashed.
     """
     changed = [path for path, digest in known.items() if not path.is_file() or hash_content(path) != digest]
     if changed:
-        raise VqabenchError(
-            f"{first_few(changed)}: changed while this command was running, so nothing was scored. Put the old "
-            "file back and repeat the command (train: with --resume), or train again with --force on the new one"
-        )
+        raise VqabenchError(f"{first_few(changed)}: changed while this command was running, so {consequence}")
 
 
 def stamp_of(dataset: Dataset) -> str:
@@ -106,6 +110,8 @@ def _list(dataset: Dataset, path: Path) -> list[Path]:
     real, _ = split_member(path)
     if not real.exists():
         raise InputError(f"{real}: missing; the catalogue names it for {dataset.name}")
+    if path not in dataset.feature_files() or not real.is_dir():
+        require_file(real, f"the catalogue, or an option, names it for {dataset.name}")
     files = list_files(path) if path in dataset.feature_files() else [real]
     if not files:
         raise InputError(f"{real}: a folder without .npz files, so it holds no region features")
