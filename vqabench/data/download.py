@@ -385,7 +385,7 @@ class _WatchedAdapter(requests.adapters.HTTPAdapter):
         pool: Any = super().get_connection_with_tls_context(*args, **named)
         guard, kind = self.guard, pool.ConnectionCls
 
-        class Watched(kind):  # type: ignore[misc]
+        class Watched(kind):  # type: ignore[misc, valid-type]
             def connect(self) -> None:
                 super().connect()
                 guard.sockets.append(self.sock)
