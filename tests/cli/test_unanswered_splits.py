@@ -42,6 +42,7 @@ def test_a_split_without_annotations_is_answered_and_not_scored(
     for loss in ("plain", "rescale"):
         done = cli("train", "updn", "--loss", loss, "--dataset", "tiny", *own, *FAST)
         assert done.returncode == 0, done.stderr
+        assert "test has no annotations, so it is not scored; vqabench predict RUN answers it" in done.stderr
     run = next(tmp_path.glob("runs/tiny/updn/*plain*/seed-0"))
     assert json.loads((run / "scores.json").read_bytes()).keys() == {"val"}
     for out in ((), ("--out", "results.json")):

@@ -85,6 +85,9 @@ def _train(config: TrainConfig, places: Places, if_exists: IfExists, session: Se
         see_origin(config, runs[seed], seed, afresh=if_exists == "force")
     for told in warnings_of(plan):
         progress.warn(told)
+    for split in dataset.splits:
+        if split not in dataset.scored:
+            progress.say(f"{split} has no annotations, so it is not scored; vqabench predict RUN answers it")
     prepared = _prepare(dataset, session)
     tune(session.device)
     for seed in sorted(done, key=config.seeds.index):
