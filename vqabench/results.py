@@ -57,6 +57,10 @@ class Manifest(msgspec.Struct, kw_only=True, forbid_unknown_fields=False):
     """What a reader of its numbers must know."""
     fingerprint: str
     """Of the prepared data."""
+    questions: dict[str, int] = {}
+    """Split -> its number of questions; empty in runs of earlier versions."""
+    test_ids: str = ""
+    """`hash_ids` of the test questions, likewise."""
     versions: dict[str, str]
     """Of vqabench, its plugins, Python and PyTorch."""
     device: str

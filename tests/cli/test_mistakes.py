@@ -151,7 +151,7 @@ def test_a_question_that_comes_twice_is_named(cli: CommandLine, own: Path) -> No
 def test_a_question_in_two_splits_is_refused(cli: CommandLine, own: Path) -> None:
     for name in ("questions", "annotations"):
         shutil.copy(own / f"val_{name}.json", own / f"test_{name}.json")
-    fails(prepare(cli, own), "12 questions stand in two splits", "1000")
+    fails(prepare(cli, own), "12 questions are in two splits", "1000")
 
 
 def test_fewer_or_more_than_ten_answers_are_counted(cli: CommandLine, own: Path) -> None:
@@ -375,7 +375,7 @@ def test_a_trained_run_without_weights_and_scores_is_told_apart(
         (
             'questions = "val_questions.json"',
             "questions = []",
-            "splits.val: Expected `array` of length >= 1 - at `questions`",
+            "splits.val: questions: must be a list of length >= 1",
         ),
     ],
 )

@@ -75,7 +75,10 @@ def compare(
     ] = Format.table,
     published: Annotated[
         bool,
-        typer.Option("--published", help="Show the paper's results next to ours."),
+        typer.Option(
+            "--published",
+            help="Show the paper's results next to ours, or alone if there are no runs.",
+        ),
     ] = False,
     explain: Annotated[
         bool,

@@ -45,4 +45,7 @@ def predict(
 
     places = Places(data=data_dir, catalog=catalog)
     path, scores = prediction.predict_run(run, split, out, places, device, WatchedProgress(), shuffle_images)
-    typer.echo(f"{path}: {scores.questions} answers, accuracy {tables.spell_number(scores.accuracy['all'])}")
+    if scores is None:
+        typer.echo(f"{path}: answers of {split}, which has no annotations to score them with")
+    else:
+        typer.echo(f"{path}: {scores.questions} answers, accuracy {tables.spell_number(scores.accuracy['all'])}")

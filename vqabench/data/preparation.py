@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +18,7 @@ from vqabench.data.annotations import ANSWER_TYPES, Question, hash_ids
 from vqabench.data.catalog import SPLITS
 from vqabench.data.conversion import Treatment, convert_features
 from vqabench.data.dataset import Dataset, Raw
-from vqabench.data.encoder import Encoder
+from vqabench.data.encoder import NO_TYPE, Encoder
 from vqabench.data.features import FeatureStore, open_features
 from vqabench.data.fingerprint import fingerprint_of, stamp_of
 from vqabench.data.hdf5 import change_hdf5, reading, store, write_hdf5
@@ -178,7 +178,11 @@ def _alone(dataset: Dataset, say: Say) -> Iterator[None]:
 def _build(dataset: Dataset, fingerprint: str, say: Say) -> None:
     raw = read_raw(dataset)
     language = read_language(dataset, raw)
-    images = {question.image_id for questions, _ in raw.values() for question in questions}
+    for split in dataset.splits:
+        if repeated := dataset.find_repeated(split):
+            say(f"{split}: {len(repeated):,} questions are left out, as val or test holds them, too")
+    asked = [*(questions for questions, _ in raw.values()), *dataset.read_unanswered().values()]
+    images = {question.image_id for questions in asked for question in questions}
     # The old arrays point into the old features: whatever fails from here on, they must not meet the new ones.
     dataset.prepared_file.unlink(missing_ok=True)
     treatment = Treatment(dataset.entry.feature_precision, dataset.entry.broken_features)
@@ -188,6 +192,8 @@ def _build(dataset: Dataset, fingerprint: str, say: Say) -> None:
     def fill(file: h5py.File) -> None:
         file.attrs["fingerprint"], file.attrs["stamp"] = fingerprint, stamp_of(dataset)
         fill_prepared(file, dataset, raw, language, features, say)
+        if fingerprint_of(dataset) != fingerprint:
+            raise InputError(f"{dataset.name}: its files changed while they were prepared; prepare it again")
 
     write_hdf5(dataset.prepared_file, fill)
 
@@ -195,7 +201,9 @@ def _build(dataset: Dataset, fingerprint: str, say: Say) -> None:
 def read_raw(dataset: Dataset) -> Raw:
     """Read all splits. Raises InputError where a file is broken or a question stands in two of them."""
     raw: Raw = dataset.read_splits()
-    _check_distinct(raw, dataset.name)
+    _check_distinct(
+        [*(questions for questions, _ in raw.values()), *dataset.read_unanswered().values()], dataset.name
+    )
     return raw
 
 
@@ -212,6 +220,8 @@ def fill_prepared(
         rows, kept = _locate_images(dataset, split, questions, features, say)
         chosen = [questions[n] for n in kept], table.take(kept.tolist())
         _write_split(file.create_group(split), encoder, *chosen, given[split].take(kept), rows)
+    for split, asked in dataset.read_unanswered().items():
+        _write_unanswered(file, dataset, split, asked, encoder, features, say)
     _tell_sizes(encoder, priors, say)
     if language.vectors is None:
         say("no word vectors: words start at random")
@@ -236,13 +246,14 @@ def _tell_limits(given: Mapping[str, HumanAnswers], say: Say) -> None:
         say(f"{split}: {best}; it holds no answer to {answers.unanswerable:.1%} of the questions")
 
 
-def _check_distinct(raw: Raw, name: str) -> None:
-    """A question in two splits would be trained on and tested."""
-    counts = Counter(question.question_id for questions, _ in raw.values() for question in questions)
+def _check_distinct(splits: Iterable[Sequence[Question]], name: str) -> None:
+    """Raise InputError where a question is in two splits: it would be trained on and tested."""
+    counts = Counter(question.question_id for questions in splits for question in questions)
     repeated = [question_id for question_id, count in counts.items() if count > 1]
     if repeated:
         raise InputError(
-            f"{name}: {len(repeated):,} questions stand in two splits, or twice in one: ids {first_few(repeated)}"
+            f"{name}: {len(repeated):,} questions are in two splits, or twice in one: ids {first_few(repeated)}; "
+            'repeated_questions = "drop" in the catalogue leaves those of the test and of val out of train'
         )
 
 
@@ -291,6 +302,40 @@ def _write_split(
     )
     for name, array in vars(arrays).items():
         store(group, name, array)
+
+
+def _write_unanswered(
+    file: h5py.File,
+    dataset: Dataset,
+    split: str,
+    questions: Sequence[Question],
+    encoder: Encoder,
+    features: FeatureStore,
+    say: Say,
+) -> None:
+    """Write a split without annotations: its types are guessed, and it has no targets."""
+    rows, kept = _locate_images(dataset, split, questions, features, say)
+    chosen = [questions[n] for n in kept]
+    types = encoder.guess_types(chosen)
+    tokens, type_word_counts = encoder.encode(chosen, types)
+    arrays = SplitArrays(
+        question_ids=np.array([question.question_id for question in chosen], np.int64),
+        image_rows=rows.astype(np.int64),
+        types=encoder.number_types(types),
+        tokens=tokens,
+        type_word_counts=type_word_counts,
+        starts=np.zeros(len(chosen) + 1, np.int64),
+        target_answers=np.zeros(0, np.int32),
+        target_values=np.zeros(0, np.float32),
+    )
+    group = file.create_group(split)
+    for name, array in vars(arrays).items():
+        store(group, name, array)
+    untyped = types.counts().get(NO_TYPE, 0)
+    say(
+        f"{split}: no annotations, so that it can be answered, and is not scored; the types of its questions are "
+        f"guessed from their first words ({untyped:,} of {len(chosen):,} begin with no known type)"
+    )
 
 
 def _write_spec(

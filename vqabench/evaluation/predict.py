@@ -12,6 +12,7 @@ from vqabench.api import Backbone
 from vqabench.data.annotations import Prediction, SurePrediction
 from vqabench.data.batches import SplitData
 from vqabench.data.dataset import Dataset
+from vqabench.data.fingerprint import check_questions
 from vqabench.data.memory import is_out_of_memory
 from vqabench.data.placement import PlacedFeatures
 from vqabench.data.prepared import Prepared
@@ -34,8 +35,12 @@ def evaluation_batch(batch_size: int, data: SplitData) -> int:
 def load_split(
     model: Backbone, prepared: Prepared, dataset: Dataset, split: str, features: PlacedFeatures
 ) -> SplitData:
-    """Put a split beside its features, with what the backbone's own tokeniser makes of its questions."""
+    """Put a split beside its features, with what the backbone's own tokeniser makes of its questions.
+
+    Raises VqabenchError where the questions have changed since the data was prepared.
+    """
     texts = {question.question_id: question.question for question in dataset.read_questions(split)}
+    check_questions(prepared.question_hashes)
     ids = prepared.splits[split].question_ids.tolist()
     extras = model.prepare_questions([texts[question_id] for question_id in ids])
     return SplitData(prepared, split, features, extras)
@@ -118,10 +123,16 @@ def spell(chosen: Chosen, prepared: Prepared, split: str) -> list[SurePrediction
     return [SurePrediction(number, answers[answer], round(sure, DIGITS)) for number, answer, sure in given]
 
 
-def score_split(predictions: Sequence[Prediction], dataset: Dataset, split: str) -> Scores:
-    """Score predictions against the annotations of the questions that they answer."""
+def score_split(predictions: Sequence[Prediction], prepared: Prepared, dataset: Dataset, split: str) -> Scores:
+    """Score predictions against the annotations of the questions that they answer.
+
+    Raises VqabenchError where the annotations have changed since the data was prepared.
+    """
     answers = {prediction.question_id: prediction.answer for prediction in predictions}
-    _, table = dataset.read_split(split)
+    try:
+        _, table = dataset.read_split(split)
+    finally:  # a change is what is wrong, whatever reading has to say of it
+        check_questions(prepared.question_hashes)
     return score(answers, table.choose(answers))
 
 

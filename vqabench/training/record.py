@@ -11,6 +11,7 @@ import torch
 from vqabench import __version__
 from vqabench.api import Backbone
 from vqabench.config import TrainConfig, make_config
+from vqabench.data.annotations import hash_ids
 from vqabench.data.dataset import Dataset
 from vqabench.data.prepared import Prepared
 from vqabench.errors import InputError
@@ -45,6 +46,8 @@ def describe(
         test_domain=dataset.entry.test_domain,
         vocabulary=dataset.entry.vocabulary,
         fingerprint=prepared.fingerprint,
+        questions={split: len(arrays.types) for split, arrays in prepared.splits.items()},
+        test_ids=hash_ids(prepared.splits["test"].question_ids.tolist()) if "test" in prepared.splits else "",
         versions=versions(plan),
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} cpu",
         precision=precision,

@@ -76,7 +76,7 @@ def train_run(
     session.processes.share_out(losses)
     session.processes.seed_gpu(seed, session.device)
     features = session.place(prepared.features, manifest.precision)
-    splits = {split: load_split(model, prepared, dataset, split, features) for split in prepared.splits}
+    splits = {split: load_split(model, prepared, dataset, split, features) for split in dataset.scored}
     context = session.autocast(manifest.precision)
     names = plan.config.log if session.processes.writes else ()
     logs = Logs(names, run, manifest, session.progress)
@@ -188,7 +188,7 @@ def _score(
         if session.processes.writes:
             predictions = spell(chosen, prepared, split)
             write_predictions(run.predictions_file(split), predictions)
-            scores[split] = score_split(predictions, dataset, split)
+            scores[split] = score_split(predictions, prepared, dataset, split)
     if session.processes.writes:
         write_file(run.scores_file, msgspec.json.format(msgspec.json.encode(scores), indent=2))
     return scores

@@ -9,7 +9,7 @@ from vqabench.data.annotation_reading import reading_annotations
 from vqabench.data.annotation_table import AnnotationTable
 from vqabench.data.annotations import match, read_predictions, read_questions
 from vqabench.data.dataset import Dataset
-from vqabench.errors import InputError, unknown
+from vqabench.errors import InputError
 from vqabench.evaluation.scores import Scores, check_predictions, score
 from vqabench.training.progress import Progress, Silence
 from vqabench.workflows.places import Places
@@ -38,8 +38,7 @@ def evaluate_on_dataset(
     Raises InputError as `evaluate` does.
     """
     dataset = places.dataset(name)
-    if split not in dataset.splits:
-        raise InputError(unknown(f"split of {name}", split, dataset.splits))
+    dataset.require_scored(split)
     table = _read_asked(dataset, split, (progress or Silence()).say)
     answers = check_predictions(read_predictions(predictions), table.question_ids.tolist(), str(predictions))
     return score(answers, table)

@@ -25,8 +25,10 @@ def predict_run(
     device_name: str = "auto",
     progress: Progress | None = None,
     shuffle_images: int | None = None,
-) -> tuple[Path, Scores]:
+) -> tuple[Path, Scores | None]:
     """Answer a split with a run's weights; write the answers to `out` or into the run, and score them.
+
+    A split without annotations has no scores.
 
     Those in the run have confidences. With `shuffle_images`, a seed, every question is asked about another image.
     Raises InputError where the run is damaged or the data has changed since.
@@ -56,4 +58,4 @@ def predict_run(
     predictions = spell(predict(model, data, batch_size, manifest.objective), prepared, split)
     official = [Prediction(given.question_id, given.answer) for given in predictions]
     write_predictions(path, official if out else predictions)
-    return path, score_split(predictions, dataset, split)
+    return path, score_split(predictions, prepared, dataset, split) if split in dataset.scored else None
