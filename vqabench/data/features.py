@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqabench.data.annotations import ImageId
-from vqabench.data.hdf5 import write_hdf5
+from vqabench.data.hdf5 import check_stored, get_array, write_hdf5
 from vqabench.errors import InputError, first_few
 
 FORMAT = 1
@@ -140,9 +140,11 @@ def read_arrays(file: h5py.File, open_array: Callable[[h5py.Dataset], Any]) -> F
 
 
 def _array(file: h5py.File, name: str) -> h5py.Dataset:
-    if not isinstance(file[name], h5py.Dataset) or not file[name].shape:
+    array = get_array(file, name)
+    if not isinstance(array, h5py.Dataset) or not array.shape:
         raise KeyError(f"{name} is no array")
-    return file[name]
+    check_stored(array)
+    return array
 
 
 def check_form(path: Path, store: FeatureStore) -> None:

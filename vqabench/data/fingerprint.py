@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from vqabench.data.dataset import Dataset
+from vqabench.data.folders import require_file
 from vqabench.data.packed_files import split_member
 from vqabench.data.region_files import list_files
 from vqabench.errors import InputError
@@ -65,6 +66,8 @@ def _spell_settings(dataset: Dataset) -> str:
         "features_from",
     }
     settings = {key: value for key, value in msgspec.to_builtins(dataset.entry).items() if key not in others}
+    if settings["features_without_boxes"] == "refuse":  # a key that was added later
+        del settings["features_without_boxes"]
     return json.dumps([FORMAT, settings], sort_keys=True)
 
 
@@ -73,10 +76,10 @@ def _list(dataset: Dataset, path: Path) -> list[Path]:
     real, _ = split_member(path)
     if not real.exists():
         raise InputError(f"{real}: missing; the catalogue names it for {dataset.name}")
-    files = list_files(path) if path in dataset.feature_files() else [real]
-    if not files:
-        raise InputError(f"{real}: a folder without .npz files, so it holds no region features")
-    return files
+    if path not in dataset.feature_files():
+        require_file(real, "file")
+        return [real]
+    return list_files(path)
 
 
 def _hash_file(path: Path) -> bytes:
