@@ -10,6 +10,7 @@ from vqabench.api import DataSpec
 from vqabench.data.catalog import SPLITS
 from vqabench.data.dataset import Dataset
 from vqabench.data.features import FeatureStore, open_features
+from vqabench.data.features_seal import require_unchanged
 from vqabench.data.hdf5 import reading
 from vqabench.data.preparation import Say, SplitArrays, prepare_files
 
@@ -35,6 +36,7 @@ def prepare(dataset: Dataset, say: Say) -> Prepared:
     """Make a data set ready for training where it is not, and open it. Raises as `prepare_files` does."""
     prepare_files(dataset, say)
     features = open_features(dataset.features_file)
+    require_unchanged(dataset.features_file)
     with reading(dataset.prepared_file) as file:
         spec = DataSpec(
             answers=tuple(file["answers"].asstr()[:]),

@@ -1,8 +1,8 @@
 """Region features in HDF5: our own `features.h5`, and the forms that published VQA code uses.
 
 Published: features [N, R, V] or [N, V, R] and boxes [N, R, 4 to 7], by any of the names in `region_records`. Where
-the number of regions differs, arrays are flat ([total, V]) and `pos_boxes` [N, 2] says where an image's regions begin
-and end. Which row is which image stands in `image_ids` or in a map beside the file.
+the number of regions differs, arrays are flat ([total, V]) and `pos_boxes` [N, 2] says where an image's regions
+begin and end. Which row is which image stands in `image_ids` or in a map beside the file.
 """
 
 from __future__ import annotations
@@ -160,9 +160,8 @@ def _check_shapes(arrays: _Published, path: Path) -> None:
         raise InputError(f"{path}: pos_boxes must be [images, 2], not {list(arrays.spans.shape)}")
     if np.prod(shapes[0][1:], dtype=float) * arrays.features.dtype.itemsize > LARGEST_IMAGE:
         raise InputError(f"{path}: features {list(shapes[0])}: no image has so many")
-    columns = {"num_boxes": arrays.counts} | dict(
-        zip(("widths", "heights"), arrays.sides or (None, None), strict=True)
-    )
+    widths, heights = arrays.sides or (None, None)
+    columns = {"num_boxes": arrays.counts, "widths": widths, "heights": heights}
     for name, array in columns.items():
         if array is not None and len(array) != arrays.images:
             raise InputError(f"{path}: {len(array)} {name}, but {arrays.images} images")
