@@ -45,7 +45,7 @@ class FeatureFile:
 
     def read(self, rows: NDArray[np.int64], out: NDArray[Any]) -> None:
         """Read some rows into `out`, of one row's shape each. Raises VqabenchError where the file has changed."""
-        content = memoryview(out.reshape(-1).view(np.uint8))
+        content = out.reshape(-1).view(np.uint8)
         size = out[0].nbytes if len(out) else 0
         for place, row in enumerate(rows.tolist()):
             found = os.preadv(self._file, [content[place * size : (place + 1) * size]], self._offset + row * size)

@@ -25,6 +25,8 @@ def find_map(source: Path, member: str) -> Path | None:
     for stem in (f"{source.stem}_", ""):
         paths = [source.parent / f"{stem}imgid2idx{suffix}" for suffix in (".json", ".pkl")]
         there = [path for path in paths if path.exists()]
+        for path in there:
+            require_file(path, "map of image ids")
         if len(there) > 1 and _spell_keys(_load(there[0])) != _spell_keys(_load(there[1])):
             names = f"{there[0].name} and {there[1].name}"
             raise InputError(f"{source}: {names} beside it differ; name one as {source}::{there[0].name}")
