@@ -48,7 +48,9 @@ class FeatureFile:
         content = out.reshape(-1).view(np.uint8)
         size = out[0].nbytes if len(out) else 0
         for place, row in enumerate(rows.tolist()):
-            found = os.preadv(self._file, [content[place * size : (place + 1) * size]], self._offset + row * size)
+            found = os.preadv(
+                self._file, [content[place * size : (place + 1) * size].data], self._offset + row * size
+            )
             if found < size:
                 self.check()
                 raise VqabenchError(f"{self.path}: ends in image row {row}; delete it and prepare the data again")

@@ -19,6 +19,7 @@ FEWEST = {"float64": 6, "float16": 12}
 """Numbers other than 0 that another width must be told from."""
 
 
+@np.errstate(invalid="ignore")  # of bytes that are no numbers
 def check_float32(content: bytes, count: int, what: str) -> None:
     """Raise LayoutError where the features of `count` regions look like float16 or float64, not float32."""
     sample = content[: SAMPLED if len(content) > SAMPLED else len(content) // 8 * 8]
@@ -46,9 +47,7 @@ def check_float32(content: bytes, count: int, what: str) -> None:
 
 def _spread(numbers: NDArray[np.floating[Any]]) -> float:
     """Return the standard deviation of the binary exponents of the numbers that are not 0."""
-    with np.errstate(invalid="ignore"):
-        sizes = np.abs(numbers[numbers != 0].astype(np.float64))
-        finite = np.isfinite(sizes).all()
-    if not finite or np.any(sizes < 1e-37):
+    sizes = np.abs(numbers[numbers != 0].astype(np.float64))
+    if not np.isfinite(sizes).all() or np.any(sizes < 1e-37):
         return float("inf")
     return float(np.frexp(sizes)[1].std()) if sizes.size else 0.0
