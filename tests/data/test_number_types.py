@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from vqabench.data.number_types import check_float32
 from vqabench.data.region_boxes import LayoutError
 
-KINDS = {
+KINDS: dict[str, Callable[[np.random.Generator, tuple[int, int]], NDArray[Any]]] = {
     "normal": lambda rng, shape: rng.normal(size=shape),
     "positive": lambda rng, shape: np.maximum(rng.normal(size=shape), 0),
     "uniform": lambda rng, shape: rng.random(shape),

@@ -601,13 +601,13 @@ def test_features_that_change_while_a_run_trains_end_it_in_a_line(trial: Trial, 
             else:
                 file.seek(features.stat().st_size // 2)
                 file.write(b"other")
-        assert process.wait(timeout=60) == 1
+        assert process.wait(timeout=120) == 1
     told = (trial.folder / "err").read_text()
     assert "features.h5: changed while it was in use" in told
     assert "Traceback" not in told
     assert '"failed"' in (trial.runs("updn")[0] / "run.json").read_text()
-    again = trial.run("train", "updn", *trial.data, *options, "--resume")
-    if fault == "overwritten":
+    if fault == "overwritten":  # one that was cut short is prepared again
+        again = trial.run("train", "updn", *trial.data, *options, "--resume")
         assert_refused(again, "features.h5: its content is no longer what it was")
 
 
