@@ -84,6 +84,8 @@ def test_an_image_that_comes_twice_is_told_with_both_places(tmp_path: Path) -> N
 
 def assert_equal(one: FeatureStore, other: FeatureStore) -> None:
     for name, array in vars(other).items():
+        if name == "file":
+            continue
         np.testing.assert_array_equal(getattr(one, name), array, name, strict=True)
 
 
