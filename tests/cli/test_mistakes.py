@@ -66,7 +66,7 @@ def fails(done: object, *told: str) -> None:
         (["train", "updn", "--seeds", "3-1"], ["3-1"]),
         (["train", "updn", "--seeds", "0,0"], ["named twice"]),
         (["train", "updn", "--epochs", "0"], ["--epochs", "at least 1"]),
-        (["train", "updn", "--epochs", "many"], ["--epochs", "integer"]),
+        (["train", "updn", "--epochs", "many"], ["--epochs", "a whole number, not 'many'"]),
         (["train", "updn", "--finetune-epochs", "3"], ["plain has no second stage"]),
         (["train", "updn", "--select", "best"], ["--select", "last", "val", "test"]),
         (["train", "updn", "--device", "gpu"], ["--device", "cuda"]),
