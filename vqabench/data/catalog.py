@@ -62,6 +62,8 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """`skip`: questions about them count for vocabulary and priors, but are neither trained on nor tested."""
     broken_features: Literal["refuse", "skip"] = "refuse"
     """What becomes of a truncated, repeated or undecodable row of features: `skip` keeps the others without it."""
+    features_without_boxes: Literal["refuse", "whole-image"] = "refuse"
+    """`whole-image`: every region's box is the whole image, for backbones that do not look at boxes."""
     feature_precision: Literal["float16", "float32"] = "float16"
     object_names: str | None = None
     """Names of the classes that the features number: one a line, of synonyms (`a,b`) the first."""

@@ -95,7 +95,8 @@ class Dataset:
     def see_questions(self) -> None:
         """Raise InputError, saying how to get them, where files of questions or annotations are not there."""
         for path in self.archives():
-            require_file(path, "questions or annotations")
+            if path.exists():
+                require_file(path, "file of questions or annotations")
         missing = [path for path in self.archives() if not path.is_file()]
         if not missing:
             return

@@ -38,5 +38,5 @@ def check_chosen(option: str, file: Path, may_be_folder: bool = False) -> str:
     if not real.exists():
         raise InputError(f"{option} {real}: there is no such file")
     if not (may_be_folder and real.is_dir()):
-        require_file(real, option)
+        require_file(real, f"file for {option}")
     return str(file.absolute())

@@ -21,7 +21,7 @@ from vqabench.errors import InputError, VqabenchError, first_few
 FORMAT = 2
 """Raised whenever prepared files must be made anew."""
 
-ADDED = ("repeated_questions",)
+ADDED = ("repeated_questions", "features_without_boxes")
 """Keys that earlier versions do not know: with their defaults, data prepared by these is still up to date."""
 
 SAMPLED = 64
@@ -110,12 +110,10 @@ def _list(dataset: Dataset, path: Path) -> list[Path]:
     real, _ = split_member(path)
     if not real.exists():
         raise InputError(f"{real}: missing; the catalogue names it for {dataset.name}")
-    if path not in dataset.feature_files() or not real.is_dir():
-        require_file(real, f"the catalogue, or an option, names it for {dataset.name}")
-    files = list_files(path) if path in dataset.feature_files() else [real]
-    if not files:
-        raise InputError(f"{real}: a folder without .npz files, so it holds no region features")
-    return files
+    if path in dataset.feature_files():
+        return list_files(path)
+    require_file(real, f"file, and the catalogue or an option names it for {dataset.name}")
+    return [real]
 
 
 def _hash_file(path: Path) -> bytes:

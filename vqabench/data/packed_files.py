@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, cast
 
+from vqabench.data.folders import is_hidden
 from vqabench.errors import InputError, first_few, unknown
 
 UNREADABLE = (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError)
@@ -94,8 +95,8 @@ def _choose(name: Path, archive: zipfile.ZipFile, member: str, wanted: str, unle
 
 
 def _list(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
-    """List an archive's files by name, without what macOS adds."""
-    files = [one for one in archive.infolist() if not one.is_dir() and "__MACOSX" not in one.filename]
+    """List an archive's files by name, without hidden ones such as macOS adds."""
+    files = [one for one in archive.infolist() if not one.is_dir() and not is_hidden(one.filename)]
     return sorted(files, key=lambda file: file.filename)
 
 

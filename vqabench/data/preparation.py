@@ -185,7 +185,8 @@ def _build(dataset: Dataset, fingerprint: str, say: Say) -> None:
     images = {question.image_id for questions in asked for question in questions}
     # The old arrays point into the old features: whatever fails from here on, they must not meet the new ones.
     dataset.prepared_file.unlink(missing_ok=True)
-    treatment = Treatment(dataset.entry.feature_precision, dataset.entry.broken_features)
+    entry = dataset.entry
+    treatment = Treatment(entry.feature_precision, entry.broken_features, entry.features_without_boxes)
     convert_features(dataset.feature_files(), dataset.features_file, images, treatment, say=say)
     features = open_features(dataset.features_file)
 

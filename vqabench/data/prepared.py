@@ -12,6 +12,7 @@ from vqabench.api import DataSpec
 from vqabench.data.catalog import SPLITS
 from vqabench.data.dataset import Dataset
 from vqabench.data.features import FeatureStore, open_features
+from vqabench.data.features_seal import require_unchanged
 from vqabench.data.fingerprint import hash_questions
 from vqabench.data.hdf5 import reading
 from vqabench.data.preparation import Say, SplitArrays, generate, prepare_files
@@ -43,6 +44,7 @@ def prepare(dataset: Dataset, say: Say) -> Prepared:
     question_hashes = hash_questions(dataset)  # before the fingerprint: a change in between is then noticed, too
     prepare_files(dataset, say)
     features = open_features(dataset.features_file)
+    require_unchanged(dataset.features_file)
     with reading(dataset.prepared_file) as file:
         spec = DataSpec(
             answers=tuple(file["answers"].asstr()[:]),
