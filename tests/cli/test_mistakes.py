@@ -123,8 +123,8 @@ def test_files_that_are_not_json_name_file_and_position(cli: CommandLine, own: P
     for content, told in (
         ("", "empty"),
         (whole[:300], "broken JSON"),
-        ("[1, 2]", "not a file of questions"),
-        ("nonsense", "malformed"),
+        ("[1, 2]", "entry 1 of the questions"),
+        ("nonsense", "broken JSON in line 1, column 1"),
     ):
         path.write_text(content)
         fails(prepare(cli, own), "train_questions.json", told)
@@ -132,7 +132,7 @@ def test_files_that_are_not_json_name_file_and_position(cli: CommandLine, own: P
 
 def test_entries_of_another_shape_name_the_place(cli: CommandLine, own: Path) -> None:
     edit_json(own / "train_annotations.json", "annotations", lambda all_: [*all_[:3], {"question_id": "x"}])
-    fails(prepare(cli, own), "train_annotations.json", "$.annotations[3]")
+    fails(prepare(cli, own), "train_annotations.json", "entry 4 of the annotations", "`$.question_id`")
 
 
 def test_questions_and_annotations_must_belong_together(cli: CommandLine, own: Path) -> None:

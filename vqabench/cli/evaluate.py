@@ -1,5 +1,6 @@
 """`vqabench evaluate`."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -8,14 +9,30 @@ import typer
 from vqabench.cli.parameters import AsJson, Catalog, DataDir, complete_datasets
 
 
+class Missing(StrEnum):
+    """How questions without an answer are treated."""
+
+    refuse = "refuse"
+    wrong = "wrong"
+
+
 def evaluate(
-    predictions: Annotated[Path, typer.Argument(help='A results file: [{"question_id": 1, "answer": "2"}, ...]')],
+    predictions: Annotated[
+        Path,
+        typer.Argument(
+            help='A results file or a pipe: [{"question_id": 1, "answer": "2"}, ...], one such object a line, '
+            'or {"1": "2", ...}.'
+        ),
+    ],
     dataset: Annotated[
         str | None, typer.Option(help="A data set of the catalogue.", autocompletion=complete_datasets)
     ] = None,
     split: Annotated[str | None, typer.Option(help="Its split.", show_default="test")] = None,
     questions: Annotated[Path | None, typer.Option(help="A questions file, instead of a data set.")] = None,
     annotations: Annotated[Path | None, typer.Option(help="Its annotations file.")] = None,
+    missing: Annotated[
+        Missing, typer.Option(help="Refuse a file that lacks answers, or count the missing ones as wrong.")
+    ] = Missing.refuse,
     data_dir: DataDir = None,
     catalog: Catalog = None,
     as_json: AsJson = False,
@@ -31,11 +48,14 @@ def evaluate(
     from vqabench.workflows import evaluation
     from vqabench.workflows.places import Places
 
+    progress, as_wrong = WatchedProgress(), missing is Missing.wrong
     if dataset is not None:
         places = Places(data=data_dir, catalog=catalog)
-        scores = evaluation.evaluate_on_dataset(predictions, dataset, split or "test", places, WatchedProgress())
+        scores = evaluation.evaluate_on_dataset(
+            predictions, dataset, split or "test", places, progress, missing_is_wrong=as_wrong
+        )
     elif questions is not None and annotations is not None:
-        scores = evaluation.evaluate(predictions, questions, annotations)
+        scores = evaluation.evaluate(predictions, questions, annotations, progress, missing_is_wrong=as_wrong)
     else:
         raise InputError("--questions and --annotations go together")
 
@@ -48,3 +68,5 @@ def evaluate(
     console.print(f"{predictions}: {scores.questions:,} questions", markup=False, soft_wrap=True)
     for table in tables.draw_scores(scores):
         console.print(table)
+    for note in tables.describe_gaps(scores):
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
