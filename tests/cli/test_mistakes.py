@@ -246,7 +246,10 @@ def test_a_results_file_must_answer_each_question_once(cli: CommandLine, own: Pa
     answers = [{"question_id": 2000 + number, "answer": "1"} for number in range(12)]
     for content, told in (
         (answers[:10], "questions not answered: 2 (ids 2010, 2011)"),
-        ([*answers, answers[3]], "questions answered more than once: 1 (ids 2003)"),
+        (
+            [*answers, {"question_id": 2003, "answer": "2"}],
+            "questions answered more than once, differently: 1 (ids 2003)",
+        ),
         ([*answers, {"question_id": 7, "answer": "1"}], "questions never asked: 1 (ids 7)"),
         ([{"question_id": 2000}], "answer"),
     ):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ def _parse(path: Path, text: str) -> tuple[Any, str]:
         first, end = text.lstrip(), text.find("\n", len(text) - len(text.lstrip()))
         is_lines = first.startswith("{") and end >= 0 and _is_whole(text[:end])
         if error.msg == "Extra data" and not is_lines:
-            joined = f"several documents behind one another; join them: jq -s add {path} > results.json"
+            joined = f"several documents behind one another; join them: jq -s add {shlex.quote(str(path))} > results.json"
             raise broken(path, text, error.pos, joined) from error
         if not is_lines:
             raise broken(path, text, error.pos, error.msg) from error
@@ -91,12 +92,15 @@ def _read_entries(path: Path, document: Any, option: str, select: str = "") -> I
     if isinstance(document, list):
         for number, entry in enumerate(document, 1):
             yield _read_entry(
-                path, f"entry {number}", entry, f"jq {option}'{select}map({{}})' {path} > results.json"
+                path,
+                f"entry {number}",
+                entry,
+                f"jq {option}'{select}map({{}})' {shlex.quote(str(path))} > results.json",
             )
     elif not isinstance(document, dict):
         raise InputError(f"{path}: holds {describe(document)}; {WANTED}")
-    elif {"question_id", "answer"} <= document.keys():  # a single line of JSONL
-        yield _read_entry(path, "its only entry", document, f"jq '[{{}}]' {path} > results.json")
+    elif "question_id" in document or _rename(document):  # a single line of JSONL
+        yield _read_entry(path, "its only entry", document, f"jq '[{{}}]' {shlex.quote(str(path))} > results.json")
     elif document and all(isinstance(value, str) and _is_id(key) for key, value in document.items()):
         for key, answer in document.items():
             yield Prediction(_read_id(path, as_id(key)), answer)
@@ -114,13 +118,13 @@ def _find_list(path: Path, document: Mapping[str, Any]) -> str:
         if keys:
             raise InputError(
                 f"{path}: several keys hold results: {first_few(keys)}; {WANTED}. "
-                f"Choose one: jq '.{_spell_key(keys[0])}' {path} > results.json"
+                f"Choose one: jq '.{_spell_key(keys[0])}' {shlex.quote(str(path))} > results.json"
             )
     values = list(document.values())
     if values and all(map(_is_id, document)) and isinstance(values[0], dict) and "answer" in values[0]:
         raise InputError(
             f"{path}: an object of objects by question id; {WANTED}. Convert it: "
-            f"jq 'map_values(.answer)' {path} > results.json"
+            f"jq 'map_values(.answer)' {shlex.quote(str(path))} > results.json"
         )
     found = f"an object with the keys {first_few(document)}" if document else "an empty object"
     raise InputError(f"{path}: {found}; {WANTED}")
@@ -147,12 +151,12 @@ def _read_entry(path: Path, what: str, entry: Any, command: str) -> Prediction:
         raise InputError(f"{where} is {describe(entry)}; {WANTED}")
     if not {"question_id", "answer"} <= entry.keys():
         filter_ = _rename(entry)
-        advice = f". Convert it: {command.format(filter_)}" if filter_ else ""
+        advice = f". Convert it: {command.replace('{}', filter_, 1)}" if filter_ else ""
         raise InputError(f"{where} has the keys {first_few(entry, 8) or '(none)'}; {WANTED}{advice}")
     question_id, answer = _read_id(where, as_id(entry["question_id"])), entry["answer"]
     if not isinstance(answer, str):
         is_number = isinstance(answer, int | float) and not isinstance(answer, bool)
-        advice = f". Convert it: {command.format('.answer |= tostring')}" if is_number else ""
+        advice = f". Convert it: {command.replace('{}', '.answer |= tostring', 1)}" if is_number else ""
         raise InputError(f"{where} (question {question_id}): the answer is {describe(answer)}, not a text{advice}")
     return Prediction(question_id, answer)
 
