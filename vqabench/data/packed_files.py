@@ -89,7 +89,7 @@ def read_packed(path: Path, wanted: str = "", unless: str = "/") -> bytes:
     try:
         with open_packed(path, wanted, unless) as stream:
             most = max(LEAST_LIMIT, MOST_EXPANSION * _size(name))
-            content = read_at_most(stream, most)
+            content = read_at_most(stream, most, path)
     except FileNotFoundError as error:
         raise InputError(f"{error.filename}: there is no such file") from None
     except UNREADABLE as error:
@@ -102,10 +102,17 @@ def read_packed(path: Path, wanted: str = "", unless: str = "/") -> bytes:
     return content
 
 
-def read_at_most(stream: IO[bytes], most: int) -> bytes | None:
-    """Read a stream to its end, in pieces; None where it holds more than `most` bytes."""
+def read_at_most(stream: IO[bytes], most: int, path: Path) -> bytes | None:
+    """Read text to its end, in pieces; None where there are more than `most` bytes.
+
+    Raises InputError where there are runs of zeros, as in a file whose place was reserved but never filled.
+    """
     content = io.BytesIO()
     while piece := stream.read(PIECE):
+        if (position := piece.find(b"\0\0\0\0")) >= 0:
+            raise InputError(
+                f"{path}: holds zeros from byte {content.tell() + position:,} on, not text: fetch it again"
+            )
         content.write(piece)
         if content.tell() > most:
             return None
@@ -144,7 +151,7 @@ def _read_pipe(path: Path) -> bytes:
         if not poll.poll(1000 * PATIENCE) and (begin := pipe.read(1)) == b"":
             raise InputError(f"{path}: nothing writes to this pipe")
         os.set_blocking(pipe.fileno(), True)
-        rest = read_at_most(pipe, MOST_PIPED)
+        rest = read_at_most(pipe, MOST_PIPED, path)
     if rest is None:
         raise InputError(f"{path}: more than {MOST_PIPED >> 30} GiB came through this pipe; write it to a file")
     if not begin and not rest:

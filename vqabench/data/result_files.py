@@ -46,7 +46,7 @@ def _parse(path: Path, text: str) -> tuple[Any, str]:
         first, end = text.lstrip(), text.find("\n", len(text) - len(text.lstrip()))
         is_lines = first.startswith("{") and end >= 0 and _is_whole(text[:end])
         if error.msg == "Extra data" and not is_lines:
-            joined = f"several documents behind one another; join them: jq -s add {shlex.quote(str(path))} > results.json"
+            joined = f"several documents behind one another; join them: {_spell_command('-s ', 'add', path)}"
             raise broken(path, text, error.pos, joined) from error
         if not is_lines:
             raise broken(path, text, error.pos, error.msg) from error
@@ -95,12 +95,12 @@ def _read_entries(path: Path, document: Any, option: str, select: str = "") -> I
                 path,
                 f"entry {number}",
                 entry,
-                f"jq {option}'{select}map({{}})' {shlex.quote(str(path))} > results.json",
+                _spell_command(option, f"{select}map({{}})", path),
             )
     elif not isinstance(document, dict):
         raise InputError(f"{path}: holds {describe(document)}; {WANTED}")
     elif "question_id" in document or _rename(document):  # a single line of JSONL
-        yield _read_entry(path, "its only entry", document, f"jq '[{{}}]' {shlex.quote(str(path))} > results.json")
+        yield _read_entry(path, "its only entry", document, _spell_command("", "[{}]", path))
     elif document and all(isinstance(value, str) and _is_id(key) for key, value in document.items()):
         for key, answer in document.items():
             yield Prediction(_read_id(path, as_id(key)), answer)
@@ -118,13 +118,13 @@ def _find_list(path: Path, document: Mapping[str, Any]) -> str:
         if keys:
             raise InputError(
                 f"{path}: several keys hold results: {first_few(keys)}; {WANTED}. "
-                f"Choose one: jq '.{_spell_key(keys[0])}' {shlex.quote(str(path))} > results.json"
+                f"Choose one: {_spell_command('', f'.{_spell_key(keys[0])}', path)}"
             )
     values = list(document.values())
     if values and all(map(_is_id, document)) and isinstance(values[0], dict) and "answer" in values[0]:
         raise InputError(
             f"{path}: an object of objects by question id; {WANTED}. Convert it: "
-            f"jq 'map_values(.answer)' {shlex.quote(str(path))} > results.json"
+            f"{_spell_command('', 'map_values(.answer)', path)}"
         )
     found = f"an object with the keys {first_few(document)}" if document else "an empty object"
     raise InputError(f"{path}: {found}; {WANTED}")
@@ -182,3 +182,7 @@ def _rename(entry: Mapping[str, Any]) -> str:
 
 def _spell_key(key: str) -> str:
     return key if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", key) else json.dumps(key)
+
+
+def _spell_command(option: str, filter_: str, path: Path) -> str:
+    return f"jq {option}'{filter_}' {shlex.quote(str(path))} > results.json"
