@@ -244,7 +244,8 @@ def test_what_stands_beside_the_entries_is_ignored(trial: Trial, cli: CommandLin
     assert_done(cli("data", "prepare", "tiny", *trial.catalog))
     (trial.folder / "ids").write_text("\n".join(map(str, range(1000, 1012))))
     assert_done(cli("data", "rebuild-cp", "tiny", "--out", "new", "--test-ids", "ids", *trial.catalog))
-    assert_done(cli("data", "prepare", "tiny-cp", "--catalog", "new/catalog.toml"), "test 12 questions")
+    kept = json.loads((trial.folder / "new/test_annotations.json").read_text())["annotations"]
+    assert [one["question_id"] for one in kept] == list(range(1000, 1012))
 
 
 @pytest.mark.parametrize("form", [str, float], ids=["text", "float"])
@@ -282,14 +283,10 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     answers = [{"answer": "yes", "answer_confidence": "yes", "answer_id": place} for place in range(1, 11)]
     questions, annotations = [], []
     for number in range(9_000):
-        kind = {
-            "question_type": "what is it",
-            "answer_type": "yes/no",
-            "answers": answers,
-            "note": filler,
-        }
-        questions.append({"question_id": number, "image_id": number, "question": "What is it?"})
-        annotations.append({"question_id": number, "image_id": number, **kind})
+        ids = {"question_id": number, "image_id": number}
+        kind = {"question_type": "what is it", "answer_type": "other", "answers": answers, "note": filler}
+        questions.append({**ids, "question": "What is it?"})
+        annotations.append({**ids, **kind, "multiple_choice_answer": BEST[number % 7]})
     (folder / "q.json").write_text(json.dumps({"questions": questions}))
     (folder / "a.json").write_text(json.dumps({"annotations": annotations}))
     (folder / "r.json").write_text(json.dumps({str(number): "yes" for number in range(9_000)}))
