@@ -123,7 +123,7 @@ REFUSED = {
     "a list that breaks off": (json.dumps(ENTRIES)[:-9], "broken JSON: the file ends too early, after "),
     "a line that breaks off": (lines(*ENTRIES)[:-9], r"broken JSON in line 3, column \d+: "),
     "a comma too many": (json.dumps(ENTRIES)[:-1] + ",]", r"broken JSON in line 1, column \d+: "),
-    "two lists in one file": (lines(ENTRIES, ENTRIES), r"broken JSON in line 2, .* jq -s add "),
+    "two lists in one file": (lines(ENTRIES, ENTRIES), r"broken JSON in line 2, .* jq -s 'add' "),
     "a table": ("question_id,answer\n1,yes\n", "broken JSON in line 1, column 1"),
     "lists in lists": ("[" * 100_000, "nested too deeply"),
     "a number of 5,000 digits": (

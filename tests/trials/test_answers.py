@@ -140,6 +140,16 @@ def link(target: str) -> Callable[[Path], None]:
     return replace
 
 
+def loop(path: Path) -> None:
+    path.unlink()
+    path.symlink_to(path.name)
+
+
+def folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
 def sparse(path: Path) -> None:
     with path.open("r+b") as file:
         file.truncate(1 << 31)
@@ -149,9 +159,9 @@ STRANGE = {
     "a pipe that nobody writes to": (fifo, "nothing writes to this pipe"),
     "an endless device": (link("/dev/zero"), "a device or socket, not a file"),
     "an empty device": (link("/dev/null"), "a device or socket, not a file"),
-    "a loop of links": (lambda path: (path.unlink(), path.symlink_to(path.name)), "cannot be read"),
+    "a loop of links": (loop, "cannot be read"),
     "a missing target": (link("nowhere"), "there is no such file"),
-    "a folder": (lambda path: (path.unlink(), path.mkdir()), "cannot be read"),
+    "a folder": (folder, "cannot be read"),
     "nothing": (lambda path: path.write_text(""), "empty, but JSON is expected"),
     "zeros behind the text": (sparse, "holds zeros from byte"),
 }
