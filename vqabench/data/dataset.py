@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 import platformdirs
 
-from vqabench.data.annotation_reading import reading_annotations
-from vqabench.data.annotation_table import AnnotationTable, concatenate
+from vqabench.data.annotation_table import AnnotationTable, concatenate, read_annotation_table
 from vqabench.data.annotations import Question, match, read_questions
 from vqabench.data.catalog import SPLITS, Entry, Split, SplitFiles, read_catalog
 from vqabench.data.file_choice import FileChoice, read_choice
@@ -177,10 +175,8 @@ class Dataset:
 
     def _read_files(self, split: Split) -> tuple[list[Question], AnnotationTable]:
         files = self.entry.splits[split]
-        with ExitStack() as stack:
-            readers = [stack.enter_context(reading_annotations(self.source / name)) for name in files.annotations]
-            questions = self._read_question_files(split)
-            table = concatenate([read() for read in readers])
+        questions = self._read_question_files(split)
+        table = concatenate([read_annotation_table(self.source / name) for name in files.annotations])
         where = f"{self.name}, split {split}"
         if not questions:
             raise InputError(f"{where}: there are no questions in {first_few(files.questions)}")

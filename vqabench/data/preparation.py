@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqabench.data import digits
+from vqabench.data.accuracy import best_accuracies, explain_oddities, find_oddities, mean_percent
 from vqabench.data.annotation_table import AnnotationTable
 from vqabench.data.annotations import ANSWER_TYPES, Question, hash_ids
 from vqabench.data.catalog import SPLITS
@@ -89,6 +90,8 @@ class Summary:
     region_width: int
     fingerprint: str
     """Hash of every input file and setting that it was made from."""
+    warnings: tuple[str, ...]
+    """What the official evaluation does to some questions, unlike one expects."""
     val_ids_hash: str
     """`hash_ids` of the validation split; empty where there is none."""
     current: bool
@@ -112,9 +115,16 @@ def prepare_files(dataset: Dataset, say: Say) -> Summary:
             if there is None or there.fingerprint != fingerprint:
                 say(f"preparing {dataset.name} in {dataset.folder}")
                 _build(dataset, fingerprint, say)
-    elif not there.current:  # the files were touched, or copied
+        return _made(dataset)
+    for warning in there.warnings:
+        say(warning)
+    if not there.current:  # the files were touched, or copied
         with suppress(OSError), _alone(dataset, say):  # it may be somebody else's, to read only
             change_hdf5(dataset.prepared_file, lambda file: file.attrs.update(stamp=stamp_of(dataset)))
+    return _made(dataset)
+
+
+def _made(dataset: Dataset) -> Summary:
     made = summarise(dataset)
     assert made is not None
     return made
@@ -138,6 +148,7 @@ def summarise(dataset: Dataset) -> Summary | None:
                 region_width=features.regions.shape[2],
                 fingerprint=str(file.attrs["fingerprint"]),
                 current=file.attrs["stamp"] == stamp_of(dataset),
+                warnings=tuple(map(str, file.attrs.get("warnings", ()))),
                 val_ids_hash=hash_ids(file["val"]["question_ids"][:].tolist()) if "val" in file else "",
             )
     except InputError:
@@ -230,7 +241,11 @@ def fill_prepared(
         found, words = int(language.vectors[SPECIAL_WORDS:].any(1).sum()), len(encoder.words) - SPECIAL_WORDS
         say(f"word vectors for {found:,} of {words:,} words; the others start at zero")
     _tell_other_answer_types(raw, say)
-    _tell_limits(given, say)
+    _tell_limits(raw, given, list(answers), say)
+    warnings = _warn(raw)
+    file.attrs["warnings"] = warnings  # said again whenever somebody trains on these questions
+    for warning in warnings:
+        say(warning)
 
 
 def _tell_sizes(encoder: Encoder, priors: Priors, say: Say) -> None:
@@ -240,11 +255,18 @@ def _tell_sizes(encoder: Encoder, priors: Priors, say: Say) -> None:
     say(f"answers given to a question type in train: {own.min():,} to {own.max():,}, median {np.median(own):,.0f}")
 
 
-def _tell_limits(given: Mapping[str, HumanAnswers], say: Say) -> None:
-    """Tell how far the vocabulary falls short."""
-    for split, answers in given.items():
-        best = f"the vocabulary allows a soft accuracy of {100 * answers.reachable:.2f}"
-        say(f"{split}: {best}; it holds no answer to {answers.unanswerable:.1%} of the questions")
+def _tell_limits(raw: Raw, given: Mapping[str, HumanAnswers], vocabulary: Sequence[str], say: Say) -> None:
+    """Say how far the vocabulary falls short, by the official evaluation."""
+    for split, (_, table) in raw.items():
+        best = mean_percent(best_accuracies(vocabulary, table.answers, table.records))
+        lacking = f"it holds no answer to {given[split].unanswerable:.1%} of the questions"
+        say(f"{split}: the vocabulary allows an accuracy of {best:.2f} by the official evaluation; {lacking}")
+
+
+def _warn(raw: Raw) -> list[str]:
+    """Return a line for each way in which the official evaluation scores some questions unlike one expects."""
+    found = {split: find_oddities(table.answers, table.records) for split, (_, table) in raw.items()}
+    return [f"warning: {line}" for line in explain_oddities(found)]
 
 
 def _check_distinct(splits: Iterable[Sequence[Question]], name: str) -> None:

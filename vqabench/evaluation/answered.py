@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from vqabench.data.accuracy import question_accuracies
 from vqabench.data.annotation_table import AnnotationTable
 from vqabench.data.annotations import read_sure_predictions
 from vqabench.errors import InputError
-from vqabench.evaluation.accuracy import question_accuracies
 from vqabench.evaluation.scores import check_predictions
 from vqabench.results import Run
 
