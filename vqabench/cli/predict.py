@@ -22,6 +22,9 @@ def predict(
             help="Ask every question about another image: how much does the right one matter?",
         ),
     ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the run's stored answers and scores where the new ones differ.")
+    ] = False,
     device: Device = "auto",
     data_dir: DataDir = None,
     catalog: Catalog = None,
@@ -33,5 +36,7 @@ def predict(
     from vqabench.workflows.places import Places
 
     places = Places(data=data_dir, catalog=catalog)
-    path, scores = prediction.predict_run(run, split, out, places, device, WatchedProgress(), shuffle_images)
+    path, scores = prediction.predict_run(
+        run, split, out, places, device, WatchedProgress(), shuffle_images, force=force
+    )
     typer.echo(f"{path}: {scores.questions} answers, accuracy {tables.spell_number(scores.accuracy['all'])}")
