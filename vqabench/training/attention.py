@@ -13,7 +13,7 @@ from vqabench.data.prepared import Prepared
 from vqabench.evaluation.outputs import check_output
 from vqabench.evaluation.predict import load_split
 from vqabench.results import Run
-from vqabench.training.device import autocast, number_type
+from vqabench.training.device import number_type
 from vqabench.training.guard import calling
 from vqabench.training.progress import Progress
 from vqabench.training.run import load_model, recall_plan
@@ -35,10 +35,10 @@ def attend(
     model = load_model(run, prepared, progress, plan).eval()
     few = dataclasses.replace(prepared, splits={split: prepared.splits[split].take(rows)})
     features = PlacedFeatures(prepared.features, device, "disk", number_type(precision))
-    with calling(plan.parts, "answering"), torch.inference_mode(), autocast(device, precision)():
+    with calling(plan.parts, "answering"), torch.inference_mode():
         data = load_split(model, few, dataset, split, features)
         batch = data.batch(torch.arange(len(data)), with_targets=False)
-        output = model(batch)
+        output = model(batch.replace(regions_BRV=batch.regions_BRV.float()))
         check_output(output, (len(batch), data.answers), model)
     attention_BR = output.attention_BR
     if attention_BR is None:

@@ -90,7 +90,7 @@ def train_run(
         if session.processes.writes:
             restore(model, run.weights_file)
         session.processes.share_out(model)
-        scores = _score(plan, model, splits, prepared, dataset, run, session, context, rescoring=rescoring)
+        scores = _score(plan, model, splits, prepared, dataset, run, session, rescoring=rescoring)
         if session.processes.writes:
             written = (run.weights_file, run.scores_file, *map(run.predictions_file, scores))
             manifest.checksums = {file.name: hash_file(file) for file in written}
@@ -185,7 +185,6 @@ def _score(
     dataset: Dataset,
     run: Run,
     session: Session,
-    context: Autocast,
     *,
     rescoring: bool,
 ) -> dict[str, Scores]:
@@ -197,7 +196,7 @@ def _score(
     for split in ("val", "test"):
         if split not in splits:
             continue
-        chosen = answer(plan, model, splits[split], session, context)
+        chosen = answer(plan, model, splits[split], session)
         if session.processes.writes:
             predictions = spell(chosen, prepared, split)
             if rescoring:

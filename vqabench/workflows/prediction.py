@@ -13,7 +13,7 @@ from vqabench.evaluation.predict import evaluation_batch, load_split, predict, s
 from vqabench.evaluation.scores import Scores, read_scores, write_scores
 from vqabench.evaluation.stored_answers import count_differences, read_stored
 from vqabench.results import Run, find_output, find_place, hash_file
-from vqabench.training.device import autocast, choose_device, number_type, tune
+from vqabench.training.device import choose_device, number_type, tune
 from vqabench.training.guard import calling
 from vqabench.training.progress import Progress, Silence
 from vqabench.training.run import load_model, recall_plan
@@ -62,9 +62,8 @@ def predict_run(
         data = load_split(model.to(device), prepared, dataset, split, features)
         if shuffle_images is not None:
             data = data.with_other_images(shuffle_images)
-        context = autocast(device, manifest.precision)()
         batch_size = evaluation_batch(manifest.recipe["batch_size"], data)
-        chosen = predict(model, data, batch_size, manifest.objective, context)
+        chosen = predict(model, data, batch_size, manifest.objective)
     predictions = spell(chosen, prepared, split)
     scores = score_split(predictions, dataset, split)
     finished = manifest.status == "finished"
