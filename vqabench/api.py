@@ -140,7 +140,7 @@ class Recipe:
     """Epochs of the second stage, where a strategy has one."""
     batch_size: int = 512
     optimizer: Literal["adamax", "adam", "adamw", "bert-adam"] = "adamax"
-    """`bert-adam`: AdamW as BERT and LXMERT were trained: no bias correction, and an epsilon of 1e-6."""
+    """`bert-adam`: AdamW as BERT was trained: no bias correction, and an epsilon of 1e-6."""
     lr: float = 2e-3
     weight_decay: float = 0.0
     schedule: Literal["constant", "linear"] = "constant"

@@ -166,14 +166,31 @@ def load(plugin: Plugin) -> type[Any]:
         raise PluginError(f"{where} is a transform; it belongs in the group {LOSSES}")
     if plugin.group == BACKBONES and not isinstance(loaded.recipe, api.Recipe):
         raise PluginError(f"{where}: its recipe is a {type(loaded.recipe).__name__}, not a Recipe of vqabench.api")
-    if not isinstance(loaded.declarations, Mapping):
-        raise PluginError(f"{where}: its declarations are a {type(loaded.declarations).__name__}, not a mapping")
+    for what, right in _attributes(loaded, wanted).items():
+        if not right:
+            raise PluginError(f"{where}: {what}")
     if loaded.api_version != api.API_VERSION:
         raise PluginError(
             f"{where} was built for version {loaded.api_version!r} of the plugin API, but this vqabench has "
             f"{api.API_VERSION}; install versions of the two that agree"
         )
     return loaded
+
+
+def _attributes(loaded: type[Any], bases: Sequence[type[Any]]) -> dict[str, bool]:
+    """Return what must hold for the attributes of a plugin's class, and whether it does."""
+    objectives = loaded.objectives
+    base = next(kind for kind in bases if issubclass(loaded, kind))
+    methods = [name for name in dir(base) if callable(getattr(base, name)) and not callable(getattr(loaded, name))]
+    right = isinstance(objectives, tuple | list) and bool(objectives) and set(objectives) <= {"bce", "ce"}
+    found = {
+        f"its objectives must be some of 'bce' and 'ce', not {objectives!r}": right,
+        f"its {methods[0] if methods else ''} must be a method": not methods,
+    }
+    for name in ("declarations", "advises_against"):
+        value = getattr(loaded, name, {})
+        found[f"its {name} must be a mapping of names to reasons, not {value!r}"] = isinstance(value, Mapping)
+    return found
 
 
 @contextlib.contextmanager

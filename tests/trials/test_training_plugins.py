@@ -247,3 +247,45 @@ def test_what_a_plugin_prints_stays_out_of_the_document_on_stdout(trial: Trial, 
     ended = vqabench("train", "prints", *TRAIN, "--json")
     assert_done(ended)
     json.loads(ended.stdout)
+
+
+ATTRIBUTES = {
+    "objectives_a_number": "objectives = 5",
+    "objectives_unknown": "objectives = ('hinge',)",
+    "objectives_none": "objectives = None",
+    "objectives_empty": "objectives = ()",
+    "recipe_epochs_text": "recipe = Recipe(epochs='many')",
+    "recipe_lr_none": "recipe = Recipe(lr=None)",
+    "recipe_lr_negative": "recipe = Recipe(lr=-1.0)",
+    "recipe_optimizer_unknown": "recipe = Recipe(optimizer='sgd')",
+    "recipe_a_dictionary": "recipe = {'epochs': 3}",
+    "advises_against_none": "advises_against = None",
+    "advises_against_a_list": "advises_against = ['plain']",
+    "declarations_a_list": "declarations = ['words']",
+    "notes_a_number": "notes = 5",
+    "notes_of_numbers": "notes = (5,)",
+    "brands_a_number": "brands = 5",
+    "brands_of_numbers": "brands = (5,)",
+    "api_version_text": "api_version = '1'",
+    "default_base_a_number": "default_base = 5",
+    "forward_a_number": "forward = 5",
+    "state_dict_a_number": "state_dict = 5",
+    "parameters_a_number": "parameters = 5",
+    "training_losses_none": "training_losses = None",
+    "prepare_questions_a_number": "prepare_questions = 5",
+    "start_a_number": "start = 5",
+}
+
+
+@pytest.mark.parametrize("name", ATTRIBUTES)
+def test_a_class_with_odd_attributes_trains_or_is_refused_by_name(trial: Trial, vqabench: Run, name: str) -> None:
+    module = trial.plugin(name)
+    source = module.read_text().replace("import Backbone,", "import Recipe, Backbone,")
+    module.write_text(f"{source}\n    {ATTRIBUTES[name]}\n")
+    ended = vqabench("train", name, *TRAIN)
+    if ended.returncode:
+        last = ended.stderr.splitlines()[-1]
+        assert_refused(ended, code=ended.returncode)
+        assert ended.returncode in (1, 2)
+        assert "error: " in last
+        assert f"vqabench-{name.replace('_', '-')}" in last, last

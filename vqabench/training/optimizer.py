@@ -11,7 +11,7 @@ from vqabench.api import Recipe
 
 
 class BertAdam(torch.optim.Optimizer):
-    """AdamW as BERT and LXMERT were trained: moments without bias correction, and an epsilon of 1e-6.
+    """AdamW as BERT was trained: moments without bias correction, and an epsilon of 1e-6.
 
     A rarely used weight moves up to 50 times as far with the usual epsilon of 1e-8.
     """

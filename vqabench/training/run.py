@@ -16,7 +16,7 @@ from vqabench.data.annotations import SurePrediction, write_predictions
 from vqabench.data.batches import SplitData
 from vqabench.data.dataset import Dataset
 from vqabench.data.prepared import Prepared
-from vqabench.errors import InputError, VqabenchError, is_interruption
+from vqabench.errors import InputError, OutputError, VqabenchError, is_interruption
 from vqabench.evaluation.predict import load_split, score_split, spell
 from vqabench.evaluation.scores import Scores, write_scores
 from vqabench.evaluation.stored_answers import count_differences, read_stored
@@ -280,8 +280,18 @@ def _begin(plan: Plan, model: Backbone, manifest: Manifest, prepared: Prepared, 
             progress.say(f"from {origin.folder}: {told}")
         manifest.pretraining = [f"the run it started from: {brand}" for brand in origin.read_manifest().brands()]
     parts = [part for part in model.modules() if isinstance(part, Backbone)]
+    with calling(plan.parts, "starting"):
+        for part in parts:
+            _check_texts(part)
     manifest.pretraining += [brand for part in parts for brand in part.brands]
     manifest.notes = list(dict.fromkeys([*manifest.notes, *(note for part in parts for note in part.notes)]))
+
+
+def _check_texts(part: Backbone) -> None:
+    """Raise OutputError unless what a backbone says about itself is text, as the manifest holds it."""
+    for name, texts in (("notes", part.notes), ("brands", part.brands)):
+        if not isinstance(texts, tuple | list) or not all(isinstance(text, str) for text in texts):
+            raise OutputError(f"its {name} must be a tuple of texts, not {texts!r}", part)
 
 
 def recall_plan(manifest: Manifest) -> Plan:
