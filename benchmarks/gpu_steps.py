@@ -17,7 +17,7 @@ from vqabench.config import make_config
 from vqabench.training.assembly import build_losses, build_model
 from vqabench.training.criterion import Criterion
 from vqabench.training.descent import Descent
-from vqabench.training.device import autocast, number_type, tune
+from vqabench.training.device import autocast, choose_device, number_type, tune
 from vqabench.training.plan import make_plan
 from vqabench.training.progress import Silence
 from vqabench.training.session import Session
@@ -45,7 +45,7 @@ class Steps:
     """A full-size model and one batch, as training has them, on a device."""
 
     def __init__(self, name: str, device: str, precision: str, *, tiny: bool) -> None:
-        self.device = torch.device(device)
+        self.device = choose_device(device)
         tune(self.device)
         settings = dict(MODELS.get(name, {})) | (dict(SMALL.get(name.strip(), {})) if tiny else {})
         settings |= {"recipe.batch_size": 8} if tiny else {}
