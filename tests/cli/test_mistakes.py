@@ -368,7 +368,7 @@ def test_a_trained_run_without_weights_and_scores_is_told_apart(
     assert (folder / "model.safetensors").stat().st_mode == (folder / "run.json").stat().st_mode
     (folder / "model.safetensors").unlink()
     (folder / "scores.json").unlink()
-    fails(cli(*command, "--resume"), "seed-0: was trained, but model.safetensors is gone", "--force")
+    fails(cli(*command, "--resume"), "seed-0: was trained, but model.safetensors is missing", "--force")
 
 
 @pytest.mark.parametrize(

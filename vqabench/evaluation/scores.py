@@ -15,7 +15,7 @@ from vqabench.data.answers import normalise
 from vqabench.data.numbering import Numbering
 from vqabench.errors import InputError, first_few
 from vqabench.evaluation.kappa import kappa
-from vqabench.results import Run, read_json
+from vqabench.results import Run, read_json, write_file
 
 CATEGORIES = (*ANSWER_TYPES, "all")
 
@@ -50,7 +50,13 @@ class Scores(msgspec.Struct, frozen=True, omit_defaults=True):
 def read_scores(run: Run) -> dict[str, Scores]:
     """Read the scores of a run, by split. Raises InputError where they are missing or damaged."""
     advice = "damaged; train it again with --resume, which scores it from its weights"
+    run.check_file(run.scores_file, advice.removeprefix("damaged; "))
     return read_json(run.scores_file, dict[str, Scores], advice)
+
+
+def write_scores(run: Run, scores: Mapping[str, Scores]) -> None:
+    """Write the scores of a run, by split."""
+    write_file(run.scores_file, msgspec.json.format(msgspec.json.encode(scores), indent=2))
 
 
 def check_predictions(
