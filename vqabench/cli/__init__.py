@@ -16,9 +16,17 @@ from vqabench import __version__
 from vqabench.cli import bench, compare, data, evaluate, plugins, predict, report, train
 from vqabench.cli.parameters import rank
 from vqabench.errors import VqabenchError
+from vqabench.reporting.output import clean_line, say, say_on_stderr
 
 MISPLACED = (PermissionError, FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)
 """What a path raises that a user has chosen badly; others are the machine's trouble."""
+UNFORESEEN: dict[type[BaseException], str] = {
+    MemoryError: "there is not enough memory",
+    RecursionError: "something is nested too deeply",
+    OverflowError: "a number is too large: {}",
+    KeyError: "{} is missing",
+}
+"""What errors mean that are a fault of vqabench or of a plugin, in words."""
 
 app = typer.Typer(
     name="vqabench",
@@ -38,7 +46,7 @@ app.add_typer(plugins.app, name="plugins")
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"vqabench {__version__}")
+        say(f"vqabench {__version__}")
         raise typer.Exit
 
 
@@ -59,23 +67,13 @@ def main() -> None:
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
         code = app(arguments, prog_name="vqabench", standalone_mode=False)
-    except (VqabenchError, typer.exceptions.TyperException) as error:
-        if debug:
-            traceback.print_exc()
-        code = _report(error)
-    except BrokenPipeError:
-        # The reader of our output has gone; say nothing more, at exit neither.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 1
-    except OSError as error:
-        if debug:
-            traceback.print_exc()
-        where = error.filename or "the output cannot be written"
-        code = _say_error(f"{where}: {error.strerror or error}", 2 if isinstance(error, MISPLACED) else 1)
-    except Exception as error:  # of a plugin, or our own mistake
-        if debug or rank() is not None:  # how one of several has died must be seen
-            traceback.print_exc()
-        code = _say_error(f"{type(error).__name__}: {error} (vqabench --debug ... shows where)", 1)
+        sys.stdout.flush()  # a full disk must not end with the interpreter's own words and code
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # what a plugin raises may be of any kind
+        if debug or (rank() is not None and _is_unforeseen(error)):  # how one of several has died must be seen
+            say_on_stderr(traceback.format_exc())
+        code = _report(error, arguments)
     code = code if isinstance(code, int) else 0
     if rank() is not None:
         # As the interpreter ends, threads of PyTorch's that hear other processes may ask for its lock, and are then
@@ -86,19 +84,38 @@ def main() -> None:
     sys.exit(code)
 
 
-def _report(error: VqabenchError | typer.exceptions.TyperException) -> int:
-    message = str(error) if isinstance(error, VqabenchError) else error.format_message()
-    # Typer has nothing to say of a group without its command: it has printed the group's help.
-    return _say_error(message, error.exit_code) if message else error.exit_code
+def _is_unforeseen(error: BaseException) -> bool:
+    return not isinstance(error, VqabenchError | typer.exceptions.TyperException | OSError)
 
 
-def _say_error(message: str, code: int) -> int:
+def _report(error: BaseException, arguments: list[str]) -> int:
+    """Print an error in one line; return the exit code."""
+    if isinstance(error, VqabenchError | typer.exceptions.TyperException):
+        message = str(error) if isinstance(error, VqabenchError) else error.format_message()
+        # Typer has nothing to say of a group without its command: it has printed the group's help.
+        return _print_error(message, error.exit_code) if message else error.exit_code
+    command = _name_command(arguments)
+    if isinstance(error, OSError):
+        where = error.filename if error.filename is not None else command
+        return _print_error(f"{where}: {error.strerror or error}", 2 if isinstance(error, MISPLACED) else 1)
+    cause = UNFORESEEN.get(type(error), f"{type(error).__name__}: {error}").format(error)
+    return _print_error(f"{command}: {cause} (vqabench --debug ... shows where)", 1)
+
+
+def _name_command(arguments: list[str]) -> str:
+    """Return the command as one calls it, without what it was given."""
+    words = [word for word in arguments if not word.startswith("-")]
+    group = words[:1] in (["data"], ["plugins"])
+    return " ".join(["vqabench", *words[: 2 if group else 1]])
+
+
+def _print_error(message: str, code: int) -> int:
     if rank() is not None:  # where one has died, torchrun ends the others at once: each says first what it has met
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    from rich.console import Console
     from rich.text import Text
 
+    from vqabench.reporting.terminal import stderr_console
+
     who = "" if rank() is None else f"rank {rank()}: "
-    told = Text.assemble((f"{who}error: ", "bold red"), " ".join(message.split()))
-    Console(stderr=True, soft_wrap=True).print(told, highlight=False)
+    stderr_console().print(Text.assemble((f"{who}error:", "bold red"), f" {clean_line(message)}"))
     return code

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from vqabench.cli.parameters import AsJson, Catalog, DataDir, complete_datasets
+from vqabench.reporting.output import say_json
 
 
 def evaluate(
@@ -42,9 +43,9 @@ def evaluate(
     from vqabench.reporting import exports, lists, tables
 
     if as_json:
-        typer.echo(exports.to_json(scores))
+        say_json(exports.to_json(scores))
         return
     console = lists.stdout_console()
-    console.print(f"{predictions}: {scores.questions:,} questions", markup=False, soft_wrap=True)
+    console.print(f"{predictions}: {scores.questions:,} questions", soft_wrap=True)
     for table in tables.draw_scores(scores):
         console.print(table)

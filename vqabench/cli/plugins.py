@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from vqabench.cli.parameters import AsJson, complete_plugins
+from vqabench.reporting.output import say, say_json
 
 SIGNS = {"passed": "ok", "failed": "FAILED", "declared": "declared", "skipped": "skipped"}
 
@@ -31,7 +32,7 @@ def list_plugins(as_json: AsJson = False) -> None:
     for problem in dict.fromkeys(problem for discovery in found for problem in discovery.problems):
         lists.warn(problem)
     if as_json:
-        typer.echo(json.dumps([dict(zip(head, row, strict=True)) for row in rows], indent=2))
+        say_json(json.dumps([dict(zip(head, row, strict=True)) for row in rows], indent=2))
     else:
         lists.stdout_console().print(lists.draw_list([name.replace("_", " ") for name in head], rows))
 
@@ -50,12 +51,12 @@ def show(
     if as_json:
         from vqabench.reporting.exports import to_json
 
-        typer.echo(to_json(details))
+        say_json(to_json(details))
         return
     console = lists.stdout_console()
-    console.print(details.plugin.describe(), markup=False)
-    console.print(f"\n{details.description}\n", markup=False)
-    console.print(f"objectives: {', '.join(details.objectives)}", markup=False)
+    console.print(details.plugin.describe())
+    console.print(f"\n{details.description}\n")
+    console.print(f"objectives: {', '.join(details.objectives)}")
     for head, reasons in (("not with", details.advises_against), ("does not hold", details.declarations)):
         if reasons:
             console.print()
@@ -100,13 +101,13 @@ def check(
     console = lists.stdout_console()
     if as_json:
         checks = list(results)
-        typer.echo(exports.to_json(checks))
+        say_json(exports.to_json(checks))
     else:
-        console.print(plugin.describe(), markup=False)
+        console.print(plugin.describe())
         checks = []
         for one in results:
             checks.append(one)
-            console.print(f"{SIGNS[one.status]:8}  {one.name}: {one.told}", markup=False, soft_wrap=True)
+            console.print(f"{SIGNS[one.status]:8}  {one.name}: {one.told}", soft_wrap=True)
         console.print(", ".join(f"{count} {status}" for status, count in Counter(c.status for c in checks).items()))
     if any(one.status == "failed" for one in checks):
         if not as_json:
@@ -126,6 +127,6 @@ def new(
     from vqabench.workflows.new_plugin import write_plugin
 
     made = write_plugin(name, "loss" if loss else "backbone", folder)
-    typer.echo(f"{made}: a {'loss' if loss else 'backbone'} that works as it is")
+    say(f"{made}: a {'loss' if loss else 'backbone'} that works as it is")
     place = shlex.quote(f"{made if made.is_absolute() else f'./{made}'}[test]")
-    typer.echo(f"next: pip install -e {place} && vqabench plugins check {name}")
+    say(f"next: pip install -e {place} && vqabench plugins check {name}")

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from vqabench.cli.parameters import Catalog, DataDir, Device
+from vqabench.reporting.output import say
 
 
 def predict(
@@ -34,4 +35,4 @@ def predict(
 
     places = Places(data=data_dir, catalog=catalog)
     path, scores = prediction.predict_run(run, split, out, places, device, WatchedProgress(), shuffle_images)
-    typer.echo(f"{path}: {scores.questions} answers, accuracy {tables.spell_number(scores.accuracy['all'])}")
+    say(f"{path}: {scores.questions} answers, accuracy {tables.spell_number(scores.accuracy['all'])}")

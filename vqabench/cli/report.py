@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from vqabench.cli.parameters import Catalog, DataDir, Runs, complete_datasets
+from vqabench.reporting.output import say
 
 
 def report(
@@ -42,4 +43,4 @@ def report(
     findings = workflow.gather(run or [], dataset, places, WatchedProgress(), published=published, prior=prior)
     page = make_page(findings).encode()
     write_file(out, page)
-    typer.echo(f"{out}: {len(page) / 1000:,.0f} kB")
+    say(f"{out}: {len(page) / 1000:,.0f} kB")

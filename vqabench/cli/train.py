@@ -17,6 +17,7 @@ from vqabench.cli.parameters import (
     rank,
     telling_of_signals,
 )
+from vqabench.reporting.output import say_json
 
 
 def train(
@@ -177,6 +178,8 @@ def train(
     from vqabench.reporting import exports, tables
 
     if as_json:
-        typer.echo(exports.comparison_to_json(compared))
+        say_json(exports.comparison_to_json(compared))
     else:
         tables.print_comparison(compared, "accuracy", "answer-type")
+    for told in compared.left_out:
+        progress.warn(told)

@@ -12,7 +12,7 @@ from vqabench.data.annotations import read_sure_predictions
 from vqabench.errors import InputError
 from vqabench.evaluation.accuracy import question_accuracies
 from vqabench.evaluation.scores import check_predictions
-from vqabench.results import Run
+from vqabench.results import Run, require_regular
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ def read_answered(run: Run, split: str, table: AnnotationTable) -> tuple[Annotat
     answers a question twice, or answers one that is not annotated.
     """
     file = run.predictions_file(split)
+    require_regular(file)
     predictions = read_sure_predictions(file)
     if not predictions:
         raise InputError(f"{file}: there are no answers in it")

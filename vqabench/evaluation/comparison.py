@@ -10,7 +10,16 @@ import numpy as np
 from vqabench.errors import InputError, first_few
 from vqabench.evaluation.notes import PRIOR_NOTE, explain_marks, tell_of_gains, tell_of_published, warn
 from vqabench.evaluation.published import find_published
-from vqabench.evaluation.rows import Cell, Key, Row, SeedTest, TakeApart, add_breakdowns, gather_rows
+from vqabench.evaluation.rows import (
+    Cell,
+    Key,
+    Row,
+    SeedTest,
+    TakeApart,
+    add_breakdowns,
+    describe_left_out,
+    gather_rows,
+)
 from vqabench.evaluation.significance import compare_seeds, holm
 from vqabench.results import Run
 
@@ -27,6 +36,8 @@ class Comparison:
     notes: tuple[str, ...]
     marks: str = ""
     """How the gains were tested; empty where none could be."""
+    left_out: tuple[str, ...] = ()
+    """Which runs are missing, and why: each that is damaged in a line of its own."""
 
 
 def compare(
@@ -37,7 +48,7 @@ def compare(
     published: bool = False,
     break_down: TakeApart | None = None,
 ) -> Comparison:
-    """Gather finished runs into rows, and test the gains. Runs that are not finished, or damaged, become notes.
+    """Gather finished runs into rows, and test the gains. Runs that are not finished, or damaged, are named.
 
     Without `by_type`, there are no numbers by question type. With `published`, rows have beside them what the paper
     has printed on the same; with `break_down`, what their stored answers show of the training prior.
@@ -46,10 +57,11 @@ def compare(
     """
     left_out: dict[str, list[str]] = {}
     rows = gather_rows(runs, dataset, left_out, by_type=by_type)
-    notes = [f"left out, {why}: {first_few(which, 3)}" for why, which in left_out.items()]
+    missing = describe_left_out(left_out)
     if not rows:
         which = f" of {dataset}" if dataset else ""
-        raise InputError("; ".join([f"no finished run{which}", *notes]))
+        raise InputError("; ".join([f"no finished run{which}", *missing]))
+    notes: list[str] = []
     if break_down is not None:
         notes += _take_apart(rows, break_down)
     add_gains(rows)
@@ -58,7 +70,7 @@ def compare(
         row.published = find_published(row.manifests[0])
     notes += [*warn(rows), *_tell_of_choices(rows), *tell_of_gains(rows, find_plain(rows))]
     notes += tell_of_published(rows) if published else []
-    return Comparison(tuple(rows), tuple(notes), explain_marks(rows))
+    return Comparison(tuple(rows), tuple(notes), explain_marks(rows), tuple(missing))
 
 
 def _take_apart(rows: Sequence[Row], break_down: TakeApart) -> list[str]:

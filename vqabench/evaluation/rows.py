@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vqabench.errors import InputError
+from vqabench.errors import InputError, first_few
 from vqabench.evaluation.breakdowns import Breakdown
 from vqabench.evaluation.published import Published
 from vqabench.evaluation.scores import CATEGORIES, Scores, read_scores
@@ -17,6 +17,9 @@ from vqabench.results import Manifest, Run
 Key = tuple[str, str, str, str]
 """Split, metric, what questions are grouped by (`answer-type`, `question-type` or `prior`), and a group's name."""
 Finished = tuple[Run, Manifest, dict[str, Scores]]
+DAMAGED = "damaged"
+MOST_DAMAGED = 20
+"""Runs that are named, of those."""
 TakeApart = Callable[[Run, Manifest, str], Breakdown]
 """Takes a run's answers to a split apart."""
 
@@ -129,6 +132,15 @@ def gather_rows(
     return rows
 
 
+def describe_left_out(left_out: Mapping[str, Sequence[str]]) -> list[str]:
+    """Describe what `gather_rows` left out: damaged runs in a line each, others by what they share."""
+    damaged = [f"left out, {DAMAGED}: {told}" for told in left_out.get(DAMAGED, ())]
+    more = len(damaged) - MOST_DAMAGED
+    rest = [f"left out, {DAMAGED}: {more} more"] if more > 0 else []
+    others = [f"left out, {why}: {first_few(which, 3)}" for why, which in left_out.items() if why != DAMAGED]
+    return [*damaged[:MOST_DAMAGED], *rest, *others]
+
+
 def _load(run: Run, dataset: str | None, left_out: dict[str, list[str]]) -> Finished | None:
     try:
         manifest = run.read_manifest()
@@ -139,7 +151,7 @@ def _load(run: Run, dataset: str | None, left_out: dict[str, list[str]]) -> Fini
             return None
         return run, manifest, read_scores(run)
     except InputError as error:
-        left_out.setdefault("damaged", []).append(str(error))
+        left_out.setdefault(DAMAGED, []).append(str(error))
         return None
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from vqabench.api import Backbone
 from vqabench.errors import InputError, VqabenchError, first_few
-from vqabench.results import write_through
+from vqabench.results import require_regular, write_through
 
 
 def save_weights(model: nn.Module, path: Path) -> None:
@@ -46,6 +46,7 @@ def _save_file(state: dict[str, Tensor], part: Path) -> None:
 
 def load_weights(path: Path) -> dict[str, Tensor]:
     """Read a model's parameters and buffers. Raises InputError where the file is missing or damaged."""
+    require_regular(path)
     try:
         return load_file(path)
     except FileNotFoundError:
@@ -137,6 +138,7 @@ def _save_state(state: dict[str, Any], part: Path) -> None:
 
 def load_state(path: Path) -> dict[str, Any]:
     """Read what a run needs to go on. Raises InputError where the file is damaged."""
+    require_regular(path)
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds; every one of them means a damaged file
