@@ -415,6 +415,12 @@ def require_regular(path: Path, descriptor: int | None = None) -> None:
         raise InputError(f"{path}: {kinds.get(stat.S_IFMT(mode), 'a device')}, not a file")
 
 
+def require_own(path: Path) -> None:
+    """Raise InputError where a file or folder that a run writes is a link: it may lead anywhere."""
+    if path.is_symlink():
+        raise InputError(f"{path}: a link, through which a run does not write; delete it")
+
+
 def _open_at_once(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)  # or opening a pipe would wait for somebody to write into it
 

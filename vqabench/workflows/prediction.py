@@ -41,7 +41,10 @@ def predict_run(
         progress.warn(f"{folder}: that run is {manifest.status}, not finished")
     suffix = "" if shuffle_images is None else f".other-images-{shuffle_images}"
     path = find_output(out) if out else run.predictions_file(f"{split}{suffix}")
-    find_place(path)  # before anything is computed
+    try:
+        find_place(path)  # before anything is computed
+    except InputError as error:
+        raise InputError(f"{error}; choose another place with --out FILE") from error
     device = choose_device(device_name)
     tune(device)
     prepared = prepare(dataset, progress.say)
