@@ -54,6 +54,11 @@ def instead(path: Path, make: Callable[[Path], object]) -> None:
     make(path)
 
 
+def lead(folder: Path, target: Path | str) -> None:
+    folder.rename("kept")
+    folder.symlink_to(target)
+
+
 def edit(name: str, **values: object) -> Callable[[Run], object]:
     """Change keys of a JSON file of a run."""
 
@@ -114,8 +119,8 @@ SPOILT: dict[str, Callable[[Run], object]] = {
     "a huge kappa": score(kappa=dict.fromkeys(CATEGORIES, 1e300)),
     "a type of 1e300 %": score(per_question_type={"what": {"questions": 1, "accuracy": 1e300}}),
     "a type of -1 questions": score(per_question_type={"what": {"questions": -1, "accuracy": 1.0}}),
-    "a link to a folder that is gone": lambda run: (run.folder.rename("kept"), run.folder.symlink_to("gone")),
-    "a link to itself": lambda run: (run.folder.rename("kept"), run.folder.symlink_to(run.folder)),
+    "a link to a folder that is gone": lambda run: lead(run.folder, "gone"),
+    "a link to itself": lambda run: lead(run.folder, run.folder),
 }
 
 
