@@ -5,7 +5,7 @@ import sys
 
 
 def main() -> None:
-    """Run the command line, of which Ctrl-C may find nothing but the imports."""
+    """Run the command line; Ctrl-C may come while it is still being imported."""
     try:
         from vqabench.errors import Interrupted
 
@@ -16,7 +16,9 @@ def main() -> None:
             signal.signal(signal.SIGINT, interrupt)
 
         from vqabench import cli
+        from vqabench.cli import streams
 
+        streams.protect()
         cli.main()
     except KeyboardInterrupt:
         sys.exit(130)

@@ -10,10 +10,11 @@ import json
 import os
 import re
 import shutil
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal, NoReturn, TypeVar
+from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
 import msgspec
 
@@ -21,18 +22,25 @@ from vqabench.errors import InputError, VqabenchError
 
 Status = Literal["running", "finished", "stopped", "failed"]
 LONGEST_LABEL = 80
+LARGEST_RECORD = 64 * 2**20
+"""Bytes of a file that describes a run; larger ones are not read."""
+DEEPEST = 16
+"""Tables and lists of a manifest may hold one another to this depth."""
+
+Name = Annotated[str, msgspec.Meta(max_length=1000)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
 class Manifest(msgspec.Struct, kw_only=True, forbid_unknown_fields=False):
     """`run.json`: what was run, on what, with what, and how it ended."""
 
-    dataset: str
-    backbone: str
-    objective: str
-    loss: str
-    label: str
+    dataset: Name
+    backbone: Name
+    objective: Name
+    loss: Name
+    label: Name
     """What the user calls the settings, or every one that differs from the defaults, in short."""
-    seed: int
+    seed: Count
     options: dict[str, dict[str, Any]]
     """Part -> its options, as resolved: `backbone`, `base`, each transform, the loss."""
     bases: dict[str, str] = {}
@@ -69,24 +77,29 @@ class Manifest(msgspec.Struct, kw_only=True, forbid_unknown_fields=False):
     """SHA-256 of the weights, the answers and the scores that the finished run wrote, by file name."""
     device: str
     precision: str
-    threads: int
-    processes: int = 1
+    threads: Count
+    processes: Count = 1
     """How many trained it together."""
-    pieces: int = 1
+    pieces: Count = 1
     """Pieces that each batch was cut into, where memory was not enough for the whole."""
-    parameters: int
+    parameters: Count
     started: str
     """UTC, ISO 8601."""
-    seconds: float = 0.0
+    seconds: Annotated[float, msgspec.Meta(ge=0, le=1e10)] = 0.0
     status: Status = "running"
     failure: str = ""
-    epoch: int | None = None
+    epoch: Count | None = None
     """The chosen epoch, counted from 1 over all stages."""
 
     def __post_init__(self) -> None:
         missing = {"backbone", *self.bases} - self.options.keys()
         if missing:
             raise ValueError(f"options lack {', '.join(sorted(missing))}")
+        for stage in self.stages:
+            if type(stage.get("epochs")) is not int or not 0 <= stage["epochs"] < 2**63:
+                raise ValueError("each of stages needs epochs, a whole number")
+        if not _is_shallow([self.options, self.recipe, self.stages], DEEPEST):
+            raise ValueError("options, recipe or stages are nested too deeply")
 
     def brands(self) -> list[str]:
         """Tell what its training, or that of the weights it began with, took from the test split."""
@@ -131,10 +144,11 @@ class Run:
 
     def read_manifest(self) -> Manifest:
         """Read `run.json`. Raises InputError where it is missing or damaged."""
-        if not self.folder.is_dir():
+        names = self._list()
+        if names is None:
             raise InputError(f"{self.folder}: there is no such run")
-        seeds = sorted(folder.name for folder in self.folder.glob("seed-*"))
-        if seeds and not self.manifest_file.exists():
+        seeds = sorted(name for name in names if name.startswith("seed-"))
+        if seeds and self.manifest_file.name not in names:
             raise InputError(f"{self.folder}: holds runs, and is none: name one, such as {self.folder / seeds[0]}")
         return read_json(self.manifest_file, Manifest, "not a run, or a damaged one: train it again with --force")
 
@@ -153,33 +167,62 @@ class Run:
 
     def append_epoch(self, record: Mapping[str, Any]) -> None:
         """Add a line to `epochs.jsonl`. Raises VqabenchError where the disk is full."""
-        with _naming(self.epochs_file), self.epochs_file.open("a", encoding="utf-8") as lines:
+        with _naming(self.epochs_file), open(self.epochs_file, "a", encoding="utf-8", opener=_open_own) as lines:
             lines.write(json.dumps(record) + "\n")
 
     def read_epochs(self) -> list[dict[str, Any]]:
-        """Read the records of `epochs.jsonl`, in its order, broken lines left out; none where there is no file."""
-        if not self.epochs_file.is_file():
-            return []
-        lines = self.epochs_file.read_bytes().splitlines()
-        return [json.loads(line) for line in lines if _epoch_of(line) is not None]
+        """Read the records of `epochs.jsonl`, in its order, broken lines left out; none where there is no file.
+
+        Raises InputError where it cannot be read.
+        """
+        return [record for _, record in self._read_epoch_lines()]
 
     def keep_epochs(self, count: int) -> int:
-        """Drop the lines of epochs behind the first `count`, and broken ones; give how many are left."""
-        if not self.epochs_file.is_file():
+        """Drop the lines of epochs behind the first `count`, and broken ones; return how many are left.
+
+        A link is replaced by a file of the run's own: what follows is appended to it.
+        """
+        if not os.path.lexists(self.epochs_file):
             return 0
-        kept = [
-            line for line in self.epochs_file.read_bytes().splitlines() if _epoch_of(line) in range(1, count + 1)
-        ]
+        kept = [line for line, record in self._read_epoch_lines() if 1 <= record["epoch"] <= count]
         write_file(self.epochs_file, b"".join(line + b"\n" for line in kept))
         return len(kept)
+
+    def _read_epoch_lines(self) -> Iterator[tuple[bytes, dict[str, Any]]]:
+        if not self.epochs_file.exists():
+            return
+        for line in read_file(self.epochs_file).splitlines():
+            with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                record = msgspec.json.decode(line, type=dict[str, Any])
+                if type(record.get("epoch")) is int:
+                    yield line, record
 
     def parts(self) -> set[Path]:
         """Give what a killed process had begun to write: files of ours beside their names, and of safetensors."""
         return {*self.folder.glob(".*.part-*"), *self.folder.glob(".tmp??????")}
 
     def has_begun(self) -> bool:
-        """Tell whether the folder holds any whole file: a full disk, or a kill, may have left none."""
-        return self.folder.exists() and not self.parts().issuperset(self.folder.iterdir())
+        """Return whether the folder holds any whole file of a run: a full disk, or a kill, may have left none.
+
+        Raises InputError where the folder cannot be read.
+        """
+        written = self._written()  # first: it says what is wrong with the folder
+        return not self.parts().issuperset(written)
+
+    def _list(self) -> list[str] | None:
+        """Return the names in the folder; None where there is none. Raises InputError where it cannot be read."""
+        try:
+            return [path.name for path in self.folder.iterdir()]
+        except (FileNotFoundError, NotADirectoryError):
+            if self.folder.is_symlink():
+                raise InputError(f"{self.folder}: a link to {self.folder.readlink()}, which is no folder") from None
+            return None
+        except OSError as error:
+            raise InputError(f"{self.folder}: cannot be read: {error.strerror}") from error
+
+    def _written(self) -> list[Path]:
+        """Return what a run writes, of all that its folder holds; the rest is the user's."""
+        return [self.folder / name for name in self._list() or () if _WRITTEN.fullmatch(name)]
 
     def sweep(self) -> None:
         """Delete what a killed process had begun to write."""
@@ -192,19 +235,41 @@ class Run:
             self.resume_file.unlink(missing_ok=True)
 
     def begin_anew(self, manifest: Manifest) -> None:
-        """Put a beginning in the place of all that the folder holds. A kill leaves the one run or the other."""
+        """Replace the run that the folder holds by the beginning of another. A kill leaves the one or the other."""
         self.resume_file.unlink(missing_ok=True)  # first: the new run must not go on from it
         self.write_manifest(manifest)
-        for path in self.folder.iterdir():
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            elif path != self.manifest_file:
-                path.unlink()
+        self._delete(self.manifest_file)
 
     def clear(self) -> None:
-        """Delete the run, if there is one. Raises OSError where that is not allowed."""
-        if self.folder.exists():
-            shutil.rmtree(self.folder)
+        """Delete the run, if there is one; notes and folders of the user's stay.
+
+        Raises OSError where that is not allowed.
+        """
+        self._delete()
+        with suppress(OSError):  # it does not exist, or holds what is the user's
+            self.folder.rmdir()
+
+    def _delete(self, *kept: Path) -> None:
+        """Delete all that a run writes but the files `kept`; of a link, the link."""
+        for path in self._written():
+            if path in kept:
+                continue
+            if path.is_symlink() or not path.is_dir():
+                path.unlink()
+            elif path.name == "wandb":
+                shutil.rmtree(path)
+            else:
+                for log in path.glob("events.out.tfevents.*"):
+                    log.unlink()
+                with suppress(OSError):  # holds what is the user's
+                    path.rmdir()
+
+
+_WRITTEN = re.compile(
+    r"run\.json|epochs\.jsonl|model\.safetensors|scores\.json|resume\.pt|predictions\..+\.json|tensorboard|wandb"
+    r"|wandb\.jsonl|\..+\.part-\d+|\.tmp.{6}"
+)
+"""Names of all that a run writes into its folder."""
 
 
 @contextmanager
@@ -225,13 +290,12 @@ def holding(lock_file: Path, when_taken: Callable[[], object]) -> Iterator[None]
         lock.release()
 
 
-def _epoch_of(line: bytes) -> int | None:
-    """Give the epoch that a line of `epochs.jsonl` is about; None where the line is broken."""
-    try:
-        epoch = json.loads(line)["epoch"]
-    except (ValueError, KeyError, TypeError):
-        return None
-    return epoch if isinstance(epoch, int) else None
+def _is_shallow(value: object, depth: int) -> bool:
+    """Return whether tables and lists hold one another to no more than a depth."""
+    if not isinstance(value, dict | list):
+        return True
+    parts = value.values() if isinstance(value, dict) else value
+    return depth > 0 and all(_is_shallow(part, depth - 1) for part in parts)
 
 
 def run_folder(runs: Path, dataset: str, backbone: str, strategy: str, label: str, seed: int) -> Path:
@@ -256,39 +320,130 @@ def _safe(name: str) -> str:
 
 
 def find_runs(paths: list[Path]) -> Iterator[Run]:
-    """Find every run in or below the given folders, each once, in the order of their names.
+    """Find every run in or below the given folders, each once, in the order of their names. Links are followed.
 
+    A folder that cannot be read, and a link that leads nowhere, are given as runs: reading them says what is wrong.
     Raises InputError where a path does not exist or holds no run.
     """
-    seen: set[tuple[int, int]] = set()
+    seen: set[Place | None] = set()
     for path in paths:
         if not path.is_dir():
             raise InputError(
                 f"{path}: {'that is a file, not a' if path.exists() else 'there is no such'} folder of runs"
             )
-        folders = sorted(Path(folder) for folder, _, files in os.walk(path) if "run.json" in files)
+        folders = list(_walk(path))
         if not folders:
             raise InputError(f"{path}: holds no run (no run.json in it or below)")
         for folder in folders:
-            place = folder.stat()
-            if (place.st_dev, place.st_ino) not in seen:
-                seen.add((place.st_dev, place.st_ino))
+            place = _place_of(folder)
+            if place is None or place not in seen:
+                seen |= {place}
                 yield Run(folder)
+
+
+Place = tuple[int, int]
+"""What tells a folder from all others, whatever links lead to it."""
+
+
+def _walk(top: Path) -> Iterator[Path]:
+    """Yield the folders of runs below a folder, and what cannot be read. Cycles of links end where they close."""
+    seen = {_place_of(folder) for folder in top.resolve().parents}  # a link to one of them leads back here
+    left = [top]
+    while left:
+        folder = left.pop()
+        place = _place_of(folder)
+        if place is not None and place in seen:
+            continue
+        seen.add(place)
+        try:
+            with os.scandir(folder) as found:
+                entries = sorted(found, key=lambda entry: entry.name, reverse=True)
+        except OSError:
+            yield folder
+            continue
+        if any(entry.name == "run.json" for entry in entries):
+            yield folder
+        else:
+            left += [folder / entry.name for entry in entries if _may_hold_runs(entry)]
+
+
+def _may_hold_runs(entry: os.DirEntry[str]) -> bool:
+    """Return whether something is a folder, or a link that leads nowhere and may have led to one."""
+    try:
+        entry.stat()
+        return entry.is_dir()
+    except OSError:
+        return not entry.name.startswith(".")
+
+
+def _place_of(path: Path) -> Place | None:
+    """Return where a folder lies; None where that cannot be told, as of a link that leads nowhere."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 Decoded = TypeVar("Decoded")
 
 
 def read_json(path: Path, kind: type[Decoded], advice: str) -> Decoded:
-    """Decode a JSON file of the run folder. Raises InputError where it is missing or damaged."""
+    """Decode a JSON file. Raises InputError where it is missing, damaged, or none that can be read."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
+        content = read_file(path)
     except FileNotFoundError:
         raise InputError(f"{path}: missing: {advice}") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    try:
+        return msgspec.json.decode(content, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: {error}: {advice}") from error
+    except RecursionError:
+        raise InputError(f"{path}: nested too deeply: {advice}") from None
+
+
+def read_file(path: Path, largest: int = LARGEST_RECORD) -> bytes:
+    """Read a file of at most so many bytes.
+
+    Raises FileNotFoundError where it is missing, and InputError where it cannot be read, is larger, or is no file
+    but a pipe or a device, which might never end.
+    """
+    try:
+        with open(path, "rb", opener=_open_at_once) as file:
+            require_regular(path, file.fileno())
+            content = file.read(largest + 1)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    if len(content) > largest:
+        raise InputError(f"{path}: larger than {largest / 2**20:,.0f} MiB, which no such file is")
+    return content
+
+
+def require_regular(path: Path, descriptor: int | None = None) -> None:
+    """Raise InputError where a path, or what was opened of it, is a folder, a pipe or a device."""
+    try:
+        mode = (path.stat() if descriptor is None else os.fstat(descriptor)).st_mode
+    except OSError:
+        return  # whoever reads it says what is wrong
+    if not stat.S_ISREG(mode):
+        kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+        raise InputError(f"{path}: {kinds.get(stat.S_IFMT(mode), 'a device')}, not a file")
+
+
+def require_own(path: Path) -> None:
+    """Raise InputError where a file or folder that a run writes is a link: it may lead anywhere."""
+    if path.is_symlink():
+        raise InputError(f"{path}: a link, through which a run does not write; delete it")
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # or opening a pipe would wait for somebody to write into it
+
+
+def _open_own(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
 def hash_file(path: Path) -> str:
@@ -301,27 +456,40 @@ def hash_file(path: Path) -> str:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file beside its name, then rename it."""
+    """Write a file beside its name, then rename it. Raises as `find_place` does."""
     write_through(path, lambda part: part.write_bytes(content))
 
 
 def find_place(path: Path) -> Path:
-    """Give the file that a name stands for, links followed.
+    """Return the file that a name stands for, links followed.
 
-    Raises InputError where no file can be written there: no such folder, or something else, such as a device.
+    In the folder of a run, a link is not followed, and so is replaced: the folder may be somebody else's, and a
+    link in it would lead to any file of the user's.
+
+    Raises InputError where no file can be written there: no such folder, one that is not to be written, or
+    something else, such as a device.
     """
-    place = path.resolve()
+    try:
+        place = path.parent.resolve() / path.name if _is_run(path.parent) else path.resolve()
+    except RuntimeError:  # Python 3.11 and 3.12; later ones find no folder there
+        raise InputError(f"{path}: a link that leads back to itself") from None
     if not place.parent.is_dir():
         raise InputError(f"{path}: there is no folder {place.parent}")
-    if place.exists() and not place.is_file():
+    if place.exists() and not place.is_file() and not (_is_run(place.parent) and place.is_symlink()):
         raise InputError(f"{path}: not a file, so it cannot be written")
+    if not os.access(place.parent, os.W_OK | os.X_OK):
+        raise InputError(f"{path}: the folder {place.parent} cannot be written")
     return place
 
 
+def _is_run(folder: Path) -> bool:
+    return os.path.lexists(folder / "run.json")
+
+
 def find_output(path: Path) -> Path:
-    """Give the file that a user's output goes to, which is none of a run's own. Raises as `find_place` does."""
+    """Return the file that a user's output goes to, which is none of a run's own. Raises as `find_place` does."""
     place = find_place(path)
-    if place.exists() and (place.parent / "run.json").is_file():
+    if os.path.lexists(place) and _is_run(place.parent):
         raise InputError(f"{path}: that is a file of a run's, which is not written over; choose another name")
     return place
 
@@ -332,6 +500,7 @@ def write_through(path: Path, write: Callable[[Path], object]) -> None:
     part = path.with_name(f".{path.name}.part-{os.getpid()}")
     try:
         with _naming(path):
+            part.unlink(missing_ok=True)  # it might be a link
             write(part)
             with part.open("rb+") as written:
                 os.fsync(written.fileno())  # or a power failure might leave the new name on nothing

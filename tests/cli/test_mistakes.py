@@ -278,7 +278,7 @@ def test_a_damaged_run_is_named_and_spoils_no_other(cli: CommandLine, own: Path,
     (folder / "scores.json").write_text('{"test": {"questions"')
     done = cli("compare")
     assert done.returncode == 0
-    assert "left out, damaged" in done.stdout
+    assert "left out, damaged" in done.stderr
     fails(cli("compare", folder), "no finished run", "scores.json")
     (folder / "model.safetensors").write_bytes(b"half")
     fails(cli("predict", folder, "--catalog", own / "catalog.toml"), "model.safetensors", "damaged")

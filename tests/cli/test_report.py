@@ -79,7 +79,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make a report of runs with known numbers, one of them undefined, and a changed question with a picture."""
     folder = tmp_path_factory.mktemp("written")
-    accuracies = {"plain": 9.5, "focal": 30.25, "ldam": None, "mask": -2.0, "rescale": 9.5}
+    accuracies = {"plain": 9.5, "focal": 30.25, "ldam": None, "mask": 2.0, "rescale": 9.5}
     for loss, accuracy in accuracies.items():
         write_run(folder, accuracy, loss=loss)
     findings = gather_written(folder)
@@ -152,11 +152,11 @@ def test_a_table_is_sorted_by_click_and_by_keyboard(browser: Browser, written: P
 
         sort()
         assert head.get_attribute("aria-sort") == "descending"
-        assert numbers_of(shown.page, 6) == ["30.25", "9.50", "9.50", "-2.00", "–"]
+        assert numbers_of(shown.page, 6) == ["30.25", "9.50", "9.50", "2.00", "–"]
         assert numbers_of(shown.page, 1)[1:3] == ["ce-plain", "ce-rescale"]  # equal: as they stood
         sort()
         assert head.get_attribute("aria-sort") == "ascending"
-        assert numbers_of(shown.page, 6) == ["-2.00", "9.50", "9.50", "30.25", "–"]
+        assert numbers_of(shown.page, 6) == ["2.00", "9.50", "9.50", "30.25", "–"]
         table.get_by_role("button", name="strategy").click()
         assert head.get_attribute("aria-sort") is None
         assert numbers_of(shown.page, 1) == ["ce-focal", "ce-ldam", "ce-mask", "ce-plain", "ce-rescale"]

@@ -151,11 +151,11 @@ def test_what_is_not_finished_or_is_damaged_is_left_out_and_told(tmp_path: Path)
     write_run(tmp_path, 43.0, seed=3).manifest_file.write_text("{}")
     comparison = compare(find_runs([tmp_path]))
     assert comparison.rows[0].seeds == (0,)
-    stopped, damaged, *_ = comparison.notes
+    *damaged, stopped = comparison.left_out
     assert stopped == f"left out, stopped: {tmp_path / 'plain--1'}"
-    assert damaged.startswith("left out, damaged: ")
-    assert "plain--2" in damaged
-    assert "plain--3" in damaged
+    for told, name in zip(damaged, ("plain--2", "plain--3"), strict=True):
+        assert told.startswith("left out, damaged: ")
+        assert name in told
 
 
 def test_runs_on_other_states_of_the_data_are_told(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_a_seed_counts_once_however_often_it_is_given(tmp_path: Path) -> None:
     write_run(tmp_path / "copy", 40.0)
     comparison = compare(find_runs([tmp_path / "first", tmp_path / "copy"]))
     assert [row.seeds for row in comparison.rows] == [(0,)]
-    assert any("its seed stands in the row already" in note and "copy" in note for note in comparison.notes)
+    assert any("its seed stands in the row already" in told and "copy" in told for told in comparison.left_out)
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_files_that_lack_a_part_are_damaged(tmp_path: Path, file: str, content: 
     path.write_text(content)
     comparison = compare(find_runs([tmp_path]))
     assert [row.seeds for row in comparison.rows] == [(0,)]
-    assert any(note.startswith("left out, damaged: ") and file in note for note in comparison.notes)
+    assert any(told.startswith("left out, damaged: ") and file in told for told in comparison.left_out)
 
 
 def test_a_single_seed_is_no_claim_and_a_branded_run_is_marked(tmp_path: Path) -> None:

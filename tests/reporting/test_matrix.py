@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from vqabench.reporting.matrix import WatchedMatrix, plan_to_json, spell_time
-from vqabench.reporting.progress import LastingConsole
+from vqabench.reporting.terminal import Terminal
 
 LONG = "vqa-cp-v2 css-lmh bce-mask+rescale @base.hidden=512,mask.dropout=0.5,rescale.variant=released seed 12"
 
@@ -40,9 +40,7 @@ def watched(width: int | None = None) -> tuple[WatchedMatrix, io.StringIO]:
     """Give what tells of a matrix in a terminal so wide, or into a file."""
     matrix, shown = WatchedMatrix(), io.StringIO()
     terminal = width is not None
-    matrix.console = LastingConsole(
-        file=shown, force_terminal=terminal, width=width, highlight=False, soft_wrap=True, color_system=None
-    )
+    matrix.console = Terminal(file=shown, force_terminal=terminal, width=width, soft_wrap=True, color_system=None)
     return matrix, shown
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from vqabench.reporting.progress import LastingConsole, WatchedProgress
+from vqabench.reporting.progress import WatchedProgress
+from vqabench.reporting.terminal import Terminal
 
 RECORD = {"epoch": 1, "loss": 1.5, "train_accuracy": 40.0, "val_accuracy": 39.5, "seconds": 5.0}
 
@@ -17,7 +18,7 @@ def watch(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.delenv("NO_COLOR", raising=False)
     progress = WatchedProgress()
     stream = io.StringIO()
-    progress.console = LastingConsole(file=stream, force_terminal=terminal, width=100, highlight=False)
+    progress.console = Terminal(file=stream, force_terminal=terminal, width=100)
     progress.start("runs/[x]", 2, 0, 10, 0)
     progress.advance(10)
     progress.measure(1.5, 40.0)
@@ -46,6 +47,7 @@ def test_a_terminal_shows_a_bar_with_the_same(monkeypatch: pytest.MonkeyPatch) -
 
 def test_training_goes_on_where_the_reader_of_its_messages_goes_away(tmp_path: Path) -> None:
     program = (
+        "from vqabench.cli import streams; streams.protect()\n"
         "from vqabench.reporting.progress import WatchedProgress as W; [W().say('x' * 99999) for _ in range(9)]"
     )
     quoted = shlex.join([sys.executable, "-c", f"{program}; print('done')"])

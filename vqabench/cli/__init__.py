@@ -17,9 +17,17 @@ from vqabench.cli import bench, compare, data, doctor, evaluate, mistakes, plugi
 from vqabench.cli.help import SETTINGS, Command, Group, examples
 from vqabench.cli.parameters import rank
 from vqabench.errors import VqabenchError
+from vqabench.reporting.output import clean_line, say, say_on_stderr
 
 MISPLACED = (PermissionError, FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)
 """Errors of a path that the user chose badly; others are the machine's."""
+UNFORESEEN: dict[type[BaseException], str] = {
+    MemoryError: "there is not enough memory",
+    RecursionError: "something is nested too deeply",
+    OverflowError: "a number is too large: {}",
+    KeyError: "{} is missing",
+}
+"""What errors that are a fault of vqabench or of a plugin mean, in words."""
 
 app = typer.Typer(
     name="vqabench",
@@ -44,7 +52,7 @@ app.command("doctor", cls=Command, epilog=doctor.EXAMPLES)(doctor.doctor)
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"vqabench {__version__}")
+        say(f"vqabench {__version__}")
         raise typer.Exit
 
 
@@ -65,23 +73,13 @@ def main() -> None:
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
         code = app(arguments, prog_name="vqabench", standalone_mode=False)
-    except (VqabenchError, typer.exceptions.TyperException) as error:
-        if debug:
-            traceback.print_exc()
-        code = _report(error)
-    except BrokenPipeError:
-        # The reader of our output is gone: print nothing more, not even at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 1
-    except OSError as error:
-        if debug:
-            traceback.print_exc()
-        where = error.filename or "cannot write the output"
-        code = _say_error(f"{where}: {error.strerror or error}", 2 if isinstance(error, MISPLACED) else 1)
-    except Exception as error:  # of a plugin, or our own mistake
-        if debug or rank() is not None:  # of several processes, each must show how it died
-            traceback.print_exc()
-        code = _say_error(f"{type(error).__name__}: {error} (for the traceback: vqabench --debug ...)", 1)
+        sys.stdout.flush()  # a full disk must not end with the interpreter's own words and code
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # what a plugin raises may be of any kind
+        if debug or (rank() is not None and _is_unforeseen(error)):  # how one of several has died must be seen
+            say_on_stderr(traceback.format_exc())
+        code = _report(error, arguments)
     code = code if isinstance(code, int) else 0
     if rank() is not None:
         # As the interpreter ends, PyTorch threads that listen to other processes may ask for its lock, and are then
@@ -92,21 +90,40 @@ def main() -> None:
     sys.exit(code)
 
 
-def _report(error: VqabenchError | typer.exceptions.TyperException) -> int:
-    message = str(error) if isinstance(error, VqabenchError) else mistakes.explain(error, sys.argv[1:])
-    if message.startswith("Usage: "):  # a group without its command: Typer's message is the group's help
-        typer.echo(message, err=True)
-        return error.exit_code
-    return _say_error(message, error.exit_code)
+def _is_unforeseen(error: BaseException) -> bool:
+    return not isinstance(error, VqabenchError | typer.exceptions.TyperException | OSError)
 
 
-def _say_error(message: str, code: int) -> int:
+def _report(error: BaseException, arguments: list[str]) -> int:
+    """Print an error in one line; return the exit code."""
+    if isinstance(error, VqabenchError | typer.exceptions.TyperException):
+        message = str(error) if isinstance(error, VqabenchError) else mistakes.explain(error, arguments)
+        if message.startswith("Usage: "):  # a group without its command: Typer's message is the group's help
+            say_on_stderr(message)
+            return error.exit_code
+        return _print_error(message, error.exit_code) if message else error.exit_code
+    command = _name_command(arguments)
+    if isinstance(error, OSError):
+        where = error.filename if error.filename is not None else command
+        return _print_error(f"{where}: {error.strerror or error}", 2 if isinstance(error, MISPLACED) else 1)
+    cause = UNFORESEEN.get(type(error), f"{type(error).__name__}: {error}").format(error)
+    return _print_error(f"{command}: {cause} (for the traceback: vqabench --debug ...)", 1)
+
+
+def _name_command(arguments: list[str]) -> str:
+    """Return the command as one calls it, without what it was given."""
+    words = [word for word in arguments if not word.startswith("-")]
+    group = words[:1] in (["data"], ["plugins"])
+    return " ".join(["vqabench", *words[: 2 if group else 1]])
+
+
+def _print_error(message: str, code: int) -> int:
     if rank() is not None:  # when one process dies, torchrun ends the others at once: report the error first
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    from rich.console import Console
     from rich.text import Text
 
+    from vqabench.reporting.terminal import stderr_console
+
     who = "" if rank() is None else f"rank {rank()}: "
-    line = Text.assemble((f"{who}error: ", "bold red"), " ".join(message.split()))
-    Console(stderr=True, soft_wrap=True).print(line, highlight=False)
+    stderr_console().print(Text.assemble((f"{who}error:", "bold red"), f" {clean_line(message)}"))
     return code

@@ -15,6 +15,7 @@ from vqabench.cli.completion import (
 )
 from vqabench.cli.help import examples
 from vqabench.cli.parameters import AsJson, Catalog, DataDir, Runs, telling_of_signals
+from vqabench.reporting.output import say_json
 
 EXAMPLES = examples(
     "bench --backbones updn,css --losses plain,rescale --seeds 0-4",
@@ -179,7 +180,7 @@ def bench(
     progress.plan(outlook)
     if dry_run:
         if as_json:
-            typer.echo(exports.to_json(plan_to_json(outlook)))
+            say_json(exports.to_json(plan_to_json(outlook)))
         return
     kept = "everything is saved; rerun the same command to continue"
     with telling_of_signals(progress.warn, kept), interruption.watching():
@@ -187,9 +188,11 @@ def bench(
     finished = [cell.run.folder for cell in matrix.cells if cell.name not in failures]
     compared = comparison.compare(finished, None, places) if finished else None
     if as_json:
-        typer.echo(exports.to_json({"failed": failures} | exports.lay_flat(compared)))
+        say_json(exports.to_json({"failed": failures} | exports.lay_flat(compared)))
     elif compared is not None:
         tables.print_comparison(compared, "accuracy", "answer-type")
+    for told in compared.left_out if compared is not None else ():
+        progress.warn(told)
     for name, reason in failures.items():
         progress.warn(f"{name}: {reason}")
     if failures:

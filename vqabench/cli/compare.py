@@ -9,6 +9,7 @@ import typer
 from vqabench.cli.completion import complete_datasets
 from vqabench.cli.help import examples
 from vqabench.cli.parameters import Catalog, DataDir, Runs
+from vqabench.reporting.output import say, say_json
 
 if TYPE_CHECKING:
     from vqabench.evaluation.comparison import Comparison
@@ -133,17 +134,19 @@ def _render(compared: "Comparison", form: Format, metric: Metric | None, by: By)
     from vqabench.reporting import exports, grids, lists, tables
 
     if form is Format.json:
-        typer.echo(exports.comparison_to_json(compared))
+        say_json(exports.comparison_to_json(compared))
     elif form is Format.csv:
-        typer.echo(exports.to_csv(compared), nl=False)
+        say(exports.to_csv(compared), end="")
         for note in grids.choose_notes(compared, by.value):
             lists.warn(note)
     elif form in (Format.markdown, Format.latex):
         laid_out = grids.lay_out(compared, metric, by.value)
         write = exports.to_markdown if form is Format.markdown else exports.to_latex
-        typer.echo(write(laid_out, grids.choose_notes(compared, by.value)))
+        say(write(laid_out, grids.choose_notes(compared, by.value)))
     else:
         tables.print_comparison(compared, metric, by.value)
+    for told in compared.left_out:
+        lists.warn(told)
 
 
 def _explain(folders: list[Path], form: Format, places: "Places") -> None:
@@ -161,6 +164,6 @@ def _explain(folders: list[Path], form: Format, places: "Places") -> None:
     before, after = folders
     pair, questions, notes = workflow.explain(before, after, places, WatchedLines().say)
     if form is Format.json:
-        typer.echo(exports.to_json(explanation.explanation_to_json(pair, questions, notes)))
+        say_json(exports.to_json(explanation.explanation_to_json(pair, questions, notes)))
     else:
-        typer.echo(explanation.explain(pair, questions, notes))
+        say(explanation.explain(pair, questions, notes))

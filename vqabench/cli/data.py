@@ -10,6 +10,7 @@ import typer
 
 from vqabench.cli.help import Command, Group, examples
 from vqabench.cli.parameters import AsJson, Catalog, DataDir, DatasetName, Device, telling_of_signals
+from vqabench.reporting.output import say, say_json
 
 if TYPE_CHECKING:
     from vqabench.data.changing_priors import Shift
@@ -33,7 +34,7 @@ def list_datasets(data_dir: DataDir = None, catalog: Catalog = None, as_json: As
 
     listed = datasets.list_datasets(Places(data=data_dir, catalog=catalog))
     if as_json:
-        typer.echo(exports.to_json(listed))
+        say_json(exports.to_json(listed))
         return
     spelled = {True: "yes", False: "no", None: "-"}
     rows = [(one.name, spelled[one.fetched], one.prepared, one.title) for one in listed]
@@ -61,7 +62,7 @@ def info(
     facts = datasets.describe_dataset(name, places)
     shares = datasets.compare_answers(name, places, types, answers)
     if as_json:
-        typer.echo(exports.to_json(facts | {"answers by question type": shares}))
+        say_json(exports.to_json(facts | {"answers by question type": shares}))
         return
     spelled = {key: f"{value:,}" if isinstance(value, int) else str(value) for key, value in facts.items()}
     console = lists.stdout_console()
@@ -137,25 +138,25 @@ def resplit(
 
 
 def _tell(derived: "Derived", data_dir: Path | None) -> None:
-    typer.echo(f"{derived.name}: train {derived.train_questions:,}, test {derived.test_questions:,} questions")
+    say(f"{derived.name}: train {derived.train_questions:,}, test {derived.test_questions:,} questions")
     _tell_shift(derived.shift)
-    typer.echo(f"next: {_spell_preparation(derived.name, derived.has_features, data_dir, [derived.catalog])}")
+    say(f"next: {_spell_preparation(derived.name, derived.has_features, data_dir, [derived.catalog])}")
 
 
 def _tell_shift(shift: "Shift") -> None:
     from vqabench.errors import first_few
 
     distance, covered = f"{shift.distance:.3f}", f"{shift.concepts_covered:.1%}"
-    typer.echo(f"most common answers of a type, train against test: total variation distance {distance}")
-    typer.echo(f"words of types and answers in the test that train has, too: {covered}")
+    say(f"most common answers of a type, train against test: total variation distance {distance}")
+    say(f"words of types and answers in the test that train has, too: {covered}")
     both = shift.types - len(shift.train_only) - len(shift.test_only)
-    typer.echo(f"question types in both splits: {both} of {shift.types}")
+    say(f"question types in both splits: {both} of {shift.types}")
     for told, names in (
         ("in train alone (one answer, few questions, or a word of their own)", shift.train_only),
         ("in the test alone, so that they have no prior", shift.test_only),
     ):
         if names:
-            typer.echo(f"  {told}: {first_few(map(repr, names))}")
+            say(f"  {told}: {first_few(map(repr, names))}")
 
 
 @app.command(
@@ -194,14 +195,14 @@ def _tell_fetched(outcome: "Outcome", data_dir: Path | None, catalog: list[Path]
     dataset = outcome.dataset
     next_command = _spell_preparation(dataset.name, dataset.has_features(), data_dir, catalog)
     if not outcome.counts:
-        typer.echo(f"{dataset.name}: nothing to fetch; next: {next_command}")
+        say(f"{dataset.name}: nothing to fetch; next: {next_command}")
         return
     sizes = ", ".join(f"{split} {counts.questions:,}" for split, counts in outcome.counts.items())
     there = "" if outcome.news else "everything was there already: "
-    typer.echo(f"{dataset.source}: {there}{sizes} questions")
+    say(f"{dataset.source}: {there}{sizes} questions")
     if outcome.shift:
         _tell_shift(outcome.shift)
-    typer.echo(f"next: {next_command}")
+    say(f"next: {next_command}")
 
 
 def _spell_preparation(name: str, has_features: bool, data_dir: Path | None, catalogs: list[Path] | None) -> str:
@@ -257,7 +258,7 @@ def prepare(
     with telling_of_signals(progress.warn, GOES_ON):
         dataset, summary = datasets.prepare_dataset(name, places, progress, features or (), word_vectors)
     sizes = ", ".join(f"{split} {count:,}" for split, count in summary.questions.items())
-    typer.echo(f"{dataset.folder}: {sizes} questions; {summary.answers:,} answers; ready")
+    say(f"{dataset.folder}: {sizes} questions; {summary.answers:,} answers; ready")
 
 
 class Broken(StrEnum):
@@ -311,7 +312,7 @@ def extract(
     progress = WatchedProgress()
     with telling_of_signals(progress.warn, GOES_ON):
         count = extraction.extract(images, out, asked, device, progress)
-    typer.echo(f"{out}: features of {count:,} images; next: vqabench data prepare DATASET --features {out}")
+    say(f"{out}: features of {count:,} images; next: vqabench data prepare DATASET --features {out}")
 
 
 @app.command("verify", cls=Command, epilog=examples("data verify digits-cp", "data verify vqa-cp-v2 --json"))
@@ -329,8 +330,8 @@ def verify(name: DatasetName, data_dir: DataDir = None, catalog: Catalog = None,
     for check in datasets.verify_dataset(name, Places(data=data_dir, catalog=catalog)):
         checks.append(check)
         if not as_json:
-            typer.echo(f"{'ok ' if check.fine else 'BAD'} {check.what}: {check.found}")
+            say(f"{'ok ' if check.fine else 'BAD'} {check.what}: {check.found}")
     if as_json:
-        typer.echo(exports.to_json(checks))
+        say_json(exports.to_json(checks))
     if not all(check.fine for check in checks):
         raise typer.Exit(1)

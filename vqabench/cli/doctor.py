@@ -8,6 +8,7 @@ import typer
 
 from vqabench.cli.help import examples
 from vqabench.cli.parameters import AsJson, Catalog, DataDir, Runs
+from vqabench.reporting.output import say
 
 EXAMPLES = examples("doctor", "doctor --data-dir /scratch/vqa --json")
 
@@ -30,9 +31,7 @@ def doctor(
     broken = any(finding.state == "broken" for finding in findings)
     if as_json:
         # Of the standard library, which works where other packages are broken.
-        typer.echo(
-            json.dumps({"well": not broken, "findings": [asdict(finding) for finding in findings]}, indent=2)
-        )
+        say(json.dumps({"well": not broken, "findings": [asdict(finding) for finding in findings]}, indent=2))
     else:
         console = lists.stdout_console()
         for finding in findings:

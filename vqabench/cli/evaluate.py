@@ -9,6 +9,7 @@ import typer
 from vqabench.cli.completion import complete_datasets
 from vqabench.cli.help import examples
 from vqabench.cli.parameters import AsJson, Catalog, DataDir, SplitName, one_of
+from vqabench.reporting.output import say_json
 
 EXAMPLES = examples(
     "evaluate results.json --dataset vqa-cp-v2",
@@ -85,10 +86,10 @@ def evaluate(
     from vqabench.reporting import exports, lists, tables
 
     if as_json:
-        typer.echo(exports.to_json(scores))
+        say_json(exports.to_json(scores))
         return
     console = lists.stdout_console()
-    console.print(f"{predictions}: {scores.questions:,} questions", markup=False, soft_wrap=True)
+    console.print(f"{predictions}: {scores.questions:,} questions", soft_wrap=True)
     for table in tables.draw_scores(scores):
         console.print(table)
     for note in tables.describe_gaps(scores):

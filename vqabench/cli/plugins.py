@@ -11,6 +11,7 @@ import typer
 from vqabench.cli.completion import complete_plugins, complete_settings
 from vqabench.cli.help import Command, Group, examples
 from vqabench.cli.parameters import AsJson
+from vqabench.reporting.output import say, say_json
 
 SIGNS = {"passed": "ok", "failed": "FAILED", "declared": "declared", "skipped": "skipped"}
 
@@ -50,7 +51,7 @@ def list_plugins(as_json: AsJson = False) -> None:
             dict(zip(head, row, strict=True)) | {"clash": plugin in marked}
             for row, plugin in zip(rows, every, strict=True)
         ]
-        typer.echo(json.dumps(listed, indent=2))
+        say_json(json.dumps(listed, indent=2))
         return
     shown = [
         (f"{name} (clash)" if plugin in marked else name, *others)
@@ -75,7 +76,7 @@ def show(
     if as_json:
         from vqabench.reporting.exports import to_json
 
-        typer.echo(to_json(details))
+        say_json(to_json(details))
         return
     console = lists.stdout_console()
     console.print(details.plugin.describe(), markup=False)
@@ -141,13 +142,13 @@ def check(
     console = lists.stdout_console()
     if as_json:
         checks = list(results)
-        typer.echo(exports.to_json(checks))
+        say_json(exports.to_json(checks))
     else:
-        console.print(plugin.describe(), markup=False)
+        console.print(plugin.describe())
         checks = []
         for one in results:
             checks.append(one)
-            console.print(f"{SIGNS[one.status]:8}  {one.name}: {one.told}", markup=False, soft_wrap=True)
+            console.print(f"{SIGNS[one.status]:8}  {one.name}: {one.told}", soft_wrap=True)
         console.print(", ".join(f"{count} {status}" for status, count in Counter(c.status for c in checks).items()))
     if any(one.status == "failed" for one in checks):
         if not as_json:
@@ -177,6 +178,6 @@ def new(
     from vqabench.workflows.new_plugin import write_plugin
 
     made = write_plugin(name, "loss" if loss else "backbone", folder)
-    typer.echo(f"{made}: a working {'loss' if loss else 'backbone'} to start from")
+    say(f"{made}: a working {'loss' if loss else 'backbone'} to start from")
     place = shlex.quote(f"{made if made.is_absolute() else f'./{made}'}[test]")
-    typer.echo(f"next: pip install -e {place} && vqabench plugins check {name}")
+    say(f"next: pip install -e {place} && vqabench plugins check {name}")

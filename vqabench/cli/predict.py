@@ -7,6 +7,7 @@ import typer
 
 from vqabench.cli.help import examples
 from vqabench.cli.parameters import Catalog, DataDir, Device, SplitName, one_of
+from vqabench.reporting.output import say
 
 EXAMPLES = examples(
     "predict runs/digits-cp/updn/ce-plain/seed-0",
@@ -51,6 +52,6 @@ def predict(
         run, split, out, places, device, WatchedProgress(), shuffle_images, force=force
     )
     if scores is None:
-        typer.echo(f"{path}: answers of {split}, which has no annotations to score them with")
+        say(f"{path}: answers of {split}, which has no annotations to score them with")
     else:
-        typer.echo(f"{path}: {scores.questions} answers, accuracy {tables.spell_number(scores.accuracy['all'])}")
+        say(f"{path}: {scores.questions} answers, accuracy {tables.spell_number(scores.accuracy['all'])}")

@@ -8,6 +8,7 @@ import typer
 from vqabench.cli.completion import complete_datasets
 from vqabench.cli.help import examples
 from vqabench.cli.parameters import Catalog, DataDir, Runs
+from vqabench.reporting.output import say
 
 EXAMPLES = examples("report", "report runs/digits-cp -o digits.html --prior", "report runs/vqa-cp-v2 --published")
 
@@ -52,4 +53,4 @@ def report(
     findings = workflow.gather(run or [], dataset, places, WatchedProgress(), published=published, prior=prior)
     page = make_page(findings).encode()
     write_file(out, page)
-    typer.echo(f"{out}: {len(page) / 1000:,.0f} kB")
+    say(f"{out}: {len(page) / 1000:,.0f} kB")

@@ -15,6 +15,7 @@ from vqabench.cli.completion import (
 from vqabench.cli.help import examples
 from vqabench.cli.parameters import AsJson, Catalog, DataDir, Runs, one_of, rank, telling_of_signals
 from vqabench.config import Features, LogName, Objective, Precision, Select
+from vqabench.reporting.output import say_json
 
 EXAMPLES = examples(
     "train updn",
@@ -239,6 +240,8 @@ def train(
     from vqabench.reporting import exports, tables
 
     if as_json:
-        typer.echo(exports.comparison_to_json(compared))
+        say_json(exports.comparison_to_json(compared))
     else:
         tables.print_comparison(compared, "accuracy", "answer-type")
+    for told in compared.left_out:
+        progress.warn(told)

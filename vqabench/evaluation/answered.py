@@ -12,7 +12,7 @@ from vqabench.data.annotation_table import AnnotationTable
 from vqabench.data.annotations import read_sure_predictions
 from vqabench.errors import InputError
 from vqabench.evaluation.scores import check_predictions
-from vqabench.results import Run
+from vqabench.results import Run, require_regular
 
 ANSWER_AGAIN = "restore it from a copy, or train it again with --resume, which answers again from its weights"
 
@@ -41,6 +41,7 @@ def read_answered(run: Run, split: str, table: AnnotationTable) -> tuple[Annotat
     """
     file = run.predictions_file(split)
     run.check_file(file, ANSWER_AGAIN)
+    require_regular(file)
     predictions = read_sure_predictions(file)
     if not predictions:
         raise InputError(f"{file}: there are no answers in it")

@@ -17,7 +17,16 @@ from vqabench.evaluation.notes import (
     warn,
 )
 from vqabench.evaluation.published import SPLITS, Published, find_published, find_split, read_tables
-from vqabench.evaluation.rows import Cell, Key, Row, SeedTest, TakeApart, add_breakdowns, gather_rows
+from vqabench.evaluation.rows import (
+    Cell,
+    Key,
+    Row,
+    SeedTest,
+    TakeApart,
+    add_breakdowns,
+    describe_left_out,
+    gather_rows,
+)
 from vqabench.evaluation.significance import compare_seeds, holm
 from vqabench.results import Run
 
@@ -36,6 +45,8 @@ class Comparison:
     """How the gains were tested; empty where none could be."""
     published: tuple[Published, ...] = ()
     """The paper's tables, where they were asked for and there are no runs to show them beside."""
+    left_out: tuple[str, ...] = ()
+    """Which runs are missing, and why: each that is damaged in a line of its own."""
 
 
 def compare(
@@ -46,7 +57,7 @@ def compare(
     published: bool = False,
     break_down: TakeApart | None = None,
 ) -> Comparison:
-    """Gather finished runs into rows, and test the gains. Runs that are not finished, or damaged, become notes.
+    """Gather finished runs into rows, and test the gains. Runs that are not finished, or damaged, are named.
 
     Without `by_type`, there are no numbers by question type. With `published`, rows have beside them what the paper
     has printed on the same; with `break_down`, what their stored answers show of the training prior.
@@ -56,12 +67,13 @@ def compare(
     """
     left_out: dict[str, list[str]] = {}
     rows = gather_rows(runs, dataset, left_out, by_type=by_type)
-    notes = [f"left out, {why}: {first_few(which, 3)}" for why, which in left_out.items()]
+    missing = describe_left_out(left_out)
     if not rows and published:
-        return show_tables(dataset, notes)
+        return show_tables(dataset, missing)
     if not rows:
         which = f" of {dataset}" if dataset else ""
-        raise InputError("; ".join([f"no finished run{which}", *notes]))
+        raise InputError("; ".join([f"no finished run{which}", *missing]))
+    notes: list[str] = []
     if break_down is not None:
         notes += _take_apart(rows, break_down)
     add_gains(rows)
@@ -71,17 +83,17 @@ def compare(
         row.published = find_published(row.manifests[0], on) if on else ()
     notes += [*warn(rows), *_tell_of_choices(rows), *tell_of_gains(rows, find_plain(rows))]
     notes += tell_of_published(rows) if published else []
-    return Comparison(tuple(rows), tuple(notes), explain_marks(rows))
+    return Comparison(tuple(rows), tuple(notes), explain_marks(rows), left_out=tuple(missing))
 
 
-def show_tables(dataset: str | None, notes: Sequence[str]) -> Comparison:
+def show_tables(dataset: str | None, left_out: Sequence[str]) -> Comparison:
     """Return the paper's tables, of one data set or all. Raises InputError where it has none of it."""
     if dataset is not None and dataset not in SPLITS:
         raise InputError(
             f"no finished run of {dataset}, and the paper has no results on it; it has {', '.join(SPLITS)}"
         )
     chosen = tuple(row for row in read_tables() if dataset in (None, row.dataset))
-    return Comparison((), (*notes, ABOUT_PUBLISHED), published=chosen)
+    return Comparison((), (ABOUT_PUBLISHED,), published=chosen, left_out=tuple(left_out))
 
 
 def _take_apart(rows: Sequence[Row], break_down: TakeApart) -> list[str]:

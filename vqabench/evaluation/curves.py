@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vqabench.results import Run
+
+LAST_EPOCH = 200_000
+"""Of two stages of the longest recipe."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ def read_curve(runs: Sequence[Run], split: str) -> Curve | None:
     """Read how accurate the seeds of one configuration were on a split; None where none recorded it.
 
     Epochs that one of them lacks, as where a line is broken, are left out: a mean over fewer seeds would look like
-    a change.
+    a change. Raises InputError where a record cannot be read.
     """
     recorded = [own for own in (_read(run, f"{split}_accuracy") for run in runs) if own]
     if not recorded:
@@ -47,5 +49,7 @@ def read_curve(runs: Sequence[Run], split: str) -> Curve | None:
 def _read(run: Run, key: str) -> dict[int, float]:
     found = ((record["epoch"], record.get(key)) for record in run.read_epochs())
     return {
-        epoch: float(value) for epoch, value in found if isinstance(value, int | float) and math.isfinite(value)
+        epoch: float(value)
+        for epoch, value in found
+        if isinstance(value, int | float) and 0 <= value <= 100.001 and 1 <= epoch <= LAST_EPOCH
     }

@@ -137,6 +137,9 @@ def _compare_split(before: Row, after: Row, split: str, read: Read, listed: int)
 
 def _read_side(row: Row, split: str, read: Read) -> _Side:
     found = [read(run, manifest, split) for run, manifest in zip(row.runs, row.manifests, strict=True)]
+    for run, (table, _) in zip(row.runs, found, strict=True):
+        if not np.array_equal(table.question_ids, found[0][0].question_ids):
+            raise InputError(f"{run.folder} and {row.runs[0].folder} answer other questions of {split}")
     accuracies = np.mean([answered.accuracies_N for _, answered in found], axis=0)
     return _Side(found[0][0], [answered.answers for _, answered in found], accuracies)
 

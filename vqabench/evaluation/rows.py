@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vqabench.errors import InputError
+from vqabench.errors import InputError, first_few
 from vqabench.evaluation.breakdowns import Breakdown
 from vqabench.evaluation.published import Published
 from vqabench.evaluation.scores import CATEGORIES, Scores, read_scores
@@ -17,6 +18,11 @@ from vqabench.results import Manifest, Run
 Key = tuple[str, str, str, str]
 """Split, metric, what questions are grouped by (`answer-type`, `question-type` or `prior`), and a group's name."""
 Finished = tuple[Run, Manifest, dict[str, Scores]]
+DAMAGED = "damaged"
+MOST_DAMAGED = 20
+"""Runs that are named, of those."""
+MOST_TYPES = 1000
+"""Question types in a table: a hundred thousand would take minutes to test and to draw. VQA has 65."""
 TakeApart = Callable[[Run, Manifest, str], Breakdown]
 """Takes a run's answers to a split apart."""
 
@@ -114,7 +120,8 @@ def gather_rows(
 ) -> list[Row]:
     """Gather finished runs into rows, plain strategies first. Others are told of in `left_out`: why -> which.
 
-    Without `by_type`, there are no cells for question types, which are most of them.
+    Without `by_type`, there are no cells for question types, which are most of them; with it, there are cells for
+    MOST_TYPES of them.
     """
     groups: dict[tuple[str, ...], list[Finished]] = {}
     for run in runs:
@@ -126,9 +133,31 @@ def gather_rows(
                 left_out.setdefault("its seed stands in the row already", []).append(str(run.folder))
             else:
                 group.append(loaded)
-    rows = [_make_row(sorted(group, key=lambda one: one[1].seed), by_type) for group in groups.values()]
+    types = _choose_types([one for group in groups.values() for one in group], left_out) if by_type else frozenset()
+    rows = [_make_row(sorted(group, key=lambda one: one[1].seed), types) for group in groups.values()]
     rows.sort(key=lambda row: (row.dataset, row.backbone, row.objective, not row.plain, row.loss, row.label))
     return rows
+
+
+def _choose_types(loaded: Sequence[Finished], left_out: dict[str, list[str]]) -> frozenset[str]:
+    """Choose the question types that rows have cells for; others, if any, are told of in `left_out`."""
+    questions: Counter[str] = Counter()
+    for _, _, scores in loaded:
+        for form in scores.values():
+            questions |= Counter({name: scored.questions for name, scored in form.per_question_type.items()})
+    ranked = sorted(questions, key=lambda name: (-questions[name], name))
+    if len(ranked) > MOST_TYPES:
+        left_out[f"beyond the {MOST_TYPES:,} question types with the most questions"] = ranked[MOST_TYPES:]
+    return frozenset(ranked[:MOST_TYPES])
+
+
+def describe_left_out(left_out: Mapping[str, Sequence[str]]) -> list[str]:
+    """Describe what `gather_rows` left out: damaged runs in a line each, others by what they share."""
+    damaged = [f"left out, {DAMAGED}: {told}" for told in left_out.get(DAMAGED, ())]
+    more = len(damaged) - MOST_DAMAGED
+    rest = [f"left out, {DAMAGED}: {more} more"] if more > 0 else []
+    others = [f"left out, {why}: {first_few(which, 3)}" for why, which in left_out.items() if why != DAMAGED]
+    return [*damaged[:MOST_DAMAGED], *rest, *others]
 
 
 def _load(run: Run, dataset: str | None, left_out: dict[str, list[str]]) -> Finished | None:
@@ -141,16 +170,16 @@ def _load(run: Run, dataset: str | None, left_out: dict[str, list[str]]) -> Fini
             return None
         return run, manifest, read_scores(run)
     except InputError as error:
-        left_out.setdefault("damaged", []).append(str(error))
+        left_out.setdefault(DAMAGED, []).append(str(error))
         return None
 
 
-def _make_row(group: Sequence[Finished], by_type: bool) -> Row:
+def _make_row(group: Sequence[Finished], types: Set[str]) -> Row:
     manifests = tuple(manifest for _, manifest, _ in group)
     first = manifests[0]
     values: dict[Key, list[float | None]] = {}
     for number, (_, _, scores) in enumerate(group):
-        for key, value in (pair for split, form in scores.items() for pair in _flatten(split, form, by_type)):
+        for key, value in (pair for split, form in scores.items() for pair in _flatten(split, form, types)):
             values.setdefault(key, [None] * len(group))[number] = value
     return Row(
         first.dataset,
@@ -197,11 +226,12 @@ def _spell_setting(manifest: Manifest) -> str:
     return json.dumps([*shared, manifest.pretraining], sort_keys=True)
 
 
-def _flatten(split: str, form: Scores, by_type: bool) -> Iterator[tuple[Key, float | None]]:
+def _flatten(split: str, form: Scores, types: Set[str]) -> Iterator[tuple[Key, float | None]]:
     for category in CATEGORIES:
         yield (split, "accuracy", "answer-type", category), form.accuracy[category]
         yield (split, "kappa", "answer-type", category), form.kappa[category]
-    for question_type, scored in form.per_question_type.items() if by_type else ():
+    for question_type in sorted(types & form.per_question_type.keys()):
+        scored = form.per_question_type[question_type]
         yield (split, "accuracy", "question-type", question_type), scored.accuracy
 
 

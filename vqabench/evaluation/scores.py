@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Annotated
 
 import msgspec
 import numpy as np
@@ -13,28 +14,32 @@ from vqabench.data.annotation_table import AnnotationTable, Labels
 from vqabench.data.annotations import ANSWER_TYPES, Prediction
 from vqabench.data.answers import normalise
 from vqabench.data.numbering import Numbering
-from vqabench.errors import InputError, first_few
+from vqabench.errors import InputError, first_few, unknown
 from vqabench.evaluation.kappa import kappa
-from vqabench.results import Run, read_json, write_file
+from vqabench.results import Count, Run, read_json, write_file
 
 CATEGORIES = (*ANSWER_TYPES, "all")
 
 Codes = NDArray[np.int32]
+Percent = Annotated[float, msgspec.Meta(ge=0, le=100.001)]
+"""More than 100 by rounding alone."""
+SPLITS = ("val", "test")
+"""Those that a run is scored on."""
 
 
 class TypeScore(msgspec.Struct, frozen=True):
     """The questions of one type and their mean accuracy, in percent."""
 
-    questions: int
-    accuracy: float
+    questions: Count
+    accuracy: Percent
 
 
 class Scores(msgspec.Struct, frozen=True, omit_defaults=True):
     """Percent, unrounded; None where a number is undefined. The form of `evaluate --json`."""
 
-    questions: int
-    accuracy: dict[str, float | None]
-    kappa: dict[str, float | None]
+    questions: Count
+    accuracy: dict[str, Percent | None]
+    kappa: dict[str, Annotated[float, msgspec.Meta(ge=-100.001, le=100.001)] | None]
     per_question_type: dict[str, TypeScore]
     other_answer_types: dict[str, TypeScore] = {}
     """Answer types that are none of the official three: their questions count in `all` alone."""
@@ -51,7 +56,10 @@ def read_scores(run: Run) -> dict[str, Scores]:
     """Read the scores of a run, by split. Raises InputError where they are missing or damaged."""
     advice = "damaged; train it again with --resume, which scores it from its weights"
     run.check_file(run.scores_file, advice.removeprefix("damaged; "))
-    return read_json(run.scores_file, dict[str, Scores], advice)
+    scores = read_json(run.scores_file, dict[str, Scores], advice)
+    for split in scores.keys() - set(SPLITS):
+        raise InputError(f"{run.scores_file}: {unknown('split', split, SPLITS)}: {advice}")
+    return scores
 
 
 def write_scores(run: Run, scores: Mapping[str, Scores]) -> None:

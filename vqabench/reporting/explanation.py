@@ -11,6 +11,7 @@ from vqabench.evaluation.notes import LEVEL
 from vqabench.evaluation.pair import CategoryPair, Change, Pair, SplitPair
 from vqabench.evaluation.rows import Row
 from vqabench.reporting.grids import HEADS, spell_p
+from vqabench.reporting.output import clean_line
 
 CERTAIN = 0.05
 """Below which a difference is called one."""
@@ -67,7 +68,7 @@ def _introduce(pair: Pair, notes: Sequence[str]) -> str:
 
 def _name(row: Row) -> str:
     count = len(row.seeds)
-    return f"{row.title} ({_spell_count(count, 'seed')})"
+    return f"{clean_line(row.title)} ({_spell_count(count, 'seed')})"
 
 
 def _explain_split(split: SplitPair, pair: Pair) -> str:
@@ -126,16 +127,15 @@ def _list_changes(split: SplitPair, questions: Mapping[int, str]) -> str:
 
 
 def _describe(change: Change, questions: Mapping[int, str]) -> str:
-    asked = questions.get(change.question_id, "?")
-    line = (
+    asked = clean_line(questions.get(change.question_id, "?"))
+    return (
         f"  {change.change:+7.1f}  {asked} [{change.question_id}, image {change.image_id}]  "
         f"humans: {_count(change.humans)}; A: {_count(change.before)}; B: {_count(change.after)}"
     )
-    return "".join(mark if mark.isprintable() else " " for mark in line)  # what a data set says reaches a terminal
 
 
 def _count(answers: Mapping[str, int]) -> str:
-    return ", ".join(f"{answer} x{times}" if times > 1 else answer for answer, times in answers.items())
+    return ", ".join(clean_line(answer) + (f" x{times}" if times > 1 else "") for answer, times in answers.items())
 
 
 def _conclude(pair: Pair) -> str:

@@ -14,11 +14,25 @@ from vqabench.evaluation.comparison import Comparison
 from vqabench.evaluation.published import SPLIT, Published
 from vqabench.evaluation.rows import Row
 from vqabench.reporting.grids import Grid, Text, choose_notes
+from vqabench.reporting.output import clean_line
 
 
 def to_json(content: Any) -> str:
-    """Give one JSON document."""
-    return msgspec.json.format(msgspec.json.encode(content), indent=2).decode()
+    """Return one JSON document."""
+    try:
+        encoded = msgspec.json.encode(content)
+    except UnicodeEncodeError:  # the name of a file or folder that is no UTF-8
+        encoded = msgspec.json.encode(_without_halves(msgspec.to_builtins(content)))
+    return msgspec.json.format(encoded, indent=2).decode()
+
+
+def _without_halves(value: Any) -> Any:
+    """Return plain values with U+FFFD in the place of half characters, which JSON in UTF-8 cannot hold."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode() if not value.isascii() else value
+    if isinstance(value, dict):
+        return {_without_halves(key): _without_halves(own) for key, own in value.items()}
+    return [_without_halves(own) for own in value] if isinstance(value, list | tuple) else value
 
 
 def to_markdown(grids: list[Grid], notes: tuple[str, ...]) -> str:
@@ -38,7 +52,7 @@ def _markdown_cell(cell: Text) -> str:
 
 
 def _escape(text: str) -> str:
-    text = " ".join(text.split())  # a line is a row
+    text = clean_line(text)  # a line is a row
     for mark in "\\|*_`<[]~&#":
         text = text.replace(mark, f"\\{mark}")
     return text
@@ -49,7 +63,7 @@ def to_latex(grids: list[Grid], notes: tuple[str, ...]) -> str:
 
     Letters that pdfLaTeX does not know, as Chinese ones, need LuaLaTeX or XeLaTeX and a font that has them.
     """
-    comments = [f"% {line}" for note in notes for line in note.splitlines()]
+    comments = [f"% {clean_line(note)}" for note in notes]
     return "\n\n".join([*map(_latex_table, grids), *comments])
 
 
@@ -100,7 +114,7 @@ def _escape_latex(text: str) -> str:
     """Spell a text for LaTeX; letters that it has no name for stay as they are, in UTF-8."""
     opens = text.startswith(("[", "*"))  # the end of the line before would take it for an argument
     edge = "{}" if opens else " " if text.startswith(" ") else ""
-    return edge + "".join(_LATEX.get(mark, mark) for mark in " ".join(text.split()))
+    return edge + "".join(_LATEX.get(mark, mark) for mark in clean_line(text).strip())
 
 
 _CSV_HEAD = (
@@ -123,10 +137,17 @@ def to_csv(comparison: Comparison) -> str:
     return stream.getvalue()
 
 
+_FORMULA = tuple("=+-@＝＋－＠")
+
+
 def _disarm(line: Mapping[str, Any]) -> dict[str, Any]:
     """Keep a spreadsheet from taking text for a formula: a quotation mark goes in front."""
-    armed = {key for key, value in line.items() if isinstance(value, str) and value.startswith(tuple("=+-@\t\r"))}
-    return {key: f"'{value}" if key in armed else value for key, value in line.items()}
+    return {key: _disarm_text(value) if isinstance(value, str) else value for key, value in line.items()}
+
+
+def _disarm_text(text: str) -> str:
+    text = clean_line(text)
+    return f"'{text}" if text.lstrip().startswith(_FORMULA) else text
 
 
 def _csv_lines(row: Row) -> Iterator[dict[str, Any]]:
@@ -169,7 +190,7 @@ def lay_flat(comparison: Comparison | None) -> dict[str, Any]:
         printed = [_lay_published_flat(one) for one in row.published]
         about |= {"branded": row.branded, "scores": numbers, "runs": provenance}
         rows.append(about | ({"published": printed} if printed else {}))
-    notes = choose_notes(comparison, "answer-type") if comparison is not None else ()
+    notes = (*comparison.left_out, *choose_notes(comparison, "answer-type")) if comparison is not None else ()
     tables = [_lay_published_flat(one) for one in comparison.published] if comparison is not None else []
     return {"rows": rows, "notes": notes} | ({"published": tables} if tables else {})
 

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-WIDTH_OF_A_FILE = 200
+from vqabench.reporting.output import clean_line
+from vqabench.reporting.terminal import stdout_console, warn
 
-
-def stdout_console() -> Console:
-    """Give the console on stdout; into a file or a pipe, wide enough that nothing is cut."""
-    return Console(width=None if sys.stdout.isatty() else WIDTH_OF_A_FILE, highlight=False)
-
-
-def warn(message: str) -> None:
-    """Print a warning on stderr."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(f"[yellow]warning:[/] {escape(message)}")
+__all__ = ["draw_facts", "draw_list", "stdout_console", "warn"]
 
 
 def draw_list(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
@@ -29,7 +19,7 @@ def draw_list(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     for name in head:
         table.add_column(name, overflow="fold")
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(clean_line(cell)) for cell in row))
     return table
 
 
@@ -39,7 +29,7 @@ def draw_facts(facts: Mapping[str, str]) -> Table:
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in facts.items():
-        table.add_row(Text(name), Text(value))
+        table.add_row(Text(clean_line(name)), Text(clean_line(value)))
     return table
 
 

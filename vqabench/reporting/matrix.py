@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Column
+from rich.text import Text
 
+from vqabench.reporting.output import clean_line
 from vqabench.reporting.progress import Bars, WatchedLines
 
 
@@ -108,8 +109,8 @@ class WatchedMatrix(WatchedLines):
         left = _spell_left(seconds_left)
         colour, mark = ("red", "failed: ") if failed else ("green", "")
         behind = f" ({left})" if left else ""
-        where = escape(f"[{self.ended}/{self.total}]")
-        self.console.print(f"[{colour}]{where}[/] {escape(f'{name}: {mark}{told}{behind}')}")
+        line = clean_line(f"{name}: {mark}{told}{behind}")
+        self.console.print(Text.assemble((f"[{self.ended}/{self.total}]", colour), f" {line}"))
         if self.bar is not None:
             self.bar.update(self.all, completed=self.ended, latest=left)
 

@@ -19,6 +19,7 @@ from vqabench.reporting import figures
 from vqabench.reporting.cards import PairCards, lay_out_pair
 from vqabench.reporting.figures import Charts, Keys, name_row
 from vqabench.reporting.grids import By, Grid, choose_notes, lay_out
+from vqabench.reporting.output import clean
 from vqabench.reporting.plots import draw_markers
 from vqabench.reporting.provenance import Provenance, describe_runs
 
@@ -45,7 +46,7 @@ class Section:
 def make_page(findings: Sequence[DatasetFindings]) -> str:
     """Make the page: HTML with its style and its script. The same findings make the same text.
 
-    Text from data sets, plugins and runs is escaped wherever it stands.
+    Text from data sets, plugins and runs is escaped wherever it stands, and cleaned.
     """
     numbers = count(1)
     sections = [_lay_out(f"d{n}", own, lambda: f"c{next(numbers)}") for n, own in enumerate(findings, 1)]
@@ -54,7 +55,7 @@ def make_page(findings: Sequence[DatasetFindings]) -> str:
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     style, script = (_read(name) for name in ("report.css", "report.js"))
-    return environment.get_template("report.html").render(
+    page = environment.get_template("report.html").render(
         title=f"vqabench report: {', '.join(own.name for own in findings)}",
         version=__version__,
         policy=_permit(style, script),
@@ -63,6 +64,7 @@ def make_page(findings: Sequence[DatasetFindings]) -> str:
         markers=draw_markers(),
         sections=sections,
     )
+    return clean(page)
 
 
 def _read(name: str) -> str:
@@ -89,7 +91,7 @@ def _lay_out(key: str, findings: DatasetFindings, keys: Keys) -> Section:
         key,
         findings.name,
         f"{_number(len(comparison.rows), 'row')} of {_number(runs, 'run')}",
-        choose_notes(comparison, "answer-type"),
+        (*comparison.left_out, *choose_notes(comparison, "answer-type")),
         findings.missing,
         tuple(lay_out(comparison, None, "answer-type")),
         _lay_out_more(comparison),

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-
-class LastingConsole(Console):
-    """Falls silent where the reader of its output goes away: training goes on."""
-
-    def on_broken_pipe(self) -> None:
-        """Say nothing more, at exit neither."""
-        self.quiet = True
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+from vqabench.reporting.output import clean_line
+from vqabench.reporting.terminal import spell_warning, stderr_console
 
 
 @dataclass(frozen=True)
@@ -52,16 +43,16 @@ class WatchedLines:
     """What every line begins with."""
 
     def __init__(self) -> None:
-        self.console = LastingConsole(stderr=True, highlight=False, soft_wrap=True)
+        self.console = stderr_console()
         self.bar: Bars | None = None
 
     def say(self, message: str) -> None:
         """Print a line."""
-        self.console.print(escape(f"{self.prefix}{message}"))
+        self.console.print(clean_line(f"{self.prefix}{message}"))
 
     def warn(self, message: str) -> None:
         """Print a warning."""
-        self.console.print(f"[yellow]warning:[/] {escape(f'{self.prefix}{message}')}")
+        self.console.print(spell_warning(f"{self.prefix}{message}"))
 
     def stop(self) -> None:
         """Take the bar away."""

@@ -14,7 +14,8 @@ from vqabench.data.annotations import ANSWER_TYPES
 from vqabench.evaluation.comparison import Comparison
 from vqabench.evaluation.scores import CATEGORIES, Scores
 from vqabench.reporting.grids import HEADS, By, Grid, choose_notes, lay_out
-from vqabench.reporting.lists import stdout_console
+from vqabench.reporting.output import clean_line
+from vqabench.reporting.terminal import stdout_console
 
 SHORTEST_NAMES = 22
 """Names fold into lines of at least so many columns before a number gives way."""
@@ -32,14 +33,16 @@ def draw(grid: Grid, width: int) -> list[Table]:
 
 
 def _draw(grid: Grid) -> Table:
-    table = Table(title=RichText(grid.title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(
+        title=RichText(clean_line(grid.title)), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )
     for number, name in enumerate(grid.head):
         if number < grid.names:
-            table.add_column(RichText(name), overflow="fold")
+            table.add_column(RichText(clean_line(name)), overflow="fold")
         else:
             table.add_column(RichText(name), justify="right", width=_column_width(grid, number))
     for row in grid.rows:
-        table.add_row(*(RichText(cell.text, style="bold" if cell.best else "") for cell in row))
+        table.add_row(*(RichText(clean_line(cell.text), style="bold" if cell.best else "") for cell in row))
     return table
 
 
@@ -51,7 +54,7 @@ def _width(grid: Grid) -> int:
 
 def _column_width(grid: Grid, number: int) -> int:
     longest_word = max(map(cell_len, grid.head[number].split()), default=0)
-    return max([longest_word, *(cell_len(row[number].text) for row in grid.rows)])
+    return max([longest_word, *(cell_len(clean_line(row[number].text)) for row in grid.rows)])
 
 
 def _without_spreads(grid: Grid) -> Grid:
@@ -92,7 +95,7 @@ def print_comparison(comparison: Comparison, metric: str | None, by: By) -> None
     for grid in lay_out(comparison, metric, by):
         console.print(*draw(grid, console.width))
     for note in choose_notes(comparison, by):
-        console.print(note, markup=False)
+        console.print(note)
 
 
 def draw_scores(scores: Scores) -> list[Table]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from vqabench.api import Backbone
 from vqabench.errors import InputError, VqabenchError, first_few
 from vqabench.plugins import one_line
-from vqabench.results import write_through
+from vqabench.results import require_regular, write_through
 
 RESTORE = "restore it from a copy, or train the run again with --force"
 
@@ -50,6 +50,7 @@ def _save_file(state: dict[str, Tensor], part: Path) -> None:
 
 def load_weights(path: Path) -> dict[str, Tensor]:
     """Read a model's parameters and buffers. Raises InputError where the file is missing or damaged."""
+    require_regular(path)
     try:
         with path.open("rb"):  # the library calls a file that may not be read missing
             return load_file(path)
@@ -144,6 +145,7 @@ def _save_state(state: dict[str, Any], part: Path) -> None:
 
 def load_state(path: Path) -> dict[str, Any]:
     """Read what a run needs to go on. Raises InputError where the file is damaged."""
+    require_regular(path)
     try:
         with zipfile.ZipFile(path) as archive:
             rotten = archive.testzip()  # torch does not look at the checksums that it writes

@@ -16,7 +16,7 @@ from vqabench.config import TrainConfig, make_config
 from vqabench.data.annotations import hash_ids
 from vqabench.data.dataset import Dataset
 from vqabench.data.prepared import Prepared
-from vqabench.errors import InputError
+from vqabench.errors import InputError, first_few
 from vqabench.options import options_of
 from vqabench.plugins import LIBRARY, hash_sources, requirements
 from vqabench.results import Manifest, Run
@@ -156,6 +156,11 @@ def take_over(run: Run, manifest: Manifest, plan: Plan, progress: Progress) -> N
 def recall_config(manifest: Manifest) -> TrainConfig:
     """Give the configuration that a run was trained with, every option spelled out."""
     where = manifest.distributions
+    missing = {"backbone", *manifest.bases, *manifest.loss.split("+")} - where.keys()
+    if missing:
+        raise InputError(
+            f"run.json: distributions lack {first_few(sorted(missing))}; train the run again with --force"
+        )
     settings: dict[str, object] = {label: f"{where[label]}:{name}" for label, name in manifest.bases.items()}
     for label, options in manifest.options.items():
         prefix = "" if label == "backbone" else f"{label}."

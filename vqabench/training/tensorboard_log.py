@@ -13,7 +13,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import RecordWriter
 from torch.utils.tensorboard.summary import hparams, scalar
 
-from vqabench.results import Manifest, Run, Status
+from vqabench.results import Manifest, Run, Status, require_own
 from vqabench.training.logs import hyperparameters
 
 
@@ -33,6 +33,7 @@ class TensorBoardLog:
 
     def start(self, manifest: Manifest, steps: int | None) -> str:
         """Begin a file; in those before it, what comes behind `steps` is withdrawn."""
+        require_own(self.folder)
         self.folder.mkdir(exist_ok=True)
         # TensorBoard reads files in the order of their names.
         self.records = RecordWriter((self.folder / f"events.out.tfevents.{time.time_ns()}").open("xb"))

@@ -16,7 +16,7 @@ import msgspec
 from wandb import Error, Settings, init, login, setup
 
 from vqabench.errors import InputError, unknown
-from vqabench.results import Manifest, Run, Status
+from vqabench.results import Manifest, Run, Status, require_own
 from vqabench.training.logs import hyperparameters
 
 MODES = ("online", "offline", "disabled", "dryrun", "run", "shared")
@@ -59,6 +59,8 @@ class WandbLog:
 
     def start(self, manifest: Manifest, steps: int | None) -> str:
         """Begin a run of W&B's, or go on with it."""
+        for own in (self.file, self.folder / "wandb"):
+            require_own(own)
         self.sent = _read(self.file) or self.sent  # only now: a run that is replaced has another's until here
         dataset, backbone, strategy, seed = self.folder.parts[-4:]
         self.session = init(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vqabench.errors import InputError, first_few
 from vqabench.evaluation.pair import Pair, compare_pair
-from vqabench.evaluation.rows import Row, gather_rows
+from vqabench.evaluation.rows import Row, describe_left_out, gather_rows
 from vqabench.results import find_runs
 from vqabench.workflows.places import Places
 from vqabench.workflows.stored import Stored
@@ -29,7 +29,7 @@ def explain(
     return (
         pair,
         {number: one.question for split in questions.values() for number, one in split.items()},
-        [f"left out, {why}: {first_few(which, 3)}" for why, which in notes.items()],
+        describe_left_out(notes),
     )
 
 

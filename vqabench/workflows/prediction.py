@@ -51,7 +51,10 @@ def predict_run(
     suffix = "" if shuffle_images is None else f".other-images-{shuffle_images}"
     kept = run.predictions_file(f"{split}{suffix}")
     path = find_output(out) if out else kept
-    find_place(path)  # before anything is computed
+    try:
+        find_place(path)  # before anything is computed
+    except InputError as error:
+        raise InputError(f"{error}; choose another place with --out FILE") from error
     device = choose_device(device_name)
     tune(device)
     prepared = prepare(dataset, progress.say)

@@ -52,7 +52,10 @@ def gather(
     progress = progress or Silence()
     stored = Stored(places, progress.say)
     groups: dict[str, list[Row]] = {}
-    for row in compare(folders, name, places, by_type=False).rows:
+    everything = compare(folders, name, places, by_type=False)
+    for told in everything.left_out:
+        progress.warn(told)
+    for row in everything.rows:
         groups.setdefault(row.dataset, []).append(row)
     found = []
     for one, rows in groups.items():
@@ -74,7 +77,8 @@ def _find_data(rows: Sequence[Row], stored: Stored, progress: Progress) -> tuple
 def _gather(
     name: str, comparison: Comparison, tested: Tested | None, missing: list[str], progress: Progress
 ) -> DatasetFindings:
-    findings = DatasetFindings(name, comparison, tuple(map(_read_curves, comparison.rows)), (), (), ())
+    curves = tuple(_read_curves(row, missing) for row in comparison.rows)
+    findings = DatasetFindings(name, comparison, curves, (), (), ())
     if tested is not None:
         seen = [row for row in comparison.rows if row.fingerprint == tested.prepared.fingerprint]
         shifts = _compare_answers(tested, _choose_rows(seen), missing, progress)
@@ -85,8 +89,12 @@ def _gather(
     return replace(findings, missing=tuple(missing))
 
 
-def _read_curves(row: Row) -> dict[str, Curve]:
-    curves = {split: read_curve(row.runs, split) for split in ("val", "test")}
+def _read_curves(row: Row, missing: list[str]) -> dict[str, Curve]:
+    try:
+        curves = {split: read_curve(row.runs, split) for split in ("val", "test")}
+    except InputError as error:
+        missing.append(f"the learning curves of {row.title} are left out: {error}")
+        return {}
     return {split: curve for split, curve in curves.items() if curve is not None}
 
 

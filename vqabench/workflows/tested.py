@@ -9,6 +9,7 @@ from vqabench.data.annotation_table import AnnotationTable
 from vqabench.data.annotations import Question
 from vqabench.data.dataset import Dataset
 from vqabench.data.prepared import Prepared, prepare
+from vqabench.errors import InputError
 from vqabench.evaluation.rows import Row
 from vqabench.training.progress import Progress
 from vqabench.workflows.stored import Opened, Stored
@@ -44,11 +45,14 @@ class Tested:
 def read_tested(rows: Sequence[Row], stored: Stored, progress: Progress) -> Tested:
     """Read what the runs of one data set were tested on; nothing is fetched or prepared.
 
-    Raises InputError where the data set is not prepared, or is now in a state that none of them saw.
+    Raises InputError where the data set is not prepared, is now in a state that none of them saw, or has no split
+    to test on.
     """
     opened = stored.open_any(rows)
     dataset = opened.dataset
+    split = next((name for name in ("test", "val") if name in dataset.scored), None)
+    if split is None:
+        raise InputError(f"{dataset.name} has neither a test nor a val split")
     prepared = prepare(dataset, progress.say)
-    split = "test" if "test" in dataset.scored else "val"
     numbered = {number: row for row, number in enumerate(prepared.splits[split].question_ids.tolist())}
     return Tested(prepared, opened, split, numbered)

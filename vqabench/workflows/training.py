@@ -209,6 +209,7 @@ def is_done(run: Run, if_exists: IfExists, plan: Plan, seed: int) -> bool:
         raise InputError(f"{run.folder} exists: go on with it (--resume), or train it again (--force)")
     manifest = complete(run.read_manifest(), plan)
     identity, origin = plan.identity(), plan.config.start_from
+    identity |= {"dataset": plan.config.dataset, "backbone": plan.backbone, "loss": plan.loss, "seed": seed}
     if plan.config.precision != "auto":
         identity["precision"] = plan.config.precision
     if origin is not None and origin.exists():  # it may have been deleted since
