@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vqabench.cli.parameters import Catalog, DataDir, Runs, complete_datasets
+from vqabench.cli.output import ANY, TEXT, Format, Out, choose_form, print_comparison, writing
+from vqabench.cli.parameters import AsJson, Catalog, DataDir, Runs, complete_datasets
 
 if TYPE_CHECKING:
-    from vqabench.evaluation.comparison import Comparison
     from vqabench.workflows.places import Places
 
 
@@ -28,14 +28,18 @@ class By(StrEnum):
     prior = "prior"
 
 
-class Format(StrEnum):
-    """The form of the output."""
+class Split(StrEnum):
+    """Which split's numbers."""
 
-    table = "table"
-    markdown = "markdown"
-    latex = "latex"
-    csv = "csv"
-    json = "json"
+    val = "val"
+    test = "test"
+
+
+def complete_rows(incomplete: str) -> list[str]:
+    """Offer the rows of `runs`, by the names of their folders."""
+    found = sorted(Path("runs").glob("*/*/*"))
+    names = dict.fromkeys(f"{folder.parent.name}/{folder.name}" for folder in found if folder.is_dir())
+    return [name for name in names if name.startswith(incomplete)]
 
 
 def compare(
@@ -53,16 +57,37 @@ def compare(
             "from stored answers and the data."
         ),
     ] = By.answer_type,
-    form: Annotated[Format, typer.Option("--format", help="csv and json hold everything.")] = Format.table,
+    split: Annotated[Split | None, typer.Option(help="Only this split.")] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ROW",
+            help="Compare every row with this one, across backbones, not with plain. As tables name it: "
+            "BACKBONE/STRATEGY.",
+            autocompletion=complete_rows,
+        ),
+    ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES", help="Only these columns, as they are headed: Y/N,Num.,Other,All,in-domain,gain."
+        ),
+    ] = None,
+    form: Annotated[
+        Format | None,
+        typer.Option("--format", help="csv and json hold every number.", show_default="table, or by --out"),
+    ] = None,
+    as_json: AsJson = False,
+    out: Out = None,
     published: Annotated[
         bool,
-        typer.Option("--published", help="Add what the paper has printed on the same (Tables II to V) beside it."),
+        typer.Option("--published", help="Show the paper's results (Tables II to V) next to ours."),
     ] = False,
     explain: Annotated[
         bool,
         typer.Option(
             "--explain",
-            help="Of two configurations, each named by its folder: tell in words what can be concluded, and list "
+            help="Say in words what can be concluded from two configurations, each given as its folder, and list "
             "the questions that changed.",
         ),
     ] = False,
@@ -74,20 +99,26 @@ def compare(
     from vqabench.errors import InputError
     from vqabench.workflows.places import Places
 
-    if explain and (dataset or metric or published or by is not By.answer_type):
-        raise InputError("--explain: tells of two configurations, all of it; drop the other options but --format")
+    form = choose_form(out, as_json, TEXT if explain else ANY, form)
+    if explain and (dataset or metric or published or split or against or columns or by is not By.answer_type):
+        raise InputError(
+            "--explain: compares all of two folders of runs; drop the other options but --json and --out"
+        )
     if explain:
-        _explain(run or [], form, Places(runs, data_dir, catalog))
+        _explain(run or [], form, out, Places(runs, data_dir, catalog))
         return
     if by is not By.answer_type and metric is Metric.kappa:
         raise InputError(f"--by {by.value}: kappa is defined by answer type; drop --metric kappa")
     if published and by is not By.answer_type:
         raise InputError(f"--published: the paper's numbers are by answer type; drop --by {by.value}")
-    if form in (Format.csv, Format.json) and (metric is not None or by is By.question_type):
-        raise InputError(f"--format {form.value} holds every metric and group; drop --metric and --by")
+    everything = form in (Format.csv, Format.json)
+    if everything and (by is By.question_type or columns):
+        raise InputError(f"--format {form.value} holds every column and group; drop --by and --columns")
 
+    from vqabench.reporting.grids import parse_columns
     from vqabench.workflows import comparison as workflow
 
+    chosen = parse_columns(columns, by.value) if columns is not None else ()
     places = Places(runs, data_dir, catalog)
     break_down = None
     if by is By.prior:
@@ -95,46 +126,35 @@ def compare(
         from vqabench.workflows.stored import Stored
 
         break_down = Stored(places, WatchedLines().say).break_down
-    by_type = by is By.question_type or form in (Format.csv, Format.json)
     compared = workflow.compare(
-        run or [], dataset, places, by_type=by_type, published=published, break_down=break_down
+        run or [],
+        dataset,
+        places,
+        by_type=by is By.question_type or everything,
+        published=published,
+        break_down=break_down,
+        against=against,
     )
-    _render(compared, form, metric, by)
+    with writing(out):
+        print_comparison(
+            compared, form, metric.value if metric else None, by.value, split.value if split else None, chosen
+        )
 
 
-def _render(compared: "Comparison", form: Format, metric: Metric | None, by: By) -> None:
-    """Print a comparison in one of the forms."""
-    from vqabench.reporting import exports, grids, lists, tables
-
-    if form is Format.json:
-        typer.echo(exports.comparison_to_json(compared))
-    elif form is Format.csv:
-        typer.echo(exports.to_csv(compared), nl=False)
-        for note in grids.choose_notes(compared, by.value):
-            lists.warn(note)
-    elif form in (Format.markdown, Format.latex):
-        laid_out = grids.lay_out(compared, metric, by.value)
-        write = exports.to_markdown if form is Format.markdown else exports.to_latex
-        typer.echo(write(laid_out, grids.choose_notes(compared, by.value)))
-    else:
-        tables.print_comparison(compared, metric, by.value)
-
-
-def _explain(folders: list[Path], form: Format, places: "Places") -> None:
+def _explain(folders: list[Path], form: Format, out: Path | None, places: "Places") -> None:
     """Print what can be concluded from two configurations."""
     from vqabench.errors import InputError
 
     if len(folders) != 2:
         raise InputError("--explain: name two folders of runs, as in: vqabench compare A B --explain")
-    if form not in (Format.table, Format.json):
-        raise InputError(f"--explain: tells in words, or with --format json; drop --format {form.value}")
     from vqabench.reporting import explanation, exports
     from vqabench.reporting.progress import WatchedLines
     from vqabench.workflows import explanation as workflow
 
     before, after = folders
     pair, questions, notes = workflow.explain(before, after, places, WatchedLines().say)
-    if form is Format.json:
-        typer.echo(exports.to_json(explanation.explanation_to_json(pair, questions, notes)))
-    else:
-        typer.echo(explanation.explain(pair, questions, notes))
+    with writing(out):
+        if form is Format.json:
+            typer.echo(exports.to_json(explanation.explanation_to_json(pair, questions, notes)))
+        else:
+            typer.echo(explanation.explain(pair, questions, notes))

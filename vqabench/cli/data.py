@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vqabench.cli.output import LISTS, TEXT, Format, choose_form, print_list, writing
+from vqabench.cli.output import Out as OutFile
 from vqabench.cli.parameters import AsJson, Catalog, DataDir, DatasetName, Device, telling_of_signals
 
 if TYPE_CHECKING:
@@ -19,19 +21,23 @@ app = typer.Typer(no_args_is_help=True, help="Data sets: the catalogue, and what
 
 
 @app.command("list")
-def list_datasets(data_dir: DataDir = None, catalog: Catalog = None, as_json: AsJson = False) -> None:
+def list_datasets(
+    data_dir: DataDir = None, catalog: Catalog = None, as_json: AsJson = False, out: OutFile = None
+) -> None:
     """List the data sets of the catalogue."""
-    from vqabench.reporting import exports, lists
+    form = choose_form(out, as_json, LISTS)
+    from vqabench.reporting import exports
     from vqabench.workflows import datasets
     from vqabench.workflows.places import Places
 
     listed = datasets.list_datasets(Places(data=data_dir, catalog=catalog))
-    if as_json:
-        typer.echo(exports.to_json(listed))
-        return
     spelled = {True: "yes", False: "no", None: "-"}
     rows = [(one.name, spelled[one.fetched], one.prepared, one.title) for one in listed]
-    lists.stdout_console().print(lists.draw_list(("name", "fetched", "prepared", "title"), rows))
+    with writing(out):
+        if form is Format.json:
+            typer.echo(exports.to_json(listed))
+        else:
+            print_list(("name", "fetched", "prepared", "title"), rows, form)
 
 
 @app.command("info")
@@ -42,11 +48,13 @@ def info(
     data_dir: DataDir = None,
     catalog: Catalog = None,
     as_json: AsJson = False,
+    out: OutFile = None,
 ) -> None:
     """Show what the catalogue says of a data set and, where it is prepared, what it holds.
 
     The answers of its most frequent question types are drawn, in train beside the test.
     """
+    form = choose_form(out, as_json, TEXT)
     from vqabench.reporting import charts, exports, lists
     from vqabench.workflows import datasets
     from vqabench.workflows.places import Places
@@ -54,14 +62,15 @@ def info(
     places = Places(data=data_dir, catalog=catalog)
     facts = datasets.describe_dataset(name, places)
     shares = datasets.compare_answers(name, places, types, answers)
-    if as_json:
-        typer.echo(exports.to_json(facts | {"answers by question type": shares}))
-        return
-    spelled = {key: f"{value:,}" if isinstance(value, int) else str(value) for key, value in facts.items()}
-    console = lists.stdout_console()
-    console.print(lists.draw_facts(spelled))
-    for drawn in charts.draw_answer_shares(shares, console):
-        console.print(drawn)
+    with writing(out):
+        if form is Format.json:
+            typer.echo(exports.to_json(facts | {"answers by question type": shares}))
+            return
+        spelled = {key: f"{value:,}" if isinstance(value, int) else str(value) for key, value in facts.items()}
+        console = lists.stdout_console()
+        console.print(lists.draw_facts(spelled))
+        for drawn in charts.draw_answer_shares(shares, console):
+            console.print(drawn)
 
 
 GOES_ON = "the features made so far are kept: the same command goes on"
@@ -238,18 +247,26 @@ def extract(
 
 
 @app.command("verify")
-def verify(name: DatasetName, data_dir: DataDir = None, catalog: Catalog = None, as_json: AsJson = False) -> None:
+def verify(
+    name: DatasetName,
+    data_dir: DataDir = None,
+    catalog: Catalog = None,
+    as_json: AsJson = False,
+    out: OutFile = None,
+) -> None:
     """Check counts, ids and cross-references of a data set's files, and compute what is prepared anew."""
+    form = choose_form(out, as_json, TEXT)
     from vqabench.reporting import exports
     from vqabench.workflows import datasets
     from vqabench.workflows.places import Places
 
     checks = []
-    for check in datasets.verify_dataset(name, Places(data=data_dir, catalog=catalog)):
-        checks.append(check)
-        if not as_json:
-            typer.echo(f"{'ok ' if check.fine else 'BAD'} {check.what}: {check.found}")
-    if as_json:
-        typer.echo(exports.to_json(checks))
+    with writing(out):
+        for check in datasets.verify_dataset(name, Places(data=data_dir, catalog=catalog)):
+            checks.append(check)
+            if form is not Format.json:
+                typer.echo(f"{'ok ' if check.fine else 'BAD'} {check.what}: {check.found}")
+        if form is Format.json:
+            typer.echo(exports.to_json(checks))
     if not all(check.fine for check in checks):
         raise typer.Exit(1)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from vqabench.cli.output import LISTS, Format, Out, choose_form, print_list, writing
 from vqabench.cli.parameters import AsJson, Catalog, DataDir, complete_datasets
 
 
@@ -19,6 +20,7 @@ def evaluate(
     data_dir: DataDir = None,
     catalog: Catalog = None,
     as_json: AsJson = False,
+    out: Out = None,
 ) -> None:
     """Score any model's results file: official VQA accuracy and Cohen's kappa."""
     from vqabench.errors import InputError
@@ -26,6 +28,8 @@ def evaluate(
     from_files = questions is not None or annotations is not None
     if from_files == (dataset is not None) or (split is not None and dataset is None):
         raise InputError("say what was asked: either --dataset D [--split S], or --questions F --annotations F")
+
+    form = choose_form(out, as_json, LISTS)
 
     from vqabench.reporting.progress import WatchedProgress
     from vqabench.workflows import evaluation
@@ -41,10 +45,13 @@ def evaluate(
 
     from vqabench.reporting import exports, lists, tables
 
-    if as_json:
-        typer.echo(exports.to_json(scores))
-        return
-    console = lists.stdout_console()
-    console.print(f"{predictions}: {scores.questions:,} questions", markup=False, soft_wrap=True)
-    for table in tables.draw_scores(scores):
-        console.print(table)
+    with writing(out):
+        if form is Format.json:
+            typer.echo(exports.to_json(scores))
+        elif form is not Format.table:
+            print_list(*tables.list_scores(scores), form)
+        else:
+            console = lists.stdout_console()
+            console.print(f"{predictions}: {scores.questions:,} questions", markup=False, soft_wrap=True)
+            for table in tables.draw_scores(scores):
+                console.print(table)

@@ -4,11 +4,15 @@ import json
 import shlex
 from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vqabench.cli.output import LISTS, TEXT, Format, Out, choose_form, print_list, writing
 from vqabench.cli.parameters import AsJson, complete_plugins
+
+if TYPE_CHECKING:
+    from vqabench.workflows.plugins import PluginDetails
 
 SIGNS = {"passed": "ok", "failed": "FAILED", "declared": "declared", "skipped": "skipped"}
 
@@ -16,8 +20,9 @@ app = typer.Typer(no_args_is_help=True, help="Installed backbones and losses.")
 
 
 @app.command("list")
-def list_plugins(as_json: AsJson = False) -> None:
+def list_plugins(as_json: AsJson = False, out: Out = None) -> None:
     """List all installed plugins, from their metadata alone."""
+    form = choose_form(out, as_json, LISTS)
     from vqabench import plugins
     from vqabench.reporting import lists
 
@@ -30,28 +35,37 @@ def list_plugins(as_json: AsJson = False) -> None:
     ]
     for problem in dict.fromkeys(problem for discovery in found for problem in discovery.problems):
         lists.warn(problem)
-    if as_json:
-        typer.echo(json.dumps([dict(zip(head, row, strict=True)) for row in rows], indent=2))
-    else:
-        lists.stdout_console().print(lists.draw_list([name.replace("_", " ") for name in head], rows))
+    with writing(out):
+        if form is Format.json:
+            typer.echo(json.dumps([dict(zip(head, row, strict=True)) for row in rows], indent=2))
+        else:
+            print_list([name.replace("_", " ") for name in head], rows, form)
 
 
 @app.command("show")
 def show(
     name: Annotated[str, typer.Argument(help="A plugin's name.", autocompletion=complete_plugins)],
     as_json: AsJson = False,
+    out: Out = None,
 ) -> None:
     """Load one plugin; show its objectives, its recipe, and its options with their defaults."""
-    from vqabench.plugins import BACKBONES
-    from vqabench.reporting import lists
+    form = choose_form(out, as_json, TEXT)
     from vqabench.workflows import plugins as workflow
 
     details = workflow.show_plugin(name)
-    if as_json:
-        from vqabench.reporting.exports import to_json
+    with writing(out):
+        if form is Format.json:
+            from vqabench.reporting.exports import to_json
 
-        typer.echo(to_json(details))
-        return
+            typer.echo(to_json(details))
+        else:
+            _print_details(details)
+
+
+def _print_details(details: "PluginDetails") -> None:
+    from vqabench.plugins import BACKBONES
+    from vqabench.reporting import lists
+
     console = lists.stdout_console()
     console.print(details.plugin.describe(), markup=False)
     console.print(f"\n{details.description}\n", markup=False)
@@ -84,12 +98,14 @@ def check(
         list[str] | None, typer.Option(metavar="CHECK", help="Only this check, such as padding; repeatable.")
     ] = None,
     as_json: AsJson = False,
+    out: Out = None,
 ) -> None:
     """Check whether a plugin keeps what the plugin API promises; exit code 1 where it does not.
 
     It is tried on questions made up for the purpose: shapes, attention, padding, gradients, learning, saving, every
     strategy, bfloat16, torch.compile. What its author declares not to hold is told with the reason.
     """
+    form = choose_form(out, as_json, TEXT)
     from vqabench.config import parse_settings
     from vqabench.plugins import find_of_any_kind
     from vqabench.reporting import exports, lists
@@ -97,19 +113,21 @@ def check(
 
     plugin = find_of_any_kind(name)
     results = workflow.check_plugin(plugin, parse_settings(settings or []), only or ())
-    console = lists.stdout_console()
-    if as_json:
-        checks = list(results)
-        typer.echo(exports.to_json(checks))
-    else:
-        console.print(plugin.describe(), markup=False)
-        checks = []
-        for one in results:
-            checks.append(one)
-            console.print(f"{SIGNS[one.status]:8}  {one.name}: {one.told}", markup=False, soft_wrap=True)
-        console.print(", ".join(f"{count} {status}" for status, count in Counter(c.status for c in checks).items()))
+    with writing(out):
+        console = lists.stdout_console()
+        if form is Format.json:
+            checks = list(results)
+            typer.echo(exports.to_json(checks))
+        else:
+            console.print(plugin.describe(), markup=False)
+            checks = []
+            for one in results:
+                checks.append(one)
+                console.print(f"{SIGNS[one.status]:8}  {one.name}: {one.told}", markup=False, soft_wrap=True)
+            counts = Counter(one.status for one in checks)
+            console.print(", ".join(f"{count} {status}" for status, count in counts.items()))
     if any(one.status == "failed" for one in checks):
-        if not as_json:
+        if form is not Format.json:
             console.print("what cannot hold for it can be declared in its class, with the reason: `declarations`")
         raise typer.Exit(1)
 

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from vqabench.cli.output import METRIC, Out, choose_form, print_comparison, writing
 from vqabench.cli.parameters import (
     AsJson,
     Catalog,
@@ -128,6 +129,7 @@ def train(
     data_dir: DataDir = None,
     catalog: Catalog = None,
     as_json: AsJson = False,
+    out: Out = None,
 ) -> None:
     """Train a backbone with a loss strategy, then score it out of domain and in domain."""
     from vqabench.config import combine, make_config, parse_seeds, parse_settings, read_config_file
@@ -135,6 +137,7 @@ def train(
 
     if resume and force:
         raise InputError("--resume goes on with a run, --force replaces it: choose one")
+    form = choose_form(out, as_json)
     given: dict[str, Any] = read_config_file(config) if config else {}
     spelled: dict[str, Any] = {
         "backbone": backbone,
@@ -173,10 +176,5 @@ def train(
     if not trained:  # likewise
         return
     compared = comparison.compare([run.folder for run in trained], None, places)
-
-    from vqabench.reporting import exports, tables
-
-    if as_json:
-        typer.echo(exports.comparison_to_json(compared))
-    else:
-        tables.print_comparison(compared, "accuracy", "answer-type")
+    with writing(out):
+        print_comparison(compared, form, METRIC.get(form))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -25,8 +26,10 @@ class Comparison:
 
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
-    marks: str = ""
-    """How the gains were tested; empty where none could be."""
+    marks: tuple[str, ...] = ()
+    """How the gains were tested; nothing where none could be."""
+    left_out: tuple[str, ...] = ()
+    """Which runs are in no row, and why."""
 
 
 def compare(
@@ -36,29 +39,35 @@ def compare(
     by_type: bool = True,
     published: bool = False,
     break_down: TakeApart | None = None,
+    against: str | None = None,
 ) -> Comparison:
-    """Gather finished runs into rows, and test the gains. Runs that are not finished, or damaged, become notes.
+    """Gather finished runs into rows, and test the gains. Runs that are not finished, or damaged, are `left_out`.
 
     Without `by_type`, there are no numbers by question type. With `published`, rows have beside them what the paper
-    has printed on the same; with `break_down`, what their stored answers show of the training prior.
+    has printed on the same; with `break_down`, what their stored answers show of the training prior. Gains are over
+    plain runs in the same setting, or over the row that `against` names.
 
-    Raises InputError where there is no finished run.
+    Raises InputError where there is no finished run, or no row of that name.
     """
-    left_out: dict[str, list[str]] = {}
-    rows = gather_rows(runs, dataset, left_out, by_type=by_type)
-    notes = [f"left out, {why}: {first_few(which, 3)}" for why, which in left_out.items()]
+    reasons: dict[str, list[str]] = {}
+    rows = gather_rows(runs, dataset, reasons, by_type=by_type)
+    left_out = [f"left out, {why}: {first_few(which, 3)}" for why, which in reasons.items()]
     if not rows:
         which = f" of {dataset}" if dataset else ""
-        raise InputError("; ".join([f"no finished run{which}", *notes]))
+        raise InputError("; ".join([f"no finished run{which}", *left_out]))
+    bases = find_plain(rows) if against is None else find_chosen(rows, against)
+    notes: list[str] = []
     if break_down is not None:
         notes += _take_apart(rows, break_down)
-    add_gains(rows)
+    add_gains(rows, bases)
     mark_best(rows)
     for row in rows if published else ():
         row.published = find_published(row.manifests[0])
-    notes += [*warn(rows), *_tell_of_choices(rows), *tell_of_gains(rows, find_plain(rows))]
+    notes += warn(rows)
+    notes += _tell_of_choices(rows) if against is None else []
+    notes += tell_of_gains(rows, bases, against)
     notes += tell_of_published(rows) if published else []
-    return Comparison(tuple(rows), tuple(notes), explain_marks(rows))
+    return Comparison(tuple(rows), tuple(notes), explain_marks(rows, against), tuple(left_out))
 
 
 def _take_apart(rows: Sequence[Row], break_down: TakeApart) -> list[str]:
@@ -85,6 +94,30 @@ def find_plain(rows: Iterable[Row]) -> list[tuple[Row, Row]]:
     return [(row, min(bases, key=lambda base: _unlike(row, base))) for row, bases in pairs if bases]
 
 
+def find_chosen(rows: Sequence[Row], name: str) -> list[tuple[Row, Row]]:
+    """Pair each row with the one of its data set that is called `name`, where both saw the same data.
+
+    Raises InputError where no row is called so, or several rows of one data set are.
+    """
+    chosen = [row for row in rows if row.is_called(name)]
+    if not chosen:
+        spelled = {f"{row.backbone}/{row.strategy}": f"{row.backbone}/{row.objective}-{row.loss}" for row in rows}
+        nearest = difflib.get_close_matches(name, [*spelled, *spelled.values()], n=1)  # with its label or without
+        meant = next((full for full, short in spelled.items() if nearest and nearest[0] in (full, short)), None)
+        hint = f"did you mean {meant!r}? " if meant else ""
+        raise InputError(f"--against: no row is called {name!r}: {hint}Rows: {first_few(spelled)}")
+    for dataset in dict.fromkeys(row.dataset for row in chosen):
+        folders = [str(row.runs[0].folder) for row in chosen if row.dataset == dataset]
+        if len(folders) > 1:
+            raise InputError(
+                f"--against: {len(folders)} rows on {dataset} are called {name!r}; name the folder of one instead: "
+                f"{first_few(folders, 3)}"
+            )
+    bases = {(row.dataset, row.fingerprint): row for row in chosen}
+    pairs = [(row, bases.get((row.dataset, row.fingerprint))) for row in rows]
+    return [(row, base) for row, base in pairs if base is not None and base is not row]
+
+
 def _group_plain(rows: Iterable[Row]) -> dict[tuple[str, ...], list[Row]]:
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
@@ -109,9 +142,10 @@ def _tell_of_choices(rows: Sequence[Row]) -> list[str]:
     return [f"of several plain rows in one setting, the likest is taken: {told}"] if chosen else []
 
 
-def add_gains(rows: Sequence[Row]) -> None:
-    """Give each cell its gain over plain, and the test of it where there are seeds enough."""
-    for row, base in find_plain(rows):
+def add_gains(rows: Sequence[Row], bases: Sequence[tuple[Row, Row]]) -> None:
+    """Add to each cell its gain over the row's base, and the test of it if both have several seeds."""
+    for row, base in bases:
+        row.against = base.title
         tests = compare_cells(row, base)
         for key, test in tests.items():
             cell, other = row.cells[key], base.cells[key]
@@ -150,10 +184,13 @@ def _correct(rows: Sequence[Row]) -> None:
 
 
 def mark_best(rows: Sequence[Row]) -> None:
-    """Mark the highest mean of each column within a data set, of honest runs."""
+    """Mark the highest mean of each column within a data set, of honest runs.
+
+    To be the best is a claim: it takes several seeds, and another row with several seeds that it is better than.
+    """
     for dataset in {row.dataset for row in rows}:
         within = [row for row in rows if row.dataset == dataset and not row.branded]
-        if len(within) < 2:
+        if sum(len(row.seeds) > 1 for row in within) < 2:
             continue
         for key in {key for row in within for key in row.cells if key[1] in METRICS}:
             cells = [
@@ -161,5 +198,5 @@ def mark_best(rows: Sequence[Row]) -> None:
             ]
             highest = max((cell.mean or 0.0 for _, cell in cells), default=0.0)
             for row, cell in cells:
-                if round(cell.mean or 0.0, DECIMALS) == round(highest, DECIMALS):
+                if len(row.seeds) > 1 and round(cell.mean or 0.0, DECIMALS) == round(highest, DECIMALS):
                     row.cells[key] = replace(cell, best=True)

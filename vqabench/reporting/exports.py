@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 import msgspec
 
+from vqabench.errors import InputError
 from vqabench.evaluation.comparison import Comparison
 from vqabench.evaluation.published import SPLIT, Published
 from vqabench.evaluation.rows import Row
 from vqabench.reporting.grids import Grid, Text, choose_notes
+from vqabench.reporting.lists import disarm
 
 
 def to_json(content: Any) -> str:
@@ -24,6 +26,12 @@ def to_json(content: Any) -> str:
 def to_markdown(grids: list[Grid], notes: tuple[str, ...]) -> str:
     """Give GitHub's tables, the best numbers in bold."""
     return "\n\n".join([*(_markdown_table(grid) for grid in grids), *(f"> {_escape(note)}" for note in notes)])
+
+
+def table_to_markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table of texts."""
+    lines = [list(map(_escape, head)), ["---"] * len(head), *(list(map(_escape, row)) for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _markdown_table(grid: Grid) -> str:
@@ -44,68 +52,9 @@ def _escape(text: str) -> str:
     return text
 
 
-def to_latex(grids: list[Grid], notes: tuple[str, ...]) -> str:
-    """Give tables that need the package `booktabs`; the best numbers in bold.
-
-    Letters that pdfLaTeX does not know, as Chinese ones, need LuaLaTeX or XeLaTeX and a font that has them.
-    """
-    comments = [f"% {line}" for note in notes for line in note.splitlines()]
-    return "\n\n".join([*map(_latex_table, grids), *comments])
-
-
-def _latex_table(grid: Grid) -> str:
-    lines = [
-        r"\begin{table}",
-        rf"\caption{{{_escape_latex(grid.title)}}}",
-        r"\centering",
-        rf"\begin{{tabular}}{{{'l' * grid.names}{'r' * (len(grid.head) - grid.names)}}}",
-        r"\toprule",
-        _latex_line(map(_escape_latex, grid.head)),
-        r"\midrule",
-        *(_latex_line(map(_latex_cell, row)) for row in grid.rows),
-        r"\bottomrule",
-        r"\end{tabular}",
-        r"\end{table}",
-    ]
-    return "\n".join(lines)
-
-
-def _latex_line(cells: Iterable[str]) -> str:
-    return rf"{' & '.join(cells)} \\"
-
-
-def _latex_cell(cell: Text) -> str:
-    mean = _escape_latex(cell.mean)
-    bold = rf"\textbf{{{mean}}}" if cell.best else mean
-    return bold + _escape_latex(cell.spread) + _escape_latex(cell.mark)
-
-
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    **{mark: f"\\{mark}" for mark in "&%$#_{}"},
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    "†": r"\textsuperscript{\dag}",
-    "‡": r"\textsuperscript{\ddag}",
-    "±": r"$\pm$",
-    "–": "--",
-    "−": "$-$",
-}
-
-
-def _escape_latex(text: str) -> str:
-    """Spell a text for LaTeX; letters that it has no name for stay as they are, in UTF-8."""
-    opens = text.startswith(("[", "*"))  # the end of the line before would take it for an argument
-    edge = "{}" if opens else " " if text.startswith(" ") else ""
-    return edge + "".join(_LATEX.get(mark, mark) for mark in " ".join(text.split()))
-
-
 _CSV_HEAD = (
     "dataset backbone objective loss label seeds branded split metric by category mean deviation gain "
-    "low high p p_holm effect paired source"
+    "low high p p_holm effect paired source against"
 )
 
 
@@ -123,14 +72,14 @@ def to_csv(comparison: Comparison) -> str:
 
 
 def _disarm(line: Mapping[str, Any]) -> dict[str, Any]:
-    """Keep a spreadsheet from taking text for a formula: a quotation mark goes in front."""
-    armed = {key for key, value in line.items() if isinstance(value, str) and value.startswith(tuple("=+-@\t\r"))}
-    return {key: f"'{value}" if key in armed else value for key, value in line.items()}
+    """Keep a spreadsheet from taking text for a formula."""
+    return {key: disarm(value) if isinstance(value, str) else value for key, value in line.items()}
 
 
 def _csv_lines(row: Row) -> Iterator[dict[str, Any]]:
     about = {name: getattr(row, name) for name in ("dataset", "backbone", "objective", "loss", "label")}
     about |= {"seeds": " ".join(map(str, row.seeds)), "branded": int(row.branded), "source": "ours"}
+    about |= {"against": row.against}
     for key, cell in sorted(row.cells.items()):
         line = about | dict(zip(("split", "metric", "by", "category"), key, strict=True))
         line |= {"mean": cell.mean, "deviation": cell.deviation, "gain": cell.gain}
@@ -144,6 +93,23 @@ def _published_csv_lines(printed: Published) -> Iterator[dict[str, Any]]:
     about |= {"split": SPLIT, "by": "answer-type", "source": f"Table {printed.table}, {printed.run_by}"}
     for category, number in printed.numbers.items():
         yield about | {"category": category, "mean": number}
+
+
+def narrow(comparison: Comparison, metric: str | None, split: str | None) -> Comparison:
+    """Return a comparison with the numbers of one metric or split alone; None means every one."""
+
+    def keeps(own_split: str, own_metric: str) -> bool:
+        return split in (None, own_split) and metric in (None, own_metric)
+
+    rows = []
+    for row in comparison.rows:
+        cells = {key: cell for key, cell in row.cells.items() if keeps(*key[:2])}
+        rows.append(
+            replace(row, cells=cells, published=tuple(one for one in row.published if keeps(SPLIT, one.metric)))
+        )
+    if not any(row.cells for row in rows):
+        raise InputError(f"no run has a number {' '.join(filter(None, [metric, f'of {split}' if split else '']))}")
+    return replace(comparison, rows=tuple(rows))
 
 
 def comparison_to_json(comparison: Comparison) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -21,6 +23,19 @@ def stdout_console() -> Console:
 def warn(message: str) -> None:
     """Print a warning on stderr."""
     Console(stderr=True, highlight=False, soft_wrap=True).print(f"[yellow]warning:[/] {escape(message)}")
+
+
+def list_to_csv(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a list of things as CSV, one a row; no text in it is a formula."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerows([disarm(cell) for cell in row] for row in (head, *rows))
+    return stream.getvalue()
+
+
+def disarm(text: str) -> str:
+    """Return a text that a spreadsheet does not take for a formula: a quotation mark goes in front."""
+    return f"'{text}" if text.startswith(tuple("=+-@\t\r")) else text
 
 
 def draw_list(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:

@@ -1,0 +1,122 @@
+"""Where output goes, and in which form: `--json`, `--out` and `--format`."""
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from enum import StrEnum
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from vqabench.evaluation.comparison import Comparison
+    from vqabench.reporting.grids import By
+
+
+class Format(StrEnum):
+    """The form of the output."""
+
+    table = "table"
+    markdown = "markdown"
+    latex = "latex"
+    csv = "csv"
+    json = "json"
+
+
+ENDINGS = {".md": Format.markdown, ".tex": Format.latex, ".csv": Format.csv, ".json": Format.json}
+ANY = tuple(Format)
+LISTS = (Format.table, Format.markdown, Format.csv, Format.json)
+TEXT = (Format.table, Format.json)
+METRIC = {Format.table: "accuracy", Format.markdown: "accuracy", Format.latex: "accuracy"}
+"""What `train` and `bench` show; the other forms hold every metric."""
+
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="FILE",
+        help="Write to FILE, not to stdout; .json, .csv, .md and .tex choose the form, any other ending is text.",
+    ),
+]
+
+
+def choose_form(
+    out: Path | None, as_json: bool, possible: Sequence[Format] = ANY, form: Format | None = None
+) -> Format:
+    """Return the form of the output: as asked, else as the file's name ends.
+
+    Raises InputError where a command has no such form, or the file cannot be written: before anything is computed.
+    """
+    from vqabench.errors import InputError
+    from vqabench.results import find_output
+
+    if as_json and form not in (None, Format.json):
+        raise InputError(f"--json and --format {form}: choose one")
+    if as_json:
+        form = Format.json
+    if out is not None:
+        find_output(out)
+        form = form or ENDINGS.get(out.suffix.lower())
+    if form is not None and form not in possible:
+        endings = [ending for ending, one in ENDINGS.items() if one in possible]
+        advice = f"choose a name that ends in {', '.join(endings)} or .txt" if out else f"drop --format {form}"
+        raise InputError(f"{f'--out {out}: ' if out else ''}this output has no form {form}; {advice}")
+    return form or Format.table
+
+
+@contextmanager
+def writing(out: Path | None) -> Iterator[None]:
+    """Write what is printed on stdout meanwhile to a file, whole or not at all."""
+    if out is None:
+        yield
+        return
+    from vqabench.results import write_file
+
+    printed = StringIO()
+    with redirect_stdout(printed):
+        yield
+    write_file(out, printed.getvalue().encode())
+    typer.echo(f"{out}: {len(printed.getvalue().splitlines()):,} lines", file=sys.stderr)
+
+
+def print_list(head: Sequence[str], rows: Iterable[Sequence[str]], form: Format) -> None:
+    """Print a list of things, one a row, as a table, CSV or Markdown."""
+    from vqabench.reporting import lists
+
+    if form is Format.csv:
+        typer.echo(lists.list_to_csv(head, rows), nl=False)
+    elif form is Format.markdown:
+        from vqabench.reporting.exports import table_to_markdown
+
+        typer.echo(table_to_markdown(head, rows))
+    else:
+        lists.stdout_console().print(lists.draw_list(head, rows))
+
+
+def print_comparison(
+    compared: "Comparison",
+    form: Format,
+    metric: str | None = None,
+    by: "By" = "answer-type",
+    split: str | None = None,
+    columns: Sequence[str] = (),
+) -> None:
+    """Print a comparison in one of the forms."""
+    from vqabench.reporting import exports, grids, latex, lists, tables
+
+    if form is Format.json:
+        typer.echo(exports.comparison_to_json(exports.narrow(compared, metric, split)))
+    elif form is Format.csv:
+        typer.echo(exports.to_csv(exports.narrow(compared, metric, split)), nl=False)
+        for note in grids.choose_notes(compared, by):
+            lists.warn(note)
+    elif form is Format.latex:
+        typer.echo(latex.to_latex(compared, metric, by, split, columns))
+    elif form is Format.markdown:
+        laid_out = grids.lay_out(compared, metric, by, split, columns)
+        typer.echo(exports.to_markdown(laid_out, grids.choose_notes(compared, by)))
+    else:
+        tables.print_comparison(compared, metric, by, split, columns)
