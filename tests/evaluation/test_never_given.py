@@ -28,7 +28,7 @@ def nowhere(name: str) -> Dataset:
 
 
 def write_scores(run: Run, yes_no: float | None) -> None:
-    values: dict[str, float | None] = dict.fromkeys(CATEGORIES, 50.0) | {"yes/no": yes_no}
+    values: dict[str, float | None] = {name: yes_no if name == "yes/no" else 50.0 for name in CATEGORIES}
     form = Scores(10, values, values, {})
     run.scores_file.write_bytes(msgspec.json.encode({"test": form, "val": form}))
 
