@@ -93,6 +93,9 @@ def test_scores_can_be_written_in_every_form(cli: CommandLine, tmp_path: Path, c
     [
         (["compare", "--out", "nowhere/t.csv"], "there is no folder"),
         (["compare", "--out", "own"], "not a file"),
+        (["compare", "--json", "--out", "t.csv"], "t.csv: that is the name of a csv file, but json is asked for"),
+        (["compare", "--format", "latex", "--out", "t.md"], "name of a markdown file, but latex is asked for"),
+        (["compare", "--against", ""], "no row is called ''"),
         (["compare", "--json", "--format", "csv"], "--json and --format csv: choose one"),
         (["compare", "--format", "csv", "--columns", "all"], "drop --by and --columns"),
         (["compare", "--out", "t.json", "--by", "question-type"], "drop --by and --columns"),
@@ -125,6 +128,12 @@ def test_a_file_of_a_run_is_never_written_over(cli: CommandLine, tmp_path: Path)
     done = cli("compare", "--out", run / "run.json")
     assert (done.returncode, "not written over" in done.stderr) == (2, True)
     assert (run / "run.json").read_bytes() == before
+
+
+@pytest.mark.usefixtures("runs")
+def test_a_dash_is_stdout(cli: CommandLine, tmp_path: Path) -> None:
+    assert cli("compare", "--json", "--out", "-").stdout == cli("compare", "--json").stdout
+    assert not (tmp_path / "-").exists()
 
 
 @pytest.mark.usefixtures("runs")

@@ -25,6 +25,7 @@ class Format(StrEnum):
     json = "json"
 
 
+STDOUT = Path("-")
 ENDINGS = {".md": Format.markdown, ".tex": Format.latex, ".csv": Format.csv, ".json": Format.json}
 ANY = tuple(Format)
 LISTS = (Format.table, Format.markdown, Format.csv, Format.json)
@@ -38,7 +39,7 @@ Out = Annotated[
         "--out",
         "-o",
         metavar="FILE",
-        help="Write to FILE, not to stdout; .json, .csv, .md and .tex choose the form, any other ending is text.",
+        help="Write to FILE; - is stdout. Ending in .json, .csv, .md or .tex, it chooses the form; else text.",
     ),
 ]
 
@@ -57,9 +58,12 @@ def choose_form(
         raise InputError(f"--json and --format {form}: choose one")
     if as_json:
         form = Format.json
-    if out is not None:
+    if out is not None and out != STDOUT:
         find_output(out)
-        form = form or ENDINGS.get(out.suffix.lower())
+        by_name = ENDINGS.get(out.suffix.lower())
+        if None not in (form, by_name) and form is not by_name:
+            raise InputError(f"--out {out}: that is the name of a {by_name} file, but {form} is asked for")
+        form = form or by_name
     if form is not None and form not in possible:
         endings = [ending for ending, one in ENDINGS.items() if one in possible]
         advice = f"choose a name that ends in {', '.join(endings)} or .txt" if out else f"drop --format {form}"
@@ -70,7 +74,7 @@ def choose_form(
 @contextmanager
 def writing(out: Path | None) -> Iterator[None]:
     """Write what is printed on stdout meanwhile to a file, whole or not at all."""
-    if out is None:
+    if out is None or out == STDOUT:
         yield
         return
     from vqabench.results import write_file

@@ -99,7 +99,7 @@ def find_chosen(rows: Sequence[Row], name: str) -> list[tuple[Row, Row]]:
 
     Raises InputError where no row is called so, or several rows of one data set are.
     """
-    chosen = [row for row in rows if row.is_called(name)]
+    chosen = [row for row in rows if name and row.is_called(name)]
     if not chosen:
         spelled = {f"{row.backbone}/{row.strategy}": f"{row.backbone}/{row.objective}-{row.loss}" for row in rows}
         nearest = difflib.get_close_matches(name, [*spelled, *spelled.values()], n=1)  # with its label or without
