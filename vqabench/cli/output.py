@@ -52,13 +52,14 @@ def choose_form(
     Raises InputError where a command has no such form, or the file cannot be written: before anything is computed.
     """
     from vqabench.errors import InputError
-    from vqabench.results import find_output
 
     if as_json and form not in (None, Format.json):
         raise InputError(f"--json and --format {form}: choose one")
     if as_json:
         form = Format.json
     if out is not None and out != STDOUT:
+        from vqabench.results import find_output  # loads msgspec
+
         find_output(out)
         by_name = ENDINGS.get(out.suffix.lower())
         if None not in (form, by_name) and form is not by_name:
