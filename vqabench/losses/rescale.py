@@ -36,6 +36,7 @@ class Rescale(Loss):
     A type that training never saw weighs 1 everywhere.
     """
 
+    capturable = True
     finetunes = True
 
     def __init__(

@@ -142,6 +142,8 @@ def take(batch: Batch, rows: Tensor) -> Batch:
 class Innermost(Backbone):
     """The plainest network that gives everything a wrapper may build on: means of words and of regions."""
 
+    capturable = True
+
     def __init__(self, spec: DataSpec, *, hidden: int = 16) -> None:
         super().__init__(spec)
         self.question_width = self.joint_width = hidden

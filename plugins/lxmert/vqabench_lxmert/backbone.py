@@ -39,6 +39,7 @@ class Lxmert(Backbone):
     [CLS]'s attention over the regions in the last cross-modality layer, averaged over the heads, before dropout.
     """
 
+    capturable = True
     recipe = Recipe(
         epochs=4,
         finetune_epochs=2,
