@@ -101,6 +101,14 @@ def _choose(name: str, kind: str, discoveries: Sequence[Discovery]) -> Plugin:
     return matches[0]
 
 
+def find_clashes(found: Iterable[Plugin]) -> list[list[Plugin]]:
+    """Group the plugins of one kind whose name several distributions offer."""
+    by_name: dict[tuple[str, str], list[Plugin]] = {}
+    for plugin in found:
+        by_name.setdefault((plugin.group, plugin.name), []).append(plugin)
+    return [plugins for plugins in by_name.values() if len(plugins) > 1]
+
+
 def requirements(plugin: Plugin) -> dict[str, str]:
     """Give the installed versions of what a plugin's distribution requires, but for what it has as extras."""
     required = (metadata.requires(plugin.distribution) or []) if _version(plugin.distribution) else []

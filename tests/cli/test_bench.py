@@ -142,7 +142,10 @@ def test_ctrl_c_saves_all_and_the_same_command_goes_on_to_the_same_bits(
     process.send_signal(signal.SIGINT)
     out, told = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
-    assert told.splitlines()[-1] == "warning: stopped by Ctrl-C; everything is saved; the same command goes on"
+    assert (
+        told.splitlines()[-1]
+        == "warning: stopped by Ctrl-C; everything is saved; rerun the same command to continue"
+    )
     stopped = runs_in(tmp_path / "runs")
     assert [run.read_manifest().status for run in stopped.values()] == ["stopped"] * 2
     assert all(run.resume_file.is_file() for run in stopped.values())

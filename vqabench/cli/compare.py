@@ -6,22 +6,32 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vqabench.cli.completion import complete_columns, complete_datasets, complete_rows
+from vqabench.cli.help import examples
 from vqabench.cli.output import ANY, TEXT, Format, Out, choose_form, print_comparison, writing
-from vqabench.cli.parameters import AsJson, Catalog, DataDir, Runs, complete_datasets
+from vqabench.cli.parameters import AsJson, Catalog, DataDir, Runs
 
 if TYPE_CHECKING:
     from vqabench.workflows.places import Places
 
 
+EXAMPLES = examples(
+    "compare runs/digits-cp --against lmh/bce-plain",
+    "compare --metric accuracy --split test --columns All,in-domain,gain --out table.tex",
+    "compare runs/digits-cp/updn/ce-plain runs/digits-cp/updn/ce-rescale --explain",
+)
+WHAT = "What to show"
+
+
 class Metric(StrEnum):
-    """What is compared."""
+    """Metrics to compare."""
 
     accuracy = "accuracy"
     kappa = "kappa"
 
 
 class By(StrEnum):
-    """What the questions are grouped by."""
+    """Groups of questions."""
 
     answer_type = "answer-type"
     question_type = "question-type"
@@ -35,74 +45,96 @@ class Split(StrEnum):
     test = "test"
 
 
-def complete_rows(incomplete: str) -> list[str]:
-    """Offer the rows of `runs`, by the names of their folders."""
-    found = sorted(Path("runs").glob("*/*/*"))
-    names = dict.fromkeys(f"{folder.parent.name}/{folder.name}" for folder in found if folder.is_dir())
-    return [name for name in names if name.startswith(incomplete)]
-
-
 def compare(
     run: Annotated[
-        list[Path] | None, typer.Argument(help="Runs, or folders of runs.", show_default="all runs")
+        list[Path] | None,
+        typer.Argument(metavar="RUN", help="Runs, or folders of runs. [default: all finished runs in --runs]"),
     ] = None,
     dataset: Annotated[
-        str | None, typer.Option(help="Only runs on this data set.", autocompletion=complete_datasets)
+        str | None,
+        typer.Option(
+            metavar="DATASET",
+            help="Only runs on this data set.",
+            autocompletion=complete_datasets,
+            rich_help_panel=WHAT,
+        ),
     ] = None,
-    metric: Annotated[Metric | None, typer.Option(help="Only this metric.")] = None,
+    metric: Annotated[
+        Metric | None,
+        typer.Option(metavar="|".join(Metric), help="Show only this metric. [default: both]", rich_help_panel=WHAT),
+    ] = None,
     by: Annotated[
         By,
         typer.Option(
-            help="What the questions are grouped by. prior: how far the answers go along with the training prior, "
-            "from stored answers and the data."
+            metavar="|".join(By),
+            help="How to group the questions. prior shows how often the answers follow the training prior; it "
+            "needs the data.",
+            rich_help_panel=WHAT,
         ),
     ] = By.answer_type,
-    split: Annotated[Split | None, typer.Option(help="Only this split.")] = None,
+    split: Annotated[
+        Split | None,
+        typer.Option(metavar="|".join(Split), help="Show only this split. [default: both]", rich_help_panel=WHAT),
+    ] = None,
     against: Annotated[
         str | None,
         typer.Option(
             metavar="ROW",
-            help="Compare every row with this one, across backbones, not with plain. As tables name it: "
-            "BACKBONE/STRATEGY.",
+            help="Compare every row with this one, also across backbones, instead of with plain. Written as in "
+            "tables: BACKBONE/STRATEGY.",
             autocompletion=complete_rows,
+            rich_help_panel=WHAT,
         ),
     ] = None,
     columns: Annotated[
         str | None,
         typer.Option(
-            metavar="NAMES", help="Only these columns, as they are headed: Y/N,Num.,Other,All,in-domain,gain."
+            metavar="LIST",
+            help="Show only these columns, as in Y/N,Num.,Other,All,in-domain,gain.",
+            autocompletion=complete_columns,
+            rich_help_panel=WHAT,
         ),
     ] = None,
-    form: Annotated[
-        Format | None,
-        typer.Option("--format", help="csv and json hold every number.", show_default="table, or by --out"),
-    ] = None,
-    as_json: AsJson = False,
-    out: Out = None,
     published: Annotated[
         bool,
-        typer.Option("--published", help="Show the paper's results (Tables II to V) next to ours."),
+        typer.Option("--published", help="Show the paper's results next to ours.", rich_help_panel=WHAT),
     ] = False,
     explain: Annotated[
         bool,
         typer.Option(
             "--explain",
-            help="Say in words what can be concluded from two configurations, each given as its folder, and list "
-            "the questions that changed.",
+            help="Explain what can be concluded from two configurations, given by their folders, and list the "
+            "questions whose answers changed.",
+            rich_help_panel=WHAT,
         ),
     ] = False,
+    form: Annotated[
+        Format | None,
+        typer.Option(
+            "--format",
+            metavar="|".join(Format),
+            help="Output format; csv and json hold every column and group. [default: table, or chosen by --out]",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+    out: Out = None,
     runs: Runs = Path("runs"),
     data_dir: DataDir = None,
     catalog: Catalog = None,
 ) -> None:
-    """Compare finished runs: mean and deviation over seeds, out of domain and in domain."""
+    """Compare finished runs.
+
+    Tables show the mean and standard deviation over seeds, out of domain and in domain, and the gain over the plain
+    loss with its confidence interval and p-value.
+    """
     from vqabench.errors import InputError
     from vqabench.workflows.places import Places
 
     form = choose_form(out, as_json, TEXT if explain else ANY, form)
     if explain and (dataset or metric or published or split or against or columns or by is not By.answer_type):
         raise InputError(
-            "--explain: compares all of two folders of runs; drop the other options but --json and --out"
+            "--explain compares two configurations as a whole: drop the other options except --format, --json and "
+            "--out"
         )
     if explain:
         _explain(run or [], form, out, Places(runs, data_dir, catalog))
@@ -110,10 +142,10 @@ def compare(
     if by is not By.answer_type and metric is Metric.kappa:
         raise InputError(f"--by {by.value}: kappa is defined by answer type; drop --metric kappa")
     if published and by is not By.answer_type:
-        raise InputError(f"--published: the paper's numbers are by answer type; drop --by {by.value}")
+        raise InputError(f"--published: the paper's results are by answer type; drop --by {by.value}")
     everything = form in (Format.csv, Format.json)
     if everything and (by is By.question_type or columns):
-        raise InputError(f"--format {form.value} holds every column and group; drop --by and --columns")
+        raise InputError(f"--format {form.value} always holds every column and group; drop --by and --columns")
 
     from vqabench.reporting.grids import parse_columns
     from vqabench.workflows import comparison as workflow

@@ -5,29 +5,51 @@ from typing import Annotated
 
 import typer
 
+from vqabench.cli.completion import complete_datasets
+from vqabench.cli.help import examples
 from vqabench.cli.output import LISTS, Format, Out, choose_form, print_list, writing
-from vqabench.cli.parameters import AsJson, Catalog, DataDir, complete_datasets
+from vqabench.cli.parameters import AsJson, Catalog, DataDir, SplitName, one_of
+
+EXAMPLES = examples(
+    "evaluate results.json --dataset vqa-cp-v2",
+    "evaluate results.json --questions questions.json --annotations annotations.json --out scores.csv",
+)
 
 
 def evaluate(
-    predictions: Annotated[Path, typer.Argument(help='A results file: [{"question_id": 1, "answer": "2"}, ...]')],
+    predictions: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help='A results file: [{"question_id": 1, "answer": "2"}, ...].'),
+    ],
     dataset: Annotated[
-        str | None, typer.Option(help="A data set of the catalogue.", autocompletion=complete_datasets)
+        str | None,
+        typer.Option(
+            metavar="DATASET", help="The data set whose questions were answered.", autocompletion=complete_datasets
+        ),
     ] = None,
-    split: Annotated[str | None, typer.Option(help="Its split.", show_default="test")] = None,
-    questions: Annotated[Path | None, typer.Option(help="A questions file, instead of a data set.")] = None,
-    annotations: Annotated[Path | None, typer.Option(help="Its annotations file.")] = None,
+    split: Annotated[str | None, one_of(SplitName, help="The split that was answered. [default: test]")] = None,
+    questions: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A questions file, instead of --dataset.")
+    ] = None,
+    annotations: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The annotations of --questions.")
+    ] = None,
     data_dir: DataDir = None,
     catalog: Catalog = None,
     as_json: AsJson = False,
     out: Out = None,
 ) -> None:
-    """Score any model's results file: official VQA accuracy and Cohen's kappa."""
+    """Score a results file of any model.
+
+    Prints the official VQA accuracy and Cohen's kappa, by answer type.
+    """
     from vqabench.errors import InputError
 
     from_files = questions is not None or annotations is not None
     if from_files == (dataset is not None) or (split is not None and dataset is None):
-        raise InputError("say what was asked: either --dataset D [--split S], or --questions F --annotations F")
+        raise InputError(
+            "name the questions: either --dataset DATASET [--split SPLIT], or --questions FILE --annotations FILE"
+        )
 
     form = choose_form(out, as_json, LISTS)
 
@@ -41,7 +63,7 @@ def evaluate(
     elif questions is not None and annotations is not None:
         scores = evaluation.evaluate(predictions, questions, annotations)
     else:
-        raise InputError("--questions and --annotations go together")
+        raise InputError("--questions and --annotations go together: name both")
 
     from vqabench.reporting import exports, lists, tables
 

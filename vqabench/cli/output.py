@@ -1,4 +1,4 @@
-"""Where output goes, and in which form: `--json`, `--out` and `--format`."""
+"""Where output goes, and in which format: `--json`, `--out` and `--format`."""
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Format(StrEnum):
-    """The form of the output."""
+    """Output formats."""
 
     table = "table"
     markdown = "markdown"
@@ -39,7 +39,7 @@ Out = Annotated[
         "--out",
         "-o",
         metavar="FILE",
-        help="Write to FILE; - is stdout. Ending in .json, .csv, .md or .tex, it chooses the form; else text.",
+        help="Write to FILE; - is stdout. The ending .json, .csv, .md or .tex chooses the format; else text.",
     ),
 ]
 
@@ -47,9 +47,9 @@ Out = Annotated[
 def choose_form(
     out: Path | None, as_json: bool, possible: Sequence[Format] = ANY, form: Format | None = None
 ) -> Format:
-    """Return the form of the output: as asked, else as the file's name ends.
+    """Return the format of the output: the requested one, else that of the file's ending.
 
-    Raises InputError where a command has no such form, or the file cannot be written: before anything is computed.
+    Raises InputError if a command has no such format, or the file cannot be written: before anything is computed.
     """
     from vqabench.errors import InputError
 
@@ -63,12 +63,12 @@ def choose_form(
         find_output(out)
         by_name = ENDINGS.get(out.suffix.lower())
         if None not in (form, by_name) and form is not by_name:
-            raise InputError(f"--out {out}: that is the name of a {by_name} file, but {form} is asked for")
+            raise InputError(f"--out {out}: the ending means {by_name}, but the format is to be {form}")
         form = form or by_name
     if form is not None and form not in possible:
         endings = [ending for ending, one in ENDINGS.items() if one in possible]
         advice = f"choose a name that ends in {', '.join(endings)} or .txt" if out else f"drop --format {form}"
-        raise InputError(f"{f'--out {out}: ' if out else ''}this output has no form {form}; {advice}")
+        raise InputError(f"{f'--out {out}: ' if out else ''}this output cannot be {form}; {advice}")
     return form or Format.table
 
 

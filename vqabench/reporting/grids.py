@@ -119,7 +119,7 @@ def parse_columns(text: str, by: By) -> tuple[str, ...]:
     """Return the heads of the columns that a user names, with commas between. Raises InputError."""
     if by == "question-type":
         raise InputError("--columns: tables by question type have a column for each row; choose runs instead")
-    valid = [*(COLUMNS[len(NAMES) :] if by == "answer-type" else ("seeds", *PRIOR_COLUMNS))]
+    valid = list_columns(by)
     heads = {head.lower(): head for head in valid} | {word: head for word, head in SHORT.items() if head in valid}
     words = [word.strip() for word in text.split(",") if word.strip()]
     for word in words:
@@ -128,6 +128,11 @@ def parse_columns(text: str, by: By) -> tuple[str, ...]:
     if not words:
         raise InputError(f"--columns: names no column; valid: {', '.join(valid)}")
     return tuple(dict.fromkeys(heads[word.lower()] for word in words))
+
+
+def list_columns(by: By) -> list[str]:
+    """Return the heads of the columns that can be chosen."""
+    return [*(COLUMNS[len(NAMES) :] if by == "answer-type" else ("seeds", *PRIOR_COLUMNS))]
 
 
 def keep_columns(grid: Grid, heads: Sequence[str]) -> Grid:
