@@ -56,6 +56,22 @@ def test_lists_can_be_csv_and_markdown(cli: CommandLine, tmp_path: Path, command
     assert all(line.startswith("| ") for line in markdown)
 
 
+def test_the_list_of_plugins_is_the_same_as_csv_and_as_json(cli: CommandLine, tmp_path: Path) -> None:
+    document = json.loads(cli("plugins", "list", "--json").stdout)
+    assert cli("plugins", "list", "-o", "list.csv").returncode == 0
+    with (tmp_path / "list.csv").open(encoding="utf-8", newline="") as file:
+        lines = [line | {"clash": line["clash"] == "true"} for line in csv.DictReader(file)]
+    assert lines == document
+
+
+def test_what_the_doctor_finds_can_go_to_a_file(cli: CommandLine, tmp_path: Path) -> None:
+    done = cli("doctor", "--out", "doctor.json")
+    document = json.loads((tmp_path / "doctor.json").read_bytes())
+    assert (done.returncode, done.stdout) == (0 if document["well"] else 1, "")
+    assert cli("doctor", "--out", "doctor.txt").returncode == done.returncode
+    assert document["findings"][0]["found"].split()[0] in (tmp_path / "doctor.txt").read_text(encoding="utf-8")
+
+
 @pytest.mark.usefixtures("runs")
 def test_the_name_of_the_file_chooses_the_form_of_a_comparison(cli: CommandLine, tmp_path: Path) -> None:
     for ending, form in {"md": "markdown", "tex": "latex", "csv": "csv", "json": "json", "txt": "table"}.items():

@@ -57,6 +57,9 @@ def list_plugins(as_json: AsJson = False, out: Out = None) -> None:
                 for row, plugin in zip(rows, every, strict=True)
             ]
             typer.echo(json.dumps(listed, indent=2))
+        elif form is Format.csv:  # for programs: names as they are
+            clashing = [(*row, str(plugin in marked).lower()) for row, plugin in zip(rows, every, strict=True)]
+            print_list((*head, "clash"), clashing, form)
         else:
             shown = [
                 (f"{name} (clash)" if plugin in marked else name, *others)
