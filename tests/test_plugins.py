@@ -95,7 +95,8 @@ def test_a_broken_plugin_names_its_distribution_and_cause_in_one_line(
         load(find(BACKBONES, "broken"))
     assert str(caught.value) == (
         "backbone 'broken' of vqabench-broken 0.1.0 cannot be loaded: "
-        "RuntimeError: libquestion.so.1: cannot open shared object file"
+        "RuntimeError: libquestion.so.1: cannot open shared object file "
+        f"({installed['broken'] / 'vqabench_broken' / '__init__.py'}, line 3)"
     )
     assert isinstance(caught.value.__cause__, RuntimeError)
 

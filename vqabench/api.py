@@ -86,6 +86,9 @@ class Batch:
     """int64 indices into `DataSpec.object_names`."""
     targets_BA: Tensor | None = None
     """float32 soft targets in [0, 1]; None when the model is being tested."""
+    answered_B: Tensor | None = None
+    """bool: True where an annotator gave an answer of the vocabulary. It stays where a counterfactual takes the
+    targets away. None where the targets were, and in batches made by hand."""
     extras: Mapping[str, Tensor] = field(default_factory=dict)
     """What the backbone's own `prepare_questions` made, rows gathered for this batch."""
 
@@ -136,7 +139,8 @@ class Recipe:
     finetune_epochs: int = 10
     """Epochs of the second stage, where a strategy has one."""
     batch_size: int = 512
-    optimizer: Literal["adamax", "adam", "adamw"] = "adamax"
+    optimizer: Literal["adamax", "adam", "adamw", "bert-adam"] = "adamax"
+    """`bert-adam`: AdamW as BERT was trained: no bias correction, and an epsilon of 1e-6."""
     lr: float = 2e-3
     weight_decay: float = 0.0
     schedule: Literal["constant", "linear"] = "constant"

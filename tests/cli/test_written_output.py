@@ -104,6 +104,42 @@ def test_scores_can_be_written_in_every_form(cli: CommandLine, tmp_path: Path, c
         assert int(lines["question type", name]["questions"]) == one["questions"]
 
 
+def test_what_scores_lack_stands_in_every_form(cli: CommandLine, tmp_path: Path, catalog: Path) -> None:
+    path = catalog.parent / "test_annotations.json"
+    document = json.loads(path.read_bytes())
+    annotations = document["annotations"] if isinstance(document, dict) else document
+    odd = next(one for one in annotations if one["answer_type"] != "odd")
+    odd["answer_type"] = "odd"
+    path.write_text(json.dumps(document))
+    (tmp_path / "results.json").write_text(
+        json.dumps([{"question_id": odd["question_id"], "answer": odd["multiple_choice_answer"]}])
+    )
+    files = ("--questions", catalog.parent / "test_questions.json", "--annotations", path, "--missing", "wrong")
+    notes = {}
+    for name in ("scores.txt", "scores.md", "scores.csv"):
+        done = cli("evaluate", "results.json", *files, "--out", name)
+        assert done.returncode == 0, done.stderr
+        notes[name] = (tmp_path / name).read_text() + (done.stderr if name.endswith("csv") else "")
+    for told in notes.values():
+        assert "questions count in All alone" in told
+        assert "have no answer and count as wrong" in told
+    with (tmp_path / "scores.csv").open(newline="") as file:
+        (line,) = [line for line in csv.DictReader(file) if line["by"] == "other answer type"]
+    assert (line["category"], line["questions"]) == ("odd", "1")
+    assert float(line["accuracy"]) > 0
+
+
+def test_the_papers_own_tables_come_in_every_form(cli: CommandLine, tmp_path: Path) -> None:
+    for name in ("t.txt", "t.md", "t.tex", "t.csv"):
+        done = cli("compare", "--published", "--metric", "kappa", "--split", "test", "--out", name)
+        assert done.returncode == 0, done.stderr
+        text = (tmp_path / name).read_text()
+        assert "14.24" in text
+        assert "84.56" not in text  # an accuracy
+    wrong = cli("compare", "--published", "--against", "updn/ce-plain")
+    assert (wrong.returncode, "there is no such folder of runs" in wrong.stderr) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.evaluation.test_comparison import write_run
-from vqabench.evaluation.comparison import Comparison, compare
+from vqabench.evaluation.comparison import Comparison, compare, show_tables
 from vqabench.reporting.latex import to_latex
 from vqabench.results import Run, find_runs
 
@@ -143,3 +143,11 @@ def test_many_rows_and_many_types_make_several_tables_that_fit_a_page(tmp_path: 
     tables += to_latex(comparison, None, "question-type", "test").partition("\n")[2].replace("{tab:", "{tab:types-")
     assert "(50) updn ce-plain" in tables
     assert compile_tables(tables, tmp_path, CLASSES["two columns of A4"]) == ""
+
+
+@pytest.mark.parametrize("document", CLASSES.values(), ids=CLASSES)
+def test_the_papers_own_tables_fit_a_column_and_claim_no_seeds(tmp_path: Path, document: str) -> None:
+    tables = to_latex(show_tables(None, ["no runs"]), None, "answer-type")
+    assert "Means over" not in tables
+    assert "% no runs" in tables
+    assert "Overfull" not in compile_tables(tables, tmp_path, document)

@@ -97,7 +97,11 @@ def compare(
     ] = None,
     published: Annotated[
         bool,
-        typer.Option("--published", help="Show the paper's results next to ours.", rich_help_panel=WHAT),
+        typer.Option(
+            "--published",
+            help="Show the paper's results next to ours, or alone if there are no runs.",
+            rich_help_panel=WHAT,
+        ),
     ] = False,
     explain: Annotated[
         bool,

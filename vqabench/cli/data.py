@@ -95,10 +95,7 @@ def rebuild_cp(
     name: DatasetName,
     test_ids: Annotated[
         Path,
-        typer.Option(
-            metavar="FILE",
-            help="Ids of the test questions: a JSON list, the keys of a JSON object, or one per line.",
-        ),
+        typer.Option(metavar="FILE", help="The ids of the test questions, as text, CSV or JSON."),
     ],
     out: Out,
     data_dir: DataDir = None,
@@ -151,13 +148,23 @@ def resplit(
 def _tell(derived: "Derived", data_dir: Path | None) -> None:
     typer.echo(f"{derived.name}: train {derived.train_questions:,}, test {derived.test_questions:,} questions")
     _tell_shift(derived.shift)
-    typer.echo(f"next: {_spell_preparation(derived.name, derived.has_features, data_dir, derived.catalog)}")
+    typer.echo(f"next: {_spell_preparation(derived.name, derived.has_features, data_dir, [derived.catalog])}")
 
 
 def _tell_shift(shift: "Shift") -> None:
+    from vqabench.errors import first_few
+
     distance, covered = f"{shift.distance:.3f}", f"{shift.concepts_covered:.1%}"
     typer.echo(f"most common answers of a type, train against test: total variation distance {distance}")
     typer.echo(f"words of types and answers in the test that train has, too: {covered}")
+    both = shift.types - len(shift.train_only) - len(shift.test_only)
+    typer.echo(f"question types in both splits: {both} of {shift.types}")
+    for told, names in (
+        ("in train alone (one answer, few questions, or a word of their own)", shift.train_only),
+        ("in the test alone, so that they have no prior", shift.test_only),
+    ):
+        if names:
+            typer.echo(f"  {told}: {first_few(map(repr, names))}")
 
 
 @app.command(
@@ -192,7 +199,7 @@ def fetch(
     _tell_fetched(outcome, data_dir, catalog)
 
 
-def _tell_fetched(outcome: "Outcome", data_dir: Path | None, catalog: Path | None) -> None:
+def _tell_fetched(outcome: "Outcome", data_dir: Path | None, catalog: list[Path] | None) -> None:
     dataset = outcome.dataset
     next_command = _spell_preparation(dataset.name, dataset.has_features(), data_dir, catalog)
     if not outcome.counts:
@@ -206,13 +213,13 @@ def _tell_fetched(outcome: "Outcome", data_dir: Path | None, catalog: Path | Non
     typer.echo(f"next: {next_command}")
 
 
-def _spell_preparation(name: str, has_features: bool, data_dir: Path | None, catalog: Path | None) -> str:
+def _spell_preparation(name: str, has_features: bool, data_dir: Path | None, catalogs: list[Path] | None) -> str:
     """Return the command that prepares a data set, ready to be pasted."""
-    options = [("--data-dir", data_dir, "VQABENCH_DATA"), ("--catalog", catalog, "VQABENCH_CATALOG")]
-    named = [
-        (option, str(value)) for option, value, name in options if value and os.environ.get(name) != str(value)
-    ]
-    given = [word for pair in named for word in pair]
+    given: list[str] = []
+    if data_dir and os.environ.get("VQABENCH_DATA") != str(data_dir):
+        given += ["--data-dir", str(data_dir)]
+    if catalogs and os.environ.get("VQABENCH_CATALOG") != os.pathsep.join(map(str, catalogs)):
+        given += [word for path in catalogs for word in ("--catalog", str(path))]
     features = [] if has_features else ["--features", "FILE"]
     return shlex.join(["vqabench", "data", "prepare", name, *given, *features])
 

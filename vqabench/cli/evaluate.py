@@ -1,5 +1,6 @@
 """`vqabench evaluate`."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -16,10 +17,21 @@ EXAMPLES = examples(
 )
 
 
+class Missing(StrEnum):
+    """How questions without an answer are treated."""
+
+    refuse = "refuse"
+    wrong = "wrong"
+
+
 def evaluate(
     predictions: Annotated[
         Path,
-        typer.Argument(metavar="FILE", help='A results file: [{"question_id": 1, "answer": "2"}, ...].'),
+        typer.Argument(
+            metavar="FILE",
+            help='A results file or a pipe: [{"question_id": 1, "answer": "2"}, ...], one such object a line, '
+            'or {"1": "2", ...}.',
+        ),
     ],
     dataset: Annotated[
         str | None,
@@ -34,6 +46,12 @@ def evaluate(
     annotations: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The annotations of --questions.")
     ] = None,
+    missing: Annotated[
+        Missing,
+        typer.Option(
+            metavar="|".join(Missing), help="Refuse a file that lacks answers, or count the missing ones as wrong."
+        ),
+    ] = Missing.refuse,
     data_dir: DataDir = None,
     catalog: Catalog = None,
     as_json: AsJson = False,
@@ -57,11 +75,14 @@ def evaluate(
     from vqabench.workflows import evaluation
     from vqabench.workflows.places import Places
 
+    progress, as_wrong = WatchedProgress(), missing is Missing.wrong
     if dataset is not None:
         places = Places(data=data_dir, catalog=catalog)
-        scores = evaluation.evaluate_on_dataset(predictions, dataset, split or "test", places, WatchedProgress())
+        scores = evaluation.evaluate_on_dataset(
+            predictions, dataset, split or "test", places, progress, missing_is_wrong=as_wrong
+        )
     elif questions is not None and annotations is not None:
-        scores = evaluation.evaluate(predictions, questions, annotations)
+        scores = evaluation.evaluate(predictions, questions, annotations, progress, missing_is_wrong=as_wrong)
     else:
         raise InputError("--questions and --annotations go together: name both")
 
@@ -71,9 +92,11 @@ def evaluate(
         if form is Format.json:
             typer.echo(exports.to_json(scores))
         elif form is not Format.table:
-            print_list(*tables.list_scores(scores), form)
+            print_list(*tables.list_scores(scores), form, tables.describe_gaps(scores))
         else:
             console = lists.stdout_console()
             console.print(f"{predictions}: {scores.questions:,} questions", markup=False, soft_wrap=True)
             for table in tables.draw_scores(scores):
                 console.print(table)
+            for note in tables.describe_gaps(scores):
+                console.print(note, markup=False, highlight=False, soft_wrap=True)

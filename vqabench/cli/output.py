@@ -87,18 +87,23 @@ def writing(out: Path | None) -> Iterator[None]:
     typer.echo(f"{out}: {len(printed.getvalue().splitlines()):,} lines", file=sys.stderr)
 
 
-def print_list(head: Sequence[str], rows: Iterable[Sequence[str]], form: Format) -> None:
-    """Print a list of things, one a row, as a table, CSV or Markdown."""
+def print_list(head: Sequence[str], rows: Iterable[Sequence[str]], form: Format, notes: Sequence[str] = ()) -> None:
+    """Print a list of things, one a row, as a table, CSV or Markdown; CSV has no place for notes: stderr has it."""
     from vqabench.reporting import lists
 
     if form is Format.csv:
         typer.echo(lists.list_to_csv(head, rows), nl=False)
+        for note in notes:
+            lists.warn(note)
     elif form is Format.markdown:
         from vqabench.reporting.exports import table_to_markdown
 
-        typer.echo(table_to_markdown(head, rows))
+        typer.echo(table_to_markdown(head, rows, notes))
     else:
-        lists.stdout_console().print(lists.draw_list(head, rows))
+        console = lists.stdout_console()
+        console.print(lists.draw_list(head, rows))
+        for note in notes:
+            console.print(note, markup=False, soft_wrap=True)
 
 
 def print_comparison(

@@ -50,11 +50,11 @@ DataDir = Annotated[
     ),
 ]
 Catalog = Annotated[
-    Path | None,
+    list[Path] | None,
     typer.Option(
         "--catalog",
         metavar="FILE",
-        help="Your own catalogue of data sets, in TOML.",
+        help="Your own catalogue of data sets, in TOML; repeatable.",
         envvar="VQABENCH_CATALOG",
         rich_help_panel=PLACES,
     ),

@@ -30,6 +30,9 @@ def predict(
             help="Pair every question with another image, to see how much the right image matters.",
         ),
     ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the run's stored answers and scores where the new ones differ.")
+    ] = False,
     device: Device = "auto",
     data_dir: DataDir = None,
     catalog: Catalog = None,
@@ -44,5 +47,10 @@ def predict(
     from vqabench.workflows.places import Places
 
     places = Places(data=data_dir, catalog=catalog)
-    path, scores = prediction.predict_run(run, split, out, places, device, WatchedProgress(), shuffle_images)
-    typer.echo(f"{path}: {scores.questions} answers, accuracy {tables.spell_number(scores.accuracy['all'])}")
+    path, scores = prediction.predict_run(
+        run, split, out, places, device, WatchedProgress(), shuffle_images, force=force
+    )
+    if scores is None:
+        typer.echo(f"{path}: answers of {split}, which has no annotations to score them with")
+    else:
+        typer.echo(f"{path}: {scores.questions} answers, accuracy {tables.spell_number(scores.accuracy['all'])}")

@@ -9,8 +9,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from vqabench.errors import InputError, first_few
-from vqabench.evaluation.notes import PRIOR_NOTE, explain_marks, tell_of_gains, tell_of_published, warn
-from vqabench.evaluation.published import find_published
+from vqabench.evaluation.notes import (
+    ABOUT_PUBLISHED,
+    PRIOR_NOTE,
+    explain_marks,
+    tell_of_gains,
+    tell_of_published,
+    warn,
+)
+from vqabench.evaluation.published import SPLITS, Published, find_published, find_split, read_tables
 from vqabench.evaluation.rows import Cell, Key, Row, SeedTest, TakeApart, add_breakdowns, gather_rows
 from vqabench.evaluation.significance import compare_seeds, holm
 from vqabench.results import Run
@@ -30,6 +37,8 @@ class Comparison:
     """How the gains were tested; nothing where none could be."""
     left_out: tuple[str, ...] = ()
     """Which runs are in no row, and why."""
+    published: tuple[Published, ...] = ()
+    """The paper's tables, where they were asked for and there are no runs to show them beside."""
 
 
 def compare(
@@ -47,11 +56,14 @@ def compare(
     has printed on the same; with `break_down`, what their stored answers show of the training prior. Gains are over
     plain runs in the same setting, or over the row that `against` names.
 
-    Raises InputError where there is no finished run, or no row of that name.
+    Without a finished run, `published` gives the paper's tables as they are. Raises InputError where there is
+    neither, or no row of that name.
     """
     reasons: dict[str, list[str]] = {}
     rows = gather_rows(runs, dataset, reasons, by_type=by_type)
     left_out = [f"left out, {why}: {first_few(which, 3)}" for why, which in reasons.items()]
+    if not rows and published and against is None:
+        return show_tables(dataset, left_out)
     if not rows:
         which = f" of {dataset}" if dataset else ""
         raise InputError("; ".join([f"no finished run{which}", *left_out]))
@@ -62,12 +74,23 @@ def compare(
     add_gains(rows, bases)
     mark_best(rows)
     for row in rows if published else ():
-        row.published = find_published(row.manifests[0])
+        on = find_split(row.manifests[0], row.test_questions)
+        row.published = find_published(row.manifests[0], on) if on else ()
     notes += warn(rows)
     notes += _tell_of_choices(rows) if against is None else []
     notes += tell_of_gains(rows, bases, against)
     notes += tell_of_published(rows) if published else []
     return Comparison(tuple(rows), tuple(notes), explain_marks(rows, against), tuple(left_out))
+
+
+def show_tables(dataset: str | None, left_out: Sequence[str]) -> Comparison:
+    """Return the paper's tables, of one data set or all. Raises InputError if it has no results on it."""
+    if dataset is not None and dataset not in SPLITS:
+        raise InputError(
+            f"no finished run of {dataset}, and the paper has no results on it; it has {', '.join(SPLITS)}"
+        )
+    chosen = tuple(row for row in read_tables() if dataset in (None, row.dataset))
+    return Comparison((), (ABOUT_PUBLISHED,), left_out=tuple(left_out), published=chosen)
 
 
 def _take_apart(rows: Sequence[Row], break_down: TakeApart) -> list[str]:

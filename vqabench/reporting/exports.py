@@ -28,10 +28,11 @@ def to_markdown(grids: list[Grid], notes: tuple[str, ...]) -> str:
     return "\n\n".join([*(_markdown_table(grid) for grid in grids), *(f"> {_escape(note)}" for note in notes)])
 
 
-def table_to_markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table of texts."""
+def table_to_markdown(head: Sequence[str], rows: Iterable[Sequence[str]], notes: Sequence[str] = ()) -> str:
+    """Return a table of texts, and notes below it."""
     lines = [list(map(_escape, head)), ["---"] * len(head), *(list(map(_escape, row)) for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n\n".join([table, *(f"> {_escape(note)}" for note in notes)])
 
 
 def _markdown_table(grid: Grid) -> str:
@@ -66,6 +67,7 @@ def to_csv(comparison: Comparison) -> str:
     for row in comparison.rows:
         writer.writerows(map(_disarm, _csv_lines(row)))
     printed = {id(one): one for row in comparison.rows for one in row.published}
+    printed |= {id(one): one for one in comparison.published}
     for one in printed.values():
         writer.writerows(_published_csv_lines(one))
     return stream.getvalue()
@@ -107,9 +109,10 @@ def narrow(comparison: Comparison, metric: str | None, split: str | None) -> Com
         rows.append(
             replace(row, cells=cells, published=tuple(one for one in row.published if keeps(SPLIT, one.metric)))
         )
-    if not any(row.cells for row in rows):
+    printed = tuple(one for one in comparison.published if keeps(SPLIT, one.metric))
+    if not printed and not any(row.cells for row in rows):
         raise InputError(f"no run has a number {' '.join(filter(None, [metric, f'of {split}' if split else '']))}")
-    return replace(comparison, rows=tuple(rows))
+    return replace(comparison, rows=tuple(rows), published=printed)
 
 
 def comparison_to_json(comparison: Comparison) -> str:
@@ -131,12 +134,13 @@ def lay_flat(comparison: Comparison | None) -> dict[str, Any]:
             msgspec.to_builtins(manifest) | {"folder": str(run.folder)}
             for run, manifest in zip(row.runs, row.manifests, strict=True)
         ]
-        printed = [
-            {name: value for name, value in vars(one).items() if name != "significant"}
-            | {"significant": sorted(one.significant)}
-            for one in row.published
-        ]
+        printed = [_lay_published_flat(one) for one in row.published]
         about |= {"branded": row.branded, "scores": numbers, "runs": provenance}
         rows.append(about | ({"published": printed} if printed else {}))
     notes = choose_notes(comparison, "answer-type") if comparison is not None else ()
-    return {"rows": rows, "notes": notes}
+    tables = [_lay_published_flat(one) for one in comparison.published] if comparison is not None else []
+    return {"rows": rows, "notes": notes} | ({"published": tables} if tables else {})
+
+
+def _lay_published_flat(printed: Published) -> dict[str, Any]:
+    return vars(printed) | {"significant": sorted(printed.significant)}

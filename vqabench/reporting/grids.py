@@ -9,7 +9,7 @@ from typing import Literal
 from vqabench.errors import InputError, unknown
 from vqabench.evaluation.comparison import METRICS, Comparison
 from vqabench.evaluation.notes import LEVEL
-from vqabench.evaluation.published import SPLIT, Published, read_published
+from vqabench.evaluation.published import SPLIT, USUAL_ACTIVATION, Published, read_published
 from vqabench.evaluation.rows import Cell, Row
 from vqabench.evaluation.scores import CATEGORIES
 
@@ -109,6 +109,8 @@ def lay_out(
                 else:
                     continue
                 grids.append(replace(grid, key=(dataset, own, chosen)))
+    if split in (None, SPLIT):
+        grids += _lay_out_published(comparison.published, metric)
     if not grids:
         which = " ".join(filter(None, [metric, f"of {split}" if split else ""]))
         raise InputError(f"no run has a number {which}".rstrip())
@@ -175,6 +177,33 @@ def deal(grid: Grid, fits: Callable[[Grid], bool]) -> list[Grid]:
     return [*parts, choose(grid, kept)]
 
 
+def _lay_out_published(rows: Sequence[Published], metric: str | None) -> list[Grid]:
+    """Lay out the paper's tables, a grid for each of their data sets and metrics."""
+    groups: dict[tuple[str, str, str], list[Published]] = {}
+    for row in rows:
+        if metric in (None, row.metric):
+            groups.setdefault((row.table, row.dataset, row.metric), []).append(row)
+    head = ("method", "strategy", *HEADS.values())
+    return [
+        Grid(
+            f"Table {table}: {dataset}, published: {UNITS[shown]}",
+            head,
+            2,
+            tuple(_published_alone(row) for row in group),
+            key=(dataset, "published", shown),
+        )
+        for (table, dataset, shown), group in groups.items()
+    ]
+
+
+def _published_alone(row: Published) -> tuple[Text, ...]:
+    stated = f"{row.objective}-{row.loss}" if row.objective else row.loss
+    activation = row.options.get("mask", {}).get("activation", USUAL_ACTIVATION)
+    masked = "" if activation == USUAL_ACTIVATION else f" @mask.activation={activation}"
+    names = (Text(row.method), Text(f"{stated}{masked}, {RUN_BY[row.run_by]}"))
+    return (*names, *_published_numbers(row).values())
+
+
 def choose_notes(comparison: Comparison, by: By) -> tuple[str, ...]:
     """Return the notes that go with a comparison's tables: marks stand only in those by answer type."""
     marks = comparison.marks if by == "answer-type" else ()
@@ -217,10 +246,7 @@ def _published_line(printed: Published, row: Row, split: str) -> dict[str, Text]
             display=f"{loss} (published, Table {printed.table})".strip(),
         ),
     }
-    for category in CATEGORIES:
-        number = printed.numbers.get(category)
-        mark = "†" if category in printed.significant else ""
-        line[HEADS[category]] = Text("–" if number is None else f"{number:.2f}", mark=mark)
+    line |= _published_numbers(printed)
     ours = row.cells.get((split, printed.metric, "answer-type", "all"))
     comparable = printed.metric == "accuracy"  # the paper does not define its kappa
     if comparable and ours is not None and ours.mean is not None and "all" in printed.numbers:
@@ -258,6 +284,15 @@ def _share_objective(rows: Sequence[Row]) -> bool:
 def _describe_all(rows: Sequence[Row]) -> str:
     """Return what all rows share and their names leave out: a caption has it."""
     return f"objective {rows[0].objective.upper()}" if _share_objective(rows) else ""
+
+
+def _published_numbers(printed: Published) -> dict[str, Text]:
+    line = {}
+    for category in CATEGORIES:
+        number = printed.numbers.get(category)
+        mark = "†" if category in printed.significant else ""
+        line[HEADS[category]] = Text("–" if number is None else f"{number:.2f}", mark=mark)
+    return line
 
 
 def _strategy(row: Row) -> str:

@@ -80,8 +80,8 @@ def _number_heads(grid: Grid) -> tuple[Grid, list[str]]:
 
 
 def _explain(grid: Grid, rows: Sequence[Row]) -> Iterator[str]:
-    """Say what the numbers are."""
-    counts = {len(row.seeds) for row in rows}
+    """Yield notes on what the numbers are; the paper's own tables have no rows of ours."""
+    counts = {len(row.seeds) for row in rows} or {1}
     if len(counts) == 1 and counts != {1}:
         yield f"Means over {counts.pop()} seeds, ± one standard deviation."
     elif counts != {1}:

@@ -9,6 +9,7 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text as RichText
 
+from vqabench.data.annotations import ANSWER_TYPES
 from vqabench.evaluation.comparison import Comparison
 from vqabench.evaluation.scores import CATEGORIES, Scores
 from vqabench.reporting.grids import HEADS, By, Grid, choose_notes, deal, lay_out, without_spreads
@@ -89,11 +90,33 @@ def list_scores(scores: Scores) -> tuple[tuple[str, ...], list[tuple[str, ...]]]
         ("question type", name, str(one.questions), _spell_exactly(one.accuracy), "")
         for name, one in scores.per_question_type.items()
     ]
+    rows += [
+        ("other answer type", name, str(one.questions), _spell_exactly(one.accuracy), "")
+        for name, one in scores.other_answer_types.items()
+    ]
     return ("by", "category", "questions", "accuracy", "kappa"), rows
 
 
 def _spell_exactly(value: float | None) -> str:
     return "" if value is None else repr(value)
+
+
+def describe_gaps(scores: Scores) -> list[str]:
+    """Return a line for the questions that stand in no column but "All", and one for those without an answer."""
+    notes = []
+    if scores.other_answer_types:
+        listed = ", ".join(
+            f"{name!r} {scored.questions:,} questions, accuracy {spell_number(scored.accuracy)}"
+            for name, scored in scores.other_answer_types.items()
+        )
+        count = sum(scored.questions for scored in scores.other_answer_types.values())
+        notes.append(
+            f"{count:,} of {scores.questions:,} questions count in All alone: their answer type is none of "
+            f"{', '.join(ANSWER_TYPES)}: {listed}"
+        )
+    if scores.unanswered:
+        notes.append(f"{scores.unanswered:,} of {scores.questions:,} questions have no answer and count as wrong")
+    return notes
 
 
 def spell_number(value: float | None) -> str:

@@ -96,6 +96,7 @@ def make_sample(spec: DataSpec, size: int, seed: int = 0, *, odd: bool = False) 
         word_mask_BL=tokens_BL != PADDING,
         type_words_BL=typed_BL,
         targets_BA=targets_BA,
+        answered_B=(targets_BA > 0).any(1),
         **_draw_images(spec, size, generator),
     )
     return Sample(questions, batch)

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from vqabench.api import Backbone, Batch
 from vqabench.data.memory import is_out_of_memory
-from vqabench.errors import TrainingError
+from vqabench.errors import OutputError, TrainingError
+from vqabench.evaluation.outputs import require_tensor
 from vqabench.training.capture import WARM_UP, CapturedPass, can_capture
 from vqabench.training.criterion import Criterion
 from vqabench.training.device import Autocast
@@ -88,7 +89,7 @@ class Descent:
         if captured is not None:
             yield captured.compute(batch, criterion)
             return
-        for value in under(self.autocast, self.state.model.training_losses(batch, criterion)):
+        for value in under(self.autocast, self._losses(batch, criterion)):
             self.state.optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(value)
             yield value
@@ -115,12 +116,25 @@ class Descent:
                 return None
         return self.captured if self.captured.fits(batch) else None
 
+    def _losses(self, batch: Batch, criterion: Criterion) -> Iterator[Tensor]:
+        """Yield the backbone's losses of a batch. Raises OutputError where one is not a scalar with a gradient."""
+        model = self.state.model
+        losses = model.training_losses(batch, criterion)
+        if not isinstance(losses, Iterator):
+            told = f"its training_losses must yield losses, but returned a {type(losses).__name__}"
+            raise OutputError(told, model)
+        for value in losses:
+            require_tensor(value, (), "a loss that its training_losses yields", model)
+            if not value.requires_grad:
+                raise OutputError("a loss that its training_losses yields depends on no parameter", model)
+            yield value
+
     def _accumulate(self, batch: Batch, criterion: Criterion) -> Tensor:
         """Compute a batch's one loss and its gradients piece by piece."""
         self.state.optimizer.zero_grad(set_to_none=True)
         values = []
         for piece in cut(batch, self.state.position.pieces):
-            (value,) = under(self.autocast, self.state.model.training_losses(piece, criterion))
+            (value,) = under(self.autocast, self._losses(piece, criterion))
             value = value * (len(piece) / len(batch))
             torch.autograd.backward(value)
             values.append(value.detach())

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from vqabench.errors import Interrupted
+
 SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
 """Ctrl-C; what ends a job; what Slurm may send some time before that; a terminal that is closed."""
 
@@ -71,7 +73,7 @@ class Interruption:
 
     def _take(self, number: int, _: FrameType | None) -> None:
         if self.received is not None and number == signal.SIGINT:
-            raise KeyboardInterrupt  # in the midst of whatever goes on, so that nothing of it may be saved
+            raise Interrupted  # in the middle of a step, so nothing of it may be saved
         self.received = signal.Signals(number).name
         if not self._put_off:
             raise Stopped(self.received)

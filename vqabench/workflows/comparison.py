@@ -24,15 +24,19 @@ def compare(
     break_down: TakeApart | None = None,
     against: str | None = None,
 ) -> comparison.Comparison:
-    """Compare the runs in the given folders, or all runs. Raises InputError where there are none."""
-    if not folders and not places.runs.exists():
+    """Compare the runs in the given folders, or all runs.
+
+    Without any, `published` gives the paper's tables alone. Raises InputError where there is nothing to show.
+    """
+    if not folders and not places.runs.exists() and not published:
         raise InputError(f"{places.runs}: no runs yet; begin with: vqabench train NAME")
+    try:
+        runs = list(find_runs(list(folders) or [places.runs]))
+    except InputError as error:
+        if folders or not published or against is not None:
+            raise
+        return comparison.show_tables(dataset, [f"{error}; these are the paper's own tables"])
     compared = comparison.compare(
-        find_runs(list(folders) or [places.runs]),
-        dataset,
-        by_type=by_type,
-        published=published,
-        break_down=break_down,
-        against=against,
+        runs, dataset, by_type=by_type, published=published, break_down=break_down, against=against
     )
     return replace(compared, notes=(*warn_of_never_given(compared.rows, places.dataset), *compared.notes))

@@ -13,7 +13,7 @@ import shlex
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -50,7 +50,7 @@ class Finding:
     """The command or setting that helps."""
 
 
-def examine(runs: Path, data: Path | None, catalog: Path | None) -> Iterator[Finding]:
+def examine(runs: Path, data: Path | None, catalog: Sequence[Path] | None) -> Iterator[Finding]:
     """Check this machine, the installation and the data, one finding at a time."""
     checks: list[tuple[str, Callable[[], Iterable[Finding]]]] = [
         ("versions", check_versions),
@@ -286,7 +286,7 @@ def find_plugin_fault(plugin: Plugin) -> str | None:
     return None
 
 
-def check_datasets(data: Path | None, catalog: Path | None) -> Iterator[Finding]:
+def check_datasets(data: Path | None, catalog: Sequence[Path] | None) -> Iterator[Finding]:
     """Check every data set of the catalogue that is prepared, and name those that are not."""
     from vqabench.data.catalog import read_catalog
     from vqabench.workflows.places import Places
@@ -333,6 +333,10 @@ def _read_array(_: str, item: object) -> None:
 
 
 def _spell_command(command: str, name: str, places: Places) -> str:
-    options = [("--data-dir", places.data), ("--catalog", places.catalog)]
-    named = [word for option, value in options if value for word in (option, str(value))]
+    catalogs = [places.catalog] if isinstance(places.catalog, Path) else places.catalog or ()
+    options = [
+        *(("--data-dir", folder) for folder in [places.data] if folder),
+        *(("--catalog", c) for c in catalogs),
+    ]
+    named = [word for option, value in options for word in (option, str(value))]
     return shlex.join(["vqabench", "data", command, name, *named])

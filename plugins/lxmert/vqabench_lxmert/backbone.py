@@ -44,7 +44,7 @@ class Lxmert(Backbone):
         epochs=4,
         finetune_epochs=2,
         batch_size=32,
-        optimizer="adamw",
+        optimizer="bert-adam",
         lr=5e-5,
         weight_decay=0.01,
         schedule="linear",
