@@ -25,7 +25,7 @@ def take(page: Page, folder: Path) -> None:
         for part in section.locator("> section").all():
             kind = (part.get_attribute("id") or "").removeprefix(f"{key}-")
             box = part.bounding_box()
-            if kind not in ("tables", "runs") and box is not None:
+            if kind not in ("said", "tables", "runs") and box is not None:
                 clip = FloatRect(x=0.0, y=box["y"], width=WIDTH, height=min(box["height"], TALLEST))
                 page.screenshot(path=folder / f"{name}-{kind}.png", clip=clip, full_page=True)
                 print(folder / f"{name}-{kind}.png")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -79,12 +80,22 @@ def complete(cli: CommandLine, words: str, **environment: str) -> subprocess.Com
         ("vqabench bench --losses mask --grid mask.reduction=mean,s", "mask.reduction=mean,sum"),
         ("vqabench plugins check rescale --set rescale.v", "rescale.variant="),
         ("vqabench plugins show resc", "rescale"),
+        ("vqabench compare --split v", "val"),
+        ("vqabench compare --columns All,g", "All,gain"),
+        ("vqabench compare --by prior --columns T", "Tail"),
     ],
 )
 def test_the_shell_completes_names_lists_choices_and_settings(cli: CommandLine, words: str, expected: str) -> None:
     done = complete(cli, words)
     assert expected in done.stdout.split()
     assert done.stderr == ""
+
+
+def test_the_shell_completes_the_rows_of_the_runs_that_are_there(cli: CommandLine, tmp_path: Path) -> None:
+    (tmp_path / "runs" / "digits-cp" / "updn" / "ce-plain" / "seed-0").mkdir(parents=True)
+    (tmp_path / "others" / "digits-cp" / "lmh" / "bce-plain").mkdir(parents=True)
+    assert complete(cli, "vqabench compare --against ").stdout.split() == ["updn/ce-plain"]
+    assert complete(cli, "vqabench compare --runs others --against l").stdout.split() == ["lmh/bce-plain"]
 
 
 @pytest.mark.parametrize(

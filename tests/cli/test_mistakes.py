@@ -86,7 +86,7 @@ def fails(done: object, *told: str) -> None:
         (["compare", "--by", "question-type", "--metric", "kappa"], ["kappa is defined by answer type"]),
         (["compare", "--by", "prior", "--metric", "kappa"], ["--by prior", "kappa is defined by answer type"]),
         (["compare", "one", "--explain"], ["--explain", "name two folders", "vqabench compare A B --explain"]),
-        (["compare", "a", "b", "--explain", "--format", "csv"], ["--explain", "drop --format csv"]),
+        (["compare", "a", "b", "--explain", "--format", "csv"], ["cannot be csv", "drop --format csv"]),
         (["compare", "a", "b", "--explain", "--by", "prior"], ["--explain", "drop the other options"]),
         (["compare", "a", "b", "--explain"], ["a: there is no such folder of runs"]),
         (["predict", "nowhere"], ["nowhere: there is no such run"]),

@@ -105,6 +105,8 @@ def test_it_shows_all_that_there_is(browser: Browser, report: Path) -> None:
     with opened(browser, report) as shown:
         heads = shown.page.locator("h3").all_inner_texts()
         assert heads == [
+            "What can be said",
+            "Out of domain against in domain",
             "Tables",
             "Accuracy",
             "Gains by question type",
@@ -125,20 +127,20 @@ def test_text_from_data_and_runs_stays_text(browser: Browser, report: Path) -> N
         assert questions
         assert all(question.endswith("?" + HOSTILE) for question in questions)
         assert HOSTILE in shown.page.locator(".card").first.inner_text()
-        assert HOSTILE in shown.page.locator("tbody th").nth(1).inner_text()
+        assert HOSTILE in shown.page.locator("#d1-tables tbody th").nth(1).inner_text()
         drawn = shown.page.locator("svg title").all_text_contents()
         assert any(HOSTILE in title for title in drawn)
 
 
 def numbers_of(page: Page, column: int) -> list[str]:
-    rows = page.locator("table.sortable").first.locator("tbody tr")
+    rows = page.locator("#d1-tables table.sortable").first.locator("tbody tr")
     return [row.locator("th, td").nth(column).inner_text() for row in rows.all()]
 
 
 @pytest.mark.parametrize("way", ["click", "Enter", "Space"])
 def test_a_table_is_sorted_by_click_and_by_keyboard(browser: Browser, written: Path, way: str) -> None:
     with opened(browser, written) as shown:
-        table = shown.page.locator("table.sortable").first
+        table = shown.page.locator("#d1-tables table.sortable").first
         assert table.locator("thead th").all_inner_texts()[6] == "All"
         head = table.locator("thead th").nth(6)
 
@@ -169,7 +171,8 @@ def test_the_keyboard_reaches_the_content_first_and_every_table(browser: Browser
         assert shown.page.evaluate("document.activeElement.getBoundingClientRect().left") >= 0
         shown.page.keyboard.press("Enter")
         assert shown.page.evaluate("document.activeElement.id") == "content"
-        shown.page.keyboard.press("Tab")
+        for _ in range(2):  # past the numbers of the scatter plot, which are folded
+            shown.page.keyboard.press("Tab")
         assert shown.page.evaluate("document.activeElement.getAttribute('role')") == "region"
         assert shown.page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
 
@@ -197,12 +200,99 @@ def test_text_can_be_read_in_light_and_in_dark(browser: Browser, report: Path) -
     assert set(seen["light"]).isdisjoint(seen["dark"])
 
 
+def test_a_picture_of_attention_enlarges_by_click_and_by_keyboard_and_goes_back(
+    browser: Browser, report: Path
+) -> None:
+    for width in (1200, PHONE[0]):
+        with opened(browser, report, width) as shown:
+            button = shown.page.locator(".enlarge").first
+            small = button.locator("svg").bounding_box()
+            assert shown.page.get_by_text("Choose a picture to enlarge it.").is_visible()
+            name = button.get_attribute("aria-label") or ""
+            assert name.startswith("Enlarge: Attention of updn ce-")
+            button.focus()
+            shown.page.keyboard.press("Enter")
+            dialog = shown.page.locator("dialog")
+            large = dialog.locator("svg").bounding_box()
+            assert small is not None
+            assert large is not None
+            assert large["width"] > 1.5 * small["width"]
+            assert large["x"] >= 0
+            assert large["x"] + large["width"] <= width
+            assert HOSTILE in dialog.inner_text()
+            assert shown.page.evaluate(FAULTS) == []  # nothing has its name twice
+            shown.page.keyboard.press("Escape")
+            assert not dialog.is_visible()
+            assert button.locator("svg").count() == 1
+            assert button.evaluate("one => document.activeElement === one")
+            button.click()
+            dialog.get_by_role("button", name="Close").click()
+            assert not dialog.is_visible()
+            assert shown.console == []
+
+
+def test_the_page_begins_with_what_can_be_said_and_a_scatter(browser: Browser, report: Path) -> None:
+    with opened(browser, report) as shown:
+        lines = shown.page.locator(".said li").all_inner_texts()
+        assert len(lines) == 1
+        assert "updn ce-focal" in lines[0]
+        assert "over 2 seeds" in lines[0] or "not tested over seeds" in lines[0]
+        assert "images" in lines[0]  # the questions are here, too
+        assert shown.page.locator(".dots .mark").count() == 2
+        top = [shown.page.locator(f"#{key}").bounding_box() for key in ("d1-said", "d1-domains", "d1-tables")]
+        places = [box["y"] for box in top if box is not None]
+        assert len(places) == 3
+        assert places == sorted(places)
+
+
+def test_distributions_lie_over_one_another(browser: Browser, report: Path) -> None:
+    with opened(browser, report) as shown:
+        chart = shown.page.locator("#d1-answers .overlay").first
+        answers = chart.locator(".label").count()
+        assert chart.locator(".behind").count() == answers
+        assert chart.locator(".outline").count() == answers
+        assert chart.locator(".mark").count() == 2 * answers
+        behind, outline = (chart.locator(kind).first.bounding_box() for kind in (".behind", ".outline"))
+        assert behind is not None
+        assert outline is not None
+        assert abs(behind["y"] - outline["y"]) < 3
+
+
+def test_on_a_phone_a_row_keeps_its_name_and_has_a_rule(browser: Browser, written: Path) -> None:
+    with opened(browser, written, PHONE[0]) as shown:
+        table = shown.page.locator("#d1-tables .scroll").first
+        table.evaluate("one => { one.scrollLeft = 200; }")
+        name = table.locator("tbody .stick").first
+        before = name.evaluate("one => getComputedStyle(one, '::before').content")
+        assert "updn" in before  # the backbone's own column does not stand on a phone
+        box, frame = name.bounding_box(), table.bounding_box()
+        assert box is not None
+        assert frame is not None
+        assert abs(box["x"] - frame["x"]) < 1
+        for side in ("right", "bottom"):
+            width = name.evaluate(f"one => getComputedStyle(one).border{side.capitalize()}Width")
+            assert width != "0px"
+
+
+def test_a_page_bears_a_title_and_a_date(cli: CommandLine, tmp_path: Path) -> None:
+    write_run(tmp_path / "runs", 40.0, started="2026-01-02T03:04:05+00:00")
+    done = cli("report", "--title", "Ours <b>", SOURCE_DATE_EPOCH="86400")
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "<title>Ours &lt;b&gt;</title>" in page
+    assert "<h1>Ours &lt;b&gt;</h1>" in page
+    assert "Made on 2 January 1970 by vqabench" in page
+    assert "from runs trained 2026-01-02." in page
+
+
 def test_without_a_script_everything_is_there_but_sorting(browser: Browser, written: Path) -> None:
     with opened(browser, written, java_script_enabled=False) as shown:
         assert shown.page.locator("table.sortable").count() > 3
         assert shown.page.locator("button").count() == 0
+        assert shown.page.locator(".scene").first.is_visible()
+        assert not shown.page.get_by_text("Choose a picture").is_visible()
         assert not shown.page.locator("#sorting").is_visible()
-        assert shown.page.get_by_text("30.25").first.is_visible()
+        assert shown.page.locator("#d1-tables").get_by_text("30.25").first.is_visible()
         assert shown.page.locator("figure svg").first.is_visible()
 
 

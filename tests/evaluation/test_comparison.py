@@ -86,9 +86,10 @@ def test_runs_with_other_defaults_are_no_seeds_of_one_row(tmp_path: Path) -> Non
 
 
 def test_a_run_chosen_on_test_is_never_the_best(tmp_path: Path) -> None:
-    write_run(tmp_path, 40.0)
-    write_run(tmp_path, 45.0, loss="focal")
-    write_run(tmp_path, 90.0, loss="rescale", select="test", label="select=test")
+    for seed in (0, 1):
+        write_run(tmp_path, 40.0, seed=seed)
+        write_run(tmp_path, 45.0, seed=seed, loss="focal")
+        write_run(tmp_path, 90.0, seed=seed, loss="rescale", select="test", label="select=test")
     rows = by_loss(compare(find_runs([tmp_path])))
     assert [loss for loss, row in rows.items() if row.cells[ALL].best] == ["focal"]
 
@@ -99,19 +100,25 @@ def test_plain_gains_nothing_on_plain(tmp_path: Path) -> None:
     assert [row.cells[ALL].gain for row in compare(find_runs([tmp_path])).rows] == [None, None]
 
 
-def test_the_best_of_each_column_is_marked(tmp_path: Path) -> None:
-    write_run(tmp_path, 40.0)
-    write_run(tmp_path, 50.0, loss="rescale")
-    rows = by_loss(compare(find_runs([tmp_path])))
-    assert (rows["plain"].cells[ALL].best, rows["rescale"].cells[ALL].best) == (False, True)
+def best_of(folder: Path) -> list[str]:
+    return [loss for loss, row in by_loss(compare(find_runs([folder]))).items() if row.cells[ALL].best]
+
+
+def test_the_best_of_each_column_is_marked_where_several_seeds_make_it_a_claim(tmp_path: Path) -> None:
+    seeds(tmp_path, "plain", PLAIN)
+    assert best_of(tmp_path) == []  # of one row there is no best
+    write_run(tmp_path, 45.0, loss="focal")
+    assert best_of(tmp_path) == []
+    seeds(tmp_path, "rescale", BETTER)
+    assert best_of(tmp_path) == ["rescale"]
+    write_run(tmp_path, 90.0, loss="mask")  # a single seed is higher: neither is the best
+    assert best_of(tmp_path) == []
 
 
 def test_all_that_share_the_best_number_are_marked(tmp_path: Path) -> None:
-    write_run(tmp_path, 50.0)
-    write_run(tmp_path, 50.0, loss="focal")
-    write_run(tmp_path, 40.0, loss="rescale")
-    rows = by_loss(compare(find_runs([tmp_path])))
-    assert [loss for loss, row in rows.items() if row.cells[ALL].best] == ["plain", "focal"]
+    for loss, accuracy in {"plain": 50.0, "focal": 50.0, "rescale": 40.0}.items():
+        seeds(tmp_path, loss, [accuracy, accuracy])
+    assert best_of(tmp_path) == ["plain", "focal"]
 
 
 def test_runs_that_began_with_other_weights_are_no_seeds_of_one_row(tmp_path: Path) -> None:
@@ -200,7 +207,7 @@ def test_a_single_seed_is_no_claim_and_a_branded_run_is_marked(tmp_path: Path) -
     write_run(tmp_path, 40.0, select="test")
     comparison = compare(find_runs([tmp_path]))
     assert comparison.rows[0].branded
-    assert any(note.startswith("one seed: no claim") for note in comparison.notes)
+    assert "Only one seed, so gains are not tested. Use --seeds 0-4." in comparison.notes
     assert any("chosen on the test split" in note for note in comparison.notes)
 
 
@@ -252,8 +259,9 @@ def test_one_seed_on_either_side_makes_no_claim(tmp_path: Path) -> None:
     cell = by_loss(comparison)["rescale"].cells[ALL]
     assert cell.gain is not None
     assert cell.test is None
-    assert any(note.startswith("one seed: no claim") for note in comparison.notes)
-    assert comparison.marks == ""
+    told = "Only one seed of updn ce-rescale, so gains with it are not tested. Use --seeds 0-4."
+    assert told in comparison.notes
+    assert comparison.marks == ()
 
 
 def test_seeds_that_never_vary_make_no_claim(tmp_path: Path) -> None:
@@ -308,7 +316,7 @@ def test_rows_without_a_gain_and_gains_without_a_test_are_named(tmp_path: Path) 
     seeds(tmp_path, "focal", LEVEL, backbone="css")
     notes = compare(find_runs([tmp_path])).notes
     assert "no gain, for want of plain runs in the same setting: css ce-focal" in notes
-    assert any(note.startswith("one seed: no claim on updn ce-plain.") for note in notes)
+    assert any(note.startswith("Only one seed of updn ce-plain, so") for note in notes)
 
 
 def test_numbers_by_question_type_are_left_out_where_nobody_asks_for_them(tmp_path: Path) -> None:
@@ -341,3 +349,73 @@ def test_what_cannot_be_taken_apart_is_told_and_the_rest_is(tmp_path: Path) -> N
     assert row.cells["val", "calibration error", "prior", "all"].mean is None
     assert ("test", "accuracy", "prior", "head") not in row.cells
     assert "not taken apart: updn ce-plain: its answers are gone" in comparison.notes
+
+
+def test_gains_are_over_a_chosen_row_across_backbones_and_corrected_for_all_rows(tmp_path: Path) -> None:
+    seeds(tmp_path, "plain", PLAIN)
+    seeds(tmp_path, "rescale", BETTER, backbone="other", objective="bce")
+    seeds(tmp_path, "focal", [*LEVEL, 42.0], first=3, precision="bfloat16")
+    comparison = compare(find_runs([tmp_path]), against="other/bce-rescale")
+    rows = by_loss(comparison)
+    base = rows["rescale"]
+    assert (base.against, base.cells[ALL].gain, base.cells[ALL].test) == ("", None, None)
+    expected = {
+        "plain": stats.ttest_rel(PLAIN, BETTER).pvalue,
+        "focal": stats.ttest_ind([*LEVEL, 42.0], BETTER, equal_var=False).pvalue,
+    }
+    for loss, p in expected.items():
+        cell = rows[loss].cells[ALL]
+        assert rows[loss].against == "other bce-rescale"
+        assert cell.gain == pytest.approx((cell.mean or 0.0) - np.mean(BETTER))
+        assert cell.test is not None
+        assert cell.test.p == pytest.approx(p)
+        assert cell.test.paired == (loss == "plain")
+    smaller, larger = sorted(expected, key=lambda loss: expected[loss])
+    tests = {loss: rows[loss].cells[ALL].test for loss in expected}
+    small, large = tests[smaller], tests[larger]
+    assert small is not None
+    assert large is not None
+    assert small.p_holm == pytest.approx(2 * small.p)
+    assert large.p_holm == pytest.approx(max(2 * small.p, large.p))
+    assert comparison.marks[0].startswith("† p < 0.01 against other/bce-rescale, over seeds")
+
+
+@pytest.mark.parametrize(
+    "name", ["updn/ce-mask @a=1", "updn/ce-mask@a=1", "updn ce-mask @a=1", "updn/ce-mask @a=1 ‡", "mask-a=1-0"]
+)
+def test_a_row_is_chosen_by_the_words_of_the_table_or_by_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_run(tmp_path, 40.0)
+    write_run(tmp_path, 50.0, loss="mask", label="a=1")
+    rows = by_loss(compare(find_runs([tmp_path]), against=name))
+    assert rows["plain"].against == "updn ce-mask @a=1"
+    assert rows["plain"].cells[ALL].gain == pytest.approx(-10)
+
+
+def test_a_chosen_row_that_is_none_or_several_is_an_error_that_helps(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", 40.0, label="a=1")
+    with pytest.raises(
+        InputError, match=r"no row is called 'updn/ce-plain': did you mean 'updn/ce-plain @a=1'\? Rows: "
+    ):
+        compare(find_runs([tmp_path]), against="updn/ce-plain")
+    with pytest.raises(InputError, match=r"no row is called 'x/y': Rows: updn/ce-plain @a=1"):
+        compare(find_runs([tmp_path]), against="x/y")
+    write_run(tmp_path / "b", 50.0, label="a=1", precision="bfloat16")
+    with pytest.raises(InputError, match=r"2 rows on d are called .*; name the folder of one instead: .*a/plain"):
+        compare(find_runs([tmp_path]), against="updn/ce-plain @a=1")
+    named = compare(find_runs([tmp_path]), against=str(tmp_path / "b"))
+    assert [row.against for row in named.rows] == ["updn ce-plain @a=1", ""]
+
+
+def test_a_chosen_row_is_compared_within_its_data_alone_and_a_note_says_so(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", 40.0)
+    write_run(tmp_path / "a", 45.0, loss="focal", fingerprint="changed")
+    write_run(tmp_path / "b", 50.0, dataset="e", loss="rescale")
+    comparison = compare(find_runs([tmp_path]), against="updn/ce-plain")
+    assert [row.cells[ALL].gain for row in comparison.rows] == [None, None, None]
+    (note,) = [note for note in comparison.notes if note.startswith("no gain")]
+    assert note == (
+        "no gain, as updn/ce-plain has no run on the same data: updn ce-focal on d, updn ce-rescale on e"
+    )

@@ -3,9 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
-import shutil
-import subprocess
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +11,11 @@ import pytest
 from rich.console import Console
 
 from tests.evaluation.test_comparison import write_run
+from vqabench.errors import InputError
 from vqabench.evaluation.comparison import Comparison, compare
-from vqabench.reporting.exports import comparison_to_json, to_csv, to_latex, to_markdown
-from vqabench.reporting.grids import By, lay_out
+from vqabench.reporting.exports import comparison_to_json, narrow, to_csv, to_markdown
+from vqabench.reporting.grids import By, lay_out, parse_columns
+from vqabench.reporting.latex import to_latex
 from vqabench.reporting.tables import draw
 from vqabench.results import find_runs
 
@@ -170,26 +170,56 @@ def test_csv_and_json_hold_tests_published_rows_and_provenance(tested: Compariso
     assert rows["rescale"]["published"][0]["numbers"] == {"all": 40.84}
 
 
-def test_latex_compiles_whatever_the_names_hold(tested: Comparison, tmp_path: Path) -> None:
-    tables = to_latex(lay_out(tested, None, "answer-type"), tested.notes)
-    assert r"\textbf{60.00}" in tables
-    assert r"a\_b\&c\textbar{}50\%" in tables
-    assert r"50.29 $\pm$0.28\textsuperscript{\dag}" in tables
-    if shutil.which("pdflatex") is None:
-        assert os.environ.get("CI") != "true", "there is no pdflatex"
-        pytest.skip("there is no pdflatex to compile with")
-    document = r"\documentclass{article}\usepackage{booktabs}\begin{document}" + tables + "\n\\end{document}\n"
-    (tmp_path / "tables.tex").write_text(document)
-    command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "tables.tex"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-2000:]
-    assert (tmp_path / "tables.pdf").stat().st_size > 1000
-
-
 def test_the_same_runs_give_the_same_bytes(comparison: Comparison, tmp_path: Path) -> None:
     again = compare(find_runs([tmp_path]))
     for form in (to_csv, comparison_to_json):
         assert form(comparison) == form(again)
     first, second = (lay_out(one, None, "answer-type") for one in (comparison, again))
-    for write in (to_markdown, to_latex):
-        assert write(first, comparison.notes) == write(second, again.notes)
+    assert to_markdown(first, comparison.notes) == to_markdown(second, again.notes)
+    assert to_latex(comparison, None, "answer-type") == to_latex(again, None, "answer-type")
+
+
+@pytest.mark.parametrize(
+    ("chosen", "by", "heads"),
+    [
+        ("all,gain", "answer-type", ("All", "gain")),
+        ("ALL, y/n ,yes/no,seeds", "answer-type", ("All", "Y/N", "seeds")),
+        ("ci,p,in-domain", "answer-type", ("95 % CI", "p (Holm)", "in-domain")),
+        ("tail,head,against", "prior", ("Tail", "Head", "Against")),
+    ],
+)
+def test_columns_are_chosen_by_their_heads(chosen: str, by: By, heads: tuple[str, ...]) -> None:
+    assert parse_columns(chosen, by) == heads
+
+
+@pytest.mark.parametrize(
+    ("chosen", "by", "told"),
+    [
+        ("gian", "answer-type", "unknown column 'gian': did you mean 'gain'"),
+        (" , ", "answer-type", "names no column; valid: seeds, Y/N"),
+        ("gain", "prior", "unknown column 'gain'"),
+        ("all", "question-type", "a column for each row"),
+    ],
+)
+def test_a_column_that_does_not_exist_is_an_error(chosen: str, by: By, told: str) -> None:
+    with pytest.raises(InputError, match=re.escape(told)):
+        parse_columns(chosen, by)
+
+
+def test_tables_hold_the_chosen_split_and_columns_in_their_order(comparison: Comparison) -> None:
+    (grid,) = lay_out(comparison, "accuracy", "answer-type", "val", ("All", "gain", "in-domain"))
+    assert grid.title == "d, in-domain val: accuracy in percent"
+    assert grid.head == ("backbone", "strategy", "All", "gain")  # val has no in-domain column of its own
+    with pytest.raises(InputError, match="no run has a number accuracy of train"):
+        lay_out(comparison, "accuracy", "answer-type", "train")
+
+
+def test_csv_and_json_can_be_narrowed_to_a_split_and_a_metric(comparison: Comparison) -> None:
+    narrowed = narrow(comparison, "kappa", "val")
+    lines = list(csv.DictReader(io.StringIO(to_csv(narrowed))))
+    assert {(line["split"], line["metric"]) for line in lines} == {("val", "kappa")}
+    assert [line["against"] for line in lines if line["loss"] == "mask+rescale"] == ["updn ce-plain"] * 4
+    (row, _) = json.loads(comparison_to_json(narrowed))["rows"]
+    assert {split: list(metrics) for split, metrics in row["scores"].items()} == {"val": ["kappa"]}
+    with pytest.raises(InputError, match="no run has a number accuracy of train"):
+        narrow(comparison, "accuracy", "train")

@@ -14,6 +14,7 @@ from vqabench.cli.completion import (
     complete_settings,
 )
 from vqabench.cli.help import examples
+from vqabench.cli.output import METRIC, TEXT, Format, Out, choose_form, print_comparison, writing
 from vqabench.cli.parameters import AsJson, Catalog, DataDir, Runs, telling_of_signals
 from vqabench.reporting.output import say_json
 
@@ -144,6 +145,7 @@ def bench(
     data_dir: DataDir = None,
     catalog: Catalog = None,
     as_json: AsJson = False,
+    out: Out = None,
 ) -> None:
     """Train every combination of backbones and strategies.
 
@@ -151,8 +153,12 @@ def bench(
     command to do what is left. At the end all runs are compared.
     """
     from vqabench.config import parse_seeds, parse_settings
+    from vqabench.errors import InputError
     from vqabench.workflows.matrix import make_matrix, parse_grid, parse_names, read_blocks, with_grid
 
+    form = choose_form(out, as_json, TEXT if dry_run else tuple(Format))
+    if dry_run and out is not None and form is not Format.json:
+        raise InputError(f"--out {out}: with --dry-run only JSON is written to a file; add --json")
     lists = {"backbones": backbones, "losses": losses, "objectives": objectives, "datasets": datasets}
     spelled: dict[str, Any] = {
         **{key: parse_names(key, text) for key, text in lists.items() if text is not None},
@@ -166,7 +172,7 @@ def bench(
     }
     blocks = read_blocks(config, {name: value for name, value in spelled.items() if value is not None})
 
-    from vqabench.reporting import exports, tables
+    from vqabench.reporting import exports
     from vqabench.reporting.matrix import WatchedMatrix, plan_to_json
     from vqabench.training.interruption import Interruption
     from vqabench.workflows import bench as workflow
@@ -179,20 +185,21 @@ def bench(
     outlook = workflow.look_out(matrix, places)
     progress.plan(outlook)
     if dry_run:
-        if as_json:
-            say_json(exports.to_json(plan_to_json(outlook)))
+        if form is Format.json:
+            with writing(out):
+                say_json(exports.to_json(plan_to_json(outlook)))
         return
     kept = "everything is saved; rerun the same command to continue"
     with telling_of_signals(progress.warn, kept), interruption.watching():
         failures = workflow.bench(outlook, places, progress, interruption)
     finished = [cell.run.folder for cell in matrix.cells if cell.name not in failures]
     compared = comparison.compare(finished, None, places) if finished else None
-    if as_json:
-        say_json(exports.to_json({"failed": failures} | exports.lay_flat(compared)))
+    if form is Format.json:
+        with writing(out):
+            say_json(exports.to_json({"failed": failures} | exports.lay_flat(compared)))
     elif compared is not None:
-        tables.print_comparison(compared, "accuracy", "answer-type")
-    for told in compared.left_out if compared is not None else ():
-        progress.warn(told)
+        with writing(out):
+            print_comparison(compared, form, METRIC.get(form))
     for name, reason in failures.items():
         progress.warn(f"{name}: {reason}")
     if failures:

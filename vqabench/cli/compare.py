@@ -6,21 +6,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vqabench.cli.completion import complete_datasets
+from vqabench.cli.completion import complete_columns, complete_datasets, complete_rows
 from vqabench.cli.help import examples
-from vqabench.cli.parameters import Catalog, DataDir, Runs
+from vqabench.cli.output import ANY, TEXT, Format, Out, choose_form, print_comparison, writing
+from vqabench.cli.parameters import AsJson, Catalog, DataDir, Runs
 from vqabench.reporting.output import say, say_json
 
 if TYPE_CHECKING:
-    from vqabench.evaluation.comparison import Comparison
     from vqabench.workflows.places import Places
 
 
 EXAMPLES = examples(
-    "compare",
-    "compare runs/digits-cp --metric accuracy --format markdown",
+    "compare runs/digits-cp --against lmh/bce-plain",
+    "compare --metric accuracy --split test --columns All,in-domain,gain --out table.tex",
     "compare runs/digits-cp/updn/ce-plain runs/digits-cp/updn/ce-rescale --explain",
 )
+WHAT = "What to show"
 
 
 class Metric(StrEnum):
@@ -38,14 +39,11 @@ class By(StrEnum):
     prior = "prior"
 
 
-class Format(StrEnum):
-    """Output formats."""
+class Split(StrEnum):
+    """Which split's numbers."""
 
-    table = "table"
-    markdown = "markdown"
-    latex = "latex"
-    csv = "csv"
-    json = "json"
+    val = "val"
+    test = "test"
 
 
 def compare(
@@ -55,10 +53,16 @@ def compare(
     ] = None,
     dataset: Annotated[
         str | None,
-        typer.Option(metavar="DATASET", help="Only runs on this data set.", autocompletion=complete_datasets),
+        typer.Option(
+            metavar="DATASET",
+            help="Only runs on this data set.",
+            autocompletion=complete_datasets,
+            rich_help_panel=WHAT,
+        ),
     ] = None,
     metric: Annotated[
-        Metric | None, typer.Option(metavar="|".join(Metric), help="Show only this metric. [default: both]")
+        Metric | None,
+        typer.Option(metavar="|".join(Metric), help="Show only this metric. [default: both]", rich_help_panel=WHAT),
     ] = None,
     by: Annotated[
         By,
@@ -66,19 +70,38 @@ def compare(
             metavar="|".join(By),
             help="How to group the questions. prior shows how often the answers follow the training prior; it "
             "needs the data.",
+            rich_help_panel=WHAT,
         ),
     ] = By.answer_type,
-    form: Annotated[
-        Format,
+    split: Annotated[
+        Split | None,
+        typer.Option(metavar="|".join(Split), help="Show only this split. [default: both]", rich_help_panel=WHAT),
+    ] = None,
+    against: Annotated[
+        str | None,
         typer.Option(
-            "--format", metavar="|".join(Format), help="Output format; csv and json hold every metric and group."
+            metavar="ROW",
+            help="Compare every row with this one, also across backbones, instead of with plain. Written as in "
+            "tables: BACKBONE/STRATEGY.",
+            autocompletion=complete_rows,
+            rich_help_panel=WHAT,
         ),
-    ] = Format.table,
+    ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST",
+            help="Show only these columns, as in Y/N,Num.,Other,All,in-domain,gain.",
+            autocompletion=complete_columns,
+            rich_help_panel=WHAT,
+        ),
+    ] = None,
     published: Annotated[
         bool,
         typer.Option(
             "--published",
             help="Show the paper's results next to ours, or alone if there are no runs.",
+            rich_help_panel=WHAT,
         ),
     ] = False,
     explain: Annotated[
@@ -87,8 +110,19 @@ def compare(
             "--explain",
             help="Explain what can be concluded from two configurations, given by their folders, and list the "
             "questions whose answers changed.",
+            rich_help_panel=WHAT,
         ),
     ] = False,
+    form: Annotated[
+        Format | None,
+        typer.Option(
+            "--format",
+            metavar="|".join(Format),
+            help="Output format; csv and json hold every column and group. [default: table, or chosen by --out]",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+    out: Out = None,
     runs: Runs = Path("runs"),
     data_dir: DataDir = None,
     catalog: Catalog = None,
@@ -101,20 +135,27 @@ def compare(
     from vqabench.errors import InputError
     from vqabench.workflows.places import Places
 
-    if explain and (dataset or metric or published or by is not By.answer_type):
-        raise InputError("--explain compares two configurations as a whole: drop the other options except --format")
+    form = choose_form(out, as_json, TEXT if explain else ANY, form)
+    if explain and (dataset or metric or published or split or against or columns or by is not By.answer_type):
+        raise InputError(
+            "--explain compares two configurations as a whole: drop the other options except --format, --json and "
+            "--out"
+        )
     if explain:
-        _explain(run or [], form, Places(runs, data_dir, catalog))
+        _explain(run or [], form, out, Places(runs, data_dir, catalog))
         return
     if by is not By.answer_type and metric is Metric.kappa:
         raise InputError(f"--by {by.value}: kappa is defined by answer type; drop --metric kappa")
     if published and by is not By.answer_type:
         raise InputError(f"--published: the paper's results are by answer type; drop --by {by.value}")
-    if form in (Format.csv, Format.json) and (metric is not None or by is By.question_type):
-        raise InputError(f"--format {form.value} always holds every metric and group; drop --metric and --by")
+    everything = form in (Format.csv, Format.json)
+    if everything and (by is By.question_type or columns):
+        raise InputError(f"--format {form.value} always holds every column and group; drop --by and --columns")
 
+    from vqabench.reporting.grids import parse_columns
     from vqabench.workflows import comparison as workflow
 
+    chosen = parse_columns(columns, by.value) if columns is not None else ()
     places = Places(runs, data_dir, catalog)
     break_down = None
     if by is By.prior:
@@ -122,48 +163,35 @@ def compare(
         from vqabench.workflows.stored import Stored
 
         break_down = Stored(places, WatchedLines().say).break_down
-    by_type = by is By.question_type or form in (Format.csv, Format.json)
     compared = workflow.compare(
-        run or [], dataset, places, by_type=by_type, published=published, break_down=break_down
+        run or [],
+        dataset,
+        places,
+        by_type=by is By.question_type or everything,
+        published=published,
+        break_down=break_down,
+        against=against,
     )
-    _render(compared, form, metric, by)
+    with writing(out):
+        print_comparison(
+            compared, form, metric.value if metric else None, by.value, split.value if split else None, chosen
+        )
 
 
-def _render(compared: "Comparison", form: Format, metric: Metric | None, by: By) -> None:
-    """Print a comparison in one of the formats."""
-    from vqabench.reporting import exports, grids, lists, tables
-
-    if form is Format.json:
-        say_json(exports.comparison_to_json(compared))
-    elif form is Format.csv:
-        say(exports.to_csv(compared), end="")
-        for note in grids.choose_notes(compared, by.value):
-            lists.warn(note)
-    elif form in (Format.markdown, Format.latex):
-        laid_out = grids.lay_out(compared, metric, by.value)
-        write = exports.to_markdown if form is Format.markdown else exports.to_latex
-        say(write(laid_out, grids.choose_notes(compared, by.value)))
-    else:
-        tables.print_comparison(compared, metric, by.value)
-    for told in compared.left_out:
-        lists.warn(told)
-
-
-def _explain(folders: list[Path], form: Format, places: "Places") -> None:
+def _explain(folders: list[Path], form: Format, out: Path | None, places: "Places") -> None:
     """Print what can be concluded from two configurations."""
     from vqabench.errors import InputError
 
     if len(folders) != 2:
         raise InputError("--explain: name two folders of runs, as in: vqabench compare A B --explain")
-    if form not in (Format.table, Format.json):
-        raise InputError(f"--explain prints text, or JSON with --format json; drop --format {form.value}")
     from vqabench.reporting import explanation, exports
     from vqabench.reporting.progress import WatchedLines
     from vqabench.workflows import explanation as workflow
 
     before, after = folders
     pair, questions, notes = workflow.explain(before, after, places, WatchedLines().say)
-    if form is Format.json:
-        say_json(exports.to_json(explanation.explanation_to_json(pair, questions, notes)))
-    else:
-        say(explanation.explain(pair, questions, notes))
+    with writing(out):
+        if form is Format.json:
+            say_json(exports.to_json(explanation.explanation_to_json(pair, questions, notes)))
+        else:
+            say(explanation.explain(pair, questions, notes))

@@ -4,6 +4,7 @@ Nothing here imports torch or runs a plugin's code. An error offers nothing: it 
 """
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, get_args
 
 import typer
@@ -83,6 +84,23 @@ def complete_objective_list(_: typer.Context, incomplete: str) -> list[str]:
     from vqabench.config import Objective
 
     return _continue_list(incomplete, ",", get_args(Objective))
+
+
+@_offer
+def complete_rows(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Offer the rows of tables, by the folders in `--runs`."""
+    folders = sorted(Path(ctx.params.get("runs") or "runs").glob("*/*/*/"))
+    return list(dict.fromkeys(f"{folder.parent.name}/{folder.name}" for folder in folders))
+
+
+@_offer
+def complete_columns(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Offer columns of the tables behind those that stand there, by words without spaces."""
+    from vqabench.reporting.grids import SHORT, list_columns
+
+    heads = list_columns("prior" if ctx.params.get("by") == "prior" else "answer-type")
+    words = [*heads, *(word for word, head in SHORT.items() if " " in head and head in heads)]
+    return _continue_list(incomplete, ",", [word for word in words if " " not in word])
 
 
 @_offer

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vqabench.cli.help import Command, Group, examples
+from vqabench.cli.output import LISTS, TEXT, Format, choose_form, print_list, writing
+from vqabench.cli.output import Out as OutFile
 from vqabench.cli.parameters import AsJson, Catalog, DataDir, DatasetName, Device, telling_of_signals
 from vqabench.reporting.output import say, say_json
 
@@ -26,19 +28,23 @@ app = typer.Typer(
 
 
 @app.command("list", cls=Command, epilog=examples("data list", "data list --catalog my.toml --json"))
-def list_datasets(data_dir: DataDir = None, catalog: Catalog = None, as_json: AsJson = False) -> None:
+def list_datasets(
+    data_dir: DataDir = None, catalog: Catalog = None, as_json: AsJson = False, out: OutFile = None
+) -> None:
     """List the data sets, and whether they are fetched and prepared."""
-    from vqabench.reporting import exports, lists
+    form = choose_form(out, as_json, LISTS)
+    from vqabench.reporting import exports
     from vqabench.workflows import datasets
     from vqabench.workflows.places import Places
 
     listed = datasets.list_datasets(Places(data=data_dir, catalog=catalog))
-    if as_json:
-        say_json(exports.to_json(listed))
-        return
     spelled = {True: "yes", False: "no", None: "-"}
     rows = [(one.name, spelled[one.fetched], one.prepared, one.title) for one in listed]
-    lists.stdout_console().print(lists.draw_list(("name", "fetched", "prepared", "title"), rows))
+    with writing(out):
+        if form is Format.json:
+            say_json(exports.to_json(listed))
+        else:
+            print_list(("name", "fetched", "prepared", "title"), rows, form)
 
 
 @app.command("info", cls=Command, epilog=examples("data info digits-cp", "data info digits-cp --types 8"))
@@ -49,11 +55,13 @@ def info(
     data_dir: DataDir = None,
     catalog: Catalog = None,
     as_json: AsJson = False,
+    out: OutFile = None,
 ) -> None:
     """Show a data set's facts and its answers by question type.
 
     Once it is prepared, the answers of its most frequent question types are drawn, in train next to test.
     """
+    form = choose_form(out, as_json, TEXT)
     from vqabench.reporting import charts, exports, lists
     from vqabench.workflows import datasets
     from vqabench.workflows.places import Places
@@ -61,14 +69,15 @@ def info(
     places = Places(data=data_dir, catalog=catalog)
     facts = datasets.describe_dataset(name, places)
     shares = datasets.compare_answers(name, places, types, answers)
-    if as_json:
-        say_json(exports.to_json(facts | {"answers by question type": shares}))
-        return
-    spelled = {key: f"{value:,}" if isinstance(value, int) else str(value) for key, value in facts.items()}
-    console = lists.stdout_console()
-    console.print(lists.draw_facts(spelled))
-    for drawn in charts.draw_answer_shares(shares, console):
-        console.print(drawn)
+    with writing(out):
+        if form is Format.json:
+            say_json(exports.to_json(facts | {"answers by question type": shares}))
+            return
+        spelled = {key: f"{value:,}" if isinstance(value, int) else str(value) for key, value in facts.items()}
+        console = lists.stdout_console()
+        console.print(lists.draw_facts(spelled))
+        for drawn in charts.draw_answer_shares(shares, console):
+            console.print(drawn)
 
 
 GOES_ON = "the features made so far are kept: rerun the same command to continue"
@@ -316,22 +325,30 @@ def extract(
 
 
 @app.command("verify", cls=Command, epilog=examples("data verify digits-cp", "data verify vqa-cp-v2 --json"))
-def verify(name: DatasetName, data_dir: DataDir = None, catalog: Catalog = None, as_json: AsJson = False) -> None:
+def verify(
+    name: DatasetName,
+    data_dir: DataDir = None,
+    catalog: Catalog = None,
+    as_json: AsJson = False,
+    out: OutFile = None,
+) -> None:
     """Check all files of a data set.
 
     Checks counts, ids and references between files, computes the prepared data again and compares. Exits with code
     1 if something is wrong.
     """
+    form = choose_form(out, as_json, TEXT)
     from vqabench.reporting import exports
     from vqabench.workflows import datasets
     from vqabench.workflows.places import Places
 
     checks = []
-    for check in datasets.verify_dataset(name, Places(data=data_dir, catalog=catalog)):
-        checks.append(check)
-        if not as_json:
-            say(f"{'ok ' if check.fine else 'BAD'} {check.what}: {check.found}")
-    if as_json:
-        say_json(exports.to_json(checks))
+    with writing(out):
+        for check in datasets.verify_dataset(name, Places(data=data_dir, catalog=catalog)):
+            checks.append(check)
+            if form is not Format.json:
+                say(f"{'ok ' if check.fine else 'BAD'} {check.what}: {check.found}")
+        if form is Format.json:
+            say_json(exports.to_json(checks))
     if not all(check.fine for check in checks):
         raise typer.Exit(1)

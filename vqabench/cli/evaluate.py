@@ -8,12 +8,13 @@ import typer
 
 from vqabench.cli.completion import complete_datasets
 from vqabench.cli.help import examples
+from vqabench.cli.output import LISTS, Format, Out, choose_form, print_list, writing
 from vqabench.cli.parameters import AsJson, Catalog, DataDir, SplitName, one_of
 from vqabench.reporting.output import say_json
 
 EXAMPLES = examples(
     "evaluate results.json --dataset vqa-cp-v2",
-    "evaluate results.json --questions questions.json --annotations annotations.json --json",
+    "evaluate results.json --questions questions.json --annotations annotations.json --out scores.csv",
 )
 
 
@@ -55,6 +56,7 @@ def evaluate(
     data_dir: DataDir = None,
     catalog: Catalog = None,
     as_json: AsJson = False,
+    out: Out = None,
 ) -> None:
     """Score a results file of any model.
 
@@ -67,6 +69,8 @@ def evaluate(
         raise InputError(
             "name the questions: either --dataset DATASET [--split SPLIT], or --questions FILE --annotations FILE"
         )
+
+    form = choose_form(out, as_json, LISTS)
 
     from vqabench.reporting.progress import WatchedProgress
     from vqabench.workflows import evaluation
@@ -85,12 +89,15 @@ def evaluate(
 
     from vqabench.reporting import exports, lists, tables
 
-    if as_json:
-        say_json(exports.to_json(scores))
-        return
-    console = lists.stdout_console()
-    console.print(f"{predictions}: {scores.questions:,} questions", soft_wrap=True)
-    for table in tables.draw_scores(scores):
-        console.print(table)
-    for note in tables.describe_gaps(scores):
-        console.print(note, markup=False, highlight=False, soft_wrap=True)
+    with writing(out):
+        if form is Format.json:
+            say_json(exports.to_json(scores))
+        elif form is not Format.table:
+            print_list(*tables.list_scores(scores), form, tables.describe_gaps(scores))
+        else:
+            console = lists.stdout_console()
+            console.print(f"{predictions}: {scores.questions:,} questions", markup=False, soft_wrap=True)
+            for table in tables.draw_scores(scores):
+                console.print(table)
+            for note in tables.describe_gaps(scores):
+                console.print(note, markup=False, highlight=False, soft_wrap=True)

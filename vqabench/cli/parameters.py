@@ -60,7 +60,7 @@ Catalog = Annotated[
     ),
 ]
 Runs = Annotated[Path, typer.Option("--runs", metavar="DIR", help="Folder of all runs.", rich_help_panel=PLACES)]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout instead of a table.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
 Device = Annotated[
     str,
     typer.Option(

@@ -4,14 +4,18 @@ import json
 import shlex
 from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vqabench.cli.completion import complete_plugins, complete_settings
 from vqabench.cli.help import Command, Group, examples
+from vqabench.cli.output import LISTS, TEXT, Format, Out, choose_form, print_list, writing
 from vqabench.cli.parameters import AsJson
 from vqabench.reporting.output import say, say_json
+
+if TYPE_CHECKING:
+    from vqabench.workflows.plugins import PluginDetails
 
 SIGNS = {"passed": "ok", "failed": "FAILED", "declared": "declared", "skipped": "skipped"}
 
@@ -23,12 +27,13 @@ app = typer.Typer(
 )
 
 
-@app.command("list", cls=Command, epilog=examples("plugins list", "plugins list --json"))
-def list_plugins(as_json: AsJson = False) -> None:
+@app.command("list", cls=Command, epilog=examples("plugins list", "plugins list --out plugins.csv"))
+def list_plugins(as_json: AsJson = False, out: Out = None) -> None:
     """List the installed backbones and losses.
 
     Reads metadata only: no plugin's code is run. Names that several distributions offer are marked.
     """
+    form = choose_form(out, as_json, LISTS)
     from vqabench import plugins
     from vqabench.reporting import lists
 
@@ -46,18 +51,22 @@ def list_plugins(as_json: AsJson = False) -> None:
         (plugin.name, plugins.KINDS[plugin.group], plugin.distribution, plugin.version, plugin.target)
         for plugin in every
     ]
-    if as_json:
-        listed = [
-            dict(zip(head, row, strict=True)) | {"clash": plugin in marked}
-            for row, plugin in zip(rows, every, strict=True)
-        ]
-        say_json(json.dumps(listed, indent=2))
-        return
-    shown = [
-        (f"{name} (clash)" if plugin in marked else name, *others)
-        for (name, *others), plugin in zip(rows, every, strict=True)
-    ]
-    lists.stdout_console().print(lists.draw_list([name.replace("_", " ") for name in head], shown))
+    with writing(out):
+        if form is Format.json:
+            listed = [
+                dict(zip(head, row, strict=True)) | {"clash": plugin in marked}
+                for row, plugin in zip(rows, every, strict=True)
+            ]
+            say_json(json.dumps(listed, indent=2))
+        elif form is Format.csv:  # for programs: names as they are
+            clashing = [(*row, str(plugin in marked).lower()) for row, plugin in zip(rows, every, strict=True)]
+            print_list((*head, "clash"), clashing, form)
+        else:
+            shown = [
+                (f"{name} (clash)" if plugin in marked else name, *others)
+                for (name, *others), plugin in zip(rows, every, strict=True)
+            ]
+            print_list([name.replace("_", " ") for name in head], shown, form)
 
 
 @app.command("show", cls=Command, epilog=examples("plugins show updn", "plugins show rescale --json"))
@@ -66,18 +75,26 @@ def show(
         str, typer.Argument(metavar="NAME", help="A backbone or a loss.", autocompletion=complete_plugins)
     ],
     as_json: AsJson = False,
+    out: Out = None,
 ) -> None:
     """Show a plugin's options, objectives and recipe."""
-    from vqabench.plugins import BACKBONES
-    from vqabench.reporting import lists
+    form = choose_form(out, as_json, TEXT)
     from vqabench.workflows import plugins as workflow
 
     details = workflow.show_plugin(name)
-    if as_json:
-        from vqabench.reporting.exports import to_json
+    with writing(out):
+        if form is Format.json:
+            from vqabench.reporting.exports import to_json
 
-        say_json(to_json(details))
-        return
+            say_json(to_json(details))
+        else:
+            _print_details(details)
+
+
+def _print_details(details: "PluginDetails") -> None:
+    from vqabench.plugins import BACKBONES
+    from vqabench.reporting import lists
+
     console = lists.stdout_console()
     console.print(details.plugin.describe(), markup=False)
     console.print(f"\n{details.description}\n", markup=False)
@@ -125,6 +142,7 @@ def check(
         typer.Option(metavar="CHECK", help="Run only this check, such as padding; repeatable."),
     ] = None,
     as_json: AsJson = False,
+    out: Out = None,
 ) -> None:
     """Check that a plugin follows the plugin API.
 
@@ -132,6 +150,7 @@ def check(
     strategy, bfloat16 and torch.compile. Exceptions that its author declares are listed with their reasons. Exits
     with code 1 if a check fails.
     """
+    form = choose_form(out, as_json, TEXT)
     from vqabench.config import parse_settings
     from vqabench.plugins import find_of_any_kind
     from vqabench.reporting import exports, lists
@@ -139,19 +158,21 @@ def check(
 
     plugin = find_of_any_kind(name)
     results = workflow.check_plugin(plugin, parse_settings(settings or []), only or ())
-    console = lists.stdout_console()
-    if as_json:
-        checks = list(results)
-        say_json(exports.to_json(checks))
-    else:
-        console.print(plugin.describe())
-        checks = []
-        for one in results:
-            checks.append(one)
-            console.print(f"{SIGNS[one.status]:8}  {one.name}: {one.told}", soft_wrap=True)
-        console.print(", ".join(f"{count} {status}" for status, count in Counter(c.status for c in checks).items()))
+    with writing(out):
+        console = lists.stdout_console()
+        if form is Format.json:
+            checks = list(results)
+            say_json(exports.to_json(checks))
+        else:
+            console.print(plugin.describe(), markup=False)
+            checks = []
+            for one in results:
+                checks.append(one)
+                console.print(f"{SIGNS[one.status]:8}  {one.name}: {one.told}", markup=False, soft_wrap=True)
+            counts = Counter(one.status for one in checks)
+            console.print(", ".join(f"{count} {status}" for status, count in counts.items()))
     if any(one.status == "failed" for one in checks):
-        if not as_json:
+        if form is not Format.json:
             console.print(
                 "A check that cannot hold for this class can be declared in its `declarations`, with the reason."
             )

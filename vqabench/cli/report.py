@@ -1,5 +1,8 @@
 """`vqabench report`."""
 
+import os
+import time
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +27,10 @@ def report(
     dataset: Annotated[
         str | None,
         typer.Option(metavar="DATASET", help="Only runs on this data set.", autocompletion=complete_datasets),
+    ] = None,
+    title: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="The title of the page. [default: the names of the data sets]"),
     ] = None,
     published: Annotated[
         bool,
@@ -51,6 +58,12 @@ def report(
     find_output(out)  # before anything is computed
     places = Places(runs, data_dir, catalog)
     findings = workflow.gather(run or [], dataset, places, WatchedProgress(), published=published, prior=prior)
-    page = make_page(findings).encode()
+    page = make_page(findings, title, _today()).encode()
     write_file(out, page)
     say(f"{out}: {len(page) / 1000:,.0f} kB")
+
+
+def _today() -> date:
+    """Return the date in UTC, or that of SOURCE_DATE_EPOCH, which builds that must be the same again set."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
+    return datetime.fromtimestamp(int(epoch) if epoch.isdecimal() else time.time(), UTC).date()

@@ -13,9 +13,9 @@ from vqabench.cli.completion import (
     complete_settings,
 )
 from vqabench.cli.help import examples
+from vqabench.cli.output import METRIC, Out, choose_form, print_comparison, writing
 from vqabench.cli.parameters import AsJson, Catalog, DataDir, Runs, one_of, rank, telling_of_signals
 from vqabench.config import Features, LogName, Objective, Precision, Select
-from vqabench.reporting.output import say_json
 
 EXAMPLES = examples(
     "train updn",
@@ -187,6 +187,7 @@ def train(
     data_dir: DataDir = None,
     catalog: Catalog = None,
     as_json: AsJson = False,
+    out: Out = None,
 ) -> None:
     """Train a backbone with a loss strategy and score it.
 
@@ -198,6 +199,7 @@ def train(
 
     if resume and force:
         raise InputError("--resume continues runs, --force replaces them: choose one")
+    form = choose_form(out, as_json)
     given: dict[str, Any] = read_config_file(config) if config else {}
     spelled: dict[str, Any] = {
         "backbone": backbone,
@@ -236,12 +238,5 @@ def train(
     if not trained:  # likewise
         return
     compared = comparison.compare([run.folder for run in trained], None, places)
-
-    from vqabench.reporting import exports, tables
-
-    if as_json:
-        say_json(exports.comparison_to_json(compared))
-    else:
-        tables.print_comparison(compared, "accuracy", "answer-type")
-    for told in compared.left_out:
-        progress.warn(told)
+    with writing(out):
+        print_comparison(compared, form, METRIC.get(form))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -41,8 +42,8 @@ class Comparison:
 
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
-    marks: str = ""
-    """How the gains were tested; empty where none could be."""
+    marks: tuple[str, ...] = ()
+    """How the gains were tested; nothing where none could be."""
     published: tuple[Published, ...] = ()
     """The paper's tables, where they were asked for and there are no runs to show them beside."""
     left_out: tuple[str, ...] = ()
@@ -56,38 +57,43 @@ def compare(
     by_type: bool = True,
     published: bool = False,
     break_down: TakeApart | None = None,
+    against: str | None = None,
 ) -> Comparison:
-    """Gather finished runs into rows, and test the gains. Runs that are not finished, or damaged, are named.
+    """Gather finished runs into rows, and test the gains. Runs that are not finished, or damaged, are `left_out`.
 
     Without `by_type`, there are no numbers by question type. With `published`, rows have beside them what the paper
-    has printed on the same; with `break_down`, what their stored answers show of the training prior.
+    has printed on the same; with `break_down`, what their stored answers show of the training prior. Gains are over
+    plain runs in the same setting, or over the row that `against` names.
 
     Without a finished run, `published` gives the paper's tables as they are. Raises InputError where there is
-    neither.
+    neither, or no row of that name.
     """
-    left_out: dict[str, list[str]] = {}
-    rows = gather_rows(runs, dataset, left_out, by_type=by_type)
-    missing = describe_left_out(left_out)
-    if not rows and published:
-        return show_tables(dataset, missing)
+    reasons: dict[str, list[str]] = {}
+    rows = gather_rows(runs, dataset, reasons, by_type=by_type)
+    left_out = describe_left_out(reasons)
+    if not rows and published and against is None:
+        return show_tables(dataset, left_out)
     if not rows:
         which = f" of {dataset}" if dataset else ""
-        raise InputError("; ".join([f"no finished run{which}", *missing]))
+        raise InputError("; ".join([f"no finished run{which}", *left_out]))
+    bases = find_plain(rows) if against is None else find_chosen(rows, against)
     notes: list[str] = []
     if break_down is not None:
         notes += _take_apart(rows, break_down)
-    add_gains(rows)
+    add_gains(rows, bases)
     mark_best(rows)
     for row in rows if published else ():
         on = find_split(row.manifests[0], row.test_questions)
         row.published = find_published(row.manifests[0], on) if on else ()
-    notes += [*warn(rows), *_tell_of_choices(rows), *tell_of_gains(rows, find_plain(rows))]
+    notes += warn(rows)
+    notes += _tell_of_choices(rows) if against is None else []
+    notes += tell_of_gains(rows, bases, against)
     notes += tell_of_published(rows) if published else []
-    return Comparison(tuple(rows), tuple(notes), explain_marks(rows), left_out=tuple(missing))
+    return Comparison(tuple(rows), tuple(notes), explain_marks(rows, against), left_out=tuple(left_out))
 
 
 def show_tables(dataset: str | None, left_out: Sequence[str]) -> Comparison:
-    """Return the paper's tables, of one data set or all. Raises InputError where it has none of it."""
+    """Return the paper's tables, of one data set or all. Raises InputError if it has no results on it."""
     if dataset is not None and dataset not in SPLITS:
         raise InputError(
             f"no finished run of {dataset}, and the paper has no results on it; it has {', '.join(SPLITS)}"
@@ -120,6 +126,30 @@ def find_plain(rows: Iterable[Row]) -> list[tuple[Row, Row]]:
     return [(row, min(bases, key=lambda base: _unlike(row, base))) for row, bases in pairs if bases]
 
 
+def find_chosen(rows: Sequence[Row], name: str) -> list[tuple[Row, Row]]:
+    """Pair each row with the one of its data set that is called `name`, where both saw the same data.
+
+    Raises InputError where no row is called so, or several rows of one data set are.
+    """
+    chosen = [row for row in rows if name and row.is_called(name)]
+    if not chosen:
+        spelled = {f"{row.backbone}/{row.strategy}": f"{row.backbone}/{row.objective}-{row.loss}" for row in rows}
+        nearest = difflib.get_close_matches(name, [*spelled, *spelled.values()], n=1)  # with its label or without
+        meant = next((full for full, short in spelled.items() if nearest and nearest[0] in (full, short)), None)
+        hint = f"did you mean {meant!r}? " if meant else ""
+        raise InputError(f"--against: no row is called {name!r}: {hint}Rows: {first_few(spelled)}")
+    for dataset in dict.fromkeys(row.dataset for row in chosen):
+        folders = [str(row.runs[0].folder) for row in chosen if row.dataset == dataset]
+        if len(folders) > 1:
+            raise InputError(
+                f"--against: {len(folders)} rows on {dataset} are called {name!r}; name the folder of one instead: "
+                f"{first_few(folders, 3)}"
+            )
+    bases = {(row.dataset, row.fingerprint): row for row in chosen}
+    pairs = [(row, bases.get((row.dataset, row.fingerprint))) for row in rows]
+    return [(row, base) for row, base in pairs if base is not None and base is not row]
+
+
 def _group_plain(rows: Iterable[Row]) -> dict[tuple[str, ...], list[Row]]:
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
@@ -144,9 +174,10 @@ def _tell_of_choices(rows: Sequence[Row]) -> list[str]:
     return [f"of several plain rows in one setting, the likest is taken: {told}"] if chosen else []
 
 
-def add_gains(rows: Sequence[Row]) -> None:
-    """Give each cell its gain over plain, and the test of it where there are seeds enough."""
-    for row, base in find_plain(rows):
+def add_gains(rows: Sequence[Row], bases: Sequence[tuple[Row, Row]]) -> None:
+    """Add to each cell its gain over the row's base, and the test of it if both have several seeds."""
+    for row, base in bases:
+        row.against = base.title
         tests = compare_cells(row, base)
         for key, test in tests.items():
             cell, other = row.cells[key], base.cells[key]
@@ -185,10 +216,13 @@ def _correct(rows: Sequence[Row]) -> None:
 
 
 def mark_best(rows: Sequence[Row]) -> None:
-    """Mark the highest mean of each column within a data set, of honest runs."""
+    """Mark the highest mean of each column within a data set, of honest runs.
+
+    To be the best is a claim: it takes several seeds, and another row with several seeds that it is better than.
+    """
     for dataset in {row.dataset for row in rows}:
         within = [row for row in rows if row.dataset == dataset and not row.branded]
-        if len(within) < 2:
+        if sum(len(row.seeds) > 1 for row in within) < 2:
             continue
         for key in {key for row in within for key in row.cells if key[1] in METRICS}:
             cells = [
@@ -196,5 +230,5 @@ def mark_best(rows: Sequence[Row]) -> None:
             ]
             highest = max((cell.mean or 0.0 for _, cell in cells), default=0.0)
             for row, cell in cells:
-                if round(cell.mean or 0.0, DECIMALS) == round(highest, DECIMALS):
+                if len(row.seeds) > 1 and round(cell.mean or 0.0, DECIMALS) == round(highest, DECIMALS):
                     row.cells[key] = replace(cell, best=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from vqabench.data.pictures import Picture
 from vqabench.evaluation.comparison import Comparison
 from vqabench.evaluation.curves import Curve
+from vqabench.evaluation.pair import Pair
 from vqabench.evaluation.rows import Row
 from vqabench.evaluation.shifts import TypeShift
 
@@ -80,3 +81,5 @@ class DatasetFindings:
     pairs: tuple[ChangedPair, ...]
     missing: tuple[str, ...]
     """What could not be shown, and why."""
+    tests: tuple[Pair, ...] = ()
+    """Strategies and plain rows, compared over questions too."""

@@ -10,6 +10,8 @@ from vqabench.evaluation.rows import Row
 
 LEVEL = 0.01
 """Below which the paper marks a p-value (†)."""
+UNRANKED = "do not rank it by"
+"""Stands in each note on a row whose numbers say nothing of its rank."""
 PRIOR_NOTE = (
     "Head and Tail: questions whose answer is frequent or rare for their type in training; With prior and Against: "
     "whose answer is the most frequent one there, or is not. Reliance: 0 where the answers are shared out as the "
@@ -50,36 +52,47 @@ def warn(rows: Sequence[Row]) -> list[str]:
     return notes
 
 
-def tell_of_gains(rows: Sequence[Row], bases: Sequence[tuple[Row, Row]]) -> list[str]:
-    """Tell which rows have no gain, and which gains make no claim; `bases` are rows with their plain ones."""
+def is_warning(note: str) -> bool:
+    """Return whether a note says that a row's numbers do not compare with those of others."""
+    return note.startswith("‡") or UNRANKED in note
+
+
+def tell_of_gains(rows: Sequence[Row], bases: Sequence[tuple[Row, Row]], against: str | None = None) -> list[str]:
+    """Return notes on rows without a gain and gains without a test; `bases` are rows with what they gain on."""
     notes = []
-    based = [id(row) for row, _ in bases]
-    alone = [row.title for row in rows if not row.plain and id(row) not in based]
-    if alone and len(alone) < len(rows):
-        notes.append(f"no gain, for want of plain runs in the same setting: {first_few(alone, 3)}")
+    based = {id(row) for row, _ in bases}
+    if against is None:
+        alone = [row.title for row in rows if not row.plain and id(row) not in based]
+        if alone and len(alone) < len(rows):
+            notes.append(f"no gain, for want of plain runs in the same setting: {first_few(alone, 3)}")
+    else:
+        notes.append(f"gain: against {against}, whatever the settings of the two rows")
+        others = [row for row in rows if not row.is_called(against)]
+        alone = [f"{row.title} on {row.dataset}" for row in others if id(row) not in based]
+        if alone:
+            notes.append(f"no gain, as {against} has no run on the same data: {first_few(alone, 3)}")
     single = [row.title for row in rows if len(row.seeds) == 1]
     if single:
-        told = f" on {first_few(single, 3)}" if len(single) < len(rows) else ""
+        which = f" of {first_few(single, 3)}" if len(single) < len(rows) else ""
         notes.append(
-            f"one seed: no claim{told}. It shows no spread, so that gains of it, and against it, are not tested: "
-            "train several"
+            f"Only one seed{which}, so gains{' with it' if which else ''} are not tested. Use --seeds 0-4."
         )
     return notes
 
 
-def explain_marks(rows: Sequence[Row]) -> str:
-    """Tell how gains were tested over seeds; nothing where none was."""
+def explain_marks(rows: Sequence[Row], against: str | None = None) -> tuple[str, ...]:
+    """Return how gains over plain, or over the row `against`, were tested over seeds; nothing where none was."""
     paired = {cell.test.paired for row in rows for cell in row.cells.values() if cell.test is not None}
     if not paired:
-        return ""
+        return ()
     kinds = {
         True: "paired t-test (the seeds of both sides are the same)",
         False: "Welch's t-test (the seeds of the two sides are not the same)",
     }
     how = " or ".join(text for kind, text in kinds.items() if kind in paired)
     return (
-        f"† p < {LEVEL} against plain, over seeds: two-sided {how}, each on its own; p (Holm) is that of All, "
-        "corrected for all rows of the table"
+        f"† p < {LEVEL} against {against or 'plain'}, over seeds: two-sided {how}, each on its own",
+        "p (Holm): p-value of All, corrected for all rows of the table",
     )
 
 

@@ -95,8 +95,10 @@ class _Side:
     """Mean over seeds, [0, 1]."""
 
 
-def compare_pair(before: Row, after: Row, read: Read, listed: int = 5) -> Pair:
-    """Compare two configurations on every split that both have answered, `listed` changed questions of a kind.
+def compare_pair(
+    before: Row, after: Row, read: Read, listed: int = 5, splits: Sequence[str] = ("test", "val")
+) -> Pair:
+    """Compare two configurations on those of the splits that both have answered; list some changed questions.
 
     Raises InputError where they saw different data, or their answers cannot be read.
     """
@@ -104,8 +106,8 @@ def compare_pair(before: Row, after: Row, read: Read, listed: int = 5) -> Pair:
         raise InputError(f"{before.runs[0].folder} and {after.runs[0].folder} saw different data")
     if _folders(before) & _folders(after):
         raise InputError(f"{before.runs[0].folder}: both are the same configuration")
-    splits = [split for split in ("test", "val") if all(_has(row, split) for row in (before, after))]
-    pairs = tuple(_compare_split(before, after, split, read, listed) for split in splits)
+    shared = [split for split in splits if all(_has(row, split) for row in (before, after))]
+    pairs = tuple(_compare_split(before, after, split, read, listed) for split in shared)
     return Pair(before, after, tuple(_differing_settings(before.manifests[0], after.manifests[0])), pairs)
 
 

@@ -55,7 +55,7 @@ class Cell:
     values: tuple[float | None, ...] = ()
     """Percent, in the order of the row's seeds."""
     gain: float | None = None
-    """Against the plain runs of the same backbone and objective in the same setting, in points."""
+    """In points, over the row that `Row.against` names."""
     test: SeedTest | None = None
     """Of the gain; None where the seeds do not allow one."""
     best: bool = False
@@ -87,6 +87,8 @@ class Row:
     test_questions: int | None = None
     """How many questions of `test` were scored; None where there is no test."""
     cells: dict[Key, Cell] = field(default_factory=dict)
+    against: str = ""
+    """Title of the row that its gains are over; empty where it has none."""
     published: tuple[Published, ...] = ()
     """What the paper has printed on the same, where that is asked for."""
 
@@ -109,6 +111,14 @@ class Row:
     def title(self) -> str:
         """Give backbone and strategy."""
         return f"{self.backbone} {self.strategy}"
+
+    def is_called(self, name: str) -> bool:
+        """Return whether a user means this row: `BACKBONE/STRATEGY`, as tables show it, or a folder of its runs."""
+        strategies = self.strategy, self.strategy.replace(" @", "@", 1)
+        if name.removesuffix("‡").strip() in [f"{self.backbone}{mark}{one}" for mark in "/ " for one in strategies]:
+            return True
+        folder = Path(name).resolve()
+        return any(folder in (run.folder.resolve(), *run.folder.resolve().parents) for run in self.runs)
 
     def domain(self, split: str) -> str:
         """Say what a split is to the training: `in-domain` or `out-of-domain`."""

@@ -83,9 +83,9 @@ def _explain_split(split: SplitPair, pair: Pair) -> str:
 def _over_seeds(one: CategoryPair, pair: Pair) -> str:
     test = one.seeds
     if test is None and _has_one_seed(pair):
-        return "no claim, a side has a single seed: how much a training by itself varies is not known"
+        return "not tested, as a side has only one seed. Use --seeds 0-4"
     if test is None:
-        return "no claim: no seed differs from another, so that how much others would is not known"
+        return "not tested, as no two seeds differ: how much others would is not known"
     kind = "paired t-test" if test.paired else "Welch's t-test"
     effect = "" if test.effect is None else f", effect g = {test.effect:+.1f}"
     tested = f"{_spell(test.p)} ({kind}; {_spell(test.p_holm)} by Holm)"
@@ -121,7 +121,7 @@ def _spell(p: float) -> str:
 def _list_changes(split: SplitPair, questions: Mapping[int, str]) -> str:
     total = split.gained + split.lost + split.kept
     head = (
-        f"  of {total:,} questions B answers {split.gained:,} better, {split.lost:,} worse and {split.kept:,} alike"
+        f"  Of {total:,} questions B answers {split.gained:,} better, {split.lost:,} worse and {split.kept:,} alike"
     )
     return "\n".join([head, *(_describe(change, questions) for change in split.changes)])
 
@@ -150,7 +150,7 @@ def _judge(split: SplitPair, pair: Pair) -> list[str]:
     lines = [_judge_seeds(split, pair), _judge_questions(split)]
     one = split.categories["all"]
     if one.seeds is not None and (one.seeds.p < CERTAIN) != (one.questions.permutation_p < CERTAIN):
-        lines.append("one kind of chance alone is ruled out: do not claim that B differs from A in general")
+        lines.append("only one kind of chance is ruled out: do not claim that B differs from A in general")
     return [f"{where}: {line}" for line in lines]
 
 
@@ -158,23 +158,25 @@ def _judge_seeds(split: SplitPair, pair: Pair) -> str:
     one = split.categories["all"]
     more, seeds = "more" if one.after > one.before else "less", one.seeds
     if seeds is None and _has_one_seed(pair):
-        return "nothing of the methods, only of these models; train both with several seeds"
+        return (
+            "only one seed on a side, so nothing can be said of the methods, only of these models. Use --seeds 0-4"
+        )
     if seeds is None:
-        return "nothing of other seeds, as these do not differ from one another"
+        return "no two seeds differ, so nothing can be said of other seeds"
     if seeds.p < CERTAIN:
         strictly = f"also at the paper's {LEVEL}" if seeds.p < LEVEL else f"but not at the paper's {LEVEL}"
         return (
-            f"trained anew and asked these questions, B may be expected to be {more} accurate than A "
+            f"trained again with other seeds, B would be {more} accurate than A on these questions "
             f"(p < {CERTAIN}, {strictly})"
         )
     return (
-        "that B differs from A cannot be concluded: other seeds might turn it round; with these, differences from "
-        f"{seeds.low:+.1f} to {seeds.high:+.1f} are all compatible"
+        "no difference between B and A is shown: other seeds may turn it round, and all differences from "
+        f"{seeds.low:+.1f} to {seeds.high:+.1f} agree with these seeds"
     )
 
 
 def _judge_questions(split: SplitPair) -> str:
     test = split.categories["all"].questions
     if test.permutation_p < CERTAIN:
-        return "on other images of this kind, these very models would differ in the same direction"
-    return "these very models may differ on these images alone"
+        return "on other images of this kind these models would differ in the same direction"
+    return "these models may differ on these images alone"

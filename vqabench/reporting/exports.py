@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 import msgspec
 
+from vqabench.errors import InputError
 from vqabench.evaluation.comparison import Comparison
 from vqabench.evaluation.published import SPLIT, Published
 from vqabench.evaluation.rows import Row
 from vqabench.reporting.grids import Grid, Text, choose_notes
+from vqabench.reporting.lists import disarm
 from vqabench.reporting.output import clean_line
 
 
@@ -40,6 +42,13 @@ def to_markdown(grids: list[Grid], notes: tuple[str, ...]) -> str:
     return "\n\n".join([*(_markdown_table(grid) for grid in grids), *(f"> {_escape(note)}" for note in notes)])
 
 
+def table_to_markdown(head: Sequence[str], rows: Iterable[Sequence[str]], notes: Sequence[str] = ()) -> str:
+    """Return a table of texts, and notes below it."""
+    lines = [list(map(_escape, head)), ["---"] * len(head), *(list(map(_escape, row)) for row in rows)]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n\n".join([table, *(f"> {_escape(note)}" for note in notes)])
+
+
 def _markdown_table(grid: Grid) -> str:
     rule = ["---"] * grid.names + ["---:"] * (len(grid.head) - grid.names)
     lines = [[_escape(name) for name in grid.head], rule, *([_markdown_cell(c) for c in row] for row in grid.rows)]
@@ -58,68 +67,9 @@ def _escape(text: str) -> str:
     return text
 
 
-def to_latex(grids: list[Grid], notes: tuple[str, ...]) -> str:
-    """Give tables that need the package `booktabs`; the best numbers in bold.
-
-    Letters that pdfLaTeX does not know, as Chinese ones, need LuaLaTeX or XeLaTeX and a font that has them.
-    """
-    comments = [f"% {clean_line(note)}" for note in notes]
-    return "\n\n".join([*map(_latex_table, grids), *comments])
-
-
-def _latex_table(grid: Grid) -> str:
-    lines = [
-        r"\begin{table}",
-        rf"\caption{{{_escape_latex(grid.title)}}}",
-        r"\centering",
-        rf"\begin{{tabular}}{{{'l' * grid.names}{'r' * (len(grid.head) - grid.names)}}}",
-        r"\toprule",
-        _latex_line(map(_escape_latex, grid.head)),
-        r"\midrule",
-        *(_latex_line(map(_latex_cell, row)) for row in grid.rows),
-        r"\bottomrule",
-        r"\end{tabular}",
-        r"\end{table}",
-    ]
-    return "\n".join(lines)
-
-
-def _latex_line(cells: Iterable[str]) -> str:
-    return rf"{' & '.join(cells)} \\"
-
-
-def _latex_cell(cell: Text) -> str:
-    mean = _escape_latex(cell.mean)
-    bold = rf"\textbf{{{mean}}}" if cell.best else mean
-    return bold + _escape_latex(cell.spread) + _escape_latex(cell.mark)
-
-
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    **{mark: f"\\{mark}" for mark in "&%$#_{}"},
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    "†": r"\textsuperscript{\dag}",
-    "‡": r"\textsuperscript{\ddag}",
-    "±": r"$\pm$",
-    "–": "--",
-    "−": "$-$",
-}
-
-
-def _escape_latex(text: str) -> str:
-    """Spell a text for LaTeX; letters that it has no name for stay as they are, in UTF-8."""
-    opens = text.startswith(("[", "*"))  # the end of the line before would take it for an argument
-    edge = "{}" if opens else " " if text.startswith(" ") else ""
-    return edge + "".join(_LATEX.get(mark, mark) for mark in clean_line(text).strip())
-
-
 _CSV_HEAD = (
     "dataset backbone objective loss label seeds branded split metric by category mean deviation gain "
-    "low high p p_holm effect paired source"
+    "low high p p_holm effect paired source against"
 )
 
 
@@ -137,22 +87,15 @@ def to_csv(comparison: Comparison) -> str:
     return stream.getvalue()
 
 
-_FORMULA = tuple("=+-@＝＋－＠")
-
-
 def _disarm(line: Mapping[str, Any]) -> dict[str, Any]:
-    """Keep a spreadsheet from taking text for a formula: a quotation mark goes in front."""
-    return {key: _disarm_text(value) if isinstance(value, str) else value for key, value in line.items()}
-
-
-def _disarm_text(text: str) -> str:
-    text = clean_line(text)
-    return f"'{text}" if text.lstrip().startswith(_FORMULA) else text
+    """Keep a spreadsheet from taking text for a formula."""
+    return {key: disarm(value) if isinstance(value, str) else value for key, value in line.items()}
 
 
 def _csv_lines(row: Row) -> Iterator[dict[str, Any]]:
     about = {name: getattr(row, name) for name in ("dataset", "backbone", "objective", "loss", "label")}
     about |= {"seeds": " ".join(map(str, row.seeds)), "branded": int(row.branded), "source": "ours"}
+    about |= {"against": row.against}
     for key, cell in sorted(row.cells.items()):
         line = about | dict(zip(("split", "metric", "by", "category"), key, strict=True))
         line |= {"mean": cell.mean, "deviation": cell.deviation, "gain": cell.gain}
@@ -166,6 +109,24 @@ def _published_csv_lines(printed: Published) -> Iterator[dict[str, Any]]:
     about |= {"split": SPLIT, "by": "answer-type", "source": f"Table {printed.table}, {printed.run_by}"}
     for category, number in printed.numbers.items():
         yield about | {"category": category, "mean": number}
+
+
+def narrow(comparison: Comparison, metric: str | None, split: str | None) -> Comparison:
+    """Return a comparison with the numbers of one metric or split alone; None means every one."""
+
+    def keeps(own_split: str, own_metric: str) -> bool:
+        return split in (None, own_split) and metric in (None, own_metric)
+
+    rows = []
+    for row in comparison.rows:
+        cells = {key: cell for key, cell in row.cells.items() if keeps(*key[:2])}
+        rows.append(
+            replace(row, cells=cells, published=tuple(one for one in row.published if keeps(SPLIT, one.metric)))
+        )
+    printed = tuple(one for one in comparison.published if keeps(SPLIT, one.metric))
+    if not printed and not any(row.cells for row in rows):
+        raise InputError(f"no run has a number {' '.join(filter(None, [metric, f'of {split}' if split else '']))}")
+    return replace(comparison, rows=tuple(rows), published=printed)
 
 
 def comparison_to_json(comparison: Comparison) -> str:

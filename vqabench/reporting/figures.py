@@ -12,10 +12,26 @@ from vqabench.evaluation.findings import DatasetFindings
 from vqabench.evaluation.rows import Cell, Key, Row
 from vqabench.evaluation.shifts import TypeShift
 from vqabench.reporting.grids import SPLITS, Grid, Text
-from vqabench.reporting.plots import STYLES, Bar, Bars, Scale, draw_bars, draw_curves, draw_key
+from vqabench.reporting.plots import (
+    STYLES,
+    Bar,
+    Bars,
+    Dot,
+    Scale,
+    Series,
+    draw_bars,
+    draw_curves,
+    draw_dots,
+    draw_key,
+    draw_mark,
+    draw_overlay,
+    draw_swatch,
+)
 
 MOST_ROWS = 40
 """In one bar chart."""
+MOST_DOTS = 24
+"""In the scatter plot."""
 MOST_GROUPS = 12
 """Charts of curves, each of one backbone and objective."""
 MOST_STRATEGIES = 6
@@ -93,6 +109,47 @@ def draw_accuracies(findings: DatasetFindings, keys: Keys) -> list[Charts]:
     return [Charts("", note, (Figure(caption, drawing),), Grid(caption, head, 1, lines))]
 
 
+def draw_scatter(findings: DatasetFindings, keys: Keys) -> list[Charts]:
+    """Draw the accuracy out of domain against that in domain, a point for each row; nothing for a single row."""
+    both = [
+        (row, test, val)
+        for row in findings.comparison.rows
+        if (test := _defined(row, "test")) and (val := _defined(row, "val")) and row.test_domain == "out-of-domain"
+    ]
+    if len(both) < 2:
+        return []
+    shown = sorted(both, key=lambda one: -_mean(one[1]))[:MOST_DOTS]
+    shown = [one for one in both if one in shown]
+    backbones = list(dict.fromkeys(row.backbone for row, _, _ in shown))
+    dots = []
+    for row, test, val in shown:
+        style = backbones.index(row.backbone) % STYLES
+        dots.append(Dot(name_row(row), _mean(val), _mean(test), _ends(val), _ends(test), style))
+    caption = "Accuracy over all questions, in percent: out of domain (test) against in domain (val)"
+    drawing = draw_dots(keys(), caption, dots, "in domain", "out of domain")
+    legend = tuple((draw_mark(dot.style), f"{number} {dot.name}") for number, dot in enumerate(dots, 1))
+    lines = tuple(
+        (Text(str(number)), Text(name_row(row)), *_spell(val), *_spell(test))
+        for number, (row, test, val) in enumerate(shown, 1)
+    )
+    notes = [
+        "Higher is better out of domain, further right is better in domain. On the dashed line both are the same. "
+        "Lines show one standard deviation over the seeds."
+    ]
+    notes += [f"The {len(shown)} most accurate of {len(both)} rows."] * (len(shown) < len(both))
+    head = ("point", "row", "in-domain val", "standard deviation", "out-of-domain test", "standard deviation")
+    return [Charts("", " ".join(notes), (Figure(caption, drawing, legend),), Grid(caption, head, 2, lines))]
+
+
+def _defined(row: Row, split: str) -> Cell | None:
+    cell = row.cells.get(_all(split))
+    return None if cell is None or cell.mean is None else cell
+
+
+def _ends(cell: Cell) -> tuple[float, float] | None:
+    return None if cell.deviation is None else (_mean(cell) - cell.deviation, _mean(cell) + cell.deviation)
+
+
 def draw_learning(findings: DatasetFindings, keys: Keys) -> list[Charts]:
     """Draw accuracy by epoch: charts for each backbone and objective, one in domain, one out of domain."""
     groups: dict[tuple[str, str], list[Learned]] = {}
@@ -156,21 +213,30 @@ def draw_shifts(shifts: Sequence[TypeShift], keys: Keys) -> list[Charts]:
 
 
 def _draw_shift(shift: TypeShift, keys: Keys) -> Charts:
-    scale = Scale(0.0, 100 * max(share for own in shift.shares.values() for share in own), unit=" %")
-    figures = []
+    highest = 100 * max(share for own in shift.shares.values() for share in own)
+    series: list[Series] = []
+    legend: list[tuple[Markup, str]] = []
     for name, own in shift.shares.items():
-        count = f", {shift.questions[name]:,} questions" if name in shift.questions else ", predicted"
-        bars = [Bars(answer, (Bar(100 * share),)) for answer, share in zip(shift.answers, own, strict=True)]
-        drawing = draw_bars(keys(), f"{shift.question_type}: {name}{count}", bars, scale)
-        figures.append(Figure(f"{name}{count}", drawing))
+        shares = tuple(100 * share for share in own)
+        if name in shift.questions:
+            hollow = bool(series)
+            series.append(Series(shares, None, hollow=hollow))
+            swatch = draw_swatch("outline" if hollow else "behind")
+            legend.append((swatch, f"{name}, {shift.questions[name]:,} questions"))
+        else:
+            style = len(series) - len(shift.questions)
+            series.append(Series(shares, style))
+            legend.append((draw_mark(style), f"{name}, predicted"))
     title = f"“{shift.question_type}”: share of each answer, in percent"
+    drawing = draw_overlay(keys(), title, shift.answers, series, highest)
+    figures = (Figure(title, drawing, tuple(legend)),)
     lines = tuple(
         (Text(answer), *(Text(f"{100 * own[number]:.1f}") for own in shift.shares.values()))
         for number, answer in enumerate(shift.answers)
     )
     note = f"Total variation distance of the two splits: {shift.distance:.2f}."
     numbers = Grid(title, ("answer", *shift.shares), 1, lines)
-    return Charts(f"“{shift.question_type}”", note, tuple(figures), numbers, small=True)
+    return Charts(f"“{shift.question_type}”", note, figures, numbers)
 
 
 def draw_gains(findings: DatasetFindings, keys: Keys) -> list[Charts]:

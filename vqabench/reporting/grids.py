@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from vqabench.errors import InputError, unknown
 from vqabench.evaluation.comparison import METRICS, Comparison
 from vqabench.evaluation.notes import LEVEL
-from vqabench.evaluation.published import SPLIT, USUAL_ACTIVATION, Published
+from vqabench.evaluation.published import SPLIT, USUAL_ACTIVATION, Published, read_published
 from vqabench.evaluation.rows import Cell, Row
 from vqabench.evaluation.scores import CATEGORIES
 
 HEADS = {"yes/no": "Y/N", "number": "Num.", "other": "Other", "all": "All"}
 SPLITS = ("test", "val")
 UNITS = {"accuracy": "accuracy in percent", "kappa": "Cohen's kappa x 100"}
-ALWAYS = ("backbone", "strategy", "seeds", *HEADS.values())
+NAMES = ("backbone", "strategy")
+ALWAYS = (*NAMES, "seeds", *HEADS.values())
 COLUMNS = (*ALWAYS, "in-domain", "gain", "95 % CI", "p (Holm)", "differs")
+SHORT = {"yes/no": "Y/N", "number": "Num.", "ci": "95 % CI", "p": "p (Holm)"}
+"""Other words for the heads of columns."""
 PRIOR_COLUMNS = {
     "Head": ("accuracy", "prior", "head"),
     "Tail": ("accuracy", "prior", "tail"),
@@ -29,6 +33,18 @@ PRIOR_COLUMNS = {
     "Bound": ("upper bound", "prior", "all"),
 }
 RUN_BY = {"authors": "run by the authors", "reported": "reported there"}
+STRATEGIES = {
+    "plain": "",
+    "focal": "Focal",
+    "rescale": "Re-scaling",
+    "class-balanced": "Class-Balanced",
+    "balanced-softmax": "Balanced Softmax",
+    "logit-adjust": "Logit Adjustment",
+    "ldam": "LDAM",
+    "equalized-focal": "Equalized Focal",
+    "mask": "Answer Mask",
+}
+"""What papers call the losses of this package."""
 By = Literal["answer-type", "question-type", "prior"]
 
 
@@ -43,6 +59,8 @@ class Text:
     mark: str = ""
     """What follows that: `†`."""
     best: bool = False
+    display: str | None = None
+    """How a paper writes a name; None: as it is."""
 
     @property
     def text(self) -> str:
@@ -58,35 +76,124 @@ class Grid:
     head: tuple[str, ...]
     names: int
     rows: tuple[tuple[Text, ...], ...]
+    about: str = ""
+    """What a paper's caption adds to the title."""
+    key: tuple[str, ...] = ()
+    """Data set, split and metric."""
 
 
-def lay_out(comparison: Comparison, metric: str | None, by: By) -> list[Grid]:
-    """Lay a comparison out: a grid per data set, metric and split; `metric` None means every one."""
+def lay_out(
+    comparison: Comparison,
+    metric: str | None,
+    by: By,
+    split: str | None = None,
+    columns: Sequence[str] = (),
+) -> list[Grid]:
+    """Lay a comparison out: a grid per data set, metric and split.
+
+    `metric` or `split` None means every one; `columns` are those of `parse_columns`, none means all that have
+    something to say.
+    """
     grids = []
     for dataset in dict.fromkeys(row.dataset for row in comparison.rows):
         rows = [row for row in comparison.rows if row.dataset == dataset]
         for chosen in METRICS if metric is None else (metric,):
-            for split in SPLITS:
-                if not any(key[:2] == (split, chosen) for row in rows for key in row.cells):
+            for own in SPLITS if split is None else (split,):
+                if not any(key[:2] == (own, chosen) for row in rows for key in row.cells):
                     continue
-                title = f"{dataset}, {rows[0].domain(split)} {split}: {UNITS[chosen]}"
+                title = f"{dataset}, {rows[0].domain(own)} {own}: {UNITS[chosen]}"
                 if by == "answer-type":
-                    grids.append(_by_answer_type(title, rows, split, chosen))
+                    grid = _by_answer_type(title, rows, own, chosen)
                 elif chosen == "accuracy":
-                    by_group = _by_question_type if by == "question-type" else _by_prior
-                    grids.append(by_group(title, rows, split))
-    return [*grids, *_lay_out_published(comparison.published, metric)]
+                    grid = (_by_question_type if by == "question-type" else _by_prior)(title, rows, own)
+                else:
+                    continue
+                grids.append(replace(grid, key=(dataset, own, chosen)))
+    if split in (None, SPLIT):
+        grids += _lay_out_published(comparison.published, metric)
+    if not grids:
+        which = " ".join(filter(None, [metric, f"of {split}" if split else ""]))
+        raise InputError(f"no run has a number {which}".rstrip())
+    return [keep_columns(grid, columns) for grid in grids] if columns else grids
+
+
+def parse_columns(text: str, by: By) -> tuple[str, ...]:
+    """Return the heads of the columns that a user names, with commas between. Raises InputError."""
+    if by == "question-type":
+        raise InputError("--columns: tables by question type have a column for each row; choose runs instead")
+    valid = list_columns(by)
+    heads = {head.lower(): head for head in valid} | {word: head for word, head in SHORT.items() if head in valid}
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    for word in words:
+        if word.lower() not in heads:
+            raise InputError(f"--columns: {unknown('column', word, valid)}")
+    if not words:
+        raise InputError(f"--columns: names no column; valid: {', '.join(valid)}")
+    return tuple(dict.fromkeys(heads[word.lower()] for word in words))
+
+
+def list_columns(by: By) -> list[str]:
+    """Return the heads of the columns that can be chosen."""
+    return [*(COLUMNS[len(NAMES) :] if by == "answer-type" else ("seeds", *PRIOR_COLUMNS))]
+
+
+def keep_columns(grid: Grid, heads: Sequence[str]) -> Grid:
+    """Return a grid with its names and the columns of these heads, in their order, as far as it has them."""
+    kept = [grid.head.index(head) for head in heads if head in grid.head]
+    return choose(grid, [*range(grid.names), *kept])
+
+
+def choose(grid: Grid, columns: Sequence[int]) -> Grid:
+    """Return a grid with some of its columns."""
+    return replace(
+        grid,
+        head=tuple(grid.head[number] for number in columns),
+        rows=tuple(tuple(row[number] for number in columns) for row in grid.rows),
+    )
+
+
+def without_spreads(grid: Grid) -> Grid:
+    """Return a grid whose deviations stand under "All" alone."""
+    rows = tuple(
+        tuple(
+            cell if name == HEADS["all"] else replace(cell, spread="")
+            for name, cell in zip(grid.head, row, strict=True)
+        )
+        for row in grid.rows
+    )
+    return replace(grid, rows=rows)
+
+
+def deal(grid: Grid, fits: Callable[[Grid], bool]) -> list[Grid]:
+    """Cut a grid into grids that fit, each with the names and at least one more column."""
+    parts: list[Grid] = []
+    names, rest = range(grid.names), range(grid.names, len(grid.head))
+    kept = list(names)
+    for number in rest:
+        if len(kept) > grid.names and not fits(choose(grid, [*kept, number])):
+            parts.append(choose(grid, kept))
+            kept = list(names)
+        kept.append(number)
+    return [*parts, choose(grid, kept)]
 
 
 def _lay_out_published(rows: Sequence[Published], metric: str | None) -> list[Grid]:
     """Lay out the paper's tables, a grid for each of their data sets and metrics."""
-    groups: dict[str, list[Published]] = {}
+    groups: dict[tuple[str, str, str], list[Published]] = {}
     for row in rows:
         if metric in (None, row.metric):
-            title = f"Table {row.table}: {row.dataset}, published: {UNITS[row.metric]}"
-            groups.setdefault(title, []).append(row)
+            groups.setdefault((row.table, row.dataset, row.metric), []).append(row)
     head = ("method", "strategy", *HEADS.values())
-    return [Grid(title, head, 2, tuple(_published_alone(row) for row in group)) for title, group in groups.items()]
+    return [
+        Grid(
+            f"Table {table}: {dataset}, published: {UNITS[shown]}",
+            head,
+            2,
+            tuple(_published_alone(row) for row in group),
+            key=(dataset, "published", shown),
+        )
+        for (table, dataset, shown), group in groups.items()
+    ]
 
 
 def _published_alone(row: Published) -> tuple[Text, ...]:
@@ -98,27 +205,26 @@ def _published_alone(row: Published) -> tuple[Text, ...]:
 
 
 def choose_notes(comparison: Comparison, by: By) -> tuple[str, ...]:
-    """Give the notes that go with a comparison's tables: marks stand only in those by answer type."""
-    return (*comparison.notes, *filter(None, [comparison.marks if by == "answer-type" else ""]))
+    """Return the notes that go with a comparison's tables: marks stand only in those by answer type."""
+    marks = comparison.marks if by == "answer-type" else ()
+    return (*comparison.notes, *marks)
 
 
 def _by_answer_type(title: str, rows: list[Row], split: str, metric: str) -> Grid:
     """Lay out a line per row, with the columns that any has something to say in; published rows follow ours."""
     lines = []
     for row in rows:
-        lines.append(_line(row, split, metric))
+        lines.append(_line(row, rows, split, metric))
         printed = row.published if split == SPLIT else ()
         lines += [_published_line(one, row, split) for one in printed if one.metric == metric]
     said = [column for column in COLUMNS if column in ALWAYS or any(line.get(column) for line in lines)]
-    return Grid(
-        title, tuple(said), 2, tuple(tuple(line.get(column, Text("")) for column in said) for line in lines)
-    )
+    cells = tuple(tuple(line.get(column, Text("")) for column in said) for line in lines)
+    return Grid(title, tuple(said), len(NAMES), cells, _describe_all(rows))
 
 
-def _line(row: Row, split: str, metric: str) -> dict[str, Text]:
+def _line(row: Row, rows: Sequence[Row], split: str, metric: str) -> dict[str, Text]:
     cells = {category: row.cells.get((split, metric, "answer-type", category)) for category in CATEGORIES}
-    line = {"backbone": Text(row.backbone), "strategy": Text(_strategy(row)), "seeds": Text(str(len(row.seeds)))}
-    line |= {HEADS[category]: _spell_marked(cell) for category, cell in cells.items()}
+    line = _name(row, rows) | {HEADS[category]: _spell_marked(cell) for category, cell in cells.items()}
     everything, beside = cells["all"], row.cells.get(("val", metric, "answer-type", "all"))
     if everything is not None and everything.gain is not None:
         line["gain"] = Text(f"{everything.gain:+.2f}")
@@ -132,9 +238,13 @@ def _line(row: Row, split: str, metric: str) -> dict[str, Text]:
 
 def _published_line(printed: Published, row: Row, split: str) -> dict[str, Text]:
     stated = printed.objective or "objective not stated"
+    loss = _display_loss(printed.loss)
     line = {
-        "backbone": Text(f"{printed.method}, published"),
-        "strategy": Text(f"{stated}-{printed.loss}, Table {printed.table}, {RUN_BY[printed.run_by]}"),
+        "backbone": Text(f"{printed.method}, published", display=printed.method),
+        "strategy": Text(
+            f"{stated}-{printed.loss}, Table {printed.table}, {RUN_BY[printed.run_by]}",
+            display=f"{loss} (published, Table {printed.table})".strip(),
+        ),
     }
     line |= _published_numbers(printed)
     ours = row.cells.get((split, printed.metric, "answer-type", "all"))
@@ -142,6 +252,38 @@ def _published_line(printed: Published, row: Row, split: str) -> dict[str, Text]
     if comparable and ours is not None and ours.mean is not None and "all" in printed.numbers:
         line["differs"] = Text(f"{ours.mean - printed.numbers['all']:+.2f}")
     return line
+
+
+def _name(row: Row, rows: Sequence[Row]) -> dict[str, Text]:
+    methods = {one.backbone: one.method for one in read_published()}
+    about = [] if _share_objective(rows) else [row.objective.upper()]
+    if len({len(one.seeds) for one in rows}) > 1:
+        about.append("1 seed" if len(row.seeds) == 1 else f"{len(row.seeds)} seeds")
+    parts = [
+        _display_loss(row.loss),
+        f"({', '.join(about)})" if about else "",
+        f"[{row.label}]" if row.label else "",
+        "‡" if row.branded else "",
+    ]
+    return {
+        "backbone": Text(row.backbone, display=methods.get(row.backbone, row.backbone)),
+        "strategy": Text(_strategy(row), display=" ".join(filter(None, parts))),
+        "seeds": Text(str(len(row.seeds))),
+    }
+
+
+def _display_loss(loss: str) -> str:
+    parts = filter(None, (STRATEGIES.get(part, part) for part in loss.split("+")))
+    return " ".join(f"+ {part}" for part in parts)
+
+
+def _share_objective(rows: Sequence[Row]) -> bool:
+    return len({row.objective for row in rows}) == 1
+
+
+def _describe_all(rows: Sequence[Row]) -> str:
+    """Return what all rows share and their names leave out: a caption has it."""
+    return f"objective {rows[0].objective.upper()}" if _share_objective(rows) else ""
 
 
 def _published_numbers(printed: Published) -> dict[str, Text]:
@@ -173,9 +315,8 @@ def _by_prior(title: str, rows: list[Row], split: str) -> Grid:
     lines = []
     for row in rows:
         cells = [row.cells.get((split, *key)) for key in PRIOR_COLUMNS.values()]
-        names = (Text(row.backbone), Text(_strategy(row)), Text(str(len(row.seeds))))
-        lines.append((*names, *map(_spell, cells)))
-    return Grid(title, head, 2, tuple(lines))
+        lines.append((*_name(row, rows).values(), *map(_spell, cells)))
+    return Grid(title, head, len(NAMES), tuple(lines), _describe_all(rows))
 
 
 def _by_question_type(title: str, rows: list[Row], split: str) -> Grid:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Iterable, Mapping, Sequence
 
 from rich.table import Table
@@ -11,6 +13,23 @@ from vqabench.reporting.output import clean_line
 from vqabench.reporting.terminal import stdout_console, warn
 
 __all__ = ["draw_facts", "draw_list", "stdout_console", "warn"]
+
+
+_FORMULA = tuple("=+-@＝＋－＠")
+
+
+def list_to_csv(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a list of things as CSV, one a row; no text in it is a formula."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerows([disarm(cell) for cell in row] for row in (head, *rows))
+    return stream.getvalue()
+
+
+def disarm(text: str) -> str:
+    """Return a text that a spreadsheet does not take for a formula: a quotation mark goes in front."""
+    text = clean_line(text)
+    return f"'{text}" if text.lstrip().startswith(_FORMULA) else text
 
 
 def draw_list(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:

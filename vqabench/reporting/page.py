@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from importlib.resources import files
 from itertools import count
 
@@ -22,6 +24,7 @@ from vqabench.reporting.grids import By, Grid, choose_notes, lay_out
 from vqabench.reporting.output import clean
 from vqabench.reporting.plots import draw_markers
 from vqabench.reporting.provenance import Provenance, describe_runs
+from vqabench.reporting.verdicts import judge_rows
 
 
 @dataclass(frozen=True)
@@ -39,12 +42,16 @@ class Section:
     """Others, by heading."""
     charts: tuple[tuple[str, str, list[Charts]], ...]
     """Key, heading and charts of each kind."""
+    verdicts: tuple[str, ...]
+    """What can be said, a paragraph each."""
     pairs: tuple[PairCards, ...]
     provenance: tuple[tuple[str, Provenance], ...]
 
 
-def make_page(findings: Sequence[DatasetFindings]) -> str:
+def make_page(findings: Sequence[DatasetFindings], title: str | None = None, made: date | None = None) -> str:
     """Make the page: HTML with its style and its script. The same findings make the same text.
+
+    `title` stands at its top, by default the data sets; `made` is the date that it bears.
 
     Text from data sets, plugins and runs is escaped wherever it stands, and cleaned.
     """
@@ -56,7 +63,9 @@ def make_page(findings: Sequence[DatasetFindings]) -> str:
     )
     style, script = (_read(name) for name in ("report.css", "report.js"))
     page = environment.get_template("report.html").render(
-        title=f"vqabench report: {', '.join(own.name for own in findings)}",
+        title=title or f"vqabench report: {', '.join(own.name for own in findings)}",
+        made=f"{made.day} {made:%B %Y}" if made else "",
+        trained=_span(findings),
         version=__version__,
         policy=_permit(style, script),
         style=Markup(style),
@@ -78,10 +87,18 @@ def _permit(style: str, script: str) -> str:
     return f"default-src 'none'; {allowed}; base-uri 'none'; form-action 'none'"
 
 
+def _span(findings: Sequence[DatasetFindings]) -> str:
+    """Return from when to when the runs were trained, as far as they say so."""
+    starts = [manifest.started for own in findings for row in own.comparison.rows for manifest in row.manifests]
+    days = sorted({match[0] for start in starts if (match := re.match(r"\d{4}-\d\d-\d\d", start))})
+    return " to ".join(dict.fromkeys([days[0], days[-1]])) if days else ""
+
+
 def _lay_out(key: str, findings: DatasetFindings, keys: Keys) -> Section:
     comparison = findings.comparison
     runs = sum(len(row.seeds) for row in comparison.rows)
     charts = (
+        ("domains", "Out of domain against in domain", figures.draw_scatter(findings, keys)),
         ("accuracy", "Accuracy", figures.draw_accuracies(findings, keys)),
         ("gains", "Gains by question type", figures.draw_gains(findings, keys)),
         ("curves", "Learning curves", figures.draw_learning(findings, keys)),
@@ -96,6 +113,7 @@ def _lay_out(key: str, findings: DatasetFindings, keys: Keys) -> Section:
         tuple(lay_out(comparison, None, "answer-type")),
         _lay_out_more(comparison),
         tuple(kind for kind in charts if kind[2]),
+        tuple(judge_rows(findings)),
         tuple(lay_out_pair(pair, keys) for pair in findings.pairs),
         tuple((name_row(row), describe_runs(name_row(row), row.manifests)) for row in comparison.rows),
     )

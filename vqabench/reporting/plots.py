@@ -8,7 +8,7 @@ dashes and markers too, bars in being full or hollow.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element, SubElement, tostring
 
@@ -35,6 +35,7 @@ LONGEST_LABEL = 44
 MOST_MARKERS = 12
 """On one line."""
 PLOT_HEIGHT, LABEL_HEIGHT, BAR_HEIGHT = 190, 16, 13
+DOTS_HEIGHT, OVERLAY_HEIGHT = 260, 36
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,30 @@ class Bar:
     ends: tuple[float, float] | None = None
     """Of the line across its end, such as one of a deviation."""
     hollow: bool = False
+
+
+@dataclass(frozen=True)
+class Dot:
+    """One point of a scatter plot: a number across and one up, each with the ends of its line."""
+
+    name: str
+    x: float
+    y: float
+    x_ends: tuple[float, float] | None = None
+    y_ends: tuple[float, float] | None = None
+    style: int = 0
+
+
+@dataclass(frozen=True)
+class Series:
+    """One distribution over the answers of an overlay: bars behind, an outline, or marks."""
+
+    shares: tuple[float, ...]
+    """Percent."""
+    style: int | None
+    """Of its marks; None for bars."""
+    hollow: bool = False
+    """Of bars: an outline."""
 
 
 @dataclass(frozen=True)
@@ -195,6 +220,121 @@ def _draw_grid(plot: Element, ticks: Sequence[float], epochs: Sequence[int], fir
     SubElement(
         plot, "text", {"x": "50%", "y": str(PLOT_HEIGHT + 33), "text-anchor": "middle", "class": "tick"}
     ).text = "epoch"
+
+
+def draw_dots(key: str, title: str, dots: Sequence[Dot], across: str, up: str) -> Markup:
+    """Draw numbered points, with lines that show their ends; what is on the dashed line is the same both ways."""
+    described = f"Scatter plot of {len(dots)} points; the table beside it has the numbers."
+    drawing = begin(key, title, described)
+    drawing.attrib |= {"class": "dots", "width": "100%", "height": str(DOTS_HEIGHT + 52)}
+    ticks_x = choose_ticks(max(0.0, *(end for dot in dots for end in (dot.x, *(dot.x_ends or ())))))
+    ticks_y = choose_ticks(max(0.0, *(end for dot in dots for end in (dot.y, *(dot.y_ends or ())))))
+    plot = SubElement(drawing, "svg", {"x": "9%", "width": "86%", "y": "12", "height": str(DOTS_HEIGHT)})
+    plot.attrib["overflow"] = "visible"
+    label = {"x": "0", "dx": "-7", "y": "-2", "class": "tick"}
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        return 100 * max(0.0, x) / ticks_x[-1], DOTS_HEIGHT * (1 - max(0.0, y) / ticks_y[-1])
+
+    SubElement(plot, "text", label).text = f"↑ {up}"
+    for tick in ticks_y:
+        _, y = place(0.0, tick)
+        SubElement(plot, "line", {"class": "grid", "x1": "0", "x2": "100%", "y1": _pixels(y), "y2": _pixels(y)})
+        at = {"x": "0", "dx": "-7", "y": _pixels(y + 4), "text-anchor": "end", "class": "tick"}
+        SubElement(plot, "text", at).text = f"{tick:g}"
+    for tick in ticks_x:
+        x, _ = place(tick, 0.0)
+        _draw_line_across(plot, "grid", x, x, 0, DOTS_HEIGHT)
+        at = {"x": _percent(x), "y": str(DOTS_HEIGHT + 16), "text-anchor": "middle", "class": "tick"}
+        SubElement(plot, "text", at).text = f"{tick:g}"
+    at = {"x": "100%", "y": str(DOTS_HEIGHT + 32), "text-anchor": "end", "class": "tick"}
+    SubElement(plot, "text", at).text = f"{across} →"
+    both = min(ticks_x[-1], ticks_y[-1])
+    (x, y), (x0, y0) = place(both, both), place(0.0, 0.0)
+    ends = {"x1": _percent(x0), "x2": _percent(x), "y1": _pixels(y0), "y2": _pixels(y)}
+    SubElement(plot, "line", {"class": "equal", "stroke-dasharray": "4 4", **ends})
+    places = [place(dot.x, dot.y) for dot in dots]
+    for number, dot in enumerate(dots, 1):
+        _draw_dot(plot, number, dot, place, places)
+    return finish(drawing)
+
+
+def _draw_dot(
+    plot: Element,
+    number: int,
+    dot: Dot,
+    place: Callable[[float, float], tuple[float, float]],
+    places: Sequence[tuple[float, float]],
+) -> None:
+    x, y = place(dot.x, dot.y)
+    group = SubElement(plot, "g")
+    SubElement(group, "title").text = f"{number}: {dot.name}, {dot.x:.2f} across, {dot.y:.2f} up"
+    if dot.x_ends is not None:
+        left, right = (place(end, 0.0)[0] for end in dot.x_ends)
+        _draw_line_across(group, "whisker", left, right, y, y)
+    if dot.y_ends is not None:
+        low, high = (place(0.0, end)[1] for end in dot.y_ends)
+        _draw_line_across(group, "whisker", x, x, low, high)
+    at = {"x": _percent(x), "y": _pixels(y)}
+    SubElement(group, "use", {"href": f"#marker-{dot.style}", "class": f"mark s{dot.style}", **at})
+    others = [(other_x, other_y) for other_x, other_y in places if (other_x, other_y) != (x, y)]
+
+    def crowd(offset: tuple[int, int]) -> int:
+        """Count the points where the number would stand; a hundredth of the width is some five pixels."""
+        across, down = x + offset[0] / 5, y + offset[1]
+        return sum(abs(one - across) < 2.5 and abs(other - down) < 10 for one, other in others)
+
+    across, down = min(((9, -7), (9, 14), (-9, -7), (-9, 14)), key=crowd)
+    at |= {"dx": str(across), "dy": str(down), "text-anchor": "start" if across > 0 else "end", "class": "number"}
+    SubElement(group, "text", at).text = str(number)
+
+
+def draw_overlay(key: str, title: str, answers: Sequence[str], series: Sequence[Series], highest: float) -> Markup:
+    """Draw distributions over the same answers on top of one another, an answer below the other."""
+    described = f"{len(series)} distributions over {len(answers)} answers; the table beside it has the numbers."
+    drawing = begin(key, title, described)
+    height = OVERLAY_HEIGHT * len(answers)
+    drawing.attrib |= {"class": "overlay", "width": "100%", "height": str(height + 24)}
+    plot = SubElement(drawing, "svg", {"x": "1%", "width": "94%", "y": "0", "height": str(height)})
+    plot.attrib["overflow"] = "visible"
+    ticks = choose_ticks(highest)
+    for tick in ticks:
+        x = 100 * tick / ticks[-1]
+        _draw_line_across(plot, "grid", x, x, 0, height)
+        anchor = "start" if tick == 0 else "end" if tick == ticks[-1] else "middle"
+        at = {"x": _percent(x), "y": str(height + 16), "text-anchor": anchor, "class": "tick"}
+        SubElement(plot, "text", at).text = f"{tick:g} %"
+    for row, answer in enumerate(answers):
+        top = OVERLAY_HEIGHT * row
+        label = SubElement(plot, "text", {"x": "0", "y": str(top + 13), "class": "label"})
+        label.text = shorten(answer)
+        if label.text != answer:
+            SubElement(label, "title").text = answer
+        for own in series:
+            width = 100 * own.shares[row] / ticks[-1]
+            if own.style is None:
+                box = {"x": "0%", "width": _percent(width), "y": _pixels(top + 18), "height": "12"}
+                kind = "outline" if own.hollow else "behind"
+                SubElement(plot, "rect", {"class": kind, **box})
+        for own in series:
+            if own.style is not None:
+                at = {"x": _percent(100 * own.shares[row] / ticks[-1]), "y": _pixels(top + 24)}
+                SubElement(plot, "use", {"href": f"#marker-{own.style}", "class": f"mark s{own.style}", **at})
+    return finish(drawing)
+
+
+def draw_swatch(kind: str) -> Markup:
+    """Return a bar of an overlay, `behind` or `outline`, to stand beside its name."""
+    key = Element("svg", {"class": "key", "aria-hidden": "true", "width": "38", "height": "14"})
+    SubElement(key, "rect", {"class": kind, "x": "2", "width": "34", "y": "1", "height": "12"})
+    return finish(key)
+
+
+def draw_mark(style: int) -> Markup:
+    """Return a mark alone, to stand beside its name."""
+    key = Element("svg", {"class": "key", "aria-hidden": "true", "width": "16", "height": "14"})
+    SubElement(key, "use", {"href": f"#marker-{style}", "class": f"mark s{style}", "x": "8", "y": "7"})
+    return finish(key)
 
 
 def draw_markers() -> Markup:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
@@ -13,7 +12,7 @@ from rich.text import Text as RichText
 from vqabench.data.annotations import ANSWER_TYPES
 from vqabench.evaluation.comparison import Comparison
 from vqabench.evaluation.scores import CATEGORIES, Scores
-from vqabench.reporting.grids import HEADS, By, Grid, choose_notes, lay_out
+from vqabench.reporting.grids import HEADS, By, Grid, choose_notes, deal, lay_out, without_spreads
 from vqabench.reporting.output import clean_line
 from vqabench.reporting.terminal import stdout_console
 
@@ -28,8 +27,8 @@ def draw(grid: Grid, width: int) -> list[Table]:
     out to several tables.
     """
     if _width(grid) > width:
-        grid = _without_spreads(grid)
-    return [_draw(part) for part in _deal(grid, width)]
+        grid = without_spreads(grid)
+    return [_draw(part) for part in deal(grid, lambda part: _width(part) <= width)]
 
 
 def _draw(grid: Grid) -> Table:
@@ -57,42 +56,12 @@ def _column_width(grid: Grid, number: int) -> int:
     return max([longest_word, *(cell_len(clean_line(row[number].text)) for row in grid.rows)])
 
 
-def _without_spreads(grid: Grid) -> Grid:
-    rows = tuple(
-        tuple(
-            cell if name == HEADS["all"] else replace(cell, spread="")
-            for name, cell in zip(grid.head, row, strict=True)
-        )
-        for row in grid.rows
-    )
-    return replace(grid, rows=rows)
-
-
-def _deal(grid: Grid, width: int) -> list[Grid]:
-    """Cut a grid into grids that fit, each with the names and at least one more column."""
-    parts: list[Grid] = []
-    names, rest = range(grid.names), range(grid.names, len(grid.head))
-    kept = list(names)
-    for number in rest:
-        if len(kept) > grid.names and _width(_choose(grid, [*kept, number])) > width:
-            parts.append(_choose(grid, kept))
-            kept = list(names)
-        kept.append(number)
-    return [*parts, _choose(grid, kept)]
-
-
-def _choose(grid: Grid, columns: Sequence[int]) -> Grid:
-    return replace(
-        grid,
-        head=tuple(grid.head[number] for number in columns),
-        rows=tuple(tuple(row[number] for number in columns) for row in grid.rows),
-    )
-
-
-def print_comparison(comparison: Comparison, metric: str | None, by: By) -> None:
+def print_comparison(
+    comparison: Comparison, metric: str | None, by: By, split: str | None = None, columns: Sequence[str] = ()
+) -> None:
     """Print the tables of a comparison, and what their reader must know."""
     console = stdout_console()
-    for grid in lay_out(comparison, metric, by):
+    for grid in lay_out(comparison, metric, by, split, columns):
         console.print(*draw(grid, console.width))
     for note in choose_notes(comparison, by):
         console.print(note)
@@ -112,6 +81,27 @@ def draw_scores(scores: Scores) -> list[Table]:
     for name, scored in scores.per_question_type.items():
         by_type.add_row(RichText(name), f"{scored.questions:,}", spell_number(scored.accuracy))
     return [by_answer, by_type]
+
+
+def list_scores(scores: Scores) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return a head and lines that hold all of one result: a line for each answer type and question type."""
+    rows = [
+        ("answer type", category, "", *(_spell_exactly(one[category]) for one in (scores.accuracy, scores.kappa)))
+        for category in CATEGORIES
+    ]
+    rows += [
+        ("question type", name, str(one.questions), _spell_exactly(one.accuracy), "")
+        for name, one in scores.per_question_type.items()
+    ]
+    rows += [
+        ("other answer type", name, str(one.questions), _spell_exactly(one.accuracy), "")
+        for name, one in scores.other_answer_types.items()
+    ]
+    return ("by", "category", "questions", "accuracy", "kappa"), rows
+
+
+def _spell_exactly(value: float | None) -> str:
+    return "" if value is None else repr(value)
 
 
 def describe_gaps(scores: Scores) -> list[str]:

@@ -1,6 +1,6 @@
 """Forward and backward pass as a CUDA graph: recorded once, then started as a whole.
 
-A step of UpDn is some 400 kernels, each of which a GPU finishes before PyTorch has issued the next one.
+A step of a small backbone is some 400 kernels, each of which a GPU finishes before PyTorch has issued the next one.
 """
 
 from __future__ import annotations

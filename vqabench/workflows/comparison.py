@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from vqabench.errors import InputError
 from vqabench.evaluation import comparison
+from vqabench.evaluation.never_given import warn_of_never_given
 from vqabench.evaluation.rows import TakeApart
 from vqabench.results import find_runs
 from vqabench.workflows.places import Places
@@ -20,6 +22,7 @@ def compare(
     by_type: bool = True,
     published: bool = False,
     break_down: TakeApart | None = None,
+    against: str | None = None,
 ) -> comparison.Comparison:
     """Compare the runs in the given folders, or all runs.
 
@@ -30,7 +33,10 @@ def compare(
     try:
         runs = list(find_runs(list(folders) or [places.runs]))
     except InputError as error:
-        if folders or not published:
+        if folders or not published or against is not None:
             raise
         return comparison.show_tables(dataset, [f"{error}; these are the paper's own tables"])
-    return comparison.compare(runs, dataset, by_type=by_type, published=published, break_down=break_down)
+    compared = comparison.compare(
+        runs, dataset, by_type=by_type, published=published, break_down=break_down, against=against
+    )
+    return replace(compared, notes=(*warn_of_never_given(compared.rows, places.dataset), *compared.notes))

@@ -12,6 +12,7 @@ from vqabench.evaluation.answered import read_answered
 from vqabench.evaluation.comparison import Comparison, find_plain
 from vqabench.evaluation.curves import Curve, read_curve
 from vqabench.evaluation.findings import ChangedPair, DatasetFindings
+from vqabench.evaluation.pair import Pair, compare_pair
 from vqabench.evaluation.rows import Row
 from vqabench.evaluation.shifts import Counts, TypeShift, compare_answers, count_by_type, largest_shifts
 from vqabench.training.progress import Progress, Silence
@@ -29,6 +30,8 @@ STRATEGIES = 3
 """Whose answers are shown beside those of plain runs."""
 PAIRS = 3
 """Of rows whose changed questions are shown."""
+TESTED = 6
+"""Pairs of rows that are compared over questions."""
 
 Pairs = list[tuple[Row, Row]]
 """Strategies, and the plain rows beside them."""
@@ -63,7 +66,7 @@ def gather(
         tested, missing = _find_data(rows, stored, progress)
         taken_apart = stored.break_down if prior and tested is not None else None
         comparison = compare(folders, one, places, published=published, break_down=taken_apart)
-        found.append(_gather(one, comparison, tested, missing, progress))
+        found.append(_gather(one, comparison, tested, stored, missing, progress))
     return found
 
 
@@ -75,15 +78,22 @@ def _find_data(rows: Sequence[Row], stored: Stored, progress: Progress) -> tuple
 
 
 def _gather(
-    name: str, comparison: Comparison, tested: Tested | None, missing: list[str], progress: Progress
+    name: str,
+    comparison: Comparison,
+    tested: Tested | None,
+    stored: Stored,
+    missing: list[str],
+    progress: Progress,
 ) -> DatasetFindings:
     curves = tuple(_read_curves(row, missing) for row in comparison.rows)
     findings = DatasetFindings(name, comparison, curves, (), (), ())
     if tested is not None:
         seen = [row for row in comparison.rows if row.fingerprint == tested.prepared.fingerprint]
         shifts = _compare_answers(tested, _choose_rows(seen), missing, progress)
-        described = _describe_pairs(tested, _rank(seen)[:PAIRS], missing, progress)
-        findings = replace(findings, shifts=shifts, pairs=described)
+        pairs = _rank(seen)
+        described = _describe_pairs(tested, pairs[:PAIRS], missing, progress)
+        tests = _test_pairs(tested, pairs[:TESTED], stored, missing)
+        findings = replace(findings, shifts=shifts, pairs=described, tests=tests)
     for told in missing:
         progress.warn(told)
     return replace(findings, missing=tuple(missing))
@@ -144,6 +154,17 @@ def _count_predicted(tested: Tested, row: Row) -> Counts:
         for kind, own in count_by_type(table.question_types, answered.answers).items():
             counts.setdefault(kind, Counter()).update(own)
     return counts
+
+
+def _test_pairs(tested: Tested, pairs: Pairs, stored: Stored, missing: list[str]) -> tuple[Pair, ...]:
+    """Compare strategies with plain rows over the questions of the tested split."""
+    found = []
+    for after, before in pairs:
+        try:
+            found.append(compare_pair(before, after, stored.read, listed=0, splits=(tested.split,)))
+        except (InputError, OSError) as error:
+            missing.append(f"{after.title} is not compared over questions: {error}")
+    return tuple(found)
 
 
 def _describe_pairs(

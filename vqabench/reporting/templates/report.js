@@ -1,6 +1,7 @@
 "use strict";
 
-// Every column's head becomes a button that sorts the table by it. The page needs no script for anything else.
+// Every column's head becomes a button that sorts the table by it, and every picture of regions one that enlarges it.
+// The page needs no script for anything else.
 
 function value(cell, numeric) {
   const text = cell.textContent.trim();
@@ -44,3 +45,39 @@ for (const table of document.querySelectorAll("table.sortable")) {
 }
 
 document.getElementById("sorting").hidden = false;
+
+// The picture itself moves into the dialog and back: a copy would bring its names into the page twice.
+const dialog = document.createElement("dialog");
+const close = document.createElement("button");
+close.type = "button";
+close.textContent = "Close";
+close.addEventListener("click", () => dialog.close());
+
+function enlarge(button, scene, title) {
+  const place = document.createElement("span");
+  const caption = document.createElement("p");
+  caption.textContent = title;
+  scene.replaceWith(place);
+  dialog.replaceChildren(scene, caption, close);
+  dialog.setAttribute("aria-label", title);
+  dialog.addEventListener("close", () => {
+    place.replaceWith(scene);
+    button.focus();
+  }, { once: true });
+  dialog.showModal();
+  close.focus();
+}
+
+const scenes = [...document.querySelectorAll(".scene")];
+for (const scene of scenes) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "enlarge";
+  const title = scene.querySelector("title").textContent;
+  button.setAttribute("aria-label", `Enlarge: ${title}`);
+  scene.replaceWith(button);
+  button.append(scene);
+  button.addEventListener("click", () => enlarge(button, scene, title));
+}
+if (scenes.length) document.body.append(dialog);
+for (const hint of document.querySelectorAll(".enlarging")) hint.hidden = scenes.length === 0;

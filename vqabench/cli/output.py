@@ -1,0 +1,136 @@
+"""Where output goes, and in which format: `--json`, `--out` and `--format`."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from enum import StrEnum
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vqabench.reporting.output import say, say_json, say_on_stderr
+
+if TYPE_CHECKING:
+    from vqabench.evaluation.comparison import Comparison
+    from vqabench.reporting.grids import By
+
+
+class Format(StrEnum):
+    """Output formats."""
+
+    table = "table"
+    markdown = "markdown"
+    latex = "latex"
+    csv = "csv"
+    json = "json"
+
+
+STDOUT = Path("-")
+ENDINGS = {".md": Format.markdown, ".tex": Format.latex, ".csv": Format.csv, ".json": Format.json}
+ANY = tuple(Format)
+LISTS = (Format.table, Format.markdown, Format.csv, Format.json)
+TEXT = (Format.table, Format.json)
+METRIC = {Format.table: "accuracy", Format.markdown: "accuracy", Format.latex: "accuracy"}
+"""What `train` and `bench` show; the other forms hold every metric."""
+
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="FILE",
+        help="Write to FILE; - is stdout. The ending .json, .csv, .md or .tex chooses the format; else text.",
+    ),
+]
+
+
+def choose_form(
+    out: Path | None, as_json: bool, possible: Sequence[Format] = ANY, form: Format | None = None
+) -> Format:
+    """Return the format of the output: the requested one, else that of the file's ending.
+
+    Raises InputError if a command has no such format, or the file cannot be written: before anything is computed.
+    """
+    from vqabench.errors import InputError
+
+    if as_json and form not in (None, Format.json):
+        raise InputError(f"--json and --format {form}: choose one")
+    if as_json:
+        form = Format.json
+    if out is not None and out != STDOUT:
+        from vqabench.results import find_output  # loads msgspec
+
+        find_output(out)
+        by_name = ENDINGS.get(out.suffix.lower())
+        if None not in (form, by_name) and form is not by_name:
+            raise InputError(f"--out {out}: the ending means {by_name}, but the format is to be {form}")
+        form = form or by_name
+    if form is not None and form not in possible:
+        endings = [ending for ending, one in ENDINGS.items() if one in possible]
+        advice = f"choose a name that ends in {', '.join(endings)} or .txt" if out else f"drop --format {form}"
+        raise InputError(f"{f'--out {out}: ' if out else ''}this output cannot be {form}; {advice}")
+    return form or Format.table
+
+
+@contextmanager
+def writing(out: Path | None) -> Iterator[None]:
+    """Write what is printed on stdout meanwhile to a file, whole or not at all."""
+    if out is None or out == STDOUT:
+        yield
+        return
+    from vqabench.results import write_file
+
+    printed = StringIO()
+    with redirect_stdout(printed):
+        yield
+    write_file(out, printed.getvalue().encode())
+    say_on_stderr(f"{out}: {len(printed.getvalue().splitlines()):,} lines")
+
+
+def print_list(head: Sequence[str], rows: Iterable[Sequence[str]], form: Format, notes: Sequence[str] = ()) -> None:
+    """Print a list of things, one a row, as a table, CSV or Markdown; CSV has no place for notes: stderr has it."""
+    from vqabench.reporting import lists
+
+    if form is Format.csv:
+        say(lists.list_to_csv(head, rows), end="")
+        for note in notes:
+            lists.warn(note)
+    elif form is Format.markdown:
+        from vqabench.reporting.exports import table_to_markdown
+
+        say(table_to_markdown(head, rows, notes))
+    else:
+        console = lists.stdout_console()
+        console.print(lists.draw_list(head, rows))
+        for note in notes:
+            console.print(note, markup=False, soft_wrap=True)
+
+
+def print_comparison(
+    compared: "Comparison",
+    form: Format,
+    metric: str | None = None,
+    by: "By" = "answer-type",
+    split: str | None = None,
+    columns: Sequence[str] = (),
+) -> None:
+    """Print a comparison in one of the forms."""
+    from vqabench.reporting import exports, grids, latex, lists, tables
+
+    if form is Format.json:
+        say_json(exports.comparison_to_json(exports.narrow(compared, metric, split)))
+    elif form is Format.csv:
+        say(exports.to_csv(exports.narrow(compared, metric, split)), end="")
+        for note in grids.choose_notes(compared, by):
+            lists.warn(note)
+    elif form is Format.latex:
+        say(latex.to_latex(compared, metric, by, split, columns))
+    elif form is Format.markdown:
+        laid_out = grids.lay_out(compared, metric, by, split, columns)
+        say(exports.to_markdown(laid_out, grids.choose_notes(compared, by)))
+    else:
+        tables.print_comparison(compared, metric, by, split, columns)
+    if form is not Format.json:  # which has them among its notes
+        for told in compared.left_out:
+            lists.warn(told)

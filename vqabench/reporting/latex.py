@@ -1,0 +1,198 @@
+"""Tables for a paper: each fits a column of a two-column page, with its notes below it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+from vqabench.evaluation.comparison import Comparison
+from vqabench.evaluation.rows import Row
+from vqabench.reporting.grids import HEADS, By, Grid, Text, deal, keep_columns, lay_out, without_spreads
+
+WIDTH = 219.0
+"""Points: the narrowest column in use, that of ACL's style. Tables are as wide as the column that they stand in."""
+NAMES = 46.0
+"""Points that are left for names, which break into lines."""
+GAP, DIGIT, SIGN, DOT, SMALL = 4.0, 4.9, 6.3, 2.7, 0.75
+"""Points: between columns; of a bold digit, a plus or minus and a point of 8 points; share of that at 6 points."""
+LINES = 40
+"""Of one table: more do not fit on a page."""
+LONGEST_WORD, LONGEST_RUN = 10, 7
+"""Letters of a word that never breaks, and those of a longer word between two places to break it."""
+DEFAULT = (*HEADS.values(), "in-domain")
+"""Columns where none are chosen; the number of seeds stands in a note, or by the name."""
+IN_DOMAIN = "ID"
+_PACKAGES = (
+    r"% Needs in the preamble: \usepackage{booktabs} \usepackage{tabularx} (\usepackage[T1]{fontenc} is best)"
+)
+_UNICODE = "% Some letters here are not Latin ones: compile with LuaLaTeX or XeLaTeX and a font that has them."
+
+_SIGNS = {
+    "\\": r"\textbackslash{}",
+    **{mark: f"\\{mark}" for mark in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "†": r"\textsuperscript{\dag}",
+    "‡": r"\textsuperscript{\ddag}",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "λ": r"$\lambda$",
+    "“": "``",
+    "”": "''",
+    "…": r"\dots{}",
+    "–": "--",
+    "−": "$-$",
+}
+
+
+def to_latex(
+    comparison: Comparison, metric: str | None, by: By, split: str | None = None, columns: Sequence[str] = ()
+) -> str:
+    """Return tables that compile with pdfLaTeX, the best numbers in bold, after a comment on what they need."""
+    tables: list[str] = []
+    for grid in lay_out(comparison, metric, by, split, columns):
+        own = [row for row in comparison.rows if row.dataset == grid.key[0]]
+        if not columns and by != "question-type":
+            heads = DEFAULT if by == "answer-type" else grid.head[grid.names :]
+            grid = keep_columns(grid, [head for head in heads if head != "seeds"])
+        names: list[str] = []
+        if by == "question-type":
+            grid, names = _number_heads(grid)
+        for part in _cut(grid):
+            notes = [*names, *_explain(part, own), *_choose_notes(part, comparison, by)]
+            tables.append(_table(part, notes, len(tables) + 1))
+    comments = [_PACKAGES, *(f"% {line}" for note in comparison.left_out for line in note.splitlines())]
+    if re.search(r"[^\x00-\u024f\u2010-\u201f]", "".join(tables)):
+        comments.append(_UNICODE)
+    return "\n".join([*comments, "", "\n\n".join(tables)])
+
+
+def _number_heads(grid: Grid) -> tuple[Grid, list[str]]:
+    """Return a grid with numbers in place of heads, which are long, and the note that explains them."""
+    heads = grid.head[grid.names :]
+    numbers = [f"({number})" for number in range(1, len(heads) + 1)]
+    note = "; ".join(f"{number} {head}" for number, head in zip(numbers, heads, strict=True))
+    return replace(grid, head=(*grid.head[: grid.names], *numbers)), [note]
+
+
+def _explain(grid: Grid, rows: Sequence[Row]) -> Iterator[str]:
+    """Yield notes on what the numbers are; the paper's own tables have no rows of ours."""
+    counts = {len(row.seeds) for row in rows} or {1}
+    if len(counts) == 1 and counts != {1}:
+        yield f"Means over {counts.pop()} seeds, ± one standard deviation."
+    elif counts != {1}:
+        yield "Means over the seeds of a row, ± one standard deviation where there are several."
+    if "in-domain" in grid.head:
+        yield f"{IN_DOMAIN}: the same weights on all questions of the in-domain split val."
+
+
+def _choose_notes(grid: Grid, comparison: Comparison, by: By) -> Iterator[str]:
+    """Return the notes that a table needs: those on marks only where the mark stands in it."""
+    text = "".join([*grid.head, *(cell.text for row in grid.rows for cell in row)])
+    for note in (*comparison.notes, *(comparison.marks if by == "answer-type" else ())):
+        mark = note.partition(":")[0] if note.startswith("p (Holm)") else note[:1]
+        if mark not in ("†", "‡", "p (Holm)") or mark in text:
+            yield note if note.endswith(".") else f"{note}."
+
+
+def _cut(grid: Grid) -> Iterator[Grid]:
+    """Cut a grid into such as fit a column and a page."""
+    if not _fits(grid):
+        grid = without_spreads(grid)
+    for part in deal(grid, _fits):
+        for start in range(0, len(part.rows), LINES):
+            yield replace(part, rows=part.rows[start : start + LINES])
+
+
+def _fits(grid: Grid) -> bool:
+    columns = range(grid.names, len(grid.head))
+    widths = [
+        max([_measure(_head(grid.head[number])), *(_measure_cell(row[number]) for row in grid.rows)])
+        for number in columns
+    ]
+    return sum(widths) + GAP * len(widths) + NAMES <= WIDTH
+
+
+def _measure(text: str) -> float:
+    return sum(DOT if mark in ".,:()" else SIGN if mark in "+-−±%<" else DIGIT for mark in text)
+
+
+def _measure_cell(cell: Text) -> float:
+    return _measure(cell.mean) + SMALL * _measure(cell.spread.strip() + cell.mark)
+
+
+def _head(name: str) -> str:
+    if name == "in-domain":
+        return IN_DOMAIN
+    return name if name == "p (Holm)" else name[:1].upper() + name[1:]
+
+
+def _table(grid: Grid, notes: Sequence[str], number: int) -> str:
+    heads = [_escape(_head(name)) for name in grid.head[grid.names :]]
+    about = f" ({grid.about})" if grid.about else ""
+    lines = [
+        r"\begin{table}[tb]",
+        rf"\caption{{{_escape(grid.title.replace(' x 100', ' × 100') + about)}.}}",
+        rf"\label{{tab:{_slug(grid.key)}-{number}}}",
+        r"\vspace{2pt}",
+        r"\fontsize{8}{9.5}\selectfont",
+        r"\setlength{\tabcolsep}{2pt}",
+        rf"\begin{{tabularx}}{{\columnwidth}}{{@{{}}>{{\raggedright\arraybackslash}}X*{{{len(heads)}}}{{r}}@{{}}}}",
+        r"\toprule",
+        _line(["", *heads]),
+        r"\midrule",
+        *(_line([_name(row[: grid.names]), *map(_number, row[grid.names :])]) for row in grid.rows),
+        r"\bottomrule",
+        r"\end{tabularx}",
+        *([r"\par\smallskip", r"\fontsize{7}{8.5}\selectfont\raggedright"] if notes else []),
+        *(rf"{_escape(note)}\par" for note in notes),
+        r"\end{table}",
+    ]
+    return "\n".join(lines)
+
+
+def _slug(key: Iterable[str]) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", "-".join(key).lower()).strip("-")
+
+
+def _line(cells: Iterable[str]) -> str:
+    return rf"{' & '.join(cells)} \\"
+
+
+def _name(cells: Sequence[Text]) -> str:
+    shown = [cell.text if cell.display is None else cell.display for cell in cells]
+    return _escape(" ".join(filter(None, shown)))
+
+
+def _number(cell: Text) -> str:
+    mean = _escape(cell.mean, number=True)
+    spread = rf"$_{{\pm {cell.spread.strip(' ±')}}}$" if "±" in cell.spread else _escape(cell.spread, number=True)
+    return (rf"\textbf{{{mean}}}" if cell.best else mean) + spread + _escape(cell.mark)
+
+
+def _escape(text: str, *, number: bool = False) -> str:
+    """Return a text for LaTeX. Long words may break; letters that LaTeX has no name for stay, in UTF-8."""
+    text = " ".join(text.split())
+    opens = text.startswith(("[", "*"))  # the end of the line before would take it for an argument
+    if number:
+        text = re.sub(r"(?<!\w)-(?=\d)", "−", text)
+    return ("{}" if opens else "") + " ".join(map(_escape_word, text.split(" ")))
+
+
+def _escape_word(word: str) -> str:
+    """Return a word for LaTeX, with places to break it where it is long: after signs, or else anywhere."""
+    signs = [_SIGNS.get(mark, mark) for mark in word]
+    if len(word) <= LONGEST_WORD:
+        return "".join(signs)
+    run, parts = 0, []
+    for mark, sign in zip(word, signs, strict=True):
+        run += 1
+        parts.append(sign)
+        if mark in ",;:/_+.@)]=}-" or run == LONGEST_RUN:
+            parts.append(r"\allowbreak{}" if mark != "-" else "")
+            run = 0
+    return "".join(parts).removesuffix(r"\allowbreak{}")
