@@ -66,7 +66,7 @@ def share_below_5_percent(p_values: list[float]) -> float:
 
 
 @given(QUESTIONS)
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 def test_a_permutation_test_agrees_with_all_permutations(questions: list[tuple[float, float, int]]) -> None:
     answered = columns(questions)
     sums, _ = sums_of(*answered)
@@ -143,6 +143,7 @@ def test_both_tests_agree_with_loops_over_questions() -> None:
 
 
 @given(QUESTIONS)
+@settings(deadline=None)
 def test_sides_swapped_turn_the_signs_and_keep_the_p_values(questions: list[tuple[float, float, int]]) -> None:
     ours, theirs, images = columns(questions)
     found, swapped = (
@@ -157,6 +158,7 @@ def test_sides_swapped_turn_the_signs_and_keep_the_p_values(questions: list[tupl
 
 
 @given(st.data(), QUESTIONS)
+@settings(deadline=None)
 def test_the_order_of_questions_and_the_names_of_images_do_not_matter(
     data: st.DataObject, questions: list[tuple[float, float, int]]
 ) -> None:
@@ -170,6 +172,7 @@ def test_the_order_of_questions_and_the_names_of_images_do_not_matter(
 
 
 @given(QUESTIONS)
+@settings(deadline=None)
 def test_what_both_gain_alike_changes_nothing(questions: list[tuple[float, float, int]]) -> None:
     ours, theirs, images = columns(questions)
     gained_N = np.linspace(-0.3, 0.4, len(ours))
@@ -179,6 +182,7 @@ def test_what_both_gain_alike_changes_nothing(questions: list[tuple[float, float
 
 
 @given(QUESTIONS)
+@settings(deadline=None)
 def test_numbers_lie_where_they_belong(questions: list[tuple[float, float, int]]) -> None:
     found = compare_questions(*columns(questions), resamples=FEW)
     assert 0.01 <= found.permutation_p <= 1

@@ -58,6 +58,7 @@ def define(train: list[Asked], questions: list[Asked], answers: list[str]) -> tu
     return float(score), (moved / seen) ** 0.5, (chance / seen) ** 0.5
 
 
+@settings(deadline=None)
 @given(LISTS, LISTS, st.data())
 def test_the_score_is_the_least_squares_share_of_the_prior(
     train: list[Asked], questions: list[Asked], data: st.DataObject
@@ -77,7 +78,7 @@ def test_the_score_is_the_least_squares_share_of_the_prior(
         assert found.score == pytest.approx(score, abs=1e-9)
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(st.permutations(range(len(TEST) // 100)), st.integers(0, 1_000))
 def test_neither_the_order_of_questions_nor_which_one_is_given_an_answer_matters(
     order: list[int], share: int

@@ -220,7 +220,7 @@ def _make_boxes(regions: NDArray[Any], treatment: Treatment, what: str) -> NDArr
     """Return the whole image as every region's box. Raises LayoutError unless that is asked for."""
     if treatment.without_boxes == "refuse":
         raise LayoutError(
-            f"{what}: features without boxes. For backbones that do not look at boxes, such as updn, set "
+            f"{what}: features without boxes. For backbones that do not look at boxes, set "
             'features_without_boxes = "whole-image" in the catalogue: every box is then the whole image'
         )
     if len(regions) > regions.shape[1]:

@@ -46,8 +46,11 @@ def check_float32(content: bytes, count: int, what: str) -> None:
 
 
 def _spread(numbers: NDArray[np.floating[Any]]) -> float:
-    """Return the standard deviation of the binary exponents of the numbers that are not 0."""
+    """Return the standard deviation of the binary exponents of the numbers that are not 0.
+
+    It is infinite if a number is no feature; pairs of 32-bit NaNs or infinities are float64 numbers above 1e300.
+    """
     sizes = np.abs(numbers[numbers != 0].astype(np.float64))
-    if not np.isfinite(sizes).all() or np.any(sizes < 1e-37):
+    if not np.isfinite(sizes).all() or np.any((sizes < 1e-37) | (sizes > 1e37)):
         return float("inf")
     return float(np.frexp(sizes)[1].std()) if sizes.size else 0.0
