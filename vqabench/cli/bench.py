@@ -67,7 +67,7 @@ def bench(
     the same command again does what is left.
     """
     from vqabench.config import parse_seeds, parse_settings
-    from vqabench.workflows.matrix import make_matrix, parse_grid, parse_names, read_blocks, with_grid
+    from vqabench.workflows.matrix import parse_grid, parse_names, read_blocks, with_grid
 
     lists = {"backbones": backbones, "losses": losses, "objectives": objectives, "datasets": datasets}
     spelled: dict[str, Any] = {
@@ -91,16 +91,17 @@ def bench(
 
     places = Places(runs, data_dir, catalog)
     progress, interruption = WatchedMatrix(), Interruption()
-    matrix = make_matrix(blocks, places)
+    matrix = workflow.plan(blocks, places)
     outlook = workflow.look_out(matrix, places)
     progress.plan(outlook)
     if dry_run:
         if as_json:
             typer.echo(exports.to_json(plan_to_json(outlook)))
         return
-    kept = "everything is saved; the same command goes on"
-    with telling_of_signals(progress.warn, kept), interruption.watching():
-        failures = workflow.bench(outlook, places, progress, interruption)
+    course = workflow.Course(outlook, progress)
+    with telling_of_signals(progress.warn, course.saved), interruption.watching():
+        workflow.bench(course, places, interruption)
+    failures = course.failures
     finished = [cell.run.folder for cell in matrix.cells if cell.name not in failures]
     compared = comparison.compare(finished, None, places) if finished else None
     if as_json:
@@ -109,5 +110,6 @@ def bench(
         tables.print_comparison(compared, "accuracy", "answer-type")
     for name, reason in failures.items():
         progress.warn(f"{name}: {reason}")
+    progress.say(course.summary())
     if failures:
         raise typer.Exit(1)

@@ -169,7 +169,7 @@ def train(
     interruption = Interruption()
     warn = (lambda _: None) if rank() else progress.warn  # of several processes, the first one speaks
     with telling_of_signals(warn, "the same command with --resume goes on"), interruption.watching():
-        trained = training.train(made, places, if_exists, progress, interruption, may_start=True)
+        trained = training.train(made, places, if_exists, progress, interruption)
     if not trained:  # likewise
         return
     compared = comparison.compare([run.folder for run in trained], None, places)
