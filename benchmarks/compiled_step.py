@@ -33,7 +33,7 @@ def make_spec() -> DataSpec:
         regions=REGIONS,
         region_width=WIDTH,
         question_length=LENGTH,
-        answer_counts_TA=torch.ones(TYPES, ANSWERS),
+        answer_counts_TA=torch.full((TYPES, ANSWERS), 20.0),
         mean_targets_TA=torch.ones(TYPES, ANSWERS) / ANSWERS,
         questions_T=torch.ones(TYPES, dtype=torch.int64),
     )

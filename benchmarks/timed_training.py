@@ -25,7 +25,7 @@ from vqabench.data.placement import PlacedFeatures, Room, choose_place
 from vqabench.data.prepared import Prepared, prepare
 from vqabench.evaluation.predict import evaluation_batch, load_split, predict
 from vqabench.results import Run, find_runs
-from vqabench.training.device import autocast, number_type
+from vqabench.training.device import number_type
 from vqabench.training.interruption import Interruption, Stopped
 from vqabench.training.progress import Silence
 from vqabench.training.run import load_model
@@ -102,7 +102,7 @@ def time_answering(run: Run, where: Places, prepared: Prepared, device: torch.de
     manifest = run.read_manifest()
     batch_size = evaluation_batch(int(manifest.recipe["batch_size"]), data)
     start = time.monotonic()
-    predict(model, data, batch_size, manifest.objective, autocast(device, precision)())
+    predict(model, data, batch_size, manifest.objective)
     return TEST / (time.monotonic() - start)
 
 
@@ -111,6 +111,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="float32")
+    parser.add_argument("--features", choices=("auto", "device", "host", "disk"), default="auto")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--batch-size", type=int, default=512)
     parser.add_argument("--batches", type=int, help="time so many of the first epoch's, and answer nothing")
@@ -118,7 +119,7 @@ def main() -> None:
     device = torch.device(options.device)
     interruption = Interruption()
     watch = Stopwatch(device, options.batches, interruption)
-    asked = {name: getattr(options, name) for name in ("device", "precision", "epochs")}
+    asked = {name: getattr(options, name) for name in ("device", "precision", "epochs", "features")}
     settings = {"recipe.batch_size": options.batch_size}
     config = make_config(asked | {"backbone": "updn", "loss": "rescale", "dataset": DATASET, "settings": settings})
     with tempfile.TemporaryDirectory(dir=options.folder) as runs:

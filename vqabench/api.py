@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Self
 
@@ -301,3 +302,13 @@ def plain_loss(objective: str, logits_BA: Tensor, targets_BA: Tensor) -> Tensor:
     if objective == "bce":
         return nn.functional.binary_cross_entropy_with_logits(logits_BA, targets_BA, reduction="none")
     return -targets_BA * torch.log_softmax(logits_BA, dim=1)
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[object]:
+    """Return a context in which `device` computes in the types of the operands, also within autocast.
+
+    For devices that have no autocast too, where `torch.autocast` raises.
+    """
+    if torch.amp.is_autocast_available(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()

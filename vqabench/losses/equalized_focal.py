@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from vqabench.api import Batch, DataSpec, Loss, plain_loss
+from vqabench.api import Batch, DataSpec, Loss, plain_loss, without_autocast
 from vqabench.losses.answer_sets import answer_sets
 from vqabench.losses.focal import focal_bce
 
@@ -91,6 +91,6 @@ class EqualizedFocal(Loss):
         size_BA = gradient_BA.abs()
         of_type_TB = (types_B == torch.arange(len(self.seen_T), device=types_B.device).unsqueeze(1)).float()
         # a product adds in the same order each time, on a GPU too, where index_add_ does not
-        with torch.autocast(logits_BA.device.type, enabled=False):
+        with without_autocast(logits_BA.device):
             self.right_TA += of_type_TB @ (size_BA * targets_BA).float()
             self.wrong_TA += of_type_TB @ (size_BA * (1 - targets_BA)).float()

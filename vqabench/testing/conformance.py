@@ -23,7 +23,18 @@ from vqabench.training.assembly import build_model, start_model
 from vqabench.training.plan import Part, Plan, make_plan
 from vqabench.training.recipe import change_recipe
 
-DECLARABLE = ("words", "data", "gradients", "learning", "autocast", "compile", "devices", "strategies", "bases")
+DECLARABLE = (
+    "words",
+    "data",
+    "gradients",
+    "learning",
+    "autocast",
+    "compile",
+    "devices",
+    "synchronisation",
+    "strategies",
+    "bases",
+)
 """Checks that an author may declare not to hold: without the others a plugin is not one."""
 GRADIENTS_OF = "gradients:"
 OBJECTIVES = ("bce", "ce")

@@ -12,6 +12,7 @@ from torch import Tensor
 from vqabench.api import DataSpec, Loss
 from vqabench.testing.backbones import require_unchanged
 from vqabench.testing.checks import SkippedCheckError, Trial, find_stray_tensors, require
+from vqabench.testing.meta import MetaDevice, to_meta
 from vqabench.testing.samples import make_sample, make_spec
 from vqabench.testing.training import bfloat16
 from vqabench.training.checkpoint import own_tensors
@@ -41,6 +42,7 @@ class LossChecks:
             Trial("stages", lambda: self._under_each(self.check_stages)),
             Trial("autocast", lambda: self._under_each(self.check_autocast)),
             Trial("devices", lambda: self._under_each(self.check_devices)),
+            Trial("synchronisation", lambda: self._under_each(self.check_synchronisation)),
         ]
 
     def check_values(self, objective: str) -> str:
@@ -173,12 +175,29 @@ class LossChecks:
         loss = self._loss(objective)
         stray = find_stray_tensors(loss)
         require(not stray, f"neither parameters nor buffers, and so left on the CPU, and lost: {', '.join(stray)}")
+        self._run_on_meta(objective)
         if not torch.cuda.is_available():
-            raise SkippedCheckError("all its tensors are parameters or buffers; there is no CUDA device here")
+            return "all tensors are on one device (no GPU here: tried on PyTorch's meta device)"
         expected = self._loss(objective)(self._logits(), self.batch)
         found = loss.cuda()(self._logits().cuda(), self.batch.map(lambda tensor: tensor.cuda()))
         require(torch.isclose(expected, found.cpu(), rtol=1e-3), f"{objective}: differs on CUDA and on the CPU")
         return "CUDA and CPU agree"
+
+    def check_synchronisation(self, objective: str) -> str:
+        """A training step does not wait for the device to learn a number."""
+        waits = self._run_on_meta(objective)
+        require(
+            not waits, f"{objective}: a GPU is waited for at {waits}; if it must be, declare it with the reason"
+        )
+        return "no step waits for the device"
+
+    def _run_on_meta(self, objective: str) -> str:
+        """Compute the loss and its gradient on the meta device; return the places that wait for the device."""
+        loss, device = self._loss(objective).to("meta"), MetaDevice()
+        logits_BA, batch = to_meta(self._logits().requires_grad_()), self.batch.map(to_meta)
+        with device:
+            torch.autograd.backward(loss(logits_BA, batch))
+        return device.describe()
 
     def _under_each(self, check: Callable[[str], str]) -> str:
         """Check under each objective, and tell what was found under the last; a check is skipped where all are."""

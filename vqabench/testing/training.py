@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from vqabench.api import Batch, DataSpec, Output
 from vqabench.losses.plain import Plain
 from vqabench.testing.backbones import Build, agree, build_seeded, train_briefly
-from vqabench.testing.checks import FailedCheckError, SkippedCheckError, Trial, find_stray_tensors, require
+from vqabench.testing.checks import FailedCheckError, Trial, find_stray_tensors, require
+from vqabench.testing.meta import MetaDevice, to_meta
 from vqabench.testing.samples import make_sample, make_spec
 from vqabench.training.criterion import Criterion, soft_accuracy
 from vqabench.training.descent import under
@@ -26,6 +27,8 @@ NONE_AT_ALL = 1e-7
 LEARNED = 0.9
 """Soft accuracy on 64 questions that a model which can learn anything gets to."""
 MOST_STEPS = 400
+BRANCHES = 4
+"""Seeds that a procedure which draws what it does with a batch is tried with."""
 WIDE = 128
 """Width of regions where something is learnt: sizes of a model may follow from it."""
 ROUNDED = 0.1
@@ -51,6 +54,7 @@ class TrainingChecks:
             Trial("autocast", self.check_autocast),
             Trial("compile", self.check_compile),
             Trial("devices", self.check_devices),
+            Trial("synchronisation", self.check_synchronisation),
         ]
 
     def check_seeds(self) -> str:
@@ -158,12 +162,16 @@ class TrainingChecks:
         return f"captured as a whole, in training and in testing: {counter.operations} operations{needs}"
 
     def check_devices(self) -> str:
-        """Nothing is left behind when it moves to a GPU, where it answers and trains as on the CPU."""
+        """Nothing is left behind when it moves to a GPU, where it answers and trains as on the CPU.
+
+        Without a GPU, the meta device stands in for it.
+        """
         model = build_seeded(self.build, self.spec)
         stray = find_stray_tensors(model)
         require(not stray, f"neither parameters nor buffers, and so left on the CPU: {', '.join(stray)}")
+        self._run_on_meta()
         if not torch.cuda.is_available():
-            raise SkippedCheckError("all its tensors are parameters or buffers; there is no CUDA device here")
+            return "all tensors of a step are on one device (no GPU here: tried on PyTorch's meta device)"
         batch, model = self.sample.given_to(model), model.eval()
         expected_BA = model(batch.replace(targets_BA=None)).logits_BA
         moved, model = batch.map(lambda tensor: tensor.cuda()), model.cuda()
@@ -173,6 +181,28 @@ class TrainingChecks:
             if value.requires_grad:
                 _take_gradient(model, value)
         return "CUDA and CPU agree"
+
+    def check_synchronisation(self) -> str:
+        """Neither training nor answering waits for the device to learn a number."""
+        waits = self._run_on_meta()
+        require(not waits, f"a GPU is waited for at {waits}; if it must be, declare it with the reason")
+        return "no step waits for the device"
+
+    def _run_on_meta(self) -> str:
+        """Train under each objective and answer on the meta device; return the places that wait for the device."""
+        device = MetaDevice()
+        for objective in self.objectives:
+            criterion = criterion_of(self.spec, objective, "meta")
+            for seed in range(BRANCHES):
+                model = build_seeded(self.build, self.spec, seed).train()
+                batch = self.sample.given_to(model).map(to_meta)
+                model.to("meta")
+                with device:
+                    for value in model.training_losses(batch, criterion):
+                        if value.requires_grad:
+                            torch.autograd.backward(value)
+                    model.eval()(batch.replace(targets_BA=None))
+        return device.describe()
 
 
 def bfloat16() -> torch.autocast:

@@ -12,7 +12,7 @@ from vqabench.data.placement import PlacedFeatures
 from vqabench.data.prepared import Prepared
 from vqabench.evaluation.predict import load_split
 from vqabench.results import Run
-from vqabench.training.device import autocast, number_type
+from vqabench.training.device import number_type
 from vqabench.training.progress import Progress
 from vqabench.training.run import load_model
 
@@ -32,8 +32,9 @@ def attend(
     few = dataclasses.replace(prepared, splits={split: prepared.splits[split].take(rows)})
     features = PlacedFeatures(prepared.features, device, "disk", number_type(precision))
     data = load_split(model, few, dataset, split, features)
-    with torch.inference_mode(), autocast(device, precision)():
+    with torch.inference_mode():
         batch = data.batch(torch.arange(len(data)), with_targets=False)
+        batch = batch.replace(regions_BRV=batch.regions_BRV.float())
         attention_BR = model(batch).attention_BR
     if attention_BR is None:
         return None

@@ -138,7 +138,7 @@ class Training:
         began, accuracies = time.perf_counter(), {}
         for split in watched:
             data = self.splits[split]
-            chosen = answer(self.plan, self.state.model, data, self.session, self.autocast)
+            chosen = answer(self.plan, self.state.model, data, self.session)
             accuracies[f"{split}_accuracy"] = mean_soft_target(data, chosen.answers_N)
         self.state.position.seconds += time.perf_counter() - began
         return accuracies
@@ -182,7 +182,7 @@ class Training:
         self.session.saved()
 
 
-def answer(plan: Plan, model: Backbone, data: SplitData, session: Session, autocast: Autocast) -> Chosen:
+def answer(plan: Plan, model: Backbone, data: SplitData, session: Session) -> Chosen:
     """Answer every question of a split, each in one of the processes.
 
     Raises Stopped where a signal has come; of several processes none may stop ahead of the others.
@@ -191,7 +191,7 @@ def answer(plan: Plan, model: Backbone, data: SplitData, session: Session, autoc
     after_batch = session.interruption.check if processes.count == 1 else lambda: None
     asked = processes.questions_of(len(data))
     batch_size = evaluation_batch(plan.recipe.batch_size, data)
-    own = predict(model, data, batch_size, plan.objective, autocast(), asked, after_batch)
+    own = predict(model, data, batch_size, plan.objective, asked, after_batch)
     return Chosen(*(processes.gather(part, len(data)) for part in (own.answers_N, own.confidences_N)))
 
 

@@ -86,7 +86,7 @@ def train_run(
         if session.processes.writes:
             restore(model, run.weights_file)
         session.processes.share_out(model)
-        scores = _score(plan, model, splits, prepared, dataset, run, session, context)
+        scores = _score(plan, model, splits, prepared, dataset, run, session)
         logs.finish(scores)
         manifest.status = "finished"
     if session.processes.writes:
@@ -178,14 +178,13 @@ def _score(
     dataset: Dataset,
     run: Run,
     session: Session,
-    context: Autocast,
 ) -> dict[str, Scores]:
     """Answer the questions of `val` and `test`, keep the answers, score them, keep the scores."""
     scores: dict[str, Scores] = {}
     for split in ("val", "test"):
         if split not in splits:
             continue
-        chosen = answer(plan, model, splits[split], session, context)
+        chosen = answer(plan, model, splits[split], session)
         if session.processes.writes:
             predictions = spell(chosen, prepared, split)
             write_predictions(run.predictions_file(split), predictions)

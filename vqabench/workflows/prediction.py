@@ -11,7 +11,7 @@ from vqabench.errors import InputError, unknown
 from vqabench.evaluation.predict import evaluation_batch, load_split, predict, score_split, spell
 from vqabench.evaluation.scores import Scores
 from vqabench.results import Run, find_output, find_place
-from vqabench.training.device import autocast, choose_device, number_type, tune
+from vqabench.training.device import choose_device, number_type, tune
 from vqabench.training.progress import Progress, Silence
 from vqabench.training.run import load_model
 from vqabench.workflows.places import Places
@@ -52,9 +52,8 @@ def predict_run(
     data = load_split(model.to(device), prepared, dataset, split, features)
     if shuffle_images is not None:
         data = data.with_other_images(shuffle_images)
-    context = autocast(device, manifest.precision)()
     batch_size = evaluation_batch(manifest.recipe["batch_size"], data)
-    predictions = spell(predict(model, data, batch_size, manifest.objective, context), prepared, split)
+    predictions = spell(predict(model, data, batch_size, manifest.objective), prepared, split)
     official = [Prediction(given.question_id, given.answer) for given in predictions]
     write_predictions(path, official if out else predictions)
     return path, score_split(predictions, dataset, split)

@@ -82,7 +82,7 @@ def test_regions_taken_away_are_masked_out_and_zero() -> None:
 def test_questions_are_kept_with_all_that_belongs_to_them() -> None:
     extras = {"pieces": torch.arange(3)[:, None]}
     batch = batch_of(3, extras=extras)
-    kept = keep_questions(batch, torch.tensor([True, False, True]))
+    kept = keep_questions(batch, torch.tensor([0, 2]))
     assert len(kept) == 2
     for field in dataclasses.fields(batch):
         before, after = getattr(batch, field.name), getattr(kept, field.name)
@@ -93,11 +93,11 @@ def test_questions_are_kept_with_all_that_belongs_to_them() -> None:
 
 def test_a_batch_that_keeps_its_questions_is_not_copied() -> None:
     batch = batch_of(2)
-    assert keep_questions(batch, torch.tensor([True, True])) is batch
+    assert keep_questions(batch, torch.tensor([0, 1])) is batch
 
 
 def test_fields_that_a_data_set_lacks_stay_away() -> None:
-    kept = keep_questions(batch_of(2, targets_BA=None, object_ids_BR=None), torch.tensor([False, True]))
+    kept = keep_questions(batch_of(2, targets_BA=None, object_ids_BR=None), torch.tensor([1]))
     assert kept.targets_BA is None
     assert kept.object_ids_BR is None
 

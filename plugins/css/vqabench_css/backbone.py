@@ -31,6 +31,9 @@ class Css(Wrapper):
     """
 
     default_base = "vqabench-updn:updn"
+    declarations: ClassVar[Mapping[str, str]] = {
+        "synchronisation": "only the device knows which questions have a counterfactual: one wait for each batch",
+    }
 
     def __init__(
         self,
@@ -95,10 +98,10 @@ class Css(Wrapper):
 
     def _change_images(self, batch: Batch, contributions_BR: Tensor) -> Batch | None:
         """V-CSS: give the images of several objects without the critical ones; None where none has several."""
-        several_B = batch.region_mask_BR.sum(1) > 1
-        if not several_B.any():
+        rows = (batch.region_mask_BR.sum(1) > 1).nonzero()[:, 0]
+        if len(rows) == 0:
             return None
-        batch, contributions_BR = keep_questions(batch, several_B), contributions_BR[several_B]
+        batch, contributions_BR = keep_questions(batch, rows), contributions_BR[rows]
         if self.similarity is None or batch.object_ids_BR is None:
             similarity_BR = None
         else:
@@ -118,11 +121,11 @@ class Css(Wrapper):
                 f"{free_BL.shape[1]} (its author overrides word_masks and hide_words); only branch=visual works "
                 "around it"
             )
-        asked_B = free_BL.any(1)
-        if not asked_B.any():
+        rows = free_BL.any(1).nonzero()[:, 0]
+        if len(rows) == 0:
             return None
-        batch, free_BL = keep_questions(batch, asked_B), free_BL[asked_B]
-        critical_BL = critical_words(contributions_BL[asked_B], free_BL)
+        batch, free_BL = keep_questions(batch, rows), free_BL[rows]
+        critical_BL = critical_words(contributions_BL[rows], free_BL)
         alone = self.base.hide_words(batch, free_BL & ~critical_BL)
         return self._change_targets(self.base.hide_words(batch, critical_BL), alone)
 
@@ -141,6 +144,7 @@ class CssLmh(Css):
     default_base = "vqabench-two-branch:lmh"
     objectives = ("bce",)
     declarations: ClassVar[Mapping[str, str]] = {
+        **Css.declarations,
         "ce": "the prior is added as log-odds, answer by answer, which a softmax over all answers does not have",
     }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from vqabench.api import without_autocast
 from vqabench.errors import PluginError
 
 
@@ -19,7 +20,7 @@ def contributions(logits_BA: Tensor, targets_BA: Tensor, inputs: Tensor) -> Tens
     truth = torch.where(targets_BA > 0, logits_BA, 0.0).sum()
     if not (truth.requires_grad and inputs.requires_grad):
         raise PluginError("css: the base's answers, or the inputs it shows, are not part of the autograd graph")
-    with torch.autocast(logits_BA.device.type, enabled=False):  # a backward pass casts nothing anew
+    with without_autocast(logits_BA.device):  # a backward pass casts nothing anew
         (gradient,) = torch.autograd.grad(truth, inputs, retain_graph=True, allow_unused=True)
     if gradient is None:
         raise PluginError(

@@ -15,9 +15,9 @@ def keep_regions(batch: Batch, kept_BR: Tensor) -> Batch:
     )
 
 
-def keep_questions(batch: Batch, kept_B: Tensor) -> Batch:
-    """Give the batch with some of its questions, in their order."""
-    return batch if kept_B.all() else batch.map(lambda tensor: tensor[kept_B])
+def keep_questions(batch: Batch, rows: Tensor) -> Batch:
+    """Return the batch with the questions at `rows` (int64, in their order)."""
+    return batch if len(rows) == len(batch) else batch.map(lambda tensor: tensor[rows])
 
 
 def counterfactual_targets(targets_BA: Tensor, logits_BA: Tensor, count: int) -> Tensor:
