@@ -102,8 +102,18 @@ def read_blocks(path: Path | None, line: Mapping[str, Any]) -> list[Block]:
     table `grid`; tables `[[matrix]]` are products of their own, and share what stands above them.
 
     `line` holds lists, `settings` (as `with_grid` gives them) and fields of TrainConfig, as far as they are given.
-    Raises InputError where a key or a value is wrong.
+    Raises InputError if a key or a value is wrong, or the matrix is too large.
     """
+    blocks = _read_blocks(path, line)
+    count = sum(map(count_runs, blocks))
+    if count > MOST_RUNS:
+        raise InputError(
+            f"{count:,} runs are too many; at most {MOST_RUNS:,} in one matrix: shorten lists or grids"
+        )
+    return blocks
+
+
+def _read_blocks(path: Path | None, line: Mapping[str, Any]) -> list[Block]:
     if path is None:
         return [_make_block({}, line)]
     table = read_toml(path)
@@ -210,14 +220,9 @@ def make_matrix(blocks: Sequence[Block], places: Places, broken: Mapping[str, st
 
     `broken` says why plugins, by their qualified names, must not be loaded.
 
-    Raises InputError if a name or a setting is wrong, two configurations share a name, there are too many runs, or
-    nothing is left to train.
+    Raises InputError if a name or a setting is wrong, two configurations share a name, or nothing is left to
+    train.
     """
-    count = sum(map(count_runs, blocks))
-    if count > MOST_RUNS:
-        raise InputError(
-            f"{count:,} runs are too many; at most {MOST_RUNS:,} in one matrix: shorten lists or grids"
-        )
     found: dict[Path, tuple[int, Cell]] = {}
     undefined: dict[str, None] = {}
     failed: dict[str, str] = {}
