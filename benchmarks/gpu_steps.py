@@ -44,7 +44,7 @@ SMALL: Mapping[str, Mapping[str, object]] = {
 class Steps:
     """A full-size model and one batch, as training has them, on a device."""
 
-    def __init__(self, name: str, device: str, precision: str, *, tiny: bool) -> None:
+    def __init__(self, name: str, device: str, precision: str, *, tiny: bool, capture: bool = True) -> None:
         self.device = choose_device(device)
         tune(self.device)
         settings = dict(MODELS.get(name, {})) | (dict(SMALL.get(name.strip(), {})) if tiny else {})
@@ -63,12 +63,15 @@ class Steps:
         self.context = autocast(self.device, precision)
         session = Session(self.device, Silence())
         self.descent = Descent(self.state, session, self.context, self.plan.recipe.clip)
+        if not capture:
+            self.descent.batches = -(10**9)  # still among the batches before one is recorded
         self.criterion = Criterion(losses[0])  # type: ignore[arg-type]
 
     def take(self) -> None:
         """Take the steps of one batch, as the training loop does."""
         self.state.seed_batch(0)
         self.descent.train_on(self.batch, self.criterion)
+        self.criterion.calls.clear()
         self.criterion.steps.clear()
         self.criterion.accuracies.clear()
 
@@ -138,65 +141,15 @@ def look(device: str, *, tiny: bool, report: Report) -> Found:
     steps = 1 if tiny else STEPS
     found: Found = {}
     for precision in ("float32",) if tiny else ("bfloat16", "float32"):
+        taken = Steps("updn", device, precision, tiny=tiny, capture=False)
+        found[f"ms a step, {precision}, kernel by kernel"] = round(milliseconds(taken.take, taken.device, steps), 3)
         taken = Steps("updn", device, precision, tiny=tiny)
         found[f"ms a step, {precision}"] = round(milliseconds(taken.take, taken.device, steps), 3)
         if taken.device.type == "cuda":
             found[f"waits, {precision}"] = count_waits(taken.take)
         found[f"profile, {precision}"] = profile(taken.take, taken.device, 1 if tiny else 5)
         report(found)
-    if taken.device.type == "cuda":
-        for name, way in (("as a CUDA graph", as_graph), ("compiled", compiled)):
-            try:
-                found[f"ms a step, {name}"] = way(Steps("updn", device, "bfloat16", tiny=tiny), steps)
-            except Exception as error:  # an attempt: what it says is the finding
-                found[f"ms a step, {name}"] = f"{type(error).__name__}: {str(error)[:300]}"
-            report(found)
     return found
-
-
-def as_graph(taken: Steps, steps: int) -> float:
-    """Time forward and backward pass as one CUDA graph, with clipping and the optimiser's step behind it."""
-    model, criterion = taken.state.model, taken.criterion
-
-    def forward_and_backward() -> None:
-        with taken.context():
-            (value,) = model.training_losses(taken.batch, criterion)
-        torch.autograd.backward(value)
-        criterion.calls.clear()
-        criterion.accuracies.clear()
-
-    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(3):
-            model.zero_grad(set_to_none=True)
-            forward_and_backward()
-    torch.cuda.current_stream().wait_stream(stream)
-    model.zero_grad(set_to_none=True)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        forward_and_backward()
-
-    def step() -> None:
-        graph.replay()
-        torch.nn.utils.clip_grad_norm_(taken.state.parameters, 0.25)
-        taken.state.optimizer.step()
-        for parameter in taken.state.parameters:
-            if parameter.grad is not None:
-                parameter.grad.zero_()
-
-    return round(milliseconds(step, taken.device, steps), 3)
-
-
-def compiled(taken: Steps, steps: int) -> list[float]:
-    """Return the seconds until the first compiled step is done, then milliseconds a step."""
-    began = time.perf_counter()
-    with torch._dynamo.config.patch(allow_rnn=True):
-        taken.state.model.compile()
-        taken.take()
-        synchronize(taken.device)
-        first = time.perf_counter() - began
-        return [round(first, 1), round(milliseconds(taken.take, taken.device, steps), 3)]
 
 
 def time_models(device: str, *, tiny: bool, report: Report) -> Found:

@@ -20,7 +20,9 @@ class FileServer:
     files: dict[str, bytes] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     """`drop`, `stall`, `short` (closes early, having promised more), `html`, `wrong`, `unnamed` (no ETag),
-    `whole` (ignores ranges), `careless` (ignores If-Range), `endless` (no length, breaks off), or a status."""
+    `whole` (ignores ranges), `careless` (ignores If-Range), `endless` (no length, breaks off), `flood` and
+    `chunked` (send without end), `trickle` (a byte now and then), `slow head` (likewise, of the headers),
+    `length X` (states that length), `to URL` (redirects), `reason X` (403, in these words), or a status."""
     successors: dict[str, bytes] = field(default_factory=dict)
     """What a file is changed to behind the first request for it."""
     requests: list[tuple[str, str | None]] = field(default_factory=list)
@@ -68,6 +70,18 @@ class _Handler(BaseHTTPRequestHandler):
         name = self.path.rpartition("/")[2]  # behind a proxy, the whole address
         state.requests.append((self.path, self.headers.get("Range")))
         fault = state.faults.pop(0) if state.faults else ""
+        if fault.startswith("to "):
+            self.send_response(302)
+            self.send_header("Location", fault[3:])
+            self.end_headers()
+            return
+        if fault.startswith("reason "):
+            self.send_response(403, fault[7:])
+            self.end_headers()
+            return
+        if fault == "slow head":
+            self._trickle(b"HTTP/1.0 200 OK\r\nX-Padding: " + b"a" * 60_000)
+            return
         if fault.isdigit() or name not in state.files:
             self.send_error(int(fault or 404))
             return
@@ -89,14 +103,29 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {first}-{len(content) - 1}/{len(content)}")
         if fault != "unnamed":
             self.send_header("ETag", etag)
-        if fault != "endless":
+        if fault == "chunked":
+            self.send_header("Transfer-Encoding", "chunked")
+        elif fault.startswith("length "):
+            self.send_header("Content-Length", fault[7:])
+        elif fault not in ("endless", "flood"):
             self.send_header("Content-Length", str(len(body) + (50 if fault == "short" else 0)))
         self.end_headers()
+        if fault == "trickle":
+            self._trickle(body)
+        while fault in ("flood", "chunked") and not self.server_state.stopped.is_set():
+            self.wfile.write(b"10000\r\n" * (fault == "chunked") + bytes(1 << 16) + b"\r\n" * (fault == "chunked"))
         half = fault in ("drop", "stall", "endless")
         self.wfile.write(body[: len(body) // 2] if half else body)
         self.wfile.flush()
         if fault == "stall":
             self.server_state.stopped.wait(self.server_state.stall)
+
+    def _trickle(self, content: bytes) -> None:
+        for byte in content:
+            self.wfile.write(bytes([byte]))
+            self.wfile.flush()
+            if self.server_state.stopped.wait(0.1):
+                return
 
     def _first(self, etag: str, fault: str) -> int:
         """Give the first byte that is asked for, where the request has a claim to it."""

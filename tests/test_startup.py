@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from tests.conftest import CommandLine
+
 HEAVY = {"torch", "numpy", "h5py", "sklearn", "scipy", "msgspec"}
 LISTING = """
 import json, sys
@@ -43,17 +45,73 @@ def test_answering_at_once_loads_nothing_heavy(argv: list[str]) -> None:
     assert not any(name.startswith("vqabench_updn") for name in loaded)
 
 
+def complete(cli: CommandLine, words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Return what the shell gets for TAB behind `words`."""
+    asked = {"_VQABENCH_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    return cli(**asked, **environment)
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
         ("vqabench train up", "updn"),
         ("vqabench train updn --loss mask+re", "mask+rescale"),
         ("vqabench train updn --log ten", "tensorboard"),
+        ("vqabench train updn --dataset dig", "digits-cp"),
+        ("vqabench train updn --objective b", "bce"),
+        ("vqabench train updn --select t", "test"),
+        ("vqabench train updn --precision b", "bfloat16"),
+        ("vqabench train updn --features h", "host"),
+        ("vqabench train updn --device c", "cuda"),
+        ("vqabench compare --metric k", "kappa"),
+        ("vqabench predict RUN --split v", "val"),
+        ("vqabench bench --backbones updn,l", "updn,lmh"),
+        ("vqabench bench --losses plain,mask+re", "plain,mask+rescale"),
+        ("vqabench bench --objectives ce,", "ce,bce"),
+        ("vqabench bench --datasets digits-cp,vqa-c", "digits-cp,vqa-cp-v2"),
+        ("vqabench train updn --set re", "recipe.lr="),
+        ("vqabench train updn --set hi", "hidden="),
+        ("vqabench train css --set ba", "base="),
+        ("vqabench train css --set base.hi", "base.hidden="),
+        ("vqabench train updn --loss mask+rescale --set re", "rescale.variant="),
+        ("vqabench train updn --loss rescale --set rescale.variant=rel", "rescale.variant=released"),
+        ("vqabench bench --losses mask,focal --grid focal.g", "focal.gamma="),
+        ("vqabench bench --losses mask --grid mask.reduction=mean,s", "mask.reduction=mean,sum"),
+        ("vqabench plugins check rescale --set rescale.v", "rescale.variant="),
+        ("vqabench plugins show resc", "rescale"),
     ],
 )
-def test_the_shell_is_offered_backbones_losses_and_logs(words: str, expected: str) -> None:
-    environment = {"_VQABENCH_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
-    done = subprocess.run(
-        [sys.executable, "-m", "vqabench"], env=environment, capture_output=True, text=True, timeout=60, check=False
-    )
+def test_the_shell_completes_names_lists_choices_and_settings(cli: CommandLine, words: str, expected: str) -> None:
+    done = complete(cli, words)
     assert expected in done.stdout.split()
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "refused"),
+    [
+        ("vqabench bench --backbones updn,up", "updn,updn"),
+        ("vqabench train updn --loss mask+ma", "mask+mask"),
+        ("vqabench train updn --set gam", "focal.gamma="),
+    ],
+)
+def test_the_shell_is_not_offered_what_would_be_refused(cli: CommandLine, words: str, refused: str) -> None:
+    assert refused not in complete(cli, words).stdout.split()
+
+
+def test_a_broken_catalogue_offers_nothing_and_prints_nothing(cli: CommandLine) -> None:
+    done = complete(cli, "vqabench train updn --dataset ", VQABENCH_CATALOG="/there/is/none.toml")
+    assert (done.stdout.strip(), done.stderr) == ("", "")
+
+
+def test_completing_settings_loads_nothing_heavy() -> None:
+    code = (
+        "import sys\n"
+        "from vqabench.cli.completion import find_settings\n"
+        "assert 'hidden' in find_settings(['updn', 'mask']) and 'mask.dropout' in find_settings(['updn', 'mask'])\n"
+        "print(*sorted(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    loaded = set(done.stdout.split())
+    assert loaded & HEAVY == set()
+    assert not any(name.startswith("vqabench_") for name in loaded)

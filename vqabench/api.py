@@ -86,6 +86,9 @@ class Batch:
     """int64 indices into `DataSpec.object_names`."""
     targets_BA: Tensor | None = None
     """float32 soft targets in [0, 1]; None when the model is being tested."""
+    answered_B: Tensor | None = None
+    """bool: True where an annotator gave an answer of the vocabulary. It stays where a counterfactual takes the
+    targets away. None where the targets were, and in batches made by hand."""
     extras: Mapping[str, Tensor] = field(default_factory=dict)
     """What the backbone's own `prepare_questions` made, rows gathered for this batch."""
 
@@ -136,7 +139,8 @@ class Recipe:
     finetune_epochs: int = 10
     """Epochs of the second stage, where a strategy has one."""
     batch_size: int = 512
-    optimizer: Literal["adamax", "adam", "adamw"] = "adamax"
+    optimizer: Literal["adamax", "adam", "adamw", "bert-adam"] = "adamax"
+    """`bert-adam`: AdamW as BERT was trained: no bias correction, and an epsilon of 1e-6."""
     lr: float = 2e-3
     weight_decay: float = 0.0
     schedule: Literal["constant", "linear"] = "constant"
@@ -183,6 +187,13 @@ class Backbone(nn.Module):
     """
     check_options: ClassVar[Mapping[str, Any]] = {}
     """Options that make it small: what `vqabench plugins check` builds it with."""
+    capturable: ClassVar[bool] = False
+    """Whether a training step does the same operations to every batch of one size, and keeps nothing in Python.
+
+    No branch on numbers of the device, on random numbers or on a count of steps; buffers are changed in place. A
+    GPU then records the step once an epoch as a CUDA graph and replays it, which takes half of the time or less.
+    Every part of a run must say so in its own class: the backbone, its bases, the transforms and the loss.
+    """
     default_base: ClassVar[str | None] = None
     """Name of the backbone that `base` receives where the user chooses none; None: the user must.
 
@@ -279,6 +290,8 @@ class Loss(nn.Module):
     objectives: ClassVar[tuple[str, ...]] = ("bce", "ce")
     declarations: ClassVar[Mapping[str, str]] = {}
     """As for `Backbone`."""
+    capturable: ClassVar[bool] = False
+    """As for `Backbone`. What `start_epoch` sets may differ from epoch to epoch."""
     finetunes: ClassVar[bool] = False
     """True: behind a transform the loss starts only in the second stage; the first trains plainly."""
 

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 
 from vqabench.errors import InputError, unknown
 
+Objective = Literal["ce", "bce"]
 Select = Literal["last", "val", "test"]
 Precision = Literal["auto", "float32", "bfloat16"]
 Features = Literal["auto", "device", "host", "disk"]
@@ -154,7 +155,7 @@ def make_config(given: Mapping[str, Any]) -> TrainConfig:
             raise InputError(f"--log {name}: given twice")
     if not given.get("checkpoint_minutes", 1) > 0:
         raise InputError(f"--checkpoint-minutes must be above 0, not {given['checkpoint_minutes']}")
-    _check_choice("--objective", given.get("objective"), ("bce", "ce"))
+    _check_choice("--objective", given.get("objective"), get_args(Objective))
     label = given.get("label")
     if label is not None and not re.fullmatch(r"[A-Za-z0-9._+-]{1,80}", label):
         raise InputError(f"--label {label!r}: write 1 to 80 of letters, digits and . _ + -")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import signal
 from collections.abc import Iterable
 
 
@@ -26,8 +27,36 @@ class PluginError(InputError):
     """A plugin that cannot be used: unknown, broken, or offered by two distributions."""
 
 
+class OutputError(PluginError):
+    """What a plugin returned is not what the plugin API promises."""
+
+    def __init__(self, message: str, culprit: object = None) -> None:
+        super().__init__(message)
+        self.culprit = culprit
+        """The model or loss that returned it; None: the backbone of the run."""
+
+
+class PluginCrashError(VqabenchError):
+    """A plugin's own code has failed, or has tried to end the program. Exit code 1."""
+
+
 class TrainingError(VqabenchError):
     """Training cannot go on, for example because the loss is no longer finite. Exit code 1."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C: end at once and save nothing more."""
+
+
+def is_interruption(error: BaseException) -> bool:
+    """Return whether an exception is Ctrl-C or another signal, rather than raised by somebody's code.
+
+    Our own signal handlers raise subclasses of KeyboardInterrupt. Where one is installed, a bare KeyboardInterrupt
+    comes from a `raise` statement.
+    """
+    if not isinstance(error, KeyboardInterrupt):
+        return False
+    return type(error) is not KeyboardInterrupt or signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def unknown(kind: str, name: str, valid: Iterable[str]) -> str:

@@ -8,11 +8,14 @@ from __future__ import annotations
 import configparser
 import contextlib
 import functools
+import hashlib
 import importlib
+import os
 import re
 import sys
+import traceback
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -20,8 +23,10 @@ from typing import Any
 
 import entrypoints
 
-from vqabench.errors import PluginError, unknown
+from vqabench.errors import PluginError, is_interruption, unknown
 
+LIBRARY = "vqabench"
+"""The library's own distribution."""
 BACKBONES = "vqabench.backbones"
 LOSSES = "vqabench.losses"
 KINDS = {BACKBONES: "backbone", LOSSES: "loss"}
@@ -109,12 +114,48 @@ def _choose(name: str, kind: str, discoveries: Sequence[Discovery]) -> Plugin:
     return matches[0]
 
 
+def find_clashes(found: Iterable[Plugin]) -> list[list[Plugin]]:
+    """Group the plugins of one kind whose name several distributions offer."""
+    by_name: dict[tuple[str, str], list[Plugin]] = {}
+    for plugin in found:
+        by_name.setdefault((plugin.group, plugin.name), []).append(plugin)
+    return [plugins for plugins in by_name.values() if len(plugins) > 1]
+
+
 def requirements(plugin: Plugin) -> dict[str, str]:
     """Give the installed versions of what a plugin's distribution requires, but for what it has as extras."""
     required = (metadata.requires(plugin.distribution) or []) if _version(plugin.distribution) else []
     names = [re.split(r"[^\w.-]", one, maxsplit=1)[0] for one in required if not re.search(r"\bextra\b", one)]
     found = {_normalise(name): _version(name) for name in names}
     return {name: version for name, version in found.items() if version is not None}
+
+
+def hash_sources(plugin: Plugin) -> str:
+    """Return the SHA-256 of the files of a loaded plugin's package and distribution, but for compiled ones.
+
+    A loss of the library's own counts by its module alone.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(_source_files(plugin)):
+        digest.update(f"{path.name} ".encode() + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def _source_files(plugin: Plugin) -> set[Path]:
+    target = plugin.target.partition(":")[0]
+    if plugin.distribution == LIBRARY:
+        return {Path(sys.modules[target].__file__ or "")}
+    found: set[Path] = set()
+    for depth in range(1, target.count(".") + 2):  # a namespace package has no file, and is not the plugin's own
+        file = getattr(sys.modules.get(".".join(target.split(".")[:depth])), "__file__", None)
+        if file is not None:
+            found = set(Path(file).parent.rglob("*")) if Path(file).stem == "__init__" else {Path(file)}
+            break
+    with contextlib.suppress(Exception):  # metadata may be broken, or tell of no files
+        listed = metadata.distribution(plugin.distribution).files or ()
+        found |= {Path(str(one.locate())).resolve() for one in listed if one.suffix == ".py"}
+    found = {path.resolve() for path in found if path.is_file()}
+    return {path for path in found if "__pycache__" not in path.parts and path.suffix not in (".pyc", ".pyo")}
 
 
 def load(plugin: Plugin) -> type[Any]:
@@ -124,12 +165,15 @@ def load(plugin: Plugin) -> type[Any]:
     where = f"{KINDS[plugin.group]} {plugin.name!r} of {plugin.distribution} {plugin.version}"
     module, _, attributes = plugin.target.partition(":")
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # stdout is for what was asked for
+        with contained():
             loaded = importlib.import_module(module)
-        for attribute in filter(None, attributes.split(".")):
-            loaded = getattr(loaded, attribute)
-    except (Exception, SystemExit) as error:  # a plugin may raise anything, or leave
-        raise PluginError(f"{where} cannot be loaded: {_one_line(error)}") from error
+            for attribute in filter(None, attributes.split(".")):
+                loaded = getattr(loaded, attribute)
+    except BaseException as error:  # a plugin may raise anything, or end the program
+        if is_interruption(error):
+            raise
+        place = (find_culprit(error, [plugin]) or (plugin, ""))[1]
+        raise PluginError(f"{where} cannot be loaded: {one_line(error)}{place}") from error
     wanted = (api.Backbone,) if plugin.group == BACKBONES else (api.Loss, api.Transform)
     spelled = " or ".join(kind.__name__ for kind in wanted)
     if not isinstance(loaded, type) or not issubclass(loaded, wanted):
@@ -138,14 +182,83 @@ def load(plugin: Plugin) -> type[Any]:
         raise PluginError(f"{where} is a transform; it belongs in the group {LOSSES}")
     if plugin.group == BACKBONES and not isinstance(loaded.recipe, api.Recipe):
         raise PluginError(f"{where}: its recipe is a {type(loaded.recipe).__name__}, not a Recipe of vqabench.api")
-    if not isinstance(loaded.declarations, Mapping):
-        raise PluginError(f"{where}: its declarations are a {type(loaded.declarations).__name__}, not a mapping")
+    for what, right in _attributes(loaded, wanted).items():
+        if not right:
+            raise PluginError(f"{where}: {what}")
     if loaded.api_version != api.API_VERSION:
         raise PluginError(
             f"{where} was built for version {loaded.api_version!r} of the plugin API, but this vqabench has "
             f"{api.API_VERSION}; install versions of the two that agree"
         )
     return loaded
+
+
+def _attributes(loaded: type[Any], bases: Sequence[type[Any]]) -> dict[str, bool]:
+    """Return what must hold for the attributes of a plugin's class, and whether it does."""
+    objectives = loaded.objectives
+    base = next(kind for kind in bases if issubclass(loaded, kind))
+    methods = [name for name in dir(base) if callable(getattr(base, name)) and not callable(getattr(loaded, name))]
+    right = isinstance(objectives, tuple | list) and bool(objectives) and set(objectives) <= {"bce", "ce"}
+    found = {
+        f"its objectives must be some of 'bce' and 'ce', not {objectives!r}": right,
+        f"its {methods[0] if methods else ''} must be a method": not methods,
+    }
+    for name in ("declarations", "advises_against"):
+        value = getattr(loaded, name, {})
+        found[f"its {name} must be a mapping of names to reasons, not {value!r}"] = isinstance(value, Mapping)
+    return found
+
+
+@contextlib.contextmanager
+def contained() -> Iterator[None]:
+    """Run code of a plugin: keep its prints away from stdout, and restore the working folder."""
+    folder = _working_folder()
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # stdout is for what was asked for
+            yield
+    finally:
+        if folder is not None and _working_folder() != folder:
+            with contextlib.suppress(OSError):
+                os.chdir(folder)
+
+
+def find_culprit(error: BaseException, plugins: Sequence[Plugin]) -> tuple[Plugin, str] | None:
+    """Return the plugin whose code an error comes from, with the file and line in parentheses.
+
+    The innermost frame of any plugin counts. An error of the backward pass has none: the first plugin is returned.
+    """
+    seen: set[int] = set()
+    link: BaseException | None = error
+    backward = False
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        for frame, line in reversed(list(traceback.walk_tb(link.__traceback__))):
+            module = str(frame.f_globals.get("__name__", ""))
+            owner = _owner(module, plugins)
+            if owner is not None:
+                return owner, f" ({frame.f_code.co_filename}, line {line})"
+            backward = backward or module == "torch.autograd"
+        link = link.__cause__ or link.__context__
+    return (plugins[0], "") if backward else None
+
+
+def _owner(module: str, plugins: Sequence[Plugin]) -> Plugin | None:
+    """Return the plugin that a module belongs to; of the library's own losses, the one that is defined in it."""
+    near = None
+    for plugin in plugins:
+        own = plugin.target.partition(":")[0]
+        if module == own:
+            return plugin
+        if plugin.distribution != LIBRARY and module.partition(".")[0] == own.partition(".")[0]:
+            near = near or plugin
+    return near
+
+
+def _working_folder() -> str | None:
+    try:
+        return os.getcwd()  # noqa: PTH109 (as text, which is twice as fast, at every training step)
+    except OSError:  # deleted
+        return None
 
 
 @functools.lru_cache(maxsize=8)
@@ -198,7 +311,7 @@ def _discover_one_by_one(group: str, path: Sequence[str]) -> Discovery:
             plugins += [Plugin(one, group, name, version, target) for one, target in _targets(text, group).items()]
             problems += _complaints(name, text, group)
         except Exception as error:  # not text, or without any section: nothing can be made of it
-            problems.append(f"{name}: its plugins cannot be read: {_one_line(error)}")
+            problems.append(f"{name}: its plugins cannot be read: {one_line(error)}")
     return _sort(plugins, problems)
 
 
@@ -220,7 +333,7 @@ def _complaints(distribution: str, text: str, group: str) -> list[str]:
         lines.read_string(text, source="entry_points.txt")
         found = lines.items(group) if lines.has_section(group) else []
     except configparser.Error as error:
-        return [f"{distribution}: malformed entry points: {_one_line(error)}"]
+        return [f"{distribution}: malformed entry points: {one_line(error)}"]
     return [
         f"{distribution}: malformed entry point: {name} = {value}; write module:Class"
         for name, value in found
@@ -232,8 +345,13 @@ def _sort(plugins: Iterable[Plugin], problems: Iterable[str] = ()) -> Discovery:
     return Discovery(tuple(sorted(plugins, key=lambda p: (p.name, p.distribution))), tuple(problems))
 
 
-def _one_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+def one_line(error: BaseException, *, kind: bool = True) -> str:
+    """Return an error as one line, with its class in front."""
+    try:
+        message = " ".join(str(error).split())
+    except Exception:  # a plugin's error may fail to spell itself
+        message = ""
+    return f"{type(error).__name__}: {message}".rstrip(": ") if kind else message
 
 
 def _normalise(distribution: str) -> str:

@@ -58,8 +58,16 @@ class Manifest(msgspec.Struct, kw_only=True, forbid_unknown_fields=False):
     """What a reader of its numbers must know."""
     fingerprint: str
     """Of the prepared data."""
+    questions: dict[str, int] = {}
+    """Split -> its number of questions; empty in runs of earlier versions."""
+    test_ids: str = ""
+    """`hash_ids` of the test questions, likewise."""
     versions: dict[str, str]
     """Of vqabench, its plugins, Python and PyTorch."""
+    sources: dict[str, str] = {}
+    """Distribution of each plugin -> SHA-256 of its source files."""
+    checksums: dict[str, str] = {}
+    """SHA-256 of the weights, the answers and the scores that the finished run wrote, by file name."""
     device: str
     precision: str
     threads: int
@@ -149,6 +157,15 @@ class Run:
     def write_manifest(self, manifest: Manifest) -> None:
         """Write `run.json`."""
         write_file(self.manifest_file, msgspec.json.format(msgspec.json.encode(manifest), indent=2))
+
+    def check_file(self, path: Path, advice: str) -> None:
+        """Check a file of the run against the checksum in its manifest, where there is one.
+
+        Raises InputError, with advice, where the file has changed since the run wrote it.
+        """
+        recorded = self.read_manifest().checksums.get(path.name) if self.manifest_file.is_file() else None
+        if recorded is not None and path.is_file() and hash_file(path) != recorded:
+            raise InputError(f"{path}: damaged: its content has changed since the run wrote it; {advice}")
 
     def append_epoch(self, record: Mapping[str, Any]) -> None:
         """Add a line to `epochs.jsonl`. Raises VqabenchError where the disk is full."""
@@ -288,6 +305,15 @@ def read_json(path: Path, kind: type[Decoded], advice: str) -> Decoded:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: {error}: {advice}") from error
+
+
+def hash_file(path: Path) -> str:
+    """Return the SHA-256 of a file. Raises InputError where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def write_file(path: Path, content: bytes) -> None:

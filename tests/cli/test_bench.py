@@ -144,7 +144,7 @@ def test_ctrl_c_saves_all_and_the_same_command_goes_on_to_the_same_bits(
     out, told = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
     assert told.splitlines()[-1] == (
-        "warning: stopped by Ctrl-C; 0 of 2 runs finished; everything is saved; the same command continues"
+        "warning: stopped by Ctrl-C; 0 of 2 runs finished; everything is saved; rerun the same command to continue"
     )
     stopped = runs_in(tmp_path / "runs")
     assert [run.read_manifest().status for run in stopped.values()] == ["stopped"] * 2

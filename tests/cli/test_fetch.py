@@ -327,7 +327,7 @@ def test_ctrl_c_keeps_what_has_come(server: FileServer, tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert "the same command goes on" in stderr.splitlines()[-1]
+    assert "rerun the same command to continue" in stderr.splitlines()[-1]
     assert "Traceback" not in stderr
 
 

@@ -66,7 +66,7 @@ def fails(done: object, *told: str) -> None:
         (["train", "updn", "--seeds", "3-1"], ["3-1"]),
         (["train", "updn", "--seeds", "0,0"], ["named twice"]),
         (["train", "updn", "--epochs", "0"], ["--epochs", "at least 1"]),
-        (["train", "updn", "--epochs", "many"], ["--epochs", "integer"]),
+        (["train", "updn", "--epochs", "many"], ["--epochs", "a whole number, not 'many'"]),
         (["train", "updn", "--finetune-epochs", "3"], ["plain has no second stage"]),
         (["train", "updn", "--select", "best"], ["--select", "last", "val", "test"]),
         (["train", "updn", "--device", "gpu"], ["--device", "cuda"]),
@@ -123,8 +123,8 @@ def test_files_that_are_not_json_name_file_and_position(cli: CommandLine, own: P
     for content, told in (
         ("", "empty"),
         (whole[:300], "broken JSON"),
-        ("[1, 2]", "not a file of questions"),
-        ("nonsense", "malformed"),
+        ("[1, 2]", "entry 1 of the questions"),
+        ("nonsense", "broken JSON in line 1, column 1"),
     ):
         path.write_text(content)
         fails(prepare(cli, own), "train_questions.json", told)
@@ -132,7 +132,7 @@ def test_files_that_are_not_json_name_file_and_position(cli: CommandLine, own: P
 
 def test_entries_of_another_shape_name_the_place(cli: CommandLine, own: Path) -> None:
     edit_json(own / "train_annotations.json", "annotations", lambda all_: [*all_[:3], {"question_id": "x"}])
-    fails(prepare(cli, own), "train_annotations.json", "$.annotations[3]")
+    fails(prepare(cli, own), "train_annotations.json", "entry 4 of the annotations", "`$.question_id`")
 
 
 def test_questions_and_annotations_must_belong_together(cli: CommandLine, own: Path) -> None:
@@ -151,7 +151,7 @@ def test_a_question_that_comes_twice_is_named(cli: CommandLine, own: Path) -> No
 def test_a_question_in_two_splits_is_refused(cli: CommandLine, own: Path) -> None:
     for name in ("questions", "annotations"):
         shutil.copy(own / f"val_{name}.json", own / f"test_{name}.json")
-    fails(prepare(cli, own), "12 questions stand in two splits", "1000")
+    fails(prepare(cli, own), "12 questions are in two splits", "1000")
 
 
 def test_fewer_or_more_than_ten_answers_are_counted(cli: CommandLine, own: Path) -> None:
@@ -246,7 +246,10 @@ def test_a_results_file_must_answer_each_question_once(cli: CommandLine, own: Pa
     answers = [{"question_id": 2000 + number, "answer": "1"} for number in range(12)]
     for content, told in (
         (answers[:10], "questions not answered: 2 (ids 2010, 2011)"),
-        ([*answers, answers[3]], "questions answered more than once: 1 (ids 2003)"),
+        (
+            [*answers, {"question_id": 2003, "answer": "2"}],
+            "questions answered more than once, differently: 1 (ids 2003)",
+        ),
         ([*answers, {"question_id": 7, "answer": "1"}], "questions never asked: 1 (ids 7)"),
         ([{"question_id": 2000}], "answer"),
     ):
@@ -365,7 +368,7 @@ def test_a_trained_run_without_weights_and_scores_is_told_apart(
     assert (folder / "model.safetensors").stat().st_mode == (folder / "run.json").stat().st_mode
     (folder / "model.safetensors").unlink()
     (folder / "scores.json").unlink()
-    fails(cli(*command, "--resume"), "seed-0: was trained, but model.safetensors is gone", "--force")
+    fails(cli(*command, "--resume"), "seed-0: was trained, but model.safetensors is missing", "--force")
 
 
 @pytest.mark.parametrize(
@@ -375,7 +378,7 @@ def test_a_trained_run_without_weights_and_scores_is_told_apart(
         (
             'questions = "val_questions.json"',
             "questions = []",
-            "splits.val: Expected `array` of length >= 1 - at `questions`",
+            "splits.val: questions: must be a list of length >= 1",
         ),
     ],
 )

@@ -44,7 +44,7 @@ def test_whatever_stops_a_run_it_goes_on_at_that_step_to_the_same_bits(cli: Comm
     ):
         found, told = stop(start(folder, *COMMAND, "--force"), one)
         assert (found, told.count("Traceback")) == (code, 0)
-        assert f"stopped by {name}; the same command with --resume goes on" in told
+        assert f"stopped by {name}; rerun the same command with --resume to continue" in told
         assert run_in(folder / "runs").read_manifest().status == "stopped"
     for options in (("--resume",), ("--runs", "whole")):
         assert "60/60" in cli("train", *COMMAND, *options).stderr

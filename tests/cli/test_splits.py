@@ -6,6 +6,9 @@ import gzip
 import json
 import re
 import shlex
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +16,7 @@ import pytest
 from tests.cli.test_mistakes import fails
 from tests.conftest import CommandLine
 from tests.tiny import questions_of, write_tiny
-from vqabench.data import derivation
+from vqabench.data import changing_priors, derivation
 from vqabench.data.annotations import Prediction, write_predictions
 
 
@@ -80,6 +83,49 @@ def test_a_split_that_fails_leaves_nothing_and_can_be_made_again(
         assert cli(*command).returncode == 1
     assert not list((tmp_path / "out").iterdir())
     assert cli(*command).returncode == 0
+
+
+@pytest.mark.slow
+def test_what_a_killed_split_leaves_is_swept_up_by_the_next(catalog: Path, tmp_path: Path) -> None:
+    program = (
+        "import os, signal, sys\n"
+        "from vqabench.data import derivation\n"
+        "derivation._spell_entry = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "from vqabench.cli import main\n"
+        "main()\n"
+    )
+    options = ["data", "resplit", "tiny", "--out", str(tmp_path / "out"), "--catalog", str(catalog)]
+    killed = subprocess.run([sys.executable, "-c", program, *options], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert len(list(tmp_path.glob(".out.part-*"))) == 1
+    done = subprocess.run([sys.executable, "-m", "vqabench", *options], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.glob(".out*")) == []
+
+
+def test_files_that_change_while_they_are_split_are_not_mixed(
+    cli: CommandLine, catalog: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = catalog.parent / "train_annotations.json"
+    measure = changing_priors.measure_shift
+
+    def change(*given: object) -> object:
+        file.write_bytes(file.read_bytes().replace(b'"answer": "0"', b'"answer": "1"'))
+        return measure(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(changing_priors, "measure_shift", change)
+    done = cli("data", "resplit", "tiny", "--out", "out", "--catalog", catalog)
+    assert done.returncode == 1
+    assert "train_annotations.json: changed while this command was running, so nothing was written" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_empty_folder_may_be_the_place_even_this_one(cli: CommandLine, catalog: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    done = cli("data", "resplit", "tiny", "--out", "empty", "--catalog", catalog)
+    assert done.returncode == 0, done.stderr
+    fails(cli("data", "resplit", "tiny", "--out", ".", "--catalog", catalog), "exists and is not empty")
+    fails(cli("data", "resplit", "tiny", "--out", "/", "--catalog", catalog), "exists and is not empty")
 
 
 def test_what_cannot_be_split_is_one_line(cli: CommandLine, catalog: Path, tmp_path: Path) -> None:

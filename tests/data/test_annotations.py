@@ -17,11 +17,11 @@ from vqabench.data.annotations import (
     Answer,
     Prediction,
     Question,
-    check_answers,
     match,
     read_annotations,
     read_predictions,
     read_questions,
+    require_ten_answers,
     write_annotations,
     write_predictions,
     write_questions,
@@ -63,7 +63,7 @@ def test_annotations_come_back_as_they_were_written(kind: str, type_: str, answe
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "annotations.json"
         write_annotations(path, [annotation])
-        assert read_annotations(path) == [annotation]
+        assert list(read_annotations(path)) == [annotation]
 
 
 @given(st.lists(st.builds(Prediction, IDS, TEXT)))
@@ -119,20 +119,41 @@ def test_a_zip_with_two_candidates_asks_for_a_choice_by_name(tmp_path: Path) -> 
 GOOD = entries(QUESTIONS)
 BROKEN = {
     "an empty file": (b" \n", "empty, but JSON is expected"),
-    "a web page": (b"<html>gone</html>", r"broken JSON in line 1: .*\(byte 0\)"),
-    "a slip in line 3": (b"[\n\n,]", r"broken JSON in line 3: .*\(byte 3\) \(5 bytes in all\)"),
-    "a file that breaks off": (GOOD[:-9], rf"broken JSON: .*truncated \({len(GOOD) - 9} bytes in all\)"),
-    "text behind the end": (GOOD + b"]", "broken JSON"),
-    "bytes that are no text": (b'[{"question_id": 1, "image_id": 1, "question": "\xff"}]', "broken JSON"),
+    "a web page": (b"<html>gone</html>", r"broken JSON in line 1, column 1: "),
+    "a slip in line 3": (b"[\n\n ,]", r"broken JSON in line 3, column 2: entry 1: "),
+    "a file that breaks off": (
+        GOOD[:-9],
+        f"broken JSON: .* too early, after {len(GOOD) - 9} characters",
+    ),
+    "a file that breaks off between entries": (
+        GOOD[: GOOD.index(b",{") + 1],
+        "broken JSON: the file ends too early",
+    ),
+    "a file without its last bracket": (GOOD[:-1], "broken JSON: the file ends too early"),
+    "an object without its last brace": (b'{"questions": ' + GOOD, "broken JSON: .*'}' is expected"),
+    "text behind the end": (GOOD + b"]", r"broken JSON in line 1, column \d+: there is something behind the end"),
+    "bytes that are no text": (
+        b'[{"question_id": 1, "image_id": 1, "question": "\xff"}]',
+        ".*not in UTF-8",
+    ),
+    "lists in lists": (b"[" * 100_000, "lists or objects are nested too deeply"),
+    "lists in an entry": (b'[{"question_id": ' + b"[" * 9_000 + b"]" * 9_000 + b"}]", ".*nested too deeply"),
+    "a number of 5,000 digits": (b'[{"question_id": ' + b"9" * 5_000 + b"}]", "entry 1 of the questions: .*digits"),
+    "an id beyond 64 bits": (b'[{"question_id": 9223372036854775808}]', "entry 1 of the questions: "),
+    "a number": (b"3", "not a file of questions: a number where a list is expected"),
+    "an entry that is none": (b"[7]", "entry 1 of the questions: Expected `object`, got `int`"),
     "a wrong type": (
-        b'[{"question_id": "one", "image_id": 1, "question": "?"}]',
-        r"not a file of questions: .*`\$\[0\]\.question_id`",
+        b'[{"question_id": 1, "image_id": 1, "question": "?"}, {"question_id": "one"}]',
+        r"entry 2 of the questions: .*`\$\.question_id`",
     ),
     "a missing field": (
         b'{"questions": [{"question_id": 1}]}',
-        r"not a file of questions: .*`image_id` - at `\$\.questions\[0\]`",
+        r"entry 1 of the questions: .*`image_id`",
     ),
-    "another kind of file": (b'{"annotations": []}', "not a file of questions: .*`questions`"),
+    "another kind of file": (
+        b'{"info": {}, "annotations": []}',
+        "not a file of questions: an object with the keys info, annotations where .* under the key 'questions'",
+    ),
     "half a gzip": (gzip.compress(GOOD)[:-12], "cannot be read: .*ended before"),
     "a damaged gzip": (gzip.compress(GOOD)[:-8] + bytes(8), "cannot be read: .*CRC"),
     "half a zip": (b"PK\x03\x04half", "cannot be read: .*not a zip"),
@@ -205,9 +226,9 @@ def test_questions_and_annotations_that_do_not_belong_together_are_told_apart(
 
 @pytest.mark.parametrize("answers", [0, 9, 11])
 def test_ten_answers_are_asked_for(answers: int) -> None:
-    check_answers([annotate(1), annotate(2)], "here")
+    assert len(list(require_ten_answers([annotate(1), annotate(2)], "here"))) == 2
     with pytest.raises(InputError, match=rf"here: 1 questions .* ten answers \({answers} of them; ids 7\)"):
-        check_answers([annotate(1), annotate(7, answers=answers)], "here")
+        list(require_ten_answers([annotate(1), annotate(7, answers=answers)], "here"))
 
 
 @pytest.mark.parametrize(
@@ -223,8 +244,7 @@ def test_the_real_files_are_read_and_belong_together(
     samples: Path, questions: str, annotations: str, count: int
 ) -> None:
     found = [next((samples / "vqa-v2").glob(f"{name}.json*")) for name in (questions, annotations)]
-    given_ = read_annotations(found[1])
-    check_answers(given_, "samples")
+    given_ = list(require_ten_answers(read_annotations(found[1]), "samples"))
     assert sorted(rows(read_questions(found[0]), given_)) == list(range(count))
     assert {annotation.answer_type for annotation in given_} <= {"yes/no", "number", "other"}
     assert all(a.multiple_choice_answer is None for a in given_) == (count == 589)

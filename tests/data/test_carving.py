@@ -71,7 +71,7 @@ def test_about_the_share_is_carved_and_another_seed_carves_others() -> None:
     [
         ("validation = { share = 1.5 }", "share must be above 0 and below 1"),
         ("validation = { share = 0.5, sed = 1 }", "sed"),
-        ("validation = { share = 1e-9 }", "leaves the split val no image"),
+        ("validation = { share = 1e-9 }", "leaves no question in the split val"),
     ],
 )
 def test_an_impossible_share_is_refused(cli: CommandLine, catalog: Path, key: str, told: str) -> None:

@@ -4,6 +4,7 @@ import gzip
 import json
 import random
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,6 @@ from vqabench.data.changing_priors import (
     concepts_of,
     groups_of,
     measure_shift,
-    read_test_ids,
     resplit,
     split_by_ids,
 )
@@ -34,20 +34,37 @@ GROUPS = st.lists(st.tuples(st.sampled_from(TYPES), st.sampled_from(WORDS)), min
 
 
 def slow_resplit(asked: list[Group], share: float, order: list[Group]) -> list[bool]:
-    """The same procedure, each choice made by looking at everything."""
+    """Follow the same procedure, each choice made by looking at everything."""
     questions = Counter(asked)
+    types = Counter(name for name, _ in asked)
     left = list(order)
     train: list[Group] = []
     test: list[Group] = []
-    for group in order:
-        others = [one for one in left if one != group]
+
+    def may_go(group: Group, reserved: int) -> bool:
         in_train = frozenset[str]().union(*map(concepts_of, train))
-        elsewhere = in_train.union(*map(concepts_of, others))
+        elsewhere = in_train.union(*(concepts_of(one) for one in left if one != group))
         size = sum(questions[one] for one in test) + questions[group]
-        if group not in left or not concepts_of(group) <= elsewhere or size > round(share * len(asked)):
+        of_type = sum(questions[one] for one in test if one[0] == group[0]) + questions[group]
+        fits = size + reserved <= round(share * len(asked)) and of_type <= int(0.9 * types[group[0]])
+        return group in left and concepts_of(group) <= elsewhere and fits
+
+    names = list(dict.fromkeys(name for name, _ in order))
+    for number, name in enumerate(names):
+        reserved = sum(min(questions[one] for one in order if one[0] == later) for later in names[number + 1 :])
+        own = [one for one in order if one[0] == name]
+        large = [one for one in own if questions[one] >= 0.1 * types[name]]
+        small = [one for one in own if one not in large]
+        chosen = next((one for one in large + small if may_go(one, reserved)), None)
+        if chosen:
+            left.remove(chosen)
+            test.append(chosen)
+    for group in order:
+        if not may_go(group, 0):
             continue
         left.remove(group)
         test.append(group)
+        in_train = frozenset[str]().union(*map(concepts_of, train))
         wanted = frozenset().union(*map(concepts_of, test)) - in_train
         best = max(left, key=lambda one: len(concepts_of(one) & wanted), default=None)
         if best is not None and concepts_of(best) & wanted:
@@ -85,6 +102,34 @@ def test_no_group_is_in_both_and_train_has_every_word_of_the_test(asked: list[Gr
     train_words = frozenset().union(*map(concepts_of, groups[False]))
     assert all(concepts_of(group) <= train_words for group in groups[True])
     assert sum(in_test) <= round(share * len(asked))
+    types = Counter(name for name, _ in asked)
+    in_train = Counter(name for (name, _), test in zip(asked, in_test, strict=True) if not test)
+    assert all(in_train[name] >= 0.1 * count for name, count in types.items())
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_every_question_type_is_on_both_sides(samples: Path, seed: int) -> None:
+    groups = real_groups(samples, "flat_layout_annotations.32723.json.gz")
+    shift = measure_shift(groups, resplit(groups, 1 / 3, seed))
+    assert (shift.types, shift.train_only, shift.test_only) == (65, (), ())
+
+
+def test_a_type_that_has_one_answer_stays_in_train_and_is_named() -> None:
+    groups = [("what is red", "yes"), ("what is red", "no")] * 5 + [("red", "yes"), ("no", "no")] * 5
+    shift = measure_shift(groups, resplit(groups, 0.4, 0))
+    assert (shift.types, shift.train_only, shift.test_only) == (3, ("no", "red"), ())
+
+
+def test_types_without_a_training_question_are_named() -> None:
+    groups = [("how many", "1"), ("how many", "2"), ("where is", "left")]
+    shift = measure_shift(groups, [False, True, True])
+    assert (shift.types, shift.train_only, shift.test_only) == (2, (), ("where is",))
+
+
+@cache
+def real_groups(samples: Path, *names: str) -> list[Group]:
+    found = {a.question_id: a for name in names for a in read_annotations(samples / "vqa-v2" / name)}
+    return groups_of(tabulate(found.values()))
 
 
 def test_the_shift_is_the_distance_between_a_types_answers() -> None:
@@ -95,19 +140,6 @@ def test_the_shift_is_the_distance_between_a_types_answers() -> None:
     assert shift.concepts_covered == 1
     unseen = measure_shift([*train, ("where is", "left")], [False] * 4 + [True])
     assert (unseen.distance, unseen.concepts_covered) == (1, 0)
-
-
-@pytest.mark.parametrize("content", ['{"7": "other", "9": "yes/no"}', "[7, 9]", "7\n9\n", " 7 9"])
-def test_ids_come_in_three_forms(tmp_path: Path, content: str) -> None:
-    (tmp_path / "ids").write_text(content)
-    assert read_test_ids(tmp_path / "ids") == {7, 9}
-
-
-@pytest.mark.parametrize("content", ["", "[]", '{"a": 1}', "seven"])
-def test_what_holds_no_ids_is_refused(tmp_path: Path, content: str) -> None:
-    (tmp_path / "ids").write_text(content)
-    with pytest.raises(InputError, match="ids"):
-        read_test_ids(tmp_path / "ids")
 
 
 def test_a_test_question_that_the_data_lacks_is_named() -> None:
@@ -127,8 +159,7 @@ def test_vqa_cp_v1_takes_the_known_share_of_the_vqa_v1_training_questions(sample
 
 def test_the_real_questions_are_split_again(samples: Path) -> None:
     names = ("v2_mscoco_train2014_annotations.60000.json.gz", "flat_layout_annotations.32723.json.gz")
-    found = {a.question_id: a for name in names for a in read_annotations(samples / "vqa-v2" / name)}
-    groups = groups_of(tabulate(found.values()))
+    groups = real_groups(samples, *names)
     assert len(groups) == 89_710
     in_test = resplit(groups, 1 / 3, 0)
     assert in_test == resplit(groups, 1 / 3, 0)

@@ -24,7 +24,7 @@ def splits(raw: Path) -> dict[str, tuple[list[Question], list[Annotation]]]:
     return {
         split: (
             read_questions(raw / f"{split}_questions.json"),
-            read_annotations(raw / f"{split}_annotations.json"),
+            list(read_annotations(raw / f"{split}_annotations.json")),
         )
         for split in digits.QUESTIONS
     }

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.file_server import FileServer, serving
+from vqabench.data.catalog import read_catalog
 from vqabench.data.download import Patience
 from vqabench.data.integrity import find_fault, hash_blob, hash_content
 from vqabench.data.raw_files import Way, get_files, one_at_a_time, read_record
@@ -234,6 +235,113 @@ def test_a_transfer_without_a_length_is_checked_or_refused(server: FileServer, t
         fetch(server, tmp_path, "rows.tsv")
 
 
+@pytest.mark.parametrize("fault", ["flood", "chunked"])
+def test_a_server_that_sends_without_end_is_stopped_at_the_size_in_the_catalogue(
+    server: FileServer, tmp_path: Path, fault: str
+) -> None:
+    server.faults = [fault]
+    with pytest.raises(VqabenchError, match=rf"sends more than its {len(FIRST):,} bytes"):
+        fetch(server, tmp_path, size=len(FIRST))
+    assert finals(tmp_path) == {}
+    assert sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) < 4 * len(FIRST)
+    fetch(server, tmp_path, size=len(FIRST))
+    assert finals(tmp_path) == {"a.zip": FIRST}
+
+
+def test_a_server_that_sends_without_end_leaves_room_on_the_disk(server: FileServer, small_disk: Path) -> None:
+    server.faults = ["flood"]
+    with pytest.raises(VqabenchError, match="sends more than there is room for"):
+        fetch(server, small_disk / "raw", sha256=digest(FIRST))
+    assert sum(path.stat().st_size for path in small_disk.rglob("*") if path.is_file()) < 100_000
+
+
+@pytest.mark.parametrize("fault", ["trickle", "slow head"])
+def test_a_server_that_sends_a_byte_now_and_then_is_given_up(
+    server: FileServer, tmp_path: Path, fault: str
+) -> None:
+    patience = Patience(attempts=2, connect=2.0, read=1.0, stall=0.5, pause=0.001)
+    server.faults = [fault] * 2
+    with pytest.raises(VqabenchError, match=r"sends less than 16,384 bytes in 0.5 seconds \(2 attempts\)"):
+        fetch(server, tmp_path, way=Way(patience=patience))
+    fetch(server, tmp_path, way=Way(patience=patience))
+    assert finals(tmp_path) == {"a.zip": FIRST}
+
+
+@pytest.mark.parametrize("length", ["9" * 5000, "²", "-1", "1e3", "0x10", "", " 12 34"])
+def test_a_length_that_is_none_is_no_traceback(server: FileServer, tmp_path: Path, length: str) -> None:
+    server.faults = [f"length {length}"] * 9
+    try:
+        fetch(server, tmp_path, sha256=digest(FIRST))
+    except VqabenchError as error:
+        assert "SHA-256" not in str(error)  # noqa: PT017
+    assert finals(tmp_path) in ({}, {"a.zip": FIRST})
+
+
+@pytest.mark.parametrize(
+    ("target", "told"),
+    [
+        ("file:///etc/passwd", "neither http nor https"),
+        ("ftp://127.0.0.1/a.zip", "neither http nor https"),
+        ("http://[::1/a.zip", "Invalid IPv6 URL"),
+        ("http://127.0.0.1:port/a.zip", "could not be fetched"),
+        ("http://x\x1b]0;owned\x07/", "could not be fetched"),
+        ("gopher://\x1bowned\x07/", "neither http nor https"),
+    ],
+)
+def test_a_redirect_to_what_is_no_web_address_is_refused(
+    server: FileServer, tmp_path: Path, target: str, told: str
+) -> None:
+    server.faults = [f"to {target}"]
+    with pytest.raises(VqabenchError, match=told) as raised:
+        fetch(server, tmp_path)
+    assert str(raised.value).isprintable()
+    assert finals(tmp_path) == {}
+
+
+def test_redirects_are_followed_but_not_for_ever(server: FileServer, tmp_path: Path) -> None:
+    server.faults = ["to /elsewhere/a.zip", f"to {server.address('a.zip')}"]
+    fetch(server, tmp_path / "one")
+    assert finals(tmp_path / "one") == {"a.zip": FIRST}
+    server.faults = ["to a.zip"] * 50
+    with pytest.raises(VqabenchError, match="redirects more than 10 times"):
+        fetch(server, tmp_path / "two")
+
+
+PRIVATE = ["127.0.0.1", "10.0.0.1", "192.168.1.1", "169.254.169.254", "[::1]", "0.0.0.0", "localhost"]
+
+
+@pytest.mark.parametrize("host", PRIVATE)
+def test_a_redirect_from_the_public_network_into_a_private_one_is_refused(
+    server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    """A proxy stands for the public network: it is asked for the address and answers with the redirect."""
+    monkeypatch.setenv("HTTP_PROXY", server.url)
+    monkeypatch.setenv("NO_PROXY", "")
+    source = SourceFile(urls=("http://data.invalid/a.zip",))
+    server.faults = [f"to http://{host}/a.zip"]
+    with pytest.raises(VqabenchError, match=r"redirects to .*, an address of a private network"):
+        get_files(tmp_path, {"a.zip": source}, Way(patience=QUICK), Listener())
+    assert [path for path, _ in server.requests] == ["http://data.invalid/a.zip"]
+
+
+def test_a_server_cannot_write_on_the_terminal(server: FileServer, tmp_path: Path) -> None:
+    server.faults = ["reason \x1b[31mForbidden\x07"]
+    with pytest.raises(VqabenchError, match="answers 403") as raised:
+        fetch(server, tmp_path)
+    assert str(raised.value).isprintable()
+
+
+def test_what_an_earlier_version_left_of_a_killed_transfer_is_no_trouble(
+    server: FileServer, tmp_path: Path
+) -> None:
+    (tmp_path / "coming").mkdir()
+    (tmp_path / "coming" / "tmpabcdefgh").write_bytes(b"half")
+    fetch(server, tmp_path)
+    assert finals(tmp_path) == {"a.zip": FIRST}
+    fetch(server, tmp_path)
+    assert not (tmp_path / "coming").exists()
+
+
 def test_mirrors_are_tried_in_turn(server: FileServer, tmp_path: Path) -> None:
     with serving() as other:
         other.files["a.zip"] = FIRST
@@ -302,6 +410,33 @@ def test_own_files_are_taken_if_they_are_the_right_ones(server: FileServer, tmp_
     assert server.requests == []
     with pytest.raises(InputError, match="there is no such folder"):
         fetch(server, tmp_path / "more", way=Way(own_folder=tmp_path / "none"))
+
+
+UNPACKED = [
+    "v2_OpenEnded_mscoco_train2014_questions.json",
+    "v2_mscoco_train2014_annotations.json",
+    "v2_OpenEnded_mscoco_val2014_questions.json",
+    "v2_mscoco_val2014_annotations.json.gz",
+]
+
+
+def test_unpacked_files_are_explained_with_a_catalogue_that_names_them(server: FileServer, tmp_path: Path) -> None:
+    own = tmp_path / "dl"
+    own.mkdir()
+    for name in [*UNPACKED, "MultipleChoice_mscoco_train2014_questions.json"]:
+        (own / name).write_text("{}")
+    with pytest.raises(InputError, match="offline, and not there") as raised:
+        fetch(server, tmp_path / "raw", way=Way(own_folder=own, offline=True, patience=QUICK))
+    assert "put them there" not in str(raised.value)
+    snippet = str(raised.value).partition("--catalog: ")[2].partition(" (a line each)")[0]
+    (tmp_path / "own.toml").write_text(snippet.replace(" / ", "\n"))
+    entry, _ = read_catalog(tmp_path / "own.toml")["my-data"]
+    train, test = entry.splits["train"], entry.splits["test"]
+    named = [*train.questions, *train.annotations, *test.questions, *test.annotations]
+    assert named == [str(own / name) for name in UNPACKED]
+    heard = fetch(server, tmp_path / "raw", way=Way(own_folder=own, patience=QUICK))
+    assert any("holds unpacked JSON" in line for line in heard.lines)
+    assert finals(tmp_path / "raw") == {"a.zip": FIRST}
 
 
 def test_the_id_of_a_blob_is_gits(tmp_path: Path) -> None:

@@ -237,7 +237,7 @@ def test_extracted_features_train(cli: CommandLine, model: Path, tmp_path: Path)
     ("change", "told"),
     [
         ({"images": "nowhere"}, "nowhere: there is no such folder of images"),
-        ({"images": "empty"}, "empty: holds no images (.jpg, .jpeg, .png)"),
+        ({"images": "empty"}, "empty: holds no images (.jpg, .jpeg, .png,"),
         ({"images": "model/config.json"}, "neither a folder nor a zip of images"),
         ({"out": "no/f.h5"}, "no/f.h5: there is no folder"),
         ({"out": "model/config.json"}, "config.json: exists"),

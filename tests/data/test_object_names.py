@@ -58,5 +58,5 @@ def test_names_need_features_that_tell_classes(tmp_path: Path) -> None:
 
 def test_a_missing_list_of_names_is_told(tmp_path: Path) -> None:
     features = open_features(write_own(tmp_path / "f.h5", object_ids=np.zeros((2, 2), np.int32)))
-    with pytest.raises(InputError, match=r"none\.txt: no list of names, one a line"):
+    with pytest.raises(InputError, match=r"none\.txt: there is no such list of names"):
         read_object_names(tmp_path / "none.txt", features)

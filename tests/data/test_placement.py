@@ -46,10 +46,12 @@ def test_batches_in_flight_are_all_that_is_read_ahead_and_threads_end_with_the_l
     assert threading.active_count() == before
 
 
-def test_on_a_cpu_the_mapped_file_serves_and_a_copy_must_be_asked_for(features: FeatureStore) -> None:
-    assert choose_place("auto", features, Room(CPU)) == "disk"
-    assert choose_place("device", features, Room(CPU)) == "host"
-    assert "mapped file" in spell_place(PlacedFeatures(features, CPU))
+def test_on_a_cpu_a_large_file_serves_and_a_copy_must_be_asked_for(features: FeatureStore) -> None:
+    large = dataclasses.replace(features, regions=np.broadcast_to(np.float16(0), (10_000, 36, 2048)))  # 1.5 GB
+    assert choose_place("auto", large, Room(CPU)) == "disk"
+    assert choose_place("auto", features, Room(CPU)) == "host"
+    assert choose_place("device", large, Room(CPU)) == "host"
+    assert "from the disk" in spell_place(PlacedFeatures(features, CPU))
 
 
 @pytest.mark.parametrize(

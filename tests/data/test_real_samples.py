@@ -44,7 +44,7 @@ def catalog(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     flat = [q for q in read_questions(v2 / "flat_layout_questions.32723.json.gz") if q.question_id not in known]
     assert len(flat) == 32_723 - 3_013
     kept = {question.question_id for question in flat}
-    annotations = read_annotations(v2 / "flat_layout_annotations.32723.json.gz")
+    annotations = list(read_annotations(v2 / "flat_layout_annotations.32723.json.gz"))
     write_questions(folder / "flat_questions.json", flat)
     write_annotations(folder / "flat_annotations.json", [a for a in annotations if a.question_id in kept])
     path = folder / "catalog.toml"
@@ -127,6 +127,6 @@ def test_backbones_train_an_epoch_on_the_real_questions_that_have_features(
 
 
 def test_annotations_without_a_most_common_answer_are_read(samples: Path) -> None:
-    annotations = read_annotations(samples / "vqa-v2" / "smallval_annotations.json")
+    annotations = list(read_annotations(samples / "vqa-v2" / "smallval_annotations.json"))
     assert len(annotations) == 589
     assert all(annotation.multiple_choice_answer is None for annotation in annotations)

@@ -62,6 +62,7 @@ def test_answers_of_a_run_in_bfloat16_do_not_tie(tmp_path: Path) -> None:
     prepared = prepare(places.dataset("tiny"), lambda _: None)
     features = PlacedFeatures(prepared.features, torch.device("cpu"), dtype=torch.bfloat16)
     data = SplitData(prepared, "test", features)
+    data.answers = 400  # as if the vocabulary were so large
     model = Rounding(prepared.spec, 400)
     scored: list[Tensor] = []
     hook = model.register_forward_hook(lambda _, __, output: scored.append(output.logits_BA))

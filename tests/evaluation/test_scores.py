@@ -6,11 +6,12 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import cohen_kappa_score
 
 from vqabench.data.annotation_table import tabulate
 from vqabench.data.annotations import Annotation, Answer, Prediction
 from vqabench.errors import InputError
-from vqabench.evaluation.scores import Scores, check_predictions, score
+from vqabench.evaluation.scores import Scores, TypeScore, check_predictions, score
 
 GOLDEN: dict[str, Any] = json.loads((Path(__file__).parents[1] / "golden" / "official_accuracy.json").read_text())
 ANNOTATIONS = msgspec.convert(GOLDEN["annotations"], list[Annotation])
@@ -75,6 +76,7 @@ def test_the_json_is_the_documented_form() -> None:
 def test_another_answer_type_counts_in_all_only() -> None:
     scores = score({1: "yes", 2: "no"}, tabulate([annotate(1, "yes", "yes/no"), annotate(2, "red", "strange")]))
     assert scores.accuracy == {"yes/no": 100.0, "number": None, "other": None, "all": 50.0}
+    assert scores.other_answer_types == {"strange": TypeScore(1, 0.0)}
 
 
 def test_no_questions_score_nothing() -> None:
@@ -101,13 +103,29 @@ def test_accuracies_lie_between_0_and_100(answers: list[str]) -> None:
         assert value is None or 0 <= value <= 100
 
 
+def test_equal_answers_to_a_question_count_once_and_differing_ones_are_refused() -> None:
+    given_ = [Prediction(1, "yes"), Prediction(2, "no"), Prediction(1, "yes")]
+    assert check_predictions(given_, [1, 2], "file.json") == {1: "yes", 2: "no"}
+    with pytest.raises(InputError, match=r"file\.json: .* more than once, differently: 1 \(ids 2\)"):
+        check_predictions([*given_, Prediction(2, "No")], [1, 2], "file.json")
+
+
+def test_a_question_without_an_answer_is_wrong_even_where_the_right_answer_is_empty() -> None:
+    table = tabulate([annotate(1, "", "other"), annotate(2, "red", "other"), annotate(3, "red", "other")])
+    assert check_predictions([Prediction(2, "red")], [1, 2, 3], "file.json", may_lack=True) == {2: "red"}
+    scores = score({2: "red", 3: "blue"}, table)
+    assert scores.accuracy["all"] == pytest.approx(100 / 3)
+    assert scores.unanswered == 1
+    kappa = cohen_kappa_score(["", "red", "red"], ["none at all", "red", "blue"])
+    assert scores.kappa["all"] == pytest.approx(100 * kappa)
+
+
 @pytest.mark.parametrize(
     ("ids", "message"),
     [
-        ([1, 1, 2], "file.json: questions answered more than once: 1 (ids 1)"),
         ([1, 2, 7], "file.json: questions never asked: 1 (ids 7)"),
         ([2], "file.json: questions not answered: 1 (ids 1)"),
-        ([2, 2, 7], "questions never asked: 1 (ids 7); questions not answered: 1 (ids 1)"),
+        ([2, 7], "questions never asked: 1 (ids 7); questions not answered: 1 (ids 1)"),
     ],
 )
 def test_predictions_that_do_not_fit_the_questions_are_refused(ids: list[int], message: str) -> None:

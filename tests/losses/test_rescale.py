@@ -68,3 +68,45 @@ def test_rescale_adds_no_parameter_and_nothing_to_the_state() -> None:
     rescale = Rescale(make_spec(torch.tensor([[80.0, 20.0]])), "ce")
     assert list(rescale.parameters()) == []
     assert rescale.state_dict() == {}
+
+
+def released_weight(counts: list[float], answer: int, *, answered: bool) -> float:
+    """Return an answer's weight as the published code computes it: (miu, mask) of a question, then smoothed.
+
+    A question without an answer in the vocabulary has miu 1 and mask 0 for every answer.
+    """
+    kept = [count for count in counts if count >= 10]
+    inside = answered and counts[answer] >= 10
+    miu = (sum(kept) - counts[answer]) / counts[answer] if inside else 1.0
+    mask = 1.0 if inside else 0.0
+    return miu * (1 - mask) + min(100.0, math.log1p(math.exp(min(50.0, miu * mask))))
+
+
+@pytest.mark.parametrize("by_hand", [True, False])
+@pytest.mark.parametrize("variant", ["released", "released-both"])
+@pytest.mark.parametrize("objective", ["bce", "ce"])
+def test_questions_without_an_answer_in_the_vocabulary_weigh_as_in_the_published_code(
+    objective: str, variant: str, by_hand: bool
+) -> None:
+    counts = [[80.0, 20.0, 0.0], [30.0, 30.0, 40.0]]
+    spec = make_spec(torch.tensor(counts))
+    targets = [[0.9, 0.3, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0]]
+    # the last question's targets are those of a counterfactual: it had an answer in the vocabulary
+    answered, types = [True, False, True, not by_hand], [0, 0, 1, 1]
+    logits_BA = torch.randn(4, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    total = 0.0
+    for row in range(4):
+        softmax = logits_BA[row].softmax(0)
+        for answer in range(3):
+            weight = released_weight(counts[types[row]], answer, answered=answered[row])
+            target, sigmoid = targets[row][answer], float(torch.sigmoid(logits_BA[row, answer]))
+            if objective == "ce":
+                total -= weight * target * math.log(softmax[answer])
+            else:
+                other = weight if variant == "released-both" else 1.0
+                total -= weight * target * math.log(sigmoid) + other * (1 - target) * math.log(1 - sigmoid)
+    batch = make_batch(torch.tensor(types), torch.tensor(targets, dtype=torch.float64))
+    if not by_hand:
+        batch = batch.replace(answered_B=torch.tensor(answered))
+    value = Rescale(spec, objective, variant=variant)(logits_BA, batch)  # type: ignore[arg-type]
+    assert float(value) == pytest.approx(total / 4, rel=1e-6)

@@ -69,7 +69,7 @@ def parse(command: list[str], monkeypatch: pytest.MonkeyPatch) -> tuple[TrainCon
 def test_the_command_line_reads_every_field_back_from_the_command(
     field: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    places = Places(Path("my runs"), Path("data"), Path("own.toml"))
+    places = Places(Path("my runs"), Path("data"), [Path("own.toml"), Path("another.toml")])
     config, where, if_exists = parse(command_of(_only(field), places, afresh=True), monkeypatch)
     assert (where, if_exists) == (places, "force")
     expected = getattr(_only(field), field)

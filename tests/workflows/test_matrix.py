@@ -310,7 +310,7 @@ def test_a_grid_on_the_command_line_is_checked(pairs: list[str], told: str) -> N
 
 def test_a_split_that_a_data_set_lacks_is_told_before_anything_is_trained(places: Places) -> None:
     catalog = places.catalog
-    assert catalog is not None
+    assert isinstance(catalog, Path)
     text = catalog.read_text()
     catalog.write_text(text[: text.index("[tiny.splits.val]")] + text[text.index("[tiny.splits.test]") :])
     told = refused(places, backbones=["updn"], datasets=["tiny"], select="val")

@@ -5,66 +5,149 @@ from typing import Annotated, Any
 
 import typer
 
+from vqabench.cli.completion import (
+    complete_backbone_list,
+    complete_dataset_list,
+    complete_devices,
+    complete_loss_list,
+    complete_objective_list,
+    complete_settings,
+)
+from vqabench.cli.help import examples
 from vqabench.cli.parameters import AsJson, Catalog, DataDir, Runs, telling_of_signals
+
+EXAMPLES = examples(
+    "bench --backbones updn,css --losses plain,rescale --seeds 0-4",
+    "bench --backbones updn --losses mask --grid mask.dropout=0,0.5 --dry-run",
+    "bench --config matrix.toml --jobs 2",
+)
+WHAT, HOW = "What to train", "How to run it"
 
 
 def bench(
-    backbones: Annotated[str | None, typer.Option(help="Backbones, with commas between them.")] = None,
+    backbones: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST",
+            help="Backbones, as in updn,lmh.",
+            autocompletion=complete_backbone_list,
+            rich_help_panel=WHAT,
+        ),
+    ] = None,
     losses: Annotated[
-        str | None, typer.Option(help="Strategies, as in plain,rescale,mask+rescale.", show_default="plain")
+        str | None,
+        typer.Option(
+            metavar="LIST",
+            help="Strategies, as in plain,rescale,mask+rescale. [default: plain]",
+            autocompletion=complete_loss_list,
+            rich_help_panel=WHAT,
+        ),
     ] = None,
     objectives: Annotated[
         str | None,
         typer.Option(
-            help="ce, bce or both. What a backbone is not defined for is left out.",
-            show_default="each backbone's own",
+            metavar="LIST",
+            help="ce, bce or ce,bce. Combinations that a backbone or a loss does not support are skipped. "
+            "[default: each backbone's own]",
+            autocompletion=complete_objective_list,
+            rich_help_panel=WHAT,
         ),
     ] = None,
-    datasets: Annotated[str | None, typer.Option(help="Data sets.", show_default="digits-cp")] = None,
-    seeds: Annotated[str | None, typer.Option(help="0, or 0,1,2, or 0-4.", show_default="0")] = None,
+    datasets: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST",
+            help="Data sets. [default: digits-cp]",
+            autocompletion=complete_dataset_list,
+            rich_help_panel=WHAT,
+        ),
+    ] = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option(metavar="SEEDS", help="0, 0,1,2 or 0-4. [default: 0]", rich_help_panel=WHAT),
+    ] = None,
     grid: Annotated[
         list[str] | None,
         typer.Option(
             metavar="KEY=VALUE,...",
-            help="Every one of a setting's values, as in mask.dropout=0,0.5; several grids make all combinations. "
-            "Settings of a part go to the strategies that have it.",
+            help="Try every value of a setting, as in mask.dropout=0,0.5; repeat it for all combinations. Settings "
+            "of a part apply only to strategies that have the part.",
+            autocompletion=complete_settings,
+            rich_help_panel=WHAT,
         ),
     ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="An option of all runs, as in train."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Set an option of all runs, as in vqabench train; repeatable.",
+            autocompletion=complete_settings,
+            rich_help_panel=WHAT,
+        ),
     ] = None,
     config: Annotated[
         Path | None,
         typer.Option(
-            help="A TOML file with these keys and those of train's; tables named matrix, in double brackets, are "
-            "products of their own. What the command line says wins."
+            metavar="FILE",
+            help="Read the matrix from a TOML file: the same names without dashes, lists as lists, and one "
+            "[[matrix]] table for each product. The command line takes precedence.",
+            rich_help_panel=WHAT,
         ),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="As in train.", show_default="likewise")] = None,
-    finetune_epochs: Annotated[int | None, typer.Option(help="As in train.", show_default="likewise")] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Epochs of the first (or only) stage. [default: set by the data set or the backbone]",
+            rich_help_panel=WHAT,
+        ),
+    ] = None,
+    finetune_epochs: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Epochs of the second stage. [default: set by the data set or the backbone]",
+            rich_help_panel=WHAT,
+        ),
+    ] = None,
     track_test: Annotated[
         bool | None,
-        typer.Option("--track-test/--no-track-test", help="Record test accuracy by epoch; never selects on it."),
+        typer.Option(
+            "--track-test/--no-track-test",
+            help="Record test accuracy after every epoch, without using it to choose one.",
+            rich_help_panel=HOW,
+        ),
     ] = None,
     jobs: Annotated[
         int | None,
         typer.Option(
-            help="Runs that are trained at the same time.",
-            show_default="as many as there are cores for, or memory on the GPUs",
+            metavar="N",
+            help="Runs to train at the same time. [default: as many as the cores or the GPUs' memory allow]",
+            rich_help_panel=HOW,
         ),
     ] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda (all GPUs).", show_default="auto")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan; train nothing.")] = False,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|cpu|cuda|cuda:N",
+            help="Where to compute; cuda is all GPUs. [default: auto]",
+            autocompletion=complete_devices,
+            rich_help_panel=HOW,
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the plan without training.", rich_help_panel=HOW)
+    ] = False,
     runs: Runs = Path("runs"),
     data_dir: DataDir = None,
     catalog: Catalog = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train every combination of backbones, strategies and settings that is not trained yet, then compare them.
+    """Train every combination of backbones and strategies.
 
-    Runs that are finished are left alone, those that have begun go on, and one that fails does not stop the others:
-    the same command again does what is left.
+    Finished runs are kept, interrupted ones continue, and a run that fails does not stop the others. Rerun the same
+    command to do what is left. At the end all runs are compared.
     """
     from vqabench.config import parse_seeds, parse_settings
     from vqabench.workflows.matrix import parse_grid, parse_names, read_blocks, with_grid

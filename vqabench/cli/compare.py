@@ -6,22 +6,31 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vqabench.cli.parameters import Catalog, DataDir, Runs, complete_datasets
+from vqabench.cli.completion import complete_datasets
+from vqabench.cli.help import examples
+from vqabench.cli.parameters import Catalog, DataDir, Runs
 
 if TYPE_CHECKING:
     from vqabench.evaluation.comparison import Comparison
     from vqabench.workflows.places import Places
 
 
+EXAMPLES = examples(
+    "compare",
+    "compare runs/digits-cp --metric accuracy --format markdown",
+    "compare runs/digits-cp/updn/ce-plain runs/digits-cp/updn/ce-rescale --explain",
+)
+
+
 class Metric(StrEnum):
-    """What is compared."""
+    """Metrics to compare."""
 
     accuracy = "accuracy"
     kappa = "kappa"
 
 
 class By(StrEnum):
-    """What the questions are grouped by."""
+    """Groups of questions."""
 
     answer_type = "answer-type"
     question_type = "question-type"
@@ -29,7 +38,7 @@ class By(StrEnum):
 
 
 class Format(StrEnum):
-    """The form of the output."""
+    """Output formats."""
 
     table = "table"
     markdown = "markdown"
@@ -40,51 +49,68 @@ class Format(StrEnum):
 
 def compare(
     run: Annotated[
-        list[Path] | None, typer.Argument(help="Runs, or folders of runs.", show_default="all runs")
+        list[Path] | None,
+        typer.Argument(metavar="RUN", help="Runs, or folders of runs. [default: all finished runs in --runs]"),
     ] = None,
     dataset: Annotated[
-        str | None, typer.Option(help="Only runs on this data set.", autocompletion=complete_datasets)
+        str | None,
+        typer.Option(metavar="DATASET", help="Only runs on this data set.", autocompletion=complete_datasets),
     ] = None,
-    metric: Annotated[Metric | None, typer.Option(help="Only this metric.")] = None,
+    metric: Annotated[
+        Metric | None, typer.Option(metavar="|".join(Metric), help="Show only this metric. [default: both]")
+    ] = None,
     by: Annotated[
         By,
         typer.Option(
-            help="What the questions are grouped by. prior: how far the answers go along with the training prior, "
-            "from stored answers and the data."
+            metavar="|".join(By),
+            help="How to group the questions. prior shows how often the answers follow the training prior; it "
+            "needs the data.",
         ),
     ] = By.answer_type,
-    form: Annotated[Format, typer.Option("--format", help="csv and json hold everything.")] = Format.table,
+    form: Annotated[
+        Format,
+        typer.Option(
+            "--format", metavar="|".join(Format), help="Output format; csv and json hold every metric and group."
+        ),
+    ] = Format.table,
     published: Annotated[
         bool,
-        typer.Option("--published", help="Add what the paper has printed on the same (Tables II to V) beside it."),
+        typer.Option(
+            "--published",
+            help="Show the paper's results next to ours, or alone if there are no runs.",
+        ),
     ] = False,
     explain: Annotated[
         bool,
         typer.Option(
             "--explain",
-            help="Of two configurations, each named by its folder: tell in words what can be concluded, and list "
-            "the questions that changed.",
+            help="Explain what can be concluded from two configurations, given by their folders, and list the "
+            "questions whose answers changed.",
         ),
     ] = False,
     runs: Runs = Path("runs"),
     data_dir: DataDir = None,
     catalog: Catalog = None,
 ) -> None:
-    """Compare finished runs: mean and deviation over seeds, out of domain and in domain."""
+    """Compare finished runs.
+
+    Tables show the mean and standard deviation over seeds, out of domain and in domain, and the gain over the plain
+    loss with its confidence interval and p-value.
+    """
     from vqabench.errors import InputError
     from vqabench.workflows.places import Places
 
     if explain and (dataset or metric or published or by is not By.answer_type):
-        raise InputError("--explain: tells of two configurations, all of it; drop the other options but --format")
+        raise InputError("--explain compares two configurations as a whole: drop the other options except --format")
     if explain:
         _explain(run or [], form, Places(runs, data_dir, catalog))
         return
     if by is not By.answer_type and metric is Metric.kappa:
         raise InputError(f"--by {by.value}: kappa is defined by answer type; drop --metric kappa")
     if published and by is not By.answer_type:
-        raise InputError(f"--published: the paper's numbers are by answer type; drop --by {by.value}")
+        raise InputError(f"--published: the paper's results are by answer type; drop --by {by.value}")
     if form in (Format.csv, Format.json) and (metric is not None or by is By.question_type):
-        raise InputError(f"--format {form.value} holds every metric and group; drop --metric and --by")
+        raise InputError(f"--format {form.value} always holds every metric and group; drop --metric and --by")
 
     from vqabench.workflows import comparison as workflow
 
@@ -103,7 +129,7 @@ def compare(
 
 
 def _render(compared: "Comparison", form: Format, metric: Metric | None, by: By) -> None:
-    """Print a comparison in one of the forms."""
+    """Print a comparison in one of the formats."""
     from vqabench.reporting import exports, grids, lists, tables
 
     if form is Format.json:
@@ -127,7 +153,7 @@ def _explain(folders: list[Path], form: Format, places: "Places") -> None:
     if len(folders) != 2:
         raise InputError("--explain: name two folders of runs, as in: vqabench compare A B --explain")
     if form not in (Format.table, Format.json):
-        raise InputError(f"--explain: tells in words, or with --format json; drop --format {form.value}")
+        raise InputError(f"--explain prints text, or JSON with --format json; drop --format {form.value}")
     from vqabench.reporting import explanation, exports
     from vqabench.reporting.progress import WatchedLines
     from vqabench.workflows import explanation as workflow

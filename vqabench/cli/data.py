@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vqabench.cli.help import Command, Group, examples
 from vqabench.cli.parameters import AsJson, Catalog, DataDir, DatasetName, Device, telling_of_signals
 
 if TYPE_CHECKING:
@@ -15,12 +16,17 @@ if TYPE_CHECKING:
     from vqabench.workflows.fetching import Outcome
     from vqabench.workflows.splits import Derived
 
-app = typer.Typer(no_args_is_help=True, help="Data sets: the catalogue, and what is prepared of it.")
+app = typer.Typer(
+    cls=Group,
+    no_args_is_help=True,
+    help="Fetch, prepare, inspect and derive data sets.",
+    epilog=examples("data list", "data fetch vqa-cp-v2", "data prepare vqa-cp-v2 --features trainval_36.tsv"),
+)
 
 
-@app.command("list")
+@app.command("list", cls=Command, epilog=examples("data list", "data list --catalog my.toml --json"))
 def list_datasets(data_dir: DataDir = None, catalog: Catalog = None, as_json: AsJson = False) -> None:
-    """List the data sets of the catalogue."""
+    """List the data sets, and whether they are fetched and prepared."""
     from vqabench.reporting import exports, lists
     from vqabench.workflows import datasets
     from vqabench.workflows.places import Places
@@ -34,18 +40,18 @@ def list_datasets(data_dir: DataDir = None, catalog: Catalog = None, as_json: As
     lists.stdout_console().print(lists.draw_list(("name", "fetched", "prepared", "title"), rows))
 
 
-@app.command("info")
+@app.command("info", cls=Command, epilog=examples("data info digits-cp", "data info digits-cp --types 8"))
 def info(
     name: DatasetName,
-    types: Annotated[int, typer.Option(min=0, help="Question types whose answers are shown.")] = 4,
-    answers: Annotated[int, typer.Option(min=1, help="Answers shown of each.")] = 5,
+    types: Annotated[int, typer.Option(metavar="N", min=0, help="How many question types to show.")] = 4,
+    answers: Annotated[int, typer.Option(metavar="N", min=1, help="How many answers of each to show.")] = 5,
     data_dir: DataDir = None,
     catalog: Catalog = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what the catalogue says of a data set and, where it is prepared, what it holds.
+    """Show a data set's facts and its answers by question type.
 
-    The answers of its most frequent question types are drawn, in train beside the test.
+    Once it is prepared, the answers of its most frequent question types are drawn, in train next to test.
     """
     from vqabench.reporting import charts, exports, lists
     from vqabench.workflows import datasets
@@ -64,21 +70,32 @@ def info(
         console.print(drawn)
 
 
-GOES_ON = "the features made so far are kept: the same command goes on"
-Out = Annotated[Path, typer.Option("--out", help="A new folder for the files and their catalogue.")]
+GOES_ON = "the features made so far are kept: rerun the same command to continue"
+Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="A new folder for the split and its catalogue.")]
 
 
-@app.command("rebuild-cp")
+@app.command(
+    "rebuild-cp",
+    cls=Command,
+    epilog=examples(
+        "data rebuild-cp vqa-v2 --test-ids test_ids.json --out my-vqa-cp",
+        "data rebuild-cp my-data --test-ids ids.txt --out my-split --catalog my.toml",
+    ),
+)
 def rebuild_cp(
     name: DatasetName,
     test_ids: Annotated[
-        Path, typer.Option(help="Ids of the test questions: keys of a JSON object, a JSON list, or lines.")
+        Path,
+        typer.Option(metavar="FILE", help="The ids of the test questions, as text, CSV or JSON."),
     ],
     out: Out,
     data_dir: DataDir = None,
     catalog: Catalog = None,
 ) -> None:
-    """Split all questions of a data set by a published list of test questions: VQA and its list make VQA-CP."""
+    """Rebuild a split from a published list of test questions.
+
+    VQA and the list of VQA-CP's test questions make VQA-CP.
+    """
     from vqabench.reporting.progress import WatchedProgress
     from vqabench.workflows import splits
     from vqabench.workflows.places import Places
@@ -87,16 +104,30 @@ def rebuild_cp(
     _tell(splits.rebuild_cp(name, test_ids, out, places, WatchedProgress().say), data_dir)
 
 
-@app.command("resplit")
+@app.command(
+    "resplit",
+    cls=Command,
+    epilog=examples(
+        "data resplit vqa-v2 --out my-split", "data resplit vqa-v2 --out my-split --share 0.3 --seed 1"
+    ),
+)
 def resplit(
     name: DatasetName,
     out: Out,
-    share: Annotated[float, typer.Option(help="Of all questions, for the test split.")] = 1 / 3,
-    seed: Annotated[int, typer.Option(help="Decides which groups of questions come first.")] = 0,
+    share: Annotated[
+        float,
+        typer.Option(
+            metavar="SHARE", show_default=False, help="Share of all questions that goes into test. [default: 1/3]"
+        ),
+    ] = 1 / 3,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the split.")] = 0,
     data_dir: DataDir = None,
     catalog: Catalog = None,
 ) -> None:
-    """Split all questions of a data set anew, so that the answers of a type change. Makes no VQA-CP."""
+    """Make a new split whose answer priors change.
+
+    Like VQA-CP's, but not VQA-CP itself: for that, use vqabench data fetch vqa-cp-v2.
+    """
     from vqabench.reporting.progress import WatchedProgress
     from vqabench.workflows import splits
     from vqabench.workflows.places import Places
@@ -108,27 +139,44 @@ def resplit(
 def _tell(derived: "Derived", data_dir: Path | None) -> None:
     typer.echo(f"{derived.name}: train {derived.train_questions:,}, test {derived.test_questions:,} questions")
     _tell_shift(derived.shift)
-    typer.echo(f"next: {_spell_preparation(derived.name, derived.has_features, data_dir, derived.catalog)}")
+    typer.echo(f"next: {_spell_preparation(derived.name, derived.has_features, data_dir, [derived.catalog])}")
 
 
 def _tell_shift(shift: "Shift") -> None:
+    from vqabench.errors import first_few
+
     distance, covered = f"{shift.distance:.3f}", f"{shift.concepts_covered:.1%}"
     typer.echo(f"most common answers of a type, train against test: total variation distance {distance}")
     typer.echo(f"words of types and answers in the test that train has, too: {covered}")
+    both = shift.types - len(shift.train_only) - len(shift.test_only)
+    typer.echo(f"question types in both splits: {both} of {shift.types}")
+    for told, names in (
+        ("in train alone (one answer, few questions, or a word of their own)", shift.train_only),
+        ("in the test alone, so that they have no prior", shift.test_only),
+    ):
+        if names:
+            typer.echo(f"  {told}: {first_few(map(repr, names))}")
 
 
-@app.command("fetch")
+@app.command(
+    "fetch",
+    cls=Command,
+    epilog=examples("data fetch vqa-cp-v2", "data fetch vqa-cp-v2 --from downloads --offline"),
+)
 def fetch(
     name: DatasetName,
     own_folder: Annotated[
-        Path | None, typer.Option("--from", metavar="DIR", help="Take files from here that you have already.")
+        Path | None, typer.Option("--from", metavar="DIR", help="Use the files that are already in this folder.")
     ] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Use only what is there.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Fetch again what is there.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Use local files only.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Fetch files again that are already here.")] = False,
     data_dir: DataDir = None,
     catalog: Catalog = None,
 ) -> None:
-    """Fetch a data set's questions and annotations; stopped, it goes on with the next call."""
+    """Download a data set's questions and annotations.
+
+    Checks checksums, tries mirrors, and continues an interrupted download when it is run again.
+    """
     from vqabench.data.raw_files import Way
     from vqabench.reporting.downloads import WatchedDownloads
     from vqabench.workflows import fetching
@@ -136,13 +184,13 @@ def fetch(
 
     watcher = WatchedDownloads()
     places = Places(data=data_dir, catalog=catalog)
-    goes_on = "files that are not fetched again are as before" if force else "the same command goes on"
-    with telling_of_signals(watcher.warn, f"what has come is kept: {goes_on}"):
+    goes_on = "files that were not fetched again are unchanged" if force else "rerun the same command to continue"
+    with telling_of_signals(watcher.warn, f"what has arrived is kept: {goes_on}"):
         outcome = fetching.fetch_dataset(name, places, Way(own_folder, offline, force), watcher)
     _tell_fetched(outcome, data_dir, catalog)
 
 
-def _tell_fetched(outcome: "Outcome", data_dir: Path | None, catalog: Path | None) -> None:
+def _tell_fetched(outcome: "Outcome", data_dir: Path | None, catalog: list[Path] | None) -> None:
     dataset = outcome.dataset
     next_command = _spell_preparation(dataset.name, dataset.has_features(), data_dir, catalog)
     if not outcome.counts:
@@ -156,36 +204,50 @@ def _tell_fetched(outcome: "Outcome", data_dir: Path | None, catalog: Path | Non
     typer.echo(f"next: {next_command}")
 
 
-def _spell_preparation(name: str, has_features: bool, data_dir: Path | None, catalog: Path | None) -> str:
-    """Spell a command so that it can be pasted."""
-    options = [("--data-dir", data_dir, "VQABENCH_DATA"), ("--catalog", catalog, "VQABENCH_CATALOG")]
-    named = [
-        (option, str(value)) for option, value, name in options if value and os.environ.get(name) != str(value)
-    ]
-    given = [word for pair in named for word in pair]
+def _spell_preparation(name: str, has_features: bool, data_dir: Path | None, catalogs: list[Path] | None) -> str:
+    """Return the command that prepares a data set, ready to be pasted."""
+    given: list[str] = []
+    if data_dir and os.environ.get("VQABENCH_DATA") != str(data_dir):
+        given += ["--data-dir", str(data_dir)]
+    if catalogs and os.environ.get("VQABENCH_CATALOG") != os.pathsep.join(map(str, catalogs)):
+        given += [word for path in catalogs for word in ("--catalog", str(path))]
     features = [] if has_features else ["--features", "FILE"]
     return shlex.join(["vqabench", "data", "prepare", name, *given, *features])
 
 
-@app.command("prepare")
+@app.command(
+    "prepare",
+    cls=Command,
+    epilog=examples(
+        "data prepare digits-cp",
+        "data prepare vqa-cp-v2 --features trainval_36.tsv",
+        "data prepare vqa-cp-v2 --features features.h5 --word-vectors glove.6B.zip",
+    ),
+)
 def prepare(
     name: DatasetName,
     features: Annotated[
         list[Path] | None,
         typer.Option(
-            "--features", metavar="FILE", help="Region features, where the catalogue names none; repeatable."
+            "--features",
+            metavar="FILE",
+            help="Region features (TSV, HDF5, npz or a folder), if the catalogue names none; repeatable.",
         ),
     ] = None,
     word_vectors: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="GloVe's word vectors, text, .gz or .zip; without them words start random."
+            metavar="FILE", help="GloVe word vectors as text, .gz or .zip. [default: words start at random]"
         ),
     ] = None,
     data_dir: DataDir = None,
     catalog: Catalog = None,
 ) -> None:
-    """Make a data set ready for training: vocabulary, tokens, targets, counts, features."""
+    """Prepare a data set for training.
+
+    Builds the vocabulary, tokens, soft targets, answer priors and features. Training does this by itself when
+    nothing has to be named.
+    """
     from vqabench.reporting.progress import WatchedProgress
     from vqabench.workflows import datasets
     from vqabench.workflows.places import Places
@@ -199,32 +261,47 @@ def prepare(
 
 
 class Broken(StrEnum):
-    """What becomes of an image that cannot be decoded."""
+    """What to do with an image that cannot be decoded."""
 
     refuse = "refuse"
     skip = "skip"
 
 
-@app.command("extract")
+@app.command(
+    "extract",
+    cls=Command,
+    epilog=examples(
+        "data extract train2014 --model facebook/dinov2-base --out features.h5",
+        "data extract images.zip --model my-model --out features.h5 --regions 6x6 --device cuda",
+    ),
+)
 def extract(
-    images: Annotated[Path, typer.Argument(help="A folder of images (.jpg, .png), or a zip of them.")],
+    images: Annotated[Path, typer.Argument(metavar="IMAGES", help="A folder or a zip of images (.jpg, .png).")],
     model: Annotated[
-        str, typer.Option(help="A vision model of transformers: a folder, or a name at the Hugging Face hub.")
+        str,
+        typer.Option(metavar="MODEL", help="A transformers vision model: a folder, or its name on the hub."),
     ],
-    out: Annotated[Path, typer.Option("--out", help="The file of features to write, such as features.h5.")],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FILE", help="The features file to write, such as features.h5.")
+    ],
     regions: Annotated[
-        str, typer.Option(help="Regions of an image: a number, rows x columns (4x9), or patches.")
+        str,
+        typer.Option(
+            metavar="N|RxC|patches",
+            help="Regions per image: a number, a grid of rows x columns, or the patches of the model.",
+        ),
     ] = "36",
-    batch_size: Annotated[int, typer.Option(min=1, help="Images computed at once.")] = 32,
-    revision: Annotated[str | None, typer.Option(help="Revision of the model at the hub.")] = None,
+    batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Images per batch.")] = 32,
+    revision: Annotated[str | None, typer.Option(metavar="NAME", help="Revision of the model on the hub.")] = None,
     broken: Annotated[
-        Broken, typer.Option(help="What becomes of an image that cannot be decoded.")
+        Broken, typer.Option(metavar="|".join(Broken), help="What to do with an image that cannot be decoded.")
     ] = Broken.refuse,
     device: Device = "auto",
 ) -> None:
-    """Compute region features of images with a vision model, as a grid; needs the extra `extract`.
+    """Compute region features of images with a vision model.
 
-    Run again after it was stopped, it goes on where it came to.
+    Regions form a grid. Needs the extra `extract`: pip install "vqabench[extract]". Continues where it stopped
+    when it is run again.
     """
     from vqabench.data.extraction import Extraction
     from vqabench.reporting.progress import WatchedProgress
@@ -237,9 +314,13 @@ def extract(
     typer.echo(f"{out}: features of {count:,} images; next: vqabench data prepare DATASET --features {out}")
 
 
-@app.command("verify")
+@app.command("verify", cls=Command, epilog=examples("data verify digits-cp", "data verify vqa-cp-v2 --json"))
 def verify(name: DatasetName, data_dir: DataDir = None, catalog: Catalog = None, as_json: AsJson = False) -> None:
-    """Check counts, ids and cross-references of a data set's files, and compute what is prepared anew."""
+    """Check all files of a data set.
+
+    Checks counts, ids and references between files, computes the prepared data again and compares. Exits with code
+    1 if something is wrong.
+    """
     from vqabench.reporting import exports
     from vqabench.workflows import datasets
     from vqabench.workflows.places import Places

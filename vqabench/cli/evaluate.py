@@ -1,43 +1,86 @@
 """`vqabench evaluate`."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from vqabench.cli.parameters import AsJson, Catalog, DataDir, complete_datasets
+from vqabench.cli.completion import complete_datasets
+from vqabench.cli.help import examples
+from vqabench.cli.parameters import AsJson, Catalog, DataDir, SplitName, one_of
+
+EXAMPLES = examples(
+    "evaluate results.json --dataset vqa-cp-v2",
+    "evaluate results.json --questions questions.json --annotations annotations.json --json",
+)
+
+
+class Missing(StrEnum):
+    """How questions without an answer are treated."""
+
+    refuse = "refuse"
+    wrong = "wrong"
 
 
 def evaluate(
-    predictions: Annotated[Path, typer.Argument(help='A results file: [{"question_id": 1, "answer": "2"}, ...]')],
+    predictions: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            help='A results file or a pipe: [{"question_id": 1, "answer": "2"}, ...], one such object a line, '
+            'or {"1": "2", ...}.',
+        ),
+    ],
     dataset: Annotated[
-        str | None, typer.Option(help="A data set of the catalogue.", autocompletion=complete_datasets)
+        str | None,
+        typer.Option(
+            metavar="DATASET", help="The data set whose questions were answered.", autocompletion=complete_datasets
+        ),
     ] = None,
-    split: Annotated[str | None, typer.Option(help="Its split.", show_default="test")] = None,
-    questions: Annotated[Path | None, typer.Option(help="A questions file, instead of a data set.")] = None,
-    annotations: Annotated[Path | None, typer.Option(help="Its annotations file.")] = None,
+    split: Annotated[str | None, one_of(SplitName, help="The split that was answered. [default: test]")] = None,
+    questions: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A questions file, instead of --dataset.")
+    ] = None,
+    annotations: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The annotations of --questions.")
+    ] = None,
+    missing: Annotated[
+        Missing,
+        typer.Option(
+            metavar="|".join(Missing), help="Refuse a file that lacks answers, or count the missing ones as wrong."
+        ),
+    ] = Missing.refuse,
     data_dir: DataDir = None,
     catalog: Catalog = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score any model's results file: official VQA accuracy and Cohen's kappa."""
+    """Score a results file of any model.
+
+    Prints the official VQA accuracy and Cohen's kappa, by answer type.
+    """
     from vqabench.errors import InputError
 
     from_files = questions is not None or annotations is not None
     if from_files == (dataset is not None) or (split is not None and dataset is None):
-        raise InputError("say what was asked: either --dataset D [--split S], or --questions F --annotations F")
+        raise InputError(
+            "name the questions: either --dataset DATASET [--split SPLIT], or --questions FILE --annotations FILE"
+        )
 
     from vqabench.reporting.progress import WatchedProgress
     from vqabench.workflows import evaluation
     from vqabench.workflows.places import Places
 
+    progress, as_wrong = WatchedProgress(), missing is Missing.wrong
     if dataset is not None:
         places = Places(data=data_dir, catalog=catalog)
-        scores = evaluation.evaluate_on_dataset(predictions, dataset, split or "test", places, WatchedProgress())
+        scores = evaluation.evaluate_on_dataset(
+            predictions, dataset, split or "test", places, progress, missing_is_wrong=as_wrong
+        )
     elif questions is not None and annotations is not None:
-        scores = evaluation.evaluate(predictions, questions, annotations)
+        scores = evaluation.evaluate(predictions, questions, annotations, progress, missing_is_wrong=as_wrong)
     else:
-        raise InputError("--questions and --annotations go together")
+        raise InputError("--questions and --annotations go together: name both")
 
     from vqabench.reporting import exports, lists, tables
 
@@ -48,3 +91,5 @@ def evaluate(
     console.print(f"{predictions}: {scores.questions:,} questions", markup=False, soft_wrap=True)
     for table in tables.draw_scores(scores):
         console.print(table)
+    for note in tables.describe_gaps(scores):
+        console.print(note, markup=False, highlight=False, soft_wrap=True)

@@ -1,17 +1,20 @@
-"""Parameters that several commands share, and what the shell offers for them."""
+"""Parameters that several commands share."""
 
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import typer
+
+from vqabench.cli.completion import complete_choices, complete_datasets, complete_devices
+from vqabench.cli.help import PLACES
 
 
 @contextmanager
 def telling_of_signals(warn: Callable[[str], None], kept: str | Callable[[], str]) -> Iterator[None]:
-    """Turn Ctrl-C, and other signals that are watched, into a line on what is kept, and an exit code."""
+    """Turn Ctrl-C, and other signals that are watched, into a line that says what is kept, and an exit code."""
     try:
         yield
     except KeyboardInterrupt as stop:
@@ -23,54 +26,53 @@ def telling_of_signals(warn: Callable[[str], None], kept: str | Callable[[], str
 
 
 def rank() -> int | None:
-    """Give the number of this process among several that train together; None where it is alone."""
+    """Return the number of this process among several that train together; None if it is alone."""
     several = os.environ.get("WORLD_SIZE", "1") != "1" and "RANK" in os.environ
     return int(os.environ["RANK"]) if several else None
 
 
-def complete_backbones(incomplete: str) -> list[str]:
-    """Offer the installed backbones."""
-    from vqabench import plugins
+def one_of(kind: Any, **declared: Any) -> Any:
+    """Declare an option whose values are those of a Literal: help shows them and the shell completes them.
 
-    return [name for name in plugins.names(plugins.BACKBONES) if name.startswith(incomplete)]
-
-
-def complete_losses(incomplete: str) -> list[str]:
-    """Offer the installed losses, behind the parts that are spelled already."""
-    from vqabench import plugins
-
-    spelled, plus, last = incomplete.rpartition("+")
-    return [f"{spelled}{plus}{name}" for name in plugins.names(plugins.LOSSES) if name.startswith(last)]
+    Whoever takes the value checks it, so that a configuration file meets the same rule.
+    """
+    return typer.Option(metavar="|".join(get_args(kind)), autocompletion=complete_choices(kind), **declared)
 
 
-def complete_plugins(incomplete: str) -> list[str]:
-    """Offer all installed plugins."""
-    return [*complete_backbones(incomplete), *complete_losses(incomplete)]
-
-
-def complete_datasets(incomplete: str) -> list[str]:
-    """Offer the catalogue's data sets."""
-    from vqabench.data.catalog import read_catalog
-
-    return [name for name in read_catalog(None) if name.startswith(incomplete)]
-
-
-def complete_logs(incomplete: str) -> list[str]:
-    """Offer the logs that a run can write."""
-    from vqabench.config import LogName
-
-    return [name for name in get_args(LogName) if name.startswith(incomplete)]
-
+SplitName = Literal["train", "val", "test"]
 
 DataDir = Annotated[
     Path | None,
-    typer.Option("--data-dir", help="Where data lives.", envvar="VQABENCH_DATA", show_default="user data folder"),
+    typer.Option(
+        "--data-dir",
+        metavar="DIR",
+        help="Folder of all data sets. [default: the user's data folder]",
+        envvar="VQABENCH_DATA",
+        rich_help_panel=PLACES,
+    ),
 ]
 Catalog = Annotated[
-    Path | None,
-    typer.Option("--catalog", help="A catalogue of data sets of your own, in TOML.", envvar="VQABENCH_CATALOG"),
+    list[Path] | None,
+    typer.Option(
+        "--catalog",
+        metavar="FILE",
+        help="Your own catalogue of data sets, in TOML; repeatable.",
+        envvar="VQABENCH_CATALOG",
+        rich_help_panel=PLACES,
+    ),
 ]
-Runs = Annotated[Path, typer.Option("--runs", help="The folder of all runs.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:0, ...")]
-DatasetName = Annotated[str, typer.Argument(help="A data set of the catalogue.", autocompletion=complete_datasets)]
+Runs = Annotated[Path, typer.Option("--runs", metavar="DIR", help="Folder of all runs.", rich_help_panel=PLACES)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout instead of a table.")]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        metavar="auto|cpu|cuda|cuda:N",
+        help="Where to compute; auto is the GPU if there is one.",
+        autocompletion=complete_devices,
+    ),
+]
+DatasetName = Annotated[
+    str,
+    typer.Argument(metavar="DATASET", help="A data set, such as digits-cp.", autocompletion=complete_datasets),
+]

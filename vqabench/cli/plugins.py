@@ -8,40 +8,65 @@ from typing import Annotated
 
 import typer
 
-from vqabench.cli.parameters import AsJson, complete_plugins
+from vqabench.cli.completion import complete_plugins, complete_settings
+from vqabench.cli.help import Command, Group, examples
+from vqabench.cli.parameters import AsJson
 
 SIGNS = {"passed": "ok", "failed": "FAILED", "declared": "declared", "skipped": "skipped"}
 
-app = typer.Typer(no_args_is_help=True, help="Installed backbones and losses.")
+app = typer.Typer(
+    cls=Group,
+    no_args_is_help=True,
+    help="List, inspect, check and create backbones and losses.",
+    epilog=examples("plugins list", "plugins show updn", "plugins new my-model"),
+)
 
 
-@app.command("list")
+@app.command("list", cls=Command, epilog=examples("plugins list", "plugins list --json"))
 def list_plugins(as_json: AsJson = False) -> None:
-    """List all installed plugins, from their metadata alone."""
+    """List the installed backbones and losses.
+
+    Reads metadata only: no plugin's code is run. Names that several distributions offer are marked.
+    """
     from vqabench import plugins
     from vqabench.reporting import lists
 
-    head = ("name", "kind", "distribution", "version", "entry_point")
-    found = [plugins.available(group) for group in (plugins.BACKBONES, plugins.LOSSES)]
-    rows = [
-        (plugin.name, plugins.KINDS[plugin.group], plugin.distribution, plugin.version, plugin.target)
-        for discovery in found
-        for plugin in discovery.plugins
-    ]
+    found = [plugins.available(group) for group in plugins.KINDS]
+    every = [plugin for discovery in found for plugin in discovery.plugins]
+    clashes = plugins.find_clashes(every)
+    marked = {plugin for clash in clashes for plugin in clash}
     for problem in dict.fromkeys(problem for discovery in found for problem in discovery.problems):
         lists.warn(problem)
+    for clash in clashes:
+        names = " or ".join(plugin.qualified for plugin in clash)
+        lists.warn(f"{len(clash)} distributions offer {clash[0].name}: write {names}")
+    head = ("name", "kind", "distribution", "version", "entry_point")
+    rows = [
+        (plugin.name, plugins.KINDS[plugin.group], plugin.distribution, plugin.version, plugin.target)
+        for plugin in every
+    ]
     if as_json:
-        typer.echo(json.dumps([dict(zip(head, row, strict=True)) for row in rows], indent=2))
-    else:
-        lists.stdout_console().print(lists.draw_list([name.replace("_", " ") for name in head], rows))
+        listed = [
+            dict(zip(head, row, strict=True)) | {"clash": plugin in marked}
+            for row, plugin in zip(rows, every, strict=True)
+        ]
+        typer.echo(json.dumps(listed, indent=2))
+        return
+    shown = [
+        (f"{name} (clash)" if plugin in marked else name, *others)
+        for (name, *others), plugin in zip(rows, every, strict=True)
+    ]
+    lists.stdout_console().print(lists.draw_list([name.replace("_", " ") for name in head], shown))
 
 
-@app.command("show")
+@app.command("show", cls=Command, epilog=examples("plugins show updn", "plugins show rescale --json"))
 def show(
-    name: Annotated[str, typer.Argument(help="A plugin's name.", autocompletion=complete_plugins)],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A backbone or a loss.", autocompletion=complete_plugins)
+    ],
     as_json: AsJson = False,
 ) -> None:
-    """Load one plugin; show its objectives, its recipe, and its options with their defaults."""
+    """Show a plugin's options, objectives and recipe."""
     from vqabench.plugins import BACKBONES
     from vqabench.reporting import lists
     from vqabench.workflows import plugins as workflow
@@ -56,12 +81,15 @@ def show(
     console.print(details.plugin.describe(), markup=False)
     console.print(f"\n{details.description}\n", markup=False)
     console.print(f"objectives: {', '.join(details.objectives)}", markup=False)
-    for head, reasons in (("not with", details.advises_against), ("does not hold", details.declarations)):
+    for head, reasons in (
+        ("should not be combined with", details.advises_against),
+        ("exempt from", details.declarations),
+    ):
         if reasons:
             console.print()
             console.print(lists.draw_list((head, "because"), reasons.items()))
     if details.second_stage:
-        console.print("behind a transform it starts in the second stage")
+        console.print("after a transform it starts in the second stage")
     console.print()
     rows = [(option.name, option.allowed, str(option.default)) for option in details.options]
     console.print(lists.draw_list(("option", "allowed", "default"), rows) if rows else "no options")
@@ -73,22 +101,35 @@ def show(
         console.print("\nrecipe: its base's")
 
 
-@app.command("check")
+@app.command(
+    "check",
+    cls=Command,
+    epilog=examples("plugins check updn", "plugins check updn --set hidden=64 --only padding"),
+)
 def check(
-    name: Annotated[str, typer.Argument(help="A plugin's name.", autocompletion=complete_plugins)],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A backbone or a loss.", autocompletion=complete_plugins)
+    ],
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="An option, as for `train`; repeatable."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Set an option, as in vqabench train; repeatable.",
+            autocompletion=complete_settings,
+        ),
     ] = None,
     only: Annotated[
-        list[str] | None, typer.Option(metavar="CHECK", help="Only this check, such as padding; repeatable.")
+        list[str] | None,
+        typer.Option(metavar="CHECK", help="Run only this check, such as padding; repeatable."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check whether a plugin keeps what the plugin API promises; exit code 1 where it does not.
+    """Check that a plugin follows the plugin API.
 
-    It is tried on questions made up for the purpose: shapes, attention, padding, gradients, learning, saving, every
-    strategy, bfloat16, torch.compile. What its author declares not to hold is told with the reason.
+    Runs it on generated questions and checks shapes, attention, padding, gradients, learning, saving, every
+    strategy, bfloat16 and torch.compile. Exceptions that its author declares are listed with their reasons. Exits
+    with code 1 if a check fails.
     """
     from vqabench.config import parse_settings
     from vqabench.plugins import find_of_any_kind
@@ -110,22 +151,32 @@ def check(
         console.print(", ".join(f"{count} {status}" for status, count in Counter(c.status for c in checks).items()))
     if any(one.status == "failed" for one in checks):
         if not as_json:
-            console.print("what cannot hold for it can be declared in its class, with the reason: `declarations`")
+            console.print(
+                "A check that cannot hold for this class can be declared in its `declarations`, with the reason."
+            )
         raise typer.Exit(1)
 
 
-@app.command("new")
+@app.command("new", cls=Command, epilog=examples("plugins new my-model", "plugins new my-loss --loss --in plugins"))
 def new(
-    name: Annotated[str, typer.Argument(help="The name that users will train it by, such as my-model.")],
-    loss: Annotated[bool, typer.Option("--loss", help="A loss instead of a backbone.")] = False,
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="The name that users will train it by, such as my-model.")
+    ],
+    loss: Annotated[bool, typer.Option("--loss", help="Create a loss instead of a backbone.")] = False,
     folder: Annotated[
-        Path, typer.Option("--in", metavar="DIR", help="Where the new folder is made.", show_default="here")
+        Path,
+        typer.Option(
+            "--in", metavar="DIR", show_default=False, help="Where to create the new folder. [default: here]"
+        ),
     ] = Path(),
 ) -> None:
-    """Write a new plugin: a distribution with code, tests, README and CI that works as it is."""
+    """Create a plugin that works, to start from.
+
+    Writes a distribution with code, tests, README and CI.
+    """
     from vqabench.workflows.new_plugin import write_plugin
 
     made = write_plugin(name, "loss" if loss else "backbone", folder)
-    typer.echo(f"{made}: a {'loss' if loss else 'backbone'} that works as it is")
+    typer.echo(f"{made}: a working {'loss' if loss else 'backbone'} to start from")
     place = shlex.quote(f"{made if made.is_absolute() else f'./{made}'}[test]")
     typer.echo(f"next: pip install -e {place} && vqabench plugins check {name}")

@@ -5,33 +5,52 @@ from typing import Annotated
 
 import typer
 
-from vqabench.cli.parameters import Catalog, DataDir, Device
+from vqabench.cli.help import examples
+from vqabench.cli.parameters import Catalog, DataDir, Device, SplitName, one_of
+
+EXAMPLES = examples(
+    "predict runs/digits-cp/updn/ce-plain/seed-0",
+    "predict runs/digits-cp/updn/ce-plain/seed-0 --split val --out answers.json",
+    "predict runs/digits-cp/updn/ce-plain/seed-0 --shuffle-images 1",
+)
 
 
 def predict(
-    run: Annotated[Path, typer.Argument(help="A run's folder: runs/DATASET/BACKBONE/STRATEGY/seed-N.")],
-    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
+    split: Annotated[str, one_of(SplitName, help="The split to answer.")] = "test",
     out: Annotated[
-        Path | None, typer.Option(help="Where to write the answers.", show_default="into the run's folder")
+        Path | None,
+        typer.Option(metavar="FILE", help="The results file to write. [default: in the run's folder]"),
     ] = None,
     shuffle_images: Annotated[
         int | None,
         typer.Option(
             metavar="SEED",
             min=0,
-            help="Ask every question about another image: how much does the right one matter?",
+            help="Pair every question with another image, to see how much the right image matters.",
         ),
     ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the run's stored answers and scores where the new ones differ.")
+    ] = False,
     device: Device = "auto",
     data_dir: DataDir = None,
     catalog: Catalog = None,
 ) -> None:
-    """Answer a split's questions with a run's weights, in the official results format."""
+    """Answer a split's questions with a trained run.
+
+    Writes a file in the official results format and prints its accuracy.
+    """
     from vqabench.reporting import tables
     from vqabench.reporting.progress import WatchedProgress
     from vqabench.workflows import prediction
     from vqabench.workflows.places import Places
 
     places = Places(data=data_dir, catalog=catalog)
-    path, scores = prediction.predict_run(run, split, out, places, device, WatchedProgress(), shuffle_images)
-    typer.echo(f"{path}: {scores.questions} answers, accuracy {tables.spell_number(scores.accuracy['all'])}")
+    path, scores = prediction.predict_run(
+        run, split, out, places, device, WatchedProgress(), shuffle_images, force=force
+    )
+    if scores is None:
+        typer.echo(f"{path}: answers of {split}, which has no annotations to score them with")
+    else:
+        typer.echo(f"{path}: {scores.questions} answers, accuracy {tables.spell_number(scores.accuracy['all'])}")

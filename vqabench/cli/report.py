@@ -5,32 +5,42 @@ from typing import Annotated
 
 import typer
 
-from vqabench.cli.parameters import Catalog, DataDir, Runs, complete_datasets
+from vqabench.cli.completion import complete_datasets
+from vqabench.cli.help import examples
+from vqabench.cli.parameters import Catalog, DataDir, Runs
+
+EXAMPLES = examples("report", "report runs/digits-cp -o digits.html --prior", "report runs/vqa-cp-v2 --published")
 
 
 def report(
     run: Annotated[
-        list[Path] | None, typer.Argument(help="Runs, or folders of runs.", show_default="all runs")
+        list[Path] | None,
+        typer.Argument(metavar="RUN", help="Runs, or folders of runs. [default: all finished runs in --runs]"),
     ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Where to write the page.")] = Path("report.html"),
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The page to write.")] = Path(
+        "report.html"
+    ),
     dataset: Annotated[
-        str | None, typer.Option(help="Only runs on this data set.", autocompletion=complete_datasets)
+        str | None,
+        typer.Option(metavar="DATASET", help="Only runs on this data set.", autocompletion=complete_datasets),
     ] = None,
     published: Annotated[
         bool,
-        typer.Option("--published", help="Add what the paper has printed on the same (Tables II to V) beside it."),
+        typer.Option("--published", help="Show the paper's results next to ours."),
     ] = False,
     prior: Annotated[
         bool,
-        typer.Option(
-            "--prior", help="Add how far the answers go along with the training prior, where the data is here."
-        ),
+        typer.Option("--prior", help="Show how often the answers follow the training prior; it needs the data."),
     ] = False,
     runs: Runs = Path("runs"),
     data_dir: DataDir = None,
     catalog: Catalog = None,
 ) -> None:
-    """Make one page of finished runs, to look at in a browser: it needs no network and no other file."""
+    """Write one HTML page about finished runs.
+
+    The page holds tables, learning curves, changed answers and attention maps. It needs no network and no other
+    file.
+    """
     from vqabench.reporting.page import make_page
     from vqabench.reporting.progress import WatchedProgress
     from vqabench.results import find_output, write_file

@@ -6,123 +6,181 @@ from typing import Annotated, Any
 
 import typer
 
-from vqabench.cli.parameters import (
-    AsJson,
-    Catalog,
-    DataDir,
-    Runs,
+from vqabench.cli.completion import (
     complete_backbones,
     complete_datasets,
-    complete_logs,
+    complete_devices,
     complete_losses,
-    rank,
-    telling_of_signals,
+    complete_settings,
 )
+from vqabench.cli.help import examples
+from vqabench.cli.parameters import AsJson, Catalog, DataDir, Runs, one_of, rank, telling_of_signals
+from vqabench.config import Features, LogName, Objective, Precision, Select
+
+EXAMPLES = examples(
+    "train updn",
+    "train updn --loss rescale --seeds 0-4 --resume",
+    "train updn --loss mask+rescale --set mask.dropout=0.3 --set recipe.lr=0.001",
+)
+WHAT, HOW = "What to train", "How to run it"
 
 
 def train(
     backbone: Annotated[
-        str | None, typer.Argument(help="An installed backbone.", autocompletion=complete_backbones)
+        str | None,
+        typer.Argument(
+            metavar="BACKBONE",
+            help="An installed backbone, such as updn (list them: vqabench plugins list). Required unless --config "
+            "names one.",
+            autocompletion=complete_backbones,
+        ),
     ] = None,
     loss: Annotated[
         str | None,
         typer.Option(
-            help="A strategy: parts joined by +, such as mask+rescale.",
-            show_default="plain",
+            metavar="STRATEGY",
+            help="A loss, transforms such as mask, or both joined by +, as in mask+rescale. [default: plain]",
             autocompletion=complete_losses,
+            rich_help_panel=WHAT,
         ),
     ] = None,
     objective: Annotated[
-        str | None, typer.Option(help="bce or ce.", show_default="ce, or what the backbone is defined for")
+        str | None,
+        one_of(
+            Objective,
+            help="Softmax or binary cross-entropy. [default: ce, unless the backbone supports only bce]",
+            rich_help_panel=WHAT,
+        ),
     ] = None,
     dataset: Annotated[
         str | None,
         typer.Option(
-            help="A data set of the catalogue.", show_default="digits-cp", autocompletion=complete_datasets
+            metavar="DATASET",
+            help="A data set (list them: vqabench data list). [default: digits-cp]",
+            autocompletion=complete_datasets,
+            rich_help_panel=WHAT,
         ),
     ] = None,
-    seeds: Annotated[str | None, typer.Option(help="0, or 0,1,2, or 0-4.", show_default="0")] = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option(metavar="SEEDS", help="0, 0,1,2 or 0-4. [default: 0]", rich_help_panel=WHAT),
+    ] = None,
     epochs: Annotated[
         int | None,
-        typer.Option(help="Epochs of the first (or only) stage.", show_default="the data set's or the backbone's"),
+        typer.Option(
+            metavar="N",
+            help="Epochs of the first (or only) stage. [default: set by the data set or the backbone]",
+            rich_help_panel=WHAT,
+        ),
     ] = None,
     finetune_epochs: Annotated[
         int | None,
-        typer.Option(help="Epochs of the second stage, or of a run --from another.", show_default="likewise"),
+        typer.Option(
+            metavar="N",
+            help="Epochs of the second stage, or of a run started with --from. [default: set by the data set or "
+            "the backbone]",
+            rich_help_panel=WHAT,
+        ),
     ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="An option: KEY is the backbone's, PART.KEY a part's (rescale.variant=released), "
-            "recipe.KEY the recipe's (recipe.lr=0.001).",
+            help="Set an option of the backbone (hidden=512), of a part of the strategy (rescale.variant=released) "
+            "or of the recipe (recipe.lr=0.001); repeatable. List them: vqabench plugins show NAME.",
+            autocompletion=complete_settings,
+            rich_help_panel=WHAT,
         ),
     ] = None,
     config: Annotated[
         Path | None,
         typer.Option(
-            help="A TOML file with these keys (backbone, loss, seeds, from, ..., options in a table set), but for "
-            "folders, --resume and --force. What the command line says wins."
+            metavar="FILE",
+            help="Read options from a TOML file: the same names without dashes, and --set as a table named set. "
+            "The command line takes precedence.",
+            rich_help_panel=WHAT,
         ),
     ] = None,
     start_from: Annotated[
-        Path | None, typer.Option("--from", metavar="RUN", help="Start from the weights of a finished run.")
+        Path | None,
+        typer.Option(
+            "--from", metavar="RUN", help="Start from the weights of a finished run.", rich_help_panel=WHAT
+        ),
     ] = None,
     label: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help="What folders and tables call these settings.",
-            show_default="each that differs from the defaults",
+            help="Name these settings in folders and tables. [default: the settings that differ from the defaults]",
+            rich_help_panel=WHAT,
         ),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with runs that exist; keep finished ones.")
+        bool,
+        typer.Option("--resume", help="Continue interrupted runs; keep finished ones.", rich_help_panel=HOW),
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace runs that exist.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace existing runs.", rich_help_panel=HOW)] = False,
     select: Annotated[
         str | None,
-        typer.Option(
-            help="The epoch that is kept: last, val (best in the last stage), or test.", show_default="last"
+        one_of(
+            Select,
+            help="Which epoch to keep: the last, or the best one on val (or test) in the last stage. Choosing on "
+            "test marks every table made from the run. [default: last]",
+            rich_help_panel=HOW,
         ),
     ] = None,
     track_test: Annotated[
         bool | None,
-        typer.Option("--track-test/--no-track-test", help="Record test accuracy by epoch; never selects on it."),
+        typer.Option(
+            "--track-test/--no-track-test",
+            help="Record test accuracy after every epoch, without using it to choose one.",
+            rich_help_panel=HOW,
+        ),
     ] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:0, ...", show_default="auto")] = None,
-    precision: Annotated[
+    device: Annotated[
         str | None,
         typer.Option(
-            help="auto, float32 or bfloat16. auto: bfloat16 where the processor or GPU has it.", show_default="auto"
+            metavar="auto|cpu|cuda|cuda:N",
+            help="Where to compute; auto is the GPU if there is one. [default: auto]",
+            autocompletion=complete_devices,
+            rich_help_panel=HOW,
+        ),
+    ] = None,
+    precision: Annotated[
+        str | None,
+        one_of(
+            Precision,
+            help="auto is bfloat16 where the hardware supports it, else float32. [default: auto]",
+            rich_help_panel=HOW,
         ),
     ] = None,
     features: Annotated[
         str | None,
-        typer.Option(
-            help="Where region features are kept: device (the GPU; without one, as host), host (memory), disk "
-            "(read as they are needed), or auto: the first of these that has room, on a CPU disk.",
-            show_default="auto",
+        one_of(
+            Features,
+            help="Where to keep region features: GPU memory, main memory, or a memory-mapped file. auto takes the "
+            "first that has room; on a CPU, the file. [default: auto]",
+            rich_help_panel=HOW,
         ),
     ] = None,
     checkpoint_minutes: Annotated[
         float | None,
-        typer.Option(help="Minutes between checkpoints within an epoch.", show_default="10"),
+        typer.Option(
+            metavar="MINUTES", help="Time between checkpoints within an epoch. [default: 10]", rich_help_panel=HOW
+        ),
     ] = None,
     log: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help="Write the run's numbers for tensorboard or wandb (Weights & Biases), too; for both, twice.",
-            autocompletion=complete_logs,
-        ),
+        one_of(LogName, help="Also log to TensorBoard or Weights & Biases; repeatable.", rich_help_panel=HOW),
     ] = None,
     jobs: Annotated[
         int | None,
         typer.Option(
-            help="Seeds that are trained at the same time, each in a process of its own.",
-            show_default="1, or on a CPU, for a small model, one a core",
+            metavar="N",
+            help="Seeds to train at the same time, each in its own process. [default: 1; small models on a CPU: "
+            "one per core]",
+            rich_help_panel=HOW,
         ),
     ] = None,
     runs: Runs = Path("runs"),
@@ -130,12 +188,16 @@ def train(
     catalog: Catalog = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train a backbone with a loss strategy, then score it out of domain and in domain."""
+    """Train a backbone with a loss strategy and score it.
+
+    The test split (out of domain) and the validation split (in domain) are scored once, with the same weights.
+    Interrupt a run at any time; rerun with --resume to continue from the same step.
+    """
     from vqabench.config import combine, make_config, parse_seeds, parse_settings, read_config_file
     from vqabench.errors import InputError
 
     if resume and force:
-        raise InputError("--resume goes on with a run, --force replaces it: choose one")
+        raise InputError("--resume continues runs, --force replaces them: choose one")
     given: dict[str, Any] = read_config_file(config) if config else {}
     spelled: dict[str, Any] = {
         "backbone": backbone,
@@ -170,7 +232,7 @@ def train(
     if_exists: training.IfExists = "resume" if resume else "force" if force else "refuse"
     interruption = Interruption()
     warn = (lambda _: None) if rank() else progress.warn  # of several processes, the first one speaks
-    with telling_of_signals(warn, "the same command with --resume goes on"), interruption.watching():
+    with telling_of_signals(warn, "rerun the same command with --resume to continue"), interruption.watching():
         trained = training.train(made, places, if_exists, progress, interruption)
     if not trained or CHILD in os.environ:  # whoever started this one compares all runs
         return

@@ -6,13 +6,22 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass
 from itertools import chain, islice
 from operator import attrgetter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vqabench.data.annotations import ANNOTATORS, Annotation, Answer, ImageId
-from vqabench.data.answers import modal_answer
+from vqabench.data.annotations import (
+    ANNOTATORS,
+    Annotation,
+    Answer,
+    ImageId,
+    check_ids,
+    read_annotations,
+    require_ten_answers,
+)
+from vqabench.data.answers import modal_answer, normalise
 from vqabench.data.numbering import Numbering
 
 CHUNK = 10_000
@@ -75,7 +84,7 @@ class AnnotationTable:
     answers: Labels
     """[N, 10], as written."""
     records: NDArray[np.int8]
-    """[N, 10]: which of the ten is the first with the same id and confidence. Ids as VQA's make it 0 to 9."""
+    """[N, 10]: which of the ten is the first that agrees in all but the answer. Ids as VQA's make it 0 to 9."""
 
     def __len__(self) -> int:
         return len(self.question_ids)
@@ -99,6 +108,13 @@ class AnnotationTable:
         """Give the questions of these ids, in the order that they have here."""
         chosen = [row for row, number in enumerate(self.question_ids.tolist()) if number in question_ids]
         return self if len(chosen) == len(self) else self.take(chosen)
+
+
+def read_annotation_table(path: Path) -> AnnotationTable:
+    """Read an annotations file. Raises InputError where it is broken or a question has other than ten answers."""
+    table = tabulate(require_ten_answers(read_annotations(path), str(path)))
+    check_ids(table.question_ids.tolist(), path)
+    return table
 
 
 def tabulate(annotations: Iterable[Annotation]) -> AnnotationTable:
@@ -133,10 +149,15 @@ def _tabulate_few(
         list(_column(few, "image_id")),
         types.number(list(_column(few, "question_type"))),
         answer_types.number(list(_column(few, "answer_type"))),
-        modal.number(list(map(modal_answer, few))),
+        modal.number(_modal_answers(few)),
         texts.number(list(_column(answers, "answer"))).reshape(-1, ANNOTATORS),
         _number_records(few, answers),
     )
+
+
+def _modal_answers(few: Sequence[Annotation]) -> list[str]:
+    own = list(_column(few, "multiple_choice_answer"))
+    return list(map(modal_answer, few)) if None in own else list(map(normalise, own))  # at a tenth of the time
 
 
 def _column(records: Sequence[object], name: str) -> Iterator[Any]:

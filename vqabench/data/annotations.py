@@ -1,19 +1,17 @@
-"""Questions, annotations and results as VQA publishes them: JSON, plain, `.gz` or inside `.zip`."""
+"""Questions, annotations and answers as VQA publishes them: JSON, plain, `.gz` or inside `.zip`."""
 
 from __future__ import annotations
 
-import codecs
 import hashlib
-import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
-from vqabench.data.packed_files import read_packed
+from vqabench.data import json_files
+from vqabench.data.json_files import as_id, explaining, read_entries, read_json
 from vqabench.errors import InputError, first_few
 from vqabench.results import write_file
 
@@ -33,12 +31,16 @@ class Question(msgspec.Struct, gc=False, frozen=True):
     question: str
 
 
-class Answer(msgspec.Struct, gc=False, frozen=True):
-    """What one annotator answered. Two answers are the same record only if every field agrees."""
+class Answer(msgspec.Struct, gc=False, frozen=True, forbid_unknown_fields=True):
+    """What one annotator answered, and all that tells this record from the question's others.
+
+    The official evaluation compares whole records. One with other fields is read as if it had a number alone, which
+    it shares with the records of its question that agree in all but the answer.
+    """
 
     answer: str
-    answer_confidence: str | None = None
-    answer_id: int | None = None
+    answer_confidence: str | msgspec.UnsetType | None = msgspec.UNSET
+    answer_id: int | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class Annotation(msgspec.Struct, gc=False, frozen=True):
@@ -69,51 +71,45 @@ class SurePrediction(Prediction, gc=False, frozen=True, omit_defaults=True):
 def read_questions(path: Path) -> list[Question]:
     """Read a questions file, in the official layout or as a bare list.
 
-    Raises InputError, naming file and position, where it is missing, broken, or names a question twice.
+    Raises InputError, naming file and entry, where it is missing, broken, or names a question twice.
     """
-    questions = _decode(path, _read(path), _QUESTIONS)
+    questions = list(read_entries(path, "questions", _QUESTION, _as_question))
     check_ids([question.question_id for question in questions], path)
     return questions
 
 
-def read_annotations(path: Path) -> list[Annotation]:
-    """Read an annotations file, likewise."""
-    annotations = decode_annotations(path, _read(path))
-    check_ids([annotation.question_id for annotation in annotations], path)
-    return annotations
-
-
-def decode_annotations(path: Path, content: bytes) -> list[Annotation]:
-    """Decode what an annotations file holds, or what might be one. Raises InputError where it is broken."""
-    return _decode(path, content, _ANNOTATIONS)
+def read_annotations(path: Path) -> Iterator[Annotation]:
+    """Yield the entries of an annotations file, likewise; whether one comes twice is the caller's to check."""
+    return read_entries(path, "annotations", _ANNOTATION, _as_annotation)
 
 
 def read_raw_entries(path: Path, kind: Literal["questions", "annotations"]) -> Iterator[tuple[int, msgspec.Raw]]:
-    """Read the entries of a file as they were written, each with its question's id.
+    """Yield the entries of a file as they are written, each with its question's id.
 
     Raises InputError where the file is broken or an entry has no id.
     """
-    raw = _RAW[kind]
-    for entry in _decode(path, _read(path), raw):
+    for number, raw in enumerate(json_files.read_raw_entries(path, kind), 1):
         try:
-            yield _ID.decode(entry).question_id, entry
-        except msgspec.MsgspecError as error:
-            raise InputError(f"{path}: not a file of {kind}: {error}") from error
+            identified = _IDENTIFIED.decode(raw)
+        except json_files.UNUSUAL:
+            where = f"{path}: entry {number} of the {kind}"
+            identified = json_files.decode_slowly(where, raw, _as_identified)
+        yield identified.question_id, raw
 
 
 def write_raw_entries(path: Path, kind: Literal["questions", "annotations"], entries: list[msgspec.Raw]) -> None:
-    """Write entries as they were written elsewhere, in the official layout."""
+    """Write entries as they are written elsewhere, in the official layout."""
     write_file(path, msgspec.json.encode({kind: entries}))
 
 
 def read_predictions(path: Path) -> list[Prediction]:
-    """Read a results file: a bare list. Repeated questions are the evaluation's concern."""
-    return _decode(path, _read(path), _PREDICTIONS)
+    """Read a results file in the official format. Whether a question comes twice is the caller's to check."""
+    return _decode_predictions(path, _PREDICTIONS)
 
 
 def read_sure_predictions(path: Path) -> list[SurePrediction]:
     """Read a run's results file, with the confidences that it holds."""
-    return _decode(path, _read(path), _SURE_PREDICTIONS)
+    return _decode_predictions(path, _SURE_PREDICTIONS)
 
 
 def write_questions(path: Path, questions: Sequence[Question]) -> None:
@@ -159,14 +155,21 @@ def match(
     return [rows[question.question_id] for question in questions]
 
 
-def check_answers(annotations: Sequence[Annotation], where: str) -> None:
-    """Raise InputError unless every question has ten answers: soft targets and accuracy build on it."""
-    other = [annotation.question_id for annotation in annotations if len(annotation.answers) != ANNOTATORS]
+def require_ten_answers(annotations: Iterable[Annotation], where: str) -> Iterator[Annotation]:
+    """Yield annotations; raise InputError at the end where some have other than ten answers.
+
+    Soft targets and accuracy build on ten.
+    """
+    other: dict[int, int] = {}
+    for annotation in annotations:
+        if len(annotation.answers) == ANNOTATORS:
+            yield annotation
+        else:
+            other[annotation.question_id] = len(annotation.answers)
     if other:
-        counts = sorted({len(a.answers) for a in annotations if len(a.answers) != ANNOTATORS})
+        counts, ids = first_few(sorted(set(other.values()))), first_few(other)
         raise InputError(
-            f"{where}: {len(other)} questions have other than ten answers ({first_few(counts)} of them; "
-            f"ids {first_few(other)})"
+            f"{where}: {len(other)} questions have other than ten answers ({counts} of them; ids {ids})"
         )
 
 
@@ -175,83 +178,78 @@ def hash_ids(ids: Iterable[int]) -> str:
     return hashlib.sha256("".join(f"{number}\n" for number in sorted(ids)).encode()).hexdigest()
 
 
-class _QuestionFile(msgspec.Struct, gc=False):
-    questions: list[Question]
-
-
-class _AnnotationFile(msgspec.Struct, gc=False):
-    annotations: list[Annotation]
-
-
-class _RawQuestionFile(msgspec.Struct, gc=False):
-    questions: list[msgspec.Raw]
-
-
-class _RawAnnotationFile(msgspec.Struct, gc=False):
-    annotations: list[msgspec.Raw]
-
-
 class _Identified(msgspec.Struct, gc=False):
     question_id: Int64
 
 
-Entry = TypeVar("Entry")
+class _LooseAnnotation(msgspec.Struct):
+    """An annotation whose records may have any fields."""
+
+    question_id: Int64
+    image_id: ImageId
+    question_type: str
+    answer_type: str
+    answers: list[dict[str, Any]]
+    multiple_choice_answer: str | None = None
 
 
-@dataclass(frozen=True)
-class _Layouts(Generic[Entry]):
-    """The two layouts of one kind of file, and the key that holds the entries in the official one."""
-
-    key: str
-    bare: msgspec.json.Decoder[list[Entry]]
-    official: msgspec.json.Decoder[Any] | None = None
+class _Text(msgspec.Struct):
+    answer: str
 
 
-_RAW_LIST = msgspec.json.Decoder(list[msgspec.Raw])
-_QUESTIONS = _Layouts("questions", msgspec.json.Decoder(list[Question]), msgspec.json.Decoder(_QuestionFile))
-_ANNOTATIONS = _Layouts(
-    "annotations", msgspec.json.Decoder(list[Annotation]), msgspec.json.Decoder(_AnnotationFile)
-)
-_RAW = {
-    "questions": _Layouts("questions", _RAW_LIST, msgspec.json.Decoder(_RawQuestionFile)),
-    "annotations": _Layouts("annotations", _RAW_LIST, msgspec.json.Decoder(_RawAnnotationFile)),
-}
-_ID = msgspec.json.Decoder(_Identified)
-_PREDICTIONS = _Layouts("predictions", msgspec.json.Decoder(list[Prediction]))
-_SURE_PREDICTIONS = _Layouts("predictions", msgspec.json.Decoder(list[SurePrediction]))
+Given = TypeVar("Given")
+_QUESTION = msgspec.json.Decoder(Question)
+_ANNOTATION = msgspec.json.Decoder(Annotation)
+_IDENTIFIED = msgspec.json.Decoder(_Identified)
+_PREDICTIONS = msgspec.json.Decoder(list[Prediction])
+_SURE_PREDICTIONS = msgspec.json.Decoder(list[SurePrediction])
 
 
-def _decode(path: Path, content: bytes, layouts: _Layouts[Entry]) -> list[Entry]:
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise InputError(f"{path}: is in UTF-16; save it as UTF-8")
-    content = content.removeprefix(codecs.BOM_UTF8)
-    start = re.search(rb"\S", content)
-    if start is None:
-        raise InputError(f"{path}: empty, but JSON is expected")
-    try:
-        if layouts.official is not None and start[0] == b"{":
-            entries: list[Entry] = getattr(layouts.official.decode(content), layouts.key)
-            return entries
-        return layouts.bare.decode(content)
-    except msgspec.ValidationError as error:
-        raise InputError(f"{path}: not a file of {layouts.key}: {error}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        line = _line(content, str(error))
-        raise InputError(f"{path}: broken JSON{line}: {error} ({len(content)} bytes in all)") from error
+def _as_question(entry: Any) -> Question:
+    return msgspec.convert(_with_ids(entry), Question)
 
 
-def _line(content: bytes, message: str) -> str:
-    """Tell the line of the byte that a decoder's message names."""
-    position = re.search(r"\(byte (\d+)\)", message)
-    if position is None:
-        return ""
-    line = content.count(b"\n", 0, int(position[1])) + 1
-    return f" in line {line}"
+def _as_identified(entry: Any) -> _Identified:
+    return msgspec.convert(_with_ids(entry), _Identified)
 
 
-def _read(path: Path) -> bytes:
-    """Read a file; of two in a zip that of the open-ended questions, which v1 archives mean."""
-    return read_packed(path, ".json", unless="MultipleChoice")
+def _as_annotation(entry: Any) -> Annotation:
+    loose = msgspec.convert(_with_ids(entry), _LooseAnnotation)
+    texts = msgspec.convert(entry["answers"], list[_Text])
+    rests = [{key: value for key, value in record.items() if key != "answer"} for record in loose.answers]
+    numbers = [rests.index(rest) for rest in rests]  # Python's equality, as the official evaluation has it
+    answers = tuple(Answer(text.answer, answer_id=number) for text, number in zip(texts, numbers, strict=True))
+    return Annotation(
+        loose.question_id,
+        loose.image_id,
+        loose.question_type,
+        loose.answer_type,
+        answers,
+        loose.multiple_choice_answer,
+    )
+
+
+def _with_ids(entry: Any) -> Any:
+    """Return an entry whose ids are numbers where they can be: some programs write 7.0, or "7" for a question."""
+    if not isinstance(entry, Mapping):
+        return entry
+    image = entry.get("image_id")
+    ids = {
+        "question_id": as_id(entry.get("question_id")),
+        "image_id": as_id(image) if isinstance(image, float) else image,
+    }
+    return {**entry, **{key: value for key, value in ids.items() if key in entry}}
+
+
+def _decode_predictions(path: Path, decoder: msgspec.json.Decoder[list[Given]]) -> list[Given]:
+    with explaining(path):
+        content = read_json(path)
+        try:
+            return decoder.decode(content)
+        except msgspec.ValidationError as error:
+            raise InputError(f"{path}: not a file of predictions: {error}") from error
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: broken JSON: {error} ({len(content):,} bytes in all)") from error
 
 
 def check_ids(ids: Sequence[int], path: Path) -> None:

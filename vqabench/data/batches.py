@@ -95,6 +95,7 @@ class SplitData:
             region_mask_BR=real,
             object_ids_BR=None if objects is None else objects[rows].long(),
             targets_BA=self.targets(indices) if with_targets else None,
+            answered_B=(self.target_values[indices] > 0).any(1) if with_targets else None,
             extras={name: values[indices] for name, values in self.extras.items()},
         )
 

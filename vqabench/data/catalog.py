@@ -5,20 +5,22 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
 from vqabench.data.carving import Carving
+from vqabench.data.folders import describe_kind
 from vqabench.data.sources import Counts, Derivation, SourceFile, check_names
 from vqabench.errors import InputError, first_few, unknown
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 """Training, in-domain validation, out-of-domain test."""
-
+LARGEST = 4_000_000
+"""Bytes of a catalogue."""
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Names = Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
@@ -28,7 +30,8 @@ class SplitFiles(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where a split's questions and annotations lie; several files are read one behind the other."""
 
     questions: Names
-    annotations: Names
+    annotations: Names = ()
+    """Without this key, the split can be answered, and is not scored."""
 
 
 class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -53,10 +56,14 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     features: tuple[str, ...] = ()
     features_from: str = ""
     """Where region features may come from, where they cannot be fetched: the user names them when preparing."""
+    repeated_questions: Literal["refuse", "drop"] = "refuse"
+    """In two splits. `drop`: those of `val` and `test` are left out of `train`, those of `test` out of `val`."""
     images_without_features: Literal["refuse", "skip"] = "refuse"
     """`skip`: questions about them count for vocabulary and priors, but are neither trained on nor tested."""
     broken_features: Literal["refuse", "skip"] = "refuse"
     """What becomes of a truncated, repeated or undecodable row of features: `skip` keeps the others without it."""
+    features_without_boxes: Literal["refuse", "whole-image"] = "refuse"
+    """`whole-image`: every region's box is the whole image, for backbones that do not look at boxes."""
     feature_precision: Literal["float16", "float32"] = "float16"
     object_names: str | None = None
     """Names of the classes that the features number: one a line, of synonyms (`a,b`) the first."""
@@ -79,13 +86,29 @@ PARTS: dict[str, type[msgspec.Struct]] = {"splits": SplitFiles, "counts": Counts
 Understood = TypeVar("Understood", bound=msgspec.Struct)
 
 
-def read_catalog(own: Path | None) -> dict[str, tuple[Entry, Path]]:
+def read_catalog(own: Path | Sequence[Path] | None) -> dict[str, tuple[Entry, Path]]:
     """Read the catalogue that comes with vqabench, then the user's own: entries and the folders they are in.
 
-    Raises InputError, naming the file and the key, where a catalogue cannot be understood.
+    Without any of the user's own, those of `$VQABENCH_CATALOG` are read. Raises InputError, naming the file and the
+    key, where a catalogue cannot be understood, or two of the user's own have an entry of the same name.
     """
-    own = own or (Path(os.environ["VQABENCH_CATALOG"]) if os.environ.get("VQABENCH_CATALOG") else None)
-    return _read_entries(_bundled_catalog()) | (_read_entries(own) if own else {})
+    entries, owners = _read_entries(_bundled_catalog()), dict[str, Path]()
+    for path in _choose_catalogs(own):
+        for name, entry in _read_entries(path).items():
+            if name in owners:
+                raise InputError(f"{path}: [{name}] is in {owners[name]}, too; rename one of them")
+            entries[name], owners[name] = entry, path
+    return entries
+
+
+def _choose_catalogs(own: Path | Sequence[Path] | None) -> list[Path]:
+    """List the user's catalogues, each once."""
+    if isinstance(own, Path):
+        own = [own]
+    if not own:
+        named = os.environ.get("VQABENCH_CATALOG", "")
+        own = [Path(one) for one in ([named] if Path(named).exists() else named.split(os.pathsep)) if one]
+    return list({path.absolute(): path for path in own}.values())
 
 
 def _bundled_catalog() -> Path:
@@ -97,21 +120,39 @@ def _bundled_catalog() -> Path:
 
 def _read_entries(path: Path) -> dict[str, tuple[Entry, Path]]:
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: there is no such catalogue") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not a catalogue: TOML is written in UTF-8") from None
-    except OSError as error:
-        raise InputError(f"{path}: the catalogue cannot be read: {error.strerror}") from error
+        tables = tomllib.loads(_read_text(path))
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path}: not a catalogue in TOML: {error}") from error
+    except RecursionError:
+        raise InputError(f"{path}: not a catalogue: tables are nested too deeply") from None
+    except ValueError as error:
+        raise InputError(f"{path}: not a catalogue: a number in it has thousands of digits") from error
     return {name: (_convert(name, table, path), path.parent.absolute()) for name, table in tables.items()}
 
 
+def _read_text(path: Path) -> str:
+    """Read a catalogue. Raises InputError where it is no file of text of a sensible size."""
+    try:
+        size = path.stat().st_size
+        if not path.is_file():
+            raise InputError(f"{path}: is {describe_kind(path)}, but a catalogue is a file in TOML")
+        if size > LARGEST:
+            raise InputError(f"{path}: has {size:,} bytes, but no catalogue has more than {LARGEST:,}")
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such catalogue") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not a catalogue: TOML is in UTF-8, but byte {error.start} is not") from None
+    except (OSError, ValueError) as error:  # the latter: a name that holds a zero byte
+        why = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: the catalogue cannot be read: {why}") from error
+
+
 def _convert(name: str, table: object, path: Path) -> Entry:
-    if not re.fullmatch(r"\w[\w.-]*", name):  # it becomes the name of folders
-        raise InputError(f"{path}: {name!r} cannot name a data set: letters, digits, '.', '_' and '-' only")
+    if not re.fullmatch(r"\w[\w.-]{0,99}", name):  # it becomes the name of folders
+        raise InputError(
+            f"{path}: {name!r} cannot name a data set: up to 100 letters, digits, '.', '_' and '-' only"
+        )
     if not isinstance(table, Mapping):
         raise InputError(f"{path}: {name!r} must be a table, as in [{name}]")
     fields: dict[str, Any] = dict(table)
@@ -121,6 +162,7 @@ def _convert(name: str, table: object, path: Path) -> Entry:
     if isinstance(splits, Mapping):
         fields["splits"] = {split: _listed(files) for split, files in splits.items()}
     _check_parts(fields, f"{path}: [{name}]")
+    _check_names(fields, f"{path}: [{name}]")
     entry = _understand(fields, Entry, f"{path}: [{name}]")
     _check_complete(name, entry, path)
     return entry
@@ -140,6 +182,17 @@ def _check_parts(fields: Mapping[str, Any], where: str) -> None:
             _understand(fields[key], kind, f"{where}: {key}")
 
 
+def _check_names(fields: Mapping[str, Any], where: str) -> None:
+    """Raise InputError where what should name a file cannot."""
+    named = {key: fields.get(key) for key in ("features", "object_names", "word_vectors")}
+    for split, files in fields["splits"].items() if isinstance(fields.get("splits"), Mapping) else ():
+        named |= {f"splits.{split}.{kind}": names for kind, names in files.items()}
+    for key, names in named.items():
+        for name in names if isinstance(names, list) else [names]:
+            if isinstance(name, str) and (not name or "\0" in name or any(len(p) > 255 for p in name.split("/"))):
+                raise InputError(f"{where}: {key}: {name[:40]!r} cannot name a file")
+
+
 def _understand(table: object, kind: type[Understood], where: str) -> Understood:
     keys = [field.encode_name for field in msgspec.structs.fields(kind)]
     for key in table if isinstance(table, Mapping) else ():
@@ -149,7 +202,31 @@ def _understand(table: object, kind: type[Understood], where: str) -> Understood
         return msgspec.convert(table, kind)
     except msgspec.ValidationError as error:
         told = re.sub(r"`\$\.?", "`", str(error)).replace(" - at ``", "")
-        raise InputError(f"{where}: {told}{_valid_values(told)}") from error
+        raise InputError(f"{where}: {_reword(told)}{_valid_values(told)}") from error
+
+
+def _reword(told: str) -> str:
+    """Say what is wrong in the words of TOML, the key first."""
+    told, _, key = told.partition(" - at ")
+    for name, word in _KINDS.items():
+        told = re.sub(rf"(?<=[`|] )?\b{name}\b(?= \||`)", word, told)
+    told = told.replace("`", "").replace(" | null", "").replace("Object missing required field ", "needs the key ")
+    told = re.sub(r"^Expected (.*), got ", r"must be \1, not ", told)
+    told = re.sub(r"^Expected ", "must be ", told).replace("not a number", "not a number with a point")
+    return f"{key.strip('`')}: {told}" if key else told
+
+
+_KINDS = {
+    "str": "text",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "a table",
+    "date": "a date",
+    "datetime": "a time",
+    "time": "a time",
+}
 
 
 def _valid_values(message: str) -> str:
@@ -179,7 +256,7 @@ def _check_complete(name: str, entry: Entry, path: Path) -> None:
             )
         if entry.derived.test_ids not in entry.files:
             raise InputError(f"{where}: derived.test_ids: {unknown('file', entry.derived.test_ids, entry.files)}")
-    elif "train" not in entry.splits:
+    elif "train" not in entry.splits or not entry.splits["train"].annotations:
         raise InputError(f"{where}: needs [{name}.splits.train] with questions and annotations")
     if "val" in entry.splits and entry.validation:
         raise InputError(f"{where}: has a val split; validation would carve another from train")

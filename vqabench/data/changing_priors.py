@@ -6,23 +6,21 @@ set, after Agrawal et al. 2018 (Don't Just Assume; Look and Answer, section 4): 
 
 from __future__ import annotations
 
-import codecs
 import heapq
 import random
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-
-import msgspec
 
 from vqabench.data.annotation_table import AnnotationTable
-from vqabench.data.packed_files import read_packed
 from vqabench.data.questions import split_words
 from vqabench.errors import InputError, first_few
 
 Group = tuple[str, str]
 """Question type and most common answer, normalised: all questions of a group go to one split."""
+
+LEAST_OF_TYPE = 0.1
+"""Share of a type's questions that stay in train; a group of less says little of its type in the test."""
 
 
 @dataclass(frozen=True)
@@ -33,35 +31,12 @@ class Shift:
     """Total variation distance between a type's answers in train and test, averaged over test questions: 0 to 1."""
     concepts_covered: float
     """Share of the test's concepts that are in train, too: 0 to 1."""
-
-
-def read_test_ids(path: Path) -> set[int]:
-    """Read question ids, plain or packed: a JSON object whose keys they are, a JSON list, or lines of text.
-
-    Raises InputError where they are none of these, or there are none.
-    """
-    content = read_packed(path).removeprefix(codecs.BOM_UTF8)
-    for kind in (dict[int, msgspec.Raw], list[int]):
-        try:
-            decoded: Iterable[int] = msgspec.json.decode(content, type=kind)
-            break
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            continue
-    else:
-        decoded = _ids_of_lines(path, content)
-    ids = set(decoded)
-    if not ids:
-        raise InputError(f"{path}: holds no question ids")
-    return ids
-
-
-def _ids_of_lines(path: Path, content: bytes) -> list[int]:
-    try:
-        return [int(line) for line in content.split()]
-    except ValueError:
-        raise InputError(
-            f"{path}: neither a JSON object with question ids for keys, nor a JSON list of them, nor lines of them"
-        ) from None
+    types: int
+    """Question types in all."""
+    train_only: tuple[str, ...]
+    """Question types without a test question."""
+    test_only: tuple[str, ...]
+    """Question types without a training question: they have no prior."""
 
 
 def split_by_ids(question_ids: Sequence[int], test_ids: Collection[int]) -> list[bool]:
@@ -79,29 +54,65 @@ def groups_of(annotations: AnnotationTable) -> list[Group]:
 
 
 def resplit(groups: Sequence[Group], share: float, seed: int) -> list[bool]:
-    """Tell which questions, of whom the groups are given, become the test: `share` of them at most and nearly.
+    """Return which questions, whose groups are given, become the test: nearly `share` of them, and no more.
 
-    Groups are visited in an order drawn from the seed. Each is put into the test, unless it is in train already,
-    too large for what the test still lacks, or the only one left with some concept: train is to cover all concepts
-    of the test. Then the group that holds the most concepts which the test has and train lacks is put into train.
-    What is left at the end goes to train. Raises InputError where no group can go to the test.
+    Groups are visited in an order drawn from the seed. A group goes to the test unless it is in train already, is
+    too large for what the test still lacks, would leave train less than a tenth of its question type, or is the
+    only one left with some concept: train must cover all concepts of the test. Then the group that holds the most
+    concepts which the test has and train lacks goes to train. What is left at the end goes to train.
+
+    One group of each question type goes first, so that a type is on both sides wherever that is possible. Raises
+    InputError where no group can go to the test.
     """
-    sizes = Counter(groups)
-    order = sorted(sizes)
+    order = sorted(set(groups))
     random.Random(seed).shuffle(order)
-    largest = round(share * len(groups))
-    cover = _Cover({group: concepts_of(group) for group in order})
-    test: set[Group] = set()
-    tested = 0
+    test = _Test(groups, share, {group: concepts_of(group) for group in order})
+    by_type: dict[str, list[Group]] = defaultdict(list)
     for group in order:
-        if cover.spares(group) and tested + sizes[group] <= largest:
-            cover.ask(group)
-            test.add(group)
-            tested += sizes[group]
-            cover.answer()
-    if not test:
-        raise InputError("no group of questions can go to the test: each is too large, or has a word of its own")
-    return [group in test for group in groups]
+        by_type[group[0]].append(group)
+    smallest = {name: min(test.sizes[group] for group in own) for name, own in by_type.items()}
+    reserved = sum(smallest.values())
+    for name, own in by_type.items():
+        reserved -= smallest[name]  # later types must find room, too
+        telling = sorted(own, key=lambda group: test.sizes[group] < LEAST_OF_TYPE * test.type_sizes[group[0]])
+        for group in telling:
+            if test.has_room(group, reserved):
+                test.take(group)
+                break
+    for group in order:
+        if test.has_room(group):
+            test.take(group)
+            test.cover.answer()
+    if not test.groups:
+        raise InputError(
+            "no group of questions can go to the test: each is too large, all of its question type, or has a word "
+            "of its own"
+        )
+    return [group in test.groups for group in groups]
+
+
+class _Test:
+    """The groups that are in the test, and the room that is left in it."""
+
+    def __init__(self, groups: Sequence[Group], share: float, concepts: Mapping[Group, frozenset[str]]) -> None:
+        self.sizes = Counter(groups)
+        self.type_sizes = Counter(name for name, _ in groups)
+        self.room = round(share * len(groups))
+        self.type_room = {name: int((1 - LEAST_OF_TYPE) * size) for name, size in self.type_sizes.items()}
+        self.cover = _Cover(concepts)
+        self.groups: set[Group] = set()
+
+    def has_room(self, group: Group, reserved: int = 0) -> bool:
+        """Return whether a group may go to the test, so many questions of which are kept for others."""
+        fits = self.sizes[group] <= min(self.room - reserved, self.type_room[group[0]])
+        return fits and self.cover.spares(group)
+
+    def take(self, group: Group) -> None:
+        """Put a group into the test."""
+        self.cover.ask(group)
+        self.groups.add(group)
+        self.room -= self.sizes[group]
+        self.type_room[group[0]] -= self.sizes[group]
 
 
 def concepts_of(group: Group) -> frozenset[str]:
@@ -185,7 +196,10 @@ def measure_shift(groups: Sequence[Group], in_test: Sequence[bool]) -> Shift:
     if not train or not tested:
         raise InputError(f"all {len(groups):,} questions would be in {'train' if train else 'the test'}")
     total = sum(answers.total() for answers in tested.values())
-    distance = sum(answers.total() * _distance(answers, train[name]) for name, answers in tested.items()) / total
+    distance = (
+        sum(answers.total() * _distance(answers, train.get(name, Counter())) for name, answers in tested.items())
+        / total
+    )
     train_concepts, test_concepts = (
         {
             concept
@@ -195,7 +209,9 @@ def measure_shift(groups: Sequence[Group], in_test: Sequence[bool]) -> Shift:
         }
         for types in (train, tested)
     )
-    return Shift(min(1.0, distance), len(test_concepts & train_concepts) / max(1, len(test_concepts)))
+    covered = len(test_concepts & train_concepts) / max(1, len(test_concepts))
+    train_only, test_only = tuple(sorted(train.keys() - tested)), tuple(sorted(tested.keys() - train))
+    return Shift(min(1.0, distance), covered, len(train | tested), train_only, test_only)
 
 
 def _distance(first: Counter[str], second: Counter[str]) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -23,11 +23,13 @@ from vqabench.data.half_precision import LARGEST, Rounding, round_to_half
 from vqabench.data.pace import Pace
 from vqabench.data.partial_features import SYNC_ROWS, PartialFeatures, discard_rows
 from vqabench.data.processors import count_processors
+from vqabench.data.region_boxes import Extent, LayoutError
 from vqabench.data.region_files import list_files, read_rows
+from vqabench.data.region_names import AllImages, WantedImages
 from vqabench.data.region_rows import Regions, Row
 from vqabench.errors import InputError, first_few
 
-FORMAT = 2
+FORMAT = 3
 """Raised whenever features must be converted anew."""
 MOST_WORKERS = 4
 """More threads wait for one another: between its long steps decoding needs Python's lock."""
@@ -37,6 +39,9 @@ DOUBTFUL = 0.01
 
 Precision = Literal["float16", "float32"]
 Broken = Literal["refuse", "skip"]
+WithoutBoxes = Literal["refuse", "whole-image"]
+LARGEST_FEATURE = 1e9
+"""Whatever is larger is no feature but damage, or read with the wrong type."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,8 @@ class Treatment:
     precision: Precision = "float16"
     broken: Broken = "refuse"
     """What becomes of a row that is truncated, repeated or undecodable. `skip`: the others are kept without it."""
+    without_boxes: WithoutBoxes = "refuse"
+    """What becomes of features without boxes. `whole-image`: every region's box is the whole image."""
 
 
 def convert_features(
@@ -67,7 +74,7 @@ def convert_features(
     Raises InputError, naming file, line and image, where a row is broken, a number is not finite, widths differ or
     an image comes twice; VqabenchError where the disk is full.
     """
-    wanted = set(wanted)
+    wanted = WantedImages(wanted)
     origin = _hash_origin(sources, wanted, treatment)
     if is_sealed(destination, origin):
         return
@@ -82,7 +89,7 @@ def convert_features(
 def _convert(
     sources: Sequence[Path],
     destination: Path,
-    wanted: Collection[ImageId],
+    wanted: WantedImages,
     treatment: Treatment,
     origin: str,
     say: Callable[[str], None],
@@ -96,7 +103,7 @@ def _convert(
     begun_from = _hash_origin(sources, wanted, replace(treatment, broken="skip"))
     skips = treatment.broken == "skip"
     part = PartialFeatures(
-        destination, begun_from, origin, dtype, keeps=lambda _, entry: skips or not entry.problem
+        destination, begun_from, origin, dtype, keeps=lambda _, entry: skips or entry.repeats or not entry.problem
     )
     if part.seen:
         say(f"going on behind the {part.seen:,} images that are done")
@@ -114,7 +121,7 @@ def _convert(
     _tell(part, say)
 
 
-def _adopt(source: Path, destination: Path, wanted: set[ImageId], treatment: Treatment) -> bool:
+def _adopt(source: Path, destination: Path, wanted: WantedImages, treatment: Treatment) -> bool:
     """Link a whole features file of our own form in, instead of copying it image by image; tell whether one was."""
     try:
         if not is_contiguous(source):
@@ -123,7 +130,9 @@ def _adopt(source: Path, destination: Path, wanted: set[ImageId], treatment: Tre
         check_numbers(store)
     except InputError:
         return False  # another form; or what is wrong with which row will be told
-    if store.regions.dtype != treatment.precision or wanted.isdisjoint(store.image_ids.tolist()):
+    ids = store.image_ids.tolist()
+    found = {wanted.find(image_id) for image_id in ids} - {None}
+    if store.regions.dtype != treatment.precision or not found or not found <= set(ids):
         return False
     link = destination.with_name(f".{destination.name}.link-{os.getpid()}")
     try:
@@ -140,7 +149,7 @@ def _hash_origin(sources: Iterable[Path], wanted: Collection[ImageId], treatment
     """Hash the settings, the images, and size and time of every file."""
     files = [(str(path), path.stat()) for source in sources for path in list_files(source)]
     made_of = [
-        *(FORMAT, treatment.precision, treatment.broken, [str(source) for source in sources]),
+        *(FORMAT, *vars(treatment).values(), [str(source) for source in sources]),
         [(name, stat.st_size, stat.st_mtime_ns) for name, stat in files],
         sorted(map(repr, wanted)),
     ]
@@ -150,35 +159,73 @@ def _hash_origin(sources: Iterable[Path], wanted: Collection[ImageId], treatment
 def _gather(
     part: PartialFeatures,
     sources: Sequence[Path],
-    wanted: Collection[ImageId],
+    wanted: WantedImages,
     treatment: Treatment,
     workers: int,
     say: Callable[[str], None],
 ) -> None:
     """Append every row behind those that an earlier call appended."""
-    rows = islice(read_rows(sources, wanted), part.seen, None)
-    pace = Pace(len(wanted), "images", say)
-    decode = partial(_decode, precision=treatment.precision)
+    afresh, rows = not part.seen, islice(read_rows(sources, wanted), part.seen, None)
+    pace, extent = Pace(len(wanted), "images", say), Extent()
+    decode = partial(_decode, treatment=treatment)
     for row, decoded in work_ahead(rows, decode, workers, most=2 * workers):
         try:
+            image, rounding = decoded.result()
             if row.image_id in part.places:
-                before = part.places[row.image_id]
-                raise InputError(f"{row.where}: image {row.image_id} has come before, in {before}")
-            part.append(row.image_id, row.where, *decoded.result())
+                _see_repeated(part, row, image)
+            else:
+                part.append(row.image_id, row.where, image, rounding)
+                if image.pixels and image.boxes is not None:
+                    extent.add(image.boxes)
+        except LayoutError:
+            raise
         except InputError as error:
             if treatment.broken == "refuse":
                 raise
             part.drop(row.image_id, row.where, str(error))
+        if part.seen == SYNC_ROWS:
+            extent.check(first_few(sources))
         pace.go_on(part.seen)
+    extent.check(first_few(sources))
+    if afresh and extent.alike and extent.moved:
+        say("boxes are read as left, top, right, bottom; left, top, width, height would fit as well")
 
 
-def _decode(row: Row, precision: Precision) -> tuple[Regions, Rounding]:
-    image = row.decode()
-    _check_numbers(image.regions, precision, f"{row.where}: image {row.image_id}")
-    if precision == "float32" or image.regions.dtype == np.float16:
-        return image, Rounding()
-    half, rounding = round_to_half(np.ascontiguousarray(image.regions, np.float32))
-    return replace(image, regions=half), rounding
+def _see_repeated(part: PartialFeatures, row: Row, image: Regions) -> None:
+    """Leave out a row that equals an earlier one of its image. Raises InputError where it differs."""
+    before = part.places[row.image_id]
+    if not part.equals(row.image_id, image):
+        raise InputError(f"{row.where}: image {row.image_id} has come before, in {before}, with other features")
+    part.drop(row.image_id, row.where, f"{row.where}: image {row.image_id} equals {before}", repeats=True)
+
+
+def _decode(row: Row, treatment: Treatment) -> tuple[Regions, Rounding]:
+    what = f"{row.where}: image {row.image_id}"
+    try:
+        image = row.decode()
+        if image.boxes is None:
+            image = replace(image, boxes=_make_boxes(image.regions, treatment, what))
+        _check_numbers(image.regions, treatment.precision, what)
+        if treatment.precision == "float32" or image.regions.dtype == np.float16:
+            return image, Rounding()
+        half, rounding = round_to_half(np.ascontiguousarray(image.regions, np.float32))
+        return replace(image, regions=half), rounding
+    except InputError:
+        raise
+    except (MemoryError, OSError, RuntimeError, ValueError, TypeError, LookupError, ArithmeticError) as error:
+        raise InputError(f"{what}: cannot be read: {type(error).__name__}: {error}") from error
+
+
+def _make_boxes(regions: NDArray[Any], treatment: Treatment, what: str) -> NDArray[np.float32]:
+    """Return the whole image as every region's box. Raises LayoutError unless that is asked for."""
+    if treatment.without_boxes == "refuse":
+        raise LayoutError(
+            f"{what}: features without boxes. For backbones that do not look at boxes, such as updn, set "
+            'features_without_boxes = "whole-image" in the catalogue: every box is then the whole image'
+        )
+    if len(regions) > regions.shape[1]:
+        raise LayoutError(f"{what}: features {list(regions.shape)} without boxes: write them as [regions, width]")
+    return np.tile(np.array([0, 0, 1, 1], np.float32), (len(regions), 1))
 
 
 def _check_numbers(numbers: NDArray[Any], precision: Precision, what: str) -> None:
@@ -187,30 +234,19 @@ def _check_numbers(numbers: NDArray[Any], precision: Precision, what: str) -> No
     largest = max(float(numbers.max()), -float(numbers.min()))  # either is nan where a number is
     if not np.isfinite(largest):
         raise InputError(f"{what}: has features that are not finite")
+    if largest > LARGEST_FEATURE:
+        raise InputError(f"{what}: has a feature of {largest:.3g}: damaged, or of another type")
     if precision == "float16" and largest > LARGEST:
-        advice = 'if it is float32 at all, set feature_precision = "float32" in the catalogue'
+        advice = 'to keep it, set feature_precision = "float32" in the catalogue'
         raise InputError(f"{what}: has a feature of {largest:.3g}, beyond float16; {advice}")
 
 
-def _tell_why_none(part: PartialFeatures, sources: Sequence[Path], wanted: Collection[ImageId]) -> str:
+def _tell_why_none(part: PartialFeatures, sources: Sequence[Path], wanted: WantedImages) -> str:
     none = f"features of none of the {len(wanted):,} images asked about"
     if part.dropped:
         return f"{none}; the first of {len(part.dropped):,} broken rows: {part.dropped[0].problem}"
-    there = next((row.image_id for row in read_rows(sources, _Everything())), None)
+    there = next((row.image_id for row in read_rows(sources, AllImages())), None)
     return f"{none}: such as {next(iter(wanted))}; the first there is {'no image' if there is None else there}"
-
-
-class _Everything(Collection[ImageId]):
-    """Holds whatever is asked for."""
-
-    def __contains__(self, _: object) -> bool:
-        return True
-
-    def __iter__(self) -> Iterator[ImageId]:
-        return iter(())
-
-    def __len__(self) -> int:
-        return 0
 
 
 def _tell(part: PartialFeatures, say: Callable[[str], None]) -> None:
@@ -221,8 +257,14 @@ def _tell(part: PartialFeatures, say: Callable[[str], None]) -> None:
         error = f"relative error {mean:.1e} on average, at most {largest:.1e} (of {at:.1e})"
         doubt = "; are these float32 numbers at all?" if mean > DOUBTFUL else ""
         say(f"rounded to float16: {error}, in the first region of each image{doubt}")
-    if part.dropped:
-        ids = first_few(entry.image_id for entry in part.dropped if entry.image_id != "")
-        rows = "1 broken row is" if len(part.dropped) == 1 else f"{len(part.dropped):,} broken rows are"
+    if part.zeros:
+        say(f"{part.zeros:,} of {images:,} images have features that are all 0: was the file written to its end?")
+    broken = [entry for entry in part.dropped if not entry.repeats]
+    if len(broken) < len(part.dropped):
+        repeats = len(part.dropped) - len(broken)
+        say(f"{repeats:,} rows repeat an image with the same features and are left out")
+    if broken:
+        ids = first_few(entry.image_id for entry in broken if entry.image_id != "")
+        rows = "1 broken row is" if len(broken) == 1 else f"{len(broken):,} broken rows are"
         of_images = f" (images {ids})" if ids else ""
-        say(f"{rows} left out{of_images}; the first: {part.dropped[0].problem}")
+        say(f"{rows} left out{of_images}; the first: {broken[0].problem}")

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 import platformdirs
 
-from vqabench.data.annotation_reading import reading_annotations
-from vqabench.data.annotation_table import AnnotationTable, concatenate
+from vqabench.data.annotation_table import AnnotationTable, concatenate, read_annotation_table
 from vqabench.data.annotations import Question, match, read_questions
 from vqabench.data.catalog import SPLITS, Entry, Split, SplitFiles, read_catalog
 from vqabench.data.file_choice import FileChoice, read_choice
+from vqabench.data.folders import require_file
 from vqabench.data.packed_files import split_member
 from vqabench.data.sources import Counts
 from vqabench.errors import InputError, first_few, unknown
@@ -39,6 +38,11 @@ class Dataset:
         """Name the splits that it has."""
         carved = ["val"] if self.entry.validation else []
         return tuple(split for split in SPLITS if split in (*self.entry.splits, *carved))
+
+    @property
+    def scored(self) -> tuple[str, ...]:
+        """Name the splits that have annotations: the others can be answered, and are not scored."""
+        return tuple(split for split in self.splits if self._files_of(split).annotations)
 
     @property
     def chosen(self) -> FileChoice:
@@ -88,6 +92,9 @@ class Dataset:
 
     def see_questions(self) -> None:
         """Raise InputError, saying how to get them, where files of questions or annotations are not there."""
+        for path in self.archives():
+            if path.exists():
+                require_file(path, "file of questions or annotations")
         missing = [path for path in self.archives() if not path.is_file()]
         if not missing:
             return
@@ -112,24 +119,55 @@ class Dataset:
         """Read a split's questions and, in the same order, their annotations.
 
         Raises InputError where a file is broken, there are no questions, the two do not belong together, or
-        a question has other than ten answers.
+        a question has other than ten answers, or the split has no annotations.
         """
+        self.require_scored(split)
         return self._part(split, *self._read_files(self._source_of(split)))
 
+    def require_scored(self, split: str) -> None:
+        """Raise InputError where a split cannot be scored, or there is no such split."""
+        if split not in self.splits:
+            raise InputError(unknown(f"split of {self.name}", split, self.splits))
+        if split not in self.scored:
+            raise InputError(
+                f"{self.name}: the catalogue names no annotations for the split {split}, so it is not scored; "
+                "vqabench predict RUN answers it"
+            )
+
     def read_splits(self) -> Raw:
-        """Read every split as `read_split` does, each file once."""
-        whole = {split: self._read_files(split) for split in self.entry.splits}
-        return {split: self._part(split, *whole[self._source_of(split)]) for split in self.splits}
+        """Read every split that has annotations as `read_split` does, each file once."""
+        whole = {split: self._read_files(split) for split, files in self.entry.splits.items() if files.annotations}
+        return {split: self._part(split, *whole[self._source_of(split)]) for split in self.scored}
+
+    def read_unanswered(self) -> dict[str, list[Question]]:
+        """Read the questions of every split that has no annotations."""
+        return {split: self.read_questions(split) for split in self.splits if split not in self.scored}
+
+    def find_repeated(self, split: str) -> set[int]:
+        """Return the questions of a split's files that are left out, as later splits hold them, too."""
+        if self.entry.repeated_questions == "refuse" or split == "test":
+            return set()
+        source = self._source_of(split)
+        later = [other for other in self.entry.splits if SPLITS.index(other) > SPLITS.index(source)]
+        ids = {one.question_id for other in later for one in self._read_question_files(other)}
+        return ids & {one.question_id for one in self._read_question_files(source)} if ids else ids
 
     def count(self, split: Split) -> Counts:
         """Count what a split's files hold, before any of it is carved off. Raises as `read_split` does."""
-        questions, table = self._read_files(split)
+        if not self.entry.splits[split].annotations:
+            questions, answers = self._read_question_files(split), None
+        else:
+            questions, table = self._read_files(split)
+            answers = table.answers.codes.size
         images = len({question.image_id for question in questions})
-        return Counts(questions=len(questions), images=images, answers=table.answers.codes.size)
+        return Counts(questions=len(questions), images=images, answers=answers)
 
     def _source_of(self, split: str) -> Split:
         """Name the split whose files hold this one."""
         return "train" if split == "val" and self.entry.validation else split  # type: ignore[return-value]
+
+    def _files_of(self, split: str) -> SplitFiles:
+        return self.entry.splits[self._source_of(split)]
 
     def _read_question_files(self, split: Split) -> list[Question]:
         names = self.entry.splits[split].questions
@@ -137,10 +175,8 @@ class Dataset:
 
     def _read_files(self, split: Split) -> tuple[list[Question], AnnotationTable]:
         files = self.entry.splits[split]
-        with ExitStack() as stack:
-            readers = [stack.enter_context(reading_annotations(self.source / name)) for name in files.annotations]
-            questions = self._read_question_files(split)
-            table = concatenate([read() for read in readers])
+        questions = self._read_question_files(split)
+        table = concatenate([read_annotation_table(self.source / name) for name in files.annotations])
         where = f"{self.name}, split {split}"
         if not questions:
             raise InputError(f"{where}: there are no questions in {first_few(files.questions)}")
@@ -152,16 +188,20 @@ class Dataset:
         """Take the part of some files' questions that is a split."""
         rows = self._rows(split, questions)
         if not rows:
-            raise InputError(f"{self.name}: validation.share leaves the split {split} no image")
+            why = "repeated_questions" if self.entry.validation is None else "validation.share"
+            raise InputError(f"{self.name}: {why} leaves no question in the split {split}")
         return [questions[row] for row in rows], annotations.take(rows)
 
     def _rows(self, split: str, questions: Sequence[Question]) -> Sequence[int]:
-        """Tell which of a file's questions are of the split."""
+        """Return the rows of a file's questions that are in the split."""
+        rows: Sequence[int] = range(len(questions))
+        if repeated := self.find_repeated(split):
+            rows = [row for row in rows if questions[row].question_id not in repeated]
         carving = self.entry.validation
         if carving is None or split == "test":
-            return range(len(questions))
-        chosen = carving.choose({question.image_id for question in questions})
-        return [row for row, asked in enumerate(questions) if (asked.image_id in chosen) == (split == "val")]
+            return rows
+        chosen = carving.choose({questions[row].image_id for row in rows})
+        return [row for row in rows if (questions[row].image_id in chosen) == (split == "val")]
 
 
 Raw = dict[str, tuple[list[Question], AnnotationTable]]
@@ -176,7 +216,7 @@ def data_folder(given: Path | None) -> Path:
     return Path(from_environment) if from_environment else platformdirs.user_data_path("vqabench", False)
 
 
-def find_dataset(name: str, own_catalog: Path | None, data_dir: Path | None) -> Dataset:
+def find_dataset(name: str, own_catalog: Path | Sequence[Path] | None, data_dir: Path | None) -> Dataset:
     """Find a data set by its name. Raises InputError, with the nearest name, if there is none."""
     catalog = read_catalog(own_catalog)
     if name not in catalog:

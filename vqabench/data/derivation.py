@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 from collections.abc import Collection, Mapping
+from contextlib import ExitStack
+from glob import escape
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,8 +16,9 @@ import msgspec
 from vqabench.data.annotations import hash_ids, read_raw_entries, write_raw_entries
 from vqabench.data.catalog import Entry
 from vqabench.data.dataset import Dataset
+from vqabench.data.fingerprint import check_questions
 from vqabench.errors import InputError
-from vqabench.results import write_file
+from vqabench.results import holding, write_file
 
 KEPT = (
     *("licence", "citation", "features_from", "images_without_features", "broken_features", "feature_precision"),
@@ -24,28 +28,46 @@ KEPT = (
 
 
 def write_split(
-    source: Dataset, folder: Path, name: str, title: str, test_ids: Collection[int], record: Mapping[str, Any]
+    source: Dataset,
+    folder: Path,
+    name: str,
+    title: str,
+    test_ids: Collection[int],
+    record: Mapping[str, Any],
+    hashes: Mapping[Path, str],
 ) -> Path:
     """Write both splits, a catalogue of the new data set, and `split.json` on how it came about.
 
-    Entries are copied as they are. Gives the catalogue. Raises InputError where the folder holds something already.
+    Entries are copied as they are. Returns the catalogue. Raises InputError where the folder holds something
+    already, VqabenchError where the source's files are no longer those of the hashes.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder}: exists and is not empty; choose another --out")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as begun:  # whole, or not at all
-        made = Path(begun) / "made"
+    _require_free(folder)
+    place = folder.resolve()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    begun = f".{place.name}.part-"
+    with ExitStack() as stack:  # whole, or not at all
+        stack.enter_context(holding(place.with_name(f".{place.name}.lock"), lambda: None))
+        _require_free(folder)  # another process may have written it meanwhile
+        for stray in place.parent.glob(f"{escape(begun)}????????"):  # of a call that was killed
+            shutil.rmtree(stray, ignore_errors=True)
+        made = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=begun, dir=place.parent))) / "made"
         made.mkdir()
         _copy_entries(source, made, "annotations", test_ids)
         ids = _copy_entries(source, made, "questions", test_ids)
+        check_questions(hashes, "nothing was written; repeat the command")
         sizes = {split: {"questions": len(own), "ids_sha256": hash_ids(own)} for split, own in ids.items()}
         described = msgspec.json.encode({**record, "splits": sizes})
         write_file(made / "split.json", msgspec.json.format(described, indent=2))
         write_file(made / "catalog.toml", _spell_entry(source, name, title).encode())
-        if folder.exists():
-            folder.rmdir()
-        made.rename(folder)
+        if place.exists():
+            place.rmdir()
+        made.rename(place)
     return folder / "catalog.toml"
+
+
+def _require_free(folder: Path) -> None:
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder}: exists and is not empty; choose another --out")
 
 
 def _copy_entries(
@@ -54,9 +76,14 @@ def _copy_entries(
     """Copy all entries of one kind to their split's file; gives the ids of each split."""
     ids: dict[str, list[int]] = {"train": [], "test": []}
     entries: dict[str, list[msgspec.Raw]] = {"train": [], "test": []}
-    names = [name for files in source.entry.splits.values() for name in getattr(files, kind)]
+    names = [name for files in source.entry.splits.values() if files.annotations for name in getattr(files, kind)]
+    repeats = source.entry.repeated_questions == "drop"
+    seen: set[int] = set()
     for name in names:
         for question_id, entry in read_raw_entries(source.source / name, kind):
+            if repeats and question_id in seen:
+                continue
+            seen.add(question_id)
             split = "test" if question_id in test_ids else "train"
             ids[split].append(question_id)
             entries[split].append(entry)

@@ -1,20 +1,24 @@
 """Downloads over bad networks: mirrors in turn, retries, and going on where a transfer broke off.
 
-pooch knows which file is to come from where, puts it in its place at once or not at all, and compares the SHA-256;
-the transfer itself is ours, because pooch begins each one anew.
+Nothing that a server says is trusted: sizes are enforced while bytes arrive, a server that sends next to nothing is
+given up, and a redirect does not lead from the public network into a private one.
 """
 
 from __future__ import annotations
 
-import logging
+import ipaddress
 import re
 import shutil
+import socket
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+from urllib.parse import urljoin, urlsplit
 
-import pooch
 import requests
 
 from vqabench import __version__
@@ -27,6 +31,7 @@ CHUNK = 1 << 14
 PROGRESS = 1 << 20
 """Bytes that an attempt must bring for the count of vain ones to begin anew."""
 LONGEST_PAUSE = 30.0
+MOST_REDIRECTS = 10
 BUSY = (408, 425, 429)
 """Statuses that ask for another attempt, as all above 500 do."""
 
@@ -39,7 +44,9 @@ class Patience:
     """That bring nothing, one after the other, until a mirror is given up."""
     connect: float = 10.0
     read: float = 30.0
-    """Between two pieces of a file."""
+    """Until the next byte arrives."""
+    stall: float = 60.0
+    """Until the next CHUNK bytes, or the head of the answer, have arrived."""
     pause: float = 1.0
     """Before the second attempt; doubled before each further one."""
 
@@ -98,7 +105,7 @@ def download(name: str, file: SourceFile, folder: Path, watcher: Watcher, patien
 
 
 class _Mirror:
-    """One file at one address; a downloader as pooch calls them."""
+    """One file at one address."""
 
     def __init__(
         self, name: str, file: SourceFile, url: str, folder: Path, watcher: Watcher, patience: Patience
@@ -107,9 +114,6 @@ class _Mirror:
         self.part = PartFile(folder, name)
         self.doubtful = False
         """Whether what was transferred may be wrong though the mirror is right."""
-        known = f"sha256:{file.sha256}" if file.sha256 else None
-        self.store = pooch.Pooch(folder, base_url="", registry={name: known}, urls={name: url})
-        pooch.get_logger().setLevel(logging.WARNING)  # the watcher hears all that is to be said
 
     def fetch(self) -> Path:
         """Attempt it until it succeeds or several attempts in a row were in vain. Raises _MirrorError."""
@@ -126,29 +130,20 @@ class _Mirror:
                 time.sleep(min(max(self.patience.pause * 2**vain / 2, reason.pause), LONGEST_PAUSE))
 
     def _attempt(self) -> Path:
-        self.doubtful = True  # unless it is transferred now, in one go
-        try:
-            path = Path(self.store.fetch(self.name, downloader=self))
-        except ValueError:  # pooch's word for another SHA-256; it has deleted the file
-            fault: str | None = "its SHA-256 is not the one in the catalogue"
-        else:
-            fault = find_fault(path, self.name, self.file)
-            if fault is None:
-                return path
-            path.unlink()
-        if self.doubtful:
-            raise _TryAgainError(f"what came is not the file: {fault}")
-        raise _MirrorError(f"what came is not the file: {fault}")
-
-    def __call__(self, url: str, output_file: str, store: object, check_only: bool = False) -> None:
-        """Transfer the file to where pooch wants it, going on where an earlier attempt broke off."""
         have = self._usable()
-        self.doubtful = have > 0
+        self.doubtful = have > 0  # else it is transferred now, in one go
         origin = self.part.origin()
         if not (have and origin and origin.size == have):  # else only its renaming was missed
             self._transfer(have, origin.etag if have and origin else None)
-        self.part.content.replace(output_file)
+        fault = find_fault(self.part.content, self.name, self.file)
+        if fault is None:
+            path = self.part.content.with_name(self.name)
+            self.part.content.replace(path)
+            self.part.clear()
+            return path
         self.part.clear()
+        told = f"what came is not the file: {fault}"
+        raise _TryAgainError(told) if self.doubtful else _MirrorError(told)
 
     def _usable(self) -> int:
         """Give how many bytes of the part file the mirror can go on behind."""
@@ -161,25 +156,57 @@ class _Mirror:
         headers = {"Accept-Encoding": "identity", "User-Agent": f"vqabench/{__version__}"}
         headers |= {"Range": f"bytes={have}-"} if have else {}
         headers |= {"If-Range": etag} if have and etag else {}
-        limits = self.patience.connect, self.patience.read
+        guard = _Guard(self.patience.stall)
         try:
-            with requests.get(self.url, headers=headers, stream=True, timeout=limits) as response:
-                self._receive(response, have)
+            with guard.watching(), self._open(headers, guard) as response:
+                guard.feed()
+                self._receive(response, have, guard)
         except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
-            raise _TryAgainError(self._spell(error)) from error
-        except requests.exceptions.InvalidSchema as error:
-            raise _MirrorError("leads to an address that is neither http nor https") from error
-        except (requests.RequestException, UnicodeError) as error:  # the latter: a host that is no name
+            raise _TryAgainError(guard.told or self._spell(error)) from error
+        except (requests.RequestException, ValueError) as error:  # the latter: an address that is none
             raise _MirrorError(self._spell(error)) from error
         finally:
             self.watcher.stop()
 
-    def _receive(self, response: requests.Response, have: int) -> None:
+    def _open(self, headers: dict[str, str], guard: _Guard) -> requests.Response:
+        """Ask for the file, and follow redirects that lead nowhere they should not."""
+        url, limits = self.url, (self.patience.connect, self.patience.read)
+        with requests.Session() as session:
+            session.mount("http://", _WatchedAdapter(guard))
+            session.mount("https://", _WatchedAdapter(guard))
+            for _ in range(MOST_REDIRECTS):
+                response = session.get(url, headers=headers, stream=True, timeout=limits, allow_redirects=False)
+                if not response.is_redirect:
+                    return response
+                response.close()
+                url = self._follow(url, response.headers["Location"])
+        raise _MirrorError(f"redirects more than {MOST_REDIRECTS} times")
+
+    def _follow(self, url: str, location: str) -> str:
+        """Return where a redirect leads. Raises _MirrorError where that leaves http, TLS or the public network."""
+        try:
+            target = urljoin(url, location)
+            here, there = urlsplit(url), urlsplit(target)
+            host = there.hostname
+        except ValueError as error:
+            raise _MirrorError(f"redirects to an address that is none: {_clean(location)}") from error
+        if there.scheme not in ("http", "https") or not host:
+            raise _MirrorError(f"leads to an address that is neither http nor https: {_clean(target)}")
+        if here.scheme == "https" and there.scheme == "http" and not self.file.has_checksum:
+            raise _MirrorError("redirects from https to http, and the catalogue has no checksum for the file")
+        if _is_private(host) and not _is_private(urlsplit(self.url).hostname or ""):
+            raise _MirrorError(f"redirects to {_clean(host)}, an address of a private network")
+        return target
+
+    def _receive(self, response: requests.Response, have: int, guard: _Guard) -> None:
         self._check_answer(response, have)
         goes_on = response.status_code == 206
         have = have if goes_on else 0
         total = self._total(response, goes_on)
-        self._check_room((total or self.file.size or 0) - have)
+        limit = total or self.file.size
+        self._check_room((limit or 0) - have)
+        # Of a size that nobody states, a tenth of the disk stays free.
+        most = limit or int(0.9 * shutil.disk_usage(self.part.content.parent).free)
         chunks = response.iter_content(CHUNK)
         first = next(chunks, b"")
         if not goes_on:
@@ -189,9 +216,16 @@ class _Mirror:
         self.watcher.start(self.name, have, total)
         with self.part.content.open("ab") as stream:
             while first:
+                have += len(first)
+                if have > most:
+                    self.part.clear()
+                    raise _MirrorError(f"sends more than {'its' if limit else 'there is room for:'} {most:,} bytes")
                 stream.write(first)
                 self.watcher.advance(len(first))
+                guard.feed()
                 first = next(chunks, b"")
+        if guard.told:
+            raise _TryAgainError(guard.told)
         if total is not None and self.part.size() != total:
             raise _TryAgainError(f"broke off at {self.part.size():,} of {total:,} bytes")
 
@@ -199,16 +233,19 @@ class _Mirror:
         """Raise _TryAgainError or _MirrorError unless the answer is the file, or the rest of it."""
         status, headers = response.status_code, response.headers
         if status >= 500 or status in BUSY:
-            raise _TryAgainError(f"answers {status} {response.reason}", _seconds(headers.get("Retry-After")))
+            raise _TryAgainError(
+                f"answers {status} {_clean(response.reason)}", _number(headers.get("Retry-After")) or 0
+            )
         if (status == 206 and not self._fits(response, have)) or (status == 416 and have):
             self.part.clear()
             raise _TryAgainError("the file there is no longer the one that was begun")
         if status not in (200, 206):
-            raise _MirrorError(f"answers {status} {response.reason}")
+            raise _MirrorError(f"answers {status} {_clean(response.reason)}")
         if "text/html" in headers.get("Content-Type", ""):
             raise _MirrorError("answers with a web page instead of the file")
         if headers.get("Content-Encoding", "identity") != "identity":
-            raise _MirrorError(f"sends it packed as {headers['Content-Encoding']}, so that it cannot be checked")
+            packed = _clean(headers["Content-Encoding"])
+            raise _MirrorError(f"sends it packed as {packed}, so that it cannot be checked")
 
     def _fits(self, response: requests.Response, have: int) -> bool:
         """Tell whether a part of a file is the one that goes on where ours ends."""
@@ -221,15 +258,14 @@ class _Mirror:
 
     def _total(self, response: requests.Response, goes_on: bool) -> int | None:
         """Give the size of the whole file, where it is told. Raises _MirrorError where it cannot be right."""
-        told = response.headers.get("Content-Length", "")
-        total = _range(response)[1] if goes_on else int(told) if told.isdigit() else None
+        total = _range(response)[1] if goes_on else _number(response.headers.get("Content-Length"))
         size = self.file.size
         if total is not None and size is not None and total != size:
             raise _MirrorError(f"has {total:,} bytes there, but {size:,} in the catalogue")
         if total is None and "chunked" not in response.headers.get("Transfer-Encoding", ""):
             if not (self.file.has_checksum or size or self.name.endswith(CHECKED_WHOLE)):
                 raise _MirrorError(
-                    "tells no size, and the catalogue no checksum: nothing shows whether it is whole"
+                    "states no Content-Length, and the catalogue no checksum: nothing shows whether it is whole"
                 )
             self.doubtful = True
         return total
@@ -257,7 +293,7 @@ class _Mirror:
             if sign in text:
                 return told
         known = isinstance(error, requests.ConnectionError | requests.exceptions.ChunkedEncodingError)
-        return f"the connection broke off at {self.part.size():,} bytes" if known else text.rstrip(".")
+        return f"the connection broke off at {self.part.size():,} bytes" if known else _clean(text).rstrip(".")
 
 
 def _strong(etag: str | None) -> str | None:
@@ -265,10 +301,94 @@ def _strong(etag: str | None) -> str | None:
 
 
 def _range(response: requests.Response) -> tuple[int | None, int | None]:
-    """Give the first byte and the whole size that `Content-Range` tells."""
-    match = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", "").strip())
+    """Return the first byte and the whole size that `Content-Range` states."""
+    match = re.fullmatch(
+        rf"bytes ({_DIGITS})-{_DIGITS}/({_DIGITS})", response.headers.get("Content-Range", "").strip()
+    )
     return (int(match[1]), int(match[2])) if match else (None, None)
 
 
-def _seconds(told: str | None) -> float:
-    return float(told) if told and told.isdigit() else 0.0
+_DIGITS = "[0-9]{1,18}"  # `\d` matches other scripts' digits, and int() refuses thousands of them
+
+
+def _number(stated: str | None) -> int | None:
+    return int(stated) if stated and re.fullmatch(_DIGITS, stated) else None
+
+
+def _clean(text: str | None) -> str:
+    """Return a server's words without what a terminal would act on, and not too many of them."""
+    return "".join(mark if mark.isprintable() else " " for mark in text or "")[:100].strip()
+
+
+def _is_private(host: str) -> bool:
+    """Return whether a host is, or resolves to, an address outside the public network.
+
+    A name that cannot be resolved here, perhaps as a proxy does it, is taken for a public one.
+    """
+    with suppress(ValueError):
+        return not ipaddress.ip_address(host.split("%")[0]).is_global
+    try:
+        found = {str(info[4][0]).split("%")[0] for info in socket.getaddrinfo(host, None)}
+    except (OSError, UnicodeError):
+        return host == "localhost" or host.endswith((".localhost", ".local", ".internal"))
+    return not all(ipaddress.ip_address(address).is_global for address in found)
+
+
+class _Guard:
+    """Closes the connections of a transfer on which next to nothing arrives.
+
+    A timeout of a socket is not enough: a byte now and then is never late.
+    """
+
+    def __init__(self, stall: float) -> None:
+        self.stall = stall
+        self.sockets: list[socket.socket] = []
+        self.told = ""
+        """Why it closed them; empty as long as it did not."""
+        self.fed = time.monotonic()
+        self.done = threading.Event()
+
+    def feed(self) -> None:
+        """Note that enough has arrived."""
+        self.fed = time.monotonic()
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Watch until the block ends."""
+        self.feed()
+        thread = threading.Thread(target=self._watch, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self.done.set()
+            thread.join()
+
+    def _watch(self) -> None:
+        while not self.done.wait(min(1.0, self.stall / 4)):
+            if time.monotonic() - self.fed > self.stall:
+                self.told = f"sends less than {CHUNK:,} bytes in {self.stall:g} seconds"
+                for one in list(self.sockets):
+                    with suppress(OSError):
+                        socket.socket.shutdown(one, socket.SHUT_RDWR)  # that of TLS would turn to plain text
+
+
+class _WatchedAdapter(requests.adapters.HTTPAdapter):
+    """Shows a guard each connection that it makes."""
+
+    def __init__(self, guard: _Guard) -> None:
+        super().__init__()
+        self.guard = guard
+
+    def get_connection_with_tls_context(self, *args: Any, **named: Any) -> Any:
+        """Return a pool whose connections are shown to the guard."""
+        pool: Any = super().get_connection_with_tls_context(*args, **named)
+        guard, kind = self.guard, pool.ConnectionCls
+
+        class Watched(kind):  # type: ignore[misc, valid-type]
+            def connect(self) -> None:
+                super().connect()
+                guard.sockets.append(self.sock)
+
+        pool.ConnectionCls = Watched
+        return pool

@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 from vqabench.data.annotation_table import Labels
 from vqabench.data.annotations import Question
 from vqabench.data.numbering import Numbering
-from vqabench.data.questions import count_type_words, encode, split_words
+from vqabench.data.questions import count_type_words, encode, guess_type, split_words
+
+NO_TYPE = "none of the above"
+"""What VQA calls the type of a question that begins with no type's words."""
 
 
 class Encoder:
@@ -27,6 +30,13 @@ class Encoder:
     def number_types(self, types: Labels) -> NDArray[np.int64]:
         """Give the number of each question's type: [N]."""
         return types.number(self.types)
+
+    def guess_types(self, questions: Sequence[Question]) -> Labels:
+        """Guess the types of questions without annotations from their first words, as VQA's types are made."""
+        types = {words: name for name, words in self.type_words.items() if words and name != NO_TYPE}
+        guessed = [guess_type(split_words(question.question), types) for question in questions]
+        numbers = np.array([self.types[name or NO_TYPE] for name in guessed], np.int32)
+        return Labels(list(self.types), numbers)
 
     def encode(self, questions: Sequence[Question], types: Labels) -> tuple[NDArray[Any], NDArray[Any]]:
         """Give the questions' tokens, int32 [N, L], and how many words spell their types, int32 [N].

@@ -57,7 +57,7 @@ def extract(
     be used; VqabenchError where the disk is full.
     """
     parse_regions(asked.regions)
-    images = list_images(source)
+    images = list_images(source, say)
     say(f"loading {asked.model}{'' if Path(asked.model).is_dir() else ' from the Hugging Face hub'}")
     model = load_model(asked.model, asked.revision, device)
     about = _describe(asked, model)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import weakref
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,51 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqabench.data.annotations import ImageId
-from vqabench.data.hdf5 import write_hdf5
-from vqabench.errors import InputError, first_few
+from vqabench.data.hdf5 import check_stored, get_array, write_hdf5
+from vqabench.errors import InputError, VqabenchError, first_few
 
 FORMAT = 1
 IMAGES_AT_ONCE = 256
+
+
+class FeatureFile:
+    """A file whose rows are read as they are wanted, instead of mapped, and which must stay as it is.
+
+    Where a mapped file is cut short, looking at it kills the process.
+    """
+
+    def __init__(self, path: Path, offset: int) -> None:
+        self.path = path
+        self._offset = offset
+        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        weakref.finalize(self, os.close, self._file)
+        self._state = self._look()
+
+    def check(self) -> None:
+        """Raise VqabenchError where the file is no longer the one that was opened."""
+        if self._look() != self._state:
+            sizes = f"{self._state[0]:,} bytes before, {self._look()[0]:,} now"
+            raise VqabenchError(
+                f"{self.path}: changed while it was in use ({sizes}); "
+                "put it back, or prepare the data again, and continue with --resume"
+            )
+
+    def read(self, rows: NDArray[np.int64], out: NDArray[Any]) -> None:
+        """Read some rows into `out`, of one row's shape each. Raises VqabenchError where the file has changed."""
+        content = out.reshape(-1).view(np.uint8)
+        size = out[0].nbytes if len(out) else 0
+        for place, row in enumerate(rows.tolist()):
+            found = os.preadv(
+                self._file, [content[place * size : (place + 1) * size].data], self._offset + row * size
+            )
+            if found < size:
+                self.check()
+                raise VqabenchError(f"{self.path}: ends in image row {row}; delete it and prepare the data again")
+        self.check()
+
+    def _look(self) -> tuple[int, int]:
+        stat = os.fstat(self._file)
+        return stat.st_size, stat.st_mtime_ns
 
 
 @dataclass(frozen=True)
@@ -35,6 +77,8 @@ class FeatureStore:
     """[N, R]: the class of each region, where the source names it."""
     attribute_ids: NDArray[np.int32] | None = None
     """[N, R]: the attribute of each region, likewise."""
+    file: FeatureFile | None = None
+    """What regions are mapped from; None where they were read into memory."""
 
     def rows(self, image_ids: Sequence[ImageId]) -> NDArray[np.int64]:
         """Give the rows of some images. Raises InputError, naming the first, where some have no features."""
@@ -117,10 +161,12 @@ def open_features(path: Path) -> FeatureStore:
         with h5py.File(path) as file:
             if file.attrs.get("format") != FORMAT:
                 raise InputError(f"{path}: not a features file of format {FORMAT}; prepare the data again")
-            store = read_arrays(file, lambda dataset: _map(path, dataset))
+            offset = _array(file, "regions").id.get_offset()
+            source = None if offset is None else FeatureFile(path, offset)
+            store = replace(read_arrays(file, lambda dataset: _map(path, dataset)), file=source)
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such features file") from None
-    except (OSError, KeyError) as error:
+    except (OSError, KeyError, RuntimeError, ValueError, TypeError, MemoryError, OverflowError) as error:
         raise InputError(f"{path}: not a features file, or a damaged one: {error}") from error
     check_form(path, store)
     return store
@@ -140,9 +186,11 @@ def read_arrays(file: h5py.File, open_array: Callable[[h5py.Dataset], Any]) -> F
 
 
 def _array(file: h5py.File, name: str) -> h5py.Dataset:
-    if not isinstance(file[name], h5py.Dataset) or not file[name].shape:
+    array = get_array(file, name)
+    if not isinstance(array, h5py.Dataset) or not array.shape:
         raise KeyError(f"{name} is no array")
-    return file[name]
+    check_stored(array)
+    return array
 
 
 def check_form(path: Path, store: FeatureStore) -> None:

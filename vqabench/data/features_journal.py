@@ -51,6 +51,10 @@ class Entry(Struct, frozen=True, array_like=True, tag=True, gc=False):
     """Why it was dropped; empty where it was written."""
     version: int = 0
     """Of what it was made from, where that is a file of its own."""
+    check: int = 0
+    """CRC-32 of regions and boxes."""
+    repeats: bool = False
+    """Whether it was dropped because it equals an earlier row of its image."""
 
 
 Record = Origin | Layout | Entry

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
 from vqabench.data.features import open_features, read_origin
 from vqabench.data.integrity import hash_content
-from vqabench.errors import InputError
+from vqabench.errors import InputError, VqabenchError
 from vqabench.results import write_file
 
 
@@ -18,11 +19,35 @@ class Seal(msgspec.Struct, frozen=True):
     origin: str
     """A hash of all that it was made from."""
     sha256: str
+    size: int = 0
+    mtime_ns: int = 0
+    """Both as they were: where neither has changed since, the content is taken to be the same."""
 
 
 def seal(features: Path, origin: str) -> None:
-    """Note what a features file, just made or linked, holds."""
-    write_file(_beside(features), msgspec.json.encode(Seal(origin, hash_content(features))))
+    """Record what a features file, just made or linked, holds."""
+    _write(features, origin, hash_content(features))
+
+
+def _write(features: Path, origin: str, sha256: str) -> None:
+    stat = features.stat()
+    write_file(_beside(features), msgspec.json.encode(Seal(origin, sha256, stat.st_size, stat.st_mtime_ns)))
+
+
+def require_unchanged(features: Path) -> None:
+    """Raise InputError where a features file is not the one that was made, as far as size and time show.
+
+    Where they differ, its whole content is compared, and if that is the same they are recorded anew.
+    """
+    noted, stat = _read(features), features.stat()
+    if noted is None or (noted.size, noted.mtime_ns) == (stat.st_size, stat.st_mtime_ns):
+        return
+    try:
+        see_unbroken(features)
+    except InputError as error:
+        raise InputError(f"{features}: {error}; delete it and prepare the data again") from error
+    with suppress(VqabenchError, OSError):  # it may be somebody else's, to read only
+        _write(features, noted.origin, noted.sha256)
 
 
 def break_seal(features: Path) -> None:

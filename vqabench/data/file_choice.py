@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from vqabench.data.folders import require_file
 from vqabench.data.packed_files import split_member
 from vqabench.errors import InputError
 from vqabench.results import read_json, write_file
@@ -36,6 +37,6 @@ def check_chosen(option: str, file: Path, may_be_folder: bool = False) -> str:
     real, _ = split_member(file)
     if not real.exists():
         raise InputError(f"{option} {real}: there is no such file")
-    if real.is_dir() and not may_be_folder:
-        raise InputError(f"{option} {real}: is a folder, not a file")
+    if not (may_be_folder and real.is_dir()):
+        require_file(real, f"file for {option}")
     return str(file.absolute())

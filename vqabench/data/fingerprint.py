@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
+from vqabench.data.catalog import Entry
 from vqabench.data.dataset import Dataset
+from vqabench.data.folders import require_file
+from vqabench.data.integrity import hash_content
 from vqabench.data.packed_files import split_member
 from vqabench.data.region_files import list_files
-from vqabench.errors import InputError
+from vqabench.errors import InputError, VqabenchError, first_few
 
 FORMAT = 2
 """Raised whenever prepared files must be made anew."""
+
+ADDED = ("repeated_questions", "features_without_boxes")
+"""Keys that earlier versions do not know: with their defaults, data prepared by these is still up to date."""
 
 SAMPLED = 64
 """Of a folder so many files are hashed, and of a file above 256 MiB so many MiB: features take tens of GB."""
@@ -35,6 +42,33 @@ def fingerprint_of(dataset: Dataset) -> str:
         for file in files[:: -(-len(files) // SAMPLED)]:
             digest.update(_hash_file(file))
     return digest.hexdigest()
+
+
+def hash_questions(dataset: Dataset) -> dict[Path, str]:
+    """Hash all bytes of each file with questions or annotations: what `check_questions` compares.
+
+    Raises InputError where one cannot be read.
+    """
+    try:
+        return {path: hash_content(path) for path in dataset.archives()}
+    except OSError as error:
+        raise InputError(f"{error.filename}: cannot be read: {error.strerror or error}") from error
+
+
+NOT_SCORED = (
+    "nothing was scored. Put the old file back and repeat the command (train: with --resume), or train again with "
+    "--force on the new one"
+)
+
+
+def check_questions(known: Mapping[Path, str], consequence: str = NOT_SCORED) -> None:
+    """Raise VqabenchError where files with questions or annotations have changed since they were hashed.
+
+    Call it after reading them, so that what was read is what was hashed.
+    """
+    changed = [path for path, digest in known.items() if not path.is_file() or hash_content(path) != digest]
+    if changed:
+        raise VqabenchError(f"{first_few(changed)}: changed while this command was running, so {consequence}")
 
 
 def stamp_of(dataset: Dataset) -> str:
@@ -65,6 +99,9 @@ def _spell_settings(dataset: Dataset) -> str:
         "features_from",
     }
     settings = {key: value for key, value in msgspec.to_builtins(dataset.entry).items() if key not in others}
+    for key in ADDED:
+        if settings[key] == getattr(Entry(title=""), key):
+            del settings[key]
     return json.dumps([FORMAT, settings], sort_keys=True)
 
 
@@ -73,10 +110,10 @@ def _list(dataset: Dataset, path: Path) -> list[Path]:
     real, _ = split_member(path)
     if not real.exists():
         raise InputError(f"{real}: missing; the catalogue names it for {dataset.name}")
-    files = list_files(path) if path in dataset.feature_files() else [real]
-    if not files:
-        raise InputError(f"{real}: a folder without .npz files, so it holds no region features")
-    return files
+    if path in dataset.feature_files():
+        return list_files(path)
+    require_file(real, f"file, and the catalogue or an option names it for {dataset.name}")
+    return [real]
 
 
 def _hash_file(path: Path) -> bytes:

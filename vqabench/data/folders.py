@@ -1,13 +1,23 @@
-"""The files of a folder, with those below it."""
+"""The files of a folder, with those below it; what is no file is never opened: a pipe could wait for ever."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+from vqabench.errors import InputError
+
 
 def list_files_below(folder: Path) -> list[Path]:
     """List all files of a folder and those below it by name; links to folders are followed, once each."""
+    return [path for path in list_below(folder) if path.is_file()]
+
+
+def list_below(folder: Path) -> list[Path]:
+    """List likewise whatever is no folder: also pipes, devices and links that lead nowhere.
+
+    Hidden files, which macOS and others leave beside every file, are passed over.
+    """
     seen: set[str] = set()
     found: list[Path] = []
     for place, below, names in os.walk(folder, followlinks=True):
@@ -16,5 +26,31 @@ def list_files_below(folder: Path) -> list[Path]:
             below.clear()
             continue
         seen.add(real)
-        found += [path for path in (Path(place) / name for name in names) if path.is_file()]
+        below[:] = [name for name in below if not is_hidden(name)]
+        found += [Path(place) / name for name in names if not is_hidden(name)]
     return sorted(found)
+
+
+def is_hidden(name: str) -> bool:
+    """Return whether a path, also one in a zip, is of a hidden file, or in a hidden folder."""
+    parts = (part for part in name.split("/") if part not in (".", ".."))
+    return any(part.startswith(".") or part == "__MACOSX" for part in parts)
+
+
+def describe_kind(path: Path) -> str:
+    """Return what something is that is not a regular file."""
+    return "a folder" if path.is_dir() else "a pipe, a device or a socket"
+
+
+def require_file(path: Path, what: str) -> None:
+    """Raise InputError unless a path is of a regular file, which can be read again and again.
+
+    A pipe would be read once, and a device may never end.
+    """
+    if path.is_file():
+        return
+    if path.exists():
+        raise InputError(f"{path}: is {describe_kind(path)}, not a {what}")
+    if path.is_symlink():
+        raise InputError(f"{path}: links to {path.readlink()}, which is not there")
+    raise InputError(f"{path}: there is no such {what}")

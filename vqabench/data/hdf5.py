@@ -16,6 +16,8 @@ from vqabench.results import write_file
 
 CHECKED = "v110", "v110"
 """Versions of the format whose headers have checksums."""
+MOST_EXPANSION = 2000
+"""HDF5's strongest compression of equal bytes is about a thousandfold."""
 Fill = Callable[[h5py.File], object]
 
 
@@ -57,6 +59,31 @@ def reading(path: Path) -> Iterator[h5py.File]:
             yield file
     except (OSError, KeyError, RuntimeError, ValueError, MemoryError) as error:  # HDF5 has all kinds
         raise InputError(f"{path}: missing or damaged: {error}; delete it and prepare again") from error
+
+
+def get_array(file: h5py.Group, name: str) -> h5py.Dataset | None:
+    """Return an array that lies in the file itself, or None.
+
+    Raises InputError where the name links elsewhere, or the array is kept in other files: they may be anybody's.
+    """
+    link = file.get(name, getlink=True)
+    if link is None:
+        return None
+    where = file.file.filename
+    if not isinstance(link, h5py.HardLink):
+        raise InputError(f"{where}: {name} is a link; copy what it links to into the file")
+    array = file[name]
+    if isinstance(array, h5py.Dataset) and (array.is_virtual or array.external):
+        raise InputError(f"{where}: {name} is kept in other files; copy it into this one, such as with h5repack")
+    return array
+
+
+def check_stored(array: h5py.Dataset) -> None:
+    """Raise InputError where an array claims to be far larger than what is stored of it, or was never written."""
+    name, stored = array.name.strip("/"), array.id.get_storage_size()
+    if array.size and array.size * array.dtype.itemsize > MOST_EXPANSION * stored:
+        claim = f"claims {array.size:,} numbers, but the file holds {stored:,} bytes of them"
+        raise InputError(f"{array.file.filename}: {name} {claim}: was it written to its end?")
 
 
 def store(group: h5py.Group, name: str, array: NDArray[Any]) -> None:

@@ -36,13 +36,6 @@ class HumanAnswers:
         return targets
 
     @property
-    def reachable(self) -> float:
-        """Give the mean of each question's largest target: the best soft accuracy that the vocabulary allows."""
-        if len(self.questions) == 0:
-            return 0.0
-        return float(np.maximum.reduceat(self.targets, self._starts).sum(dtype=np.float64)) / self.size
-
-    @property
     def unanswerable(self) -> float:
         """Give the share of questions none of whose answers the vocabulary holds."""
         return 1 - len(self._starts) / self.size

@@ -3,59 +3,68 @@
 from __future__ import annotations
 
 import json
-import pickle
-from collections.abc import Collection
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from vqabench.data.annotations import ImageId
-from vqabench.data.region_rows import name_image
+from vqabench.data.folders import require_file
+from vqabench.data.plain_pickle import load_plain
 from vqabench.errors import InputError, first_few
 
 LARGEST_MAP = 1 << 28
 """Bytes; the map of all of COCO takes 3 MB."""
 
 
-class _PlainUnpickler(pickle.Unpickler):
-    """Reads dicts, numbers and text alone: a pickle that names any class or function could run any program."""
-
-    def find_class(self, module: str, name: str) -> NoReturn:
-        raise pickle.UnpicklingError(f"it names {module}.{name}, but only numbers and text may be in it")
-
-
 def find_map(source: Path, member: str) -> Path | None:
-    """Find the map beside a file of arrays: the one named, which must be there, else one of the usual names."""
+    """Return the map beside a file of arrays: the one named, which must be there, else one of the usual names.
+
+    Raises InputError where several are there that differ.
+    """
     if member:
-        if not (source.parent / member).is_file():
-            raise InputError(f"{source.parent / member}: there is no such map of image ids")
+        require_file(source.parent / member, "map of image ids")
         return source.parent / member
-    names = [f"{stem}imgid2idx{suffix}" for stem in (f"{source.stem}_", "") for suffix in (".json", ".pkl")]
-    return next((source.parent / name for name in names if (source.parent / name).is_file()), None)
+    for stem in (f"{source.stem}_", ""):
+        paths = [source.parent / f"{stem}imgid2idx{suffix}" for suffix in (".json", ".pkl")]
+        there = [path for path in paths if path.exists()]
+        for path in there:
+            require_file(path, "map of image ids")
+        if len(there) > 1 and _spell_keys(_load(there[0])) != _spell_keys(_load(there[1])):
+            names = f"{there[0].name} and {there[1].name}"
+            raise InputError(f"{source}: {names} beside it differ; name one as {source}::{there[0].name}")
+        if there:
+            return there[0]
+    return None
 
 
-def read_map(path: Path, rows: int, wanted: Collection[ImageId]) -> dict[ImageId, int]:
-    """Read which of the `rows` each image is. Raises InputError where it is no such map."""
+def _spell_keys(found: object) -> object:
+    """Return a map as JSON would hold it, whose keys are text."""
+    return {str(key): row for key, row in found.items()} if isinstance(found, dict) else found
+
+
+def read_map(path: Path, rows: int) -> dict[str, int]:
+    """Read which of the `rows` each name means. Raises InputError where it is no such map."""
     found = _load(path)
     if not isinstance(found, dict):
         raise InputError(f"{path}: must map image ids to rows, not be a {type(found).__name__}")
-    odd = [key for key, row in found.items() if type(key) not in (int, str) or type(row) is not int]
+    if not found:
+        raise InputError(f"{path}: is empty: it maps no image to a row")
+    odd = [key for key, row in found.items() if type(key) not in (int, str, bytes) or type(row) is not int]
     odd = odd or [key for key, row in found.items() if not 0 <= row < rows]
     if odd:
         raise InputError(f"{path}: ids {first_few(odd)} are not mapped to rows from 0 to {rows - 1}")
-    named = {name_image(str(key), wanted): row for key, row in found.items()}
-    if len(named) < len(found) or len(set(named.values())) < len(named):
-        raise InputError(f"{path}: an image is mapped to two rows, or two images to one")
-    return named
+    if len(set(found.values())) < len(found):
+        raise InputError(f"{path}: two images are mapped to one row")
+    return {
+        key.decode("utf-8", "replace") if isinstance(key, bytes) else str(key): row for key, row in found.items()
+    }
 
 
 def _load(path: Path) -> Any:
+    require_file(path, "map of image ids")
     try:
         if path.stat().st_size > LARGEST_MAP:
             raise InputError(f"{path}: too large for a map of image ids")
-        if path.suffix == ".json":
-            return json.loads(path.read_bytes())
-        with path.open("rb") as file:
-            return _PlainUnpickler(file, encoding="utf-8").load()
+        content = path.read_bytes()
+        return json.loads(content) if path.suffix == ".json" else load_plain(content)
     except InputError:
         raise
     except Exception as error:  # a broken pickle raises whatever its bytes happen to ask for

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from vqabench.data.answers import vocabulary
 from vqabench.data.dataset import Dataset, Raw
-from vqabench.data.encoder import Encoder
+from vqabench.data.encoder import NO_TYPE, Encoder
 from vqabench.data.features import check_texts
 from vqabench.data.questions import collect_words, split_words
 from vqabench.data.word_vectors import read_word_vectors
@@ -32,6 +32,8 @@ def read_language(dataset: Dataset, raw: Raw) -> Language:
     Raises InputError where no answer is common enough, a text cannot be stored, or the vectors are broken.
     """
     types = tuple(dict.fromkeys(name for _, table in raw.values() for name in table.question_types.counts()))
+    if dataset.scored != dataset.splits:
+        types = tuple(dict.fromkeys([*types, NO_TYPE]))
     train_questions = dict.fromkeys(question.question for question in raw["train"][0])
     words = collect_words(map(split_words, train_questions))
     encoder = Encoder(dataset.entry.question_length, _vocabulary(raw, dataset), types, words)

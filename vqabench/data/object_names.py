@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from vqabench.data.features import FeatureStore
+from vqabench.data.folders import require_file
 from vqabench.errors import InputError
 
 BLOCK_ROWS = 4096
+LARGEST_LIST = 1 << 24
+"""Bytes; 1,600 names take 15,000."""
 
 
 def read_object_names(path: Path, features: FeatureStore) -> tuple[str, ...]:
@@ -15,6 +18,9 @@ def read_object_names(path: Path, features: FeatureStore) -> tuple[str, ...]:
 
     Raises InputError where the file is missing or has empty lines, or the features number no objects or more.
     """
+    require_file(path, "list of names")
+    if path.stat().st_size > LARGEST_LIST:
+        raise InputError(f"{path}: larger than {LARGEST_LIST >> 20} MB: no list of names, one a line")
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import io
+import os
+import select
+import stat
 import threading
 import zipfile
 import zlib
@@ -13,7 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import IO, cast
 
-from vqabench.errors import InputError, first_few, unknown
+from vqabench.data.folders import is_hidden
+from vqabench.errors import InputError, VqabenchError, first_few, unknown
 
 UNREADABLE = (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError)
 """What reading raises where a file is damaged; the last: encrypted, or packed in a way that Python cannot read."""
@@ -21,6 +26,12 @@ MOST_EXPANSION = 200
 """Annotations pack to a twentieth; a file made to fill the memory, to a thousandth."""
 LEAST_LIMIT = 1 << 26
 """Bytes that any file may unpack to."""
+MOST_PIPED = 1 << 30
+"""Bytes that a pipe may deliver: its size is not known beforehand."""
+PIECE = 1 << 24
+"""Bytes read at once where the size of the whole is not known: memory grows with what has come."""
+PATIENCE = 5.0
+"""Seconds to wait for somebody to open the other end of a named pipe."""
 ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 """How zips begin, the second one of nothing."""
 GZIP = b"\x1f\x8b"
@@ -33,50 +44,120 @@ def split_member(path: Path) -> tuple[Path, str]:
 
 
 def is_packed(path: Path) -> bool:
-    """Tell whether a file is a zip or gzipped. Raises OSError where it cannot be read."""
-    return _begin(path).startswith((*ZIP, GZIP))
+    """Return whether a file is a zip or gzipped.
+
+    Raises InputError where it is a pipe or a device, which could not be read again; OSError where it is unreadable.
+    """
+    if stat.S_ISFIFO(path.stat().st_mode):
+        raise InputError(f"{path}: a pipe, but this must be read more than once; write it to a file")
+    with _open(path) as file:
+        return file.read(4).startswith((*ZIP, GZIP))
 
 
 @contextmanager
 def open_packed(path: Path, wanted: str = "", unless: str = "/") -> Iterator[IO[bytes]]:
-    """Open a file to read what it unpacks to.
+    """Open a file or a pipe, once, to read what it unpacks to.
 
     Of a zip that is the member named; else the only one whose name contains `wanted`, or of several the only one
     whose name does not contain `unless`. Raises InputError where none is, and as reading does (UNREADABLE).
     """
     name, member = split_member(path)
-    begin = _begin(name)
-    if begin.startswith(ZIP):
-        with (
-            zipfile.ZipFile(name) as archive,
-            archive.open(_choose(name, archive, member, wanted, unless)) as inside,
-        ):
-            yield inside
-        return
-    if member:
-        raise InputError(f"{name}: is no zip, so there is no {member!r} in it; name the file alone")
-    with gzip.open(name) if begin.startswith(GZIP) else name.open("rb") as stream:
-        yield cast(IO[bytes], stream)
+    with _open(name) as file:
+        begin = file.read(4)
+        file.seek(0)
+        if begin.startswith(ZIP):
+            with (
+                zipfile.ZipFile(file) as archive,
+                archive.open(_choose(name, archive, member, wanted, unless)) as inside,
+            ):
+                yield inside
+            return
+        if member:
+            raise InputError(f"{name}: is no zip, so there is no {member!r} in it; name the file alone")
+        if begin.startswith(GZIP):
+            with gzip.open(file) as stream:
+                yield cast(IO[bytes], stream)
+        else:
+            yield file
 
 
 def read_packed(path: Path, wanted: str = "", unless: str = "/") -> bytes:
-    """Read what a file unpacks to, as `open_packed` chooses it. Raises InputError where that cannot be."""
+    """Read what a file unpacks to, as `open_packed` chooses it; memory grows with what is read.
+
+    Raises InputError where it cannot be read or is no text, VqabenchError where memory is too small for it.
+    """
+    name = split_member(path)[0]
     try:
-        most = max(LEAST_LIMIT, MOST_EXPANSION * split_member(path)[0].stat().st_size)
         with open_packed(path, wanted, unless) as stream:
-            content = stream.read(most + 1)
+            most = max(LEAST_LIMIT, MOST_EXPANSION * _size(name))
+            content = read_at_most(stream, most, path)
     except FileNotFoundError as error:
         raise InputError(f"{error.filename}: there is no such file") from None
     except UNREADABLE as error:
-        raise InputError(f"{path}: cannot be read: {error}") from error
-    if len(content) > most:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: cannot be read: {reason}") from error
+    except MemoryError:
+        raise VqabenchError(f"{path}: there is too little memory to read it ({_size(name):,} bytes)") from None
+    if content is None:
         raise InputError(f"{path}: unpacks to more than {MOST_EXPANSION} times its size: no file of text does")
     return content
 
 
-def _begin(path: Path) -> bytes:
-    with path.open("rb") as stream:
-        return stream.read(4)
+def read_at_most(stream: IO[bytes], most: int, path: Path) -> bytes | None:
+    """Read text to its end, in pieces; None where there are more than `most` bytes.
+
+    Raises InputError where there are runs of zeros, as in a file whose place was reserved but never filled.
+    """
+    content = io.BytesIO()
+    while piece := stream.read(PIECE):
+        if (position := piece.find(b"\0\0\0\0")) >= 0:
+            raise InputError(
+                f"{path}: holds zeros from byte {content.tell() + position:,} on, not text: fetch it again"
+            )
+        content.write(piece)
+        if content.tell() > most:
+            return None
+    return content.getvalue()
+
+
+def _size(path: Path) -> int:
+    """Return the size of a regular file, 0 of anything else."""
+    status = path.stat()
+    return status.st_size if stat.S_ISREG(status.st_mode) else 0
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[IO[bytes]]:
+    """Open a regular file; read a pipe into memory, since it can be read only once and not in any order.
+
+    Raises InputError where it is neither.
+    """
+    mode = path.stat().st_mode
+    if stat.S_ISFIFO(mode):
+        yield io.BytesIO(_read_pipe(path))
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise InputError(f"{path}: a device or socket, not a file")
+    with path.open("rb") as file:  # raises what explains it if this is a folder
+        yield file
+
+
+def _read_pipe(path: Path) -> bytes:
+    """Read a pipe to its end. Raises InputError where nobody writes to it, or nothing or too much comes."""
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as pipe:
+        poll = select.poll()
+        poll.register(pipe, select.POLLIN)
+        begin: bytes | None = None
+        # Without an event there is either no writer, which reading shows, or a slow one.
+        if not poll.poll(1000 * PATIENCE) and (begin := pipe.read(1)) == b"":
+            raise InputError(f"{path}: nothing writes to this pipe")
+        os.set_blocking(pipe.fileno(), True)
+        rest = read_at_most(pipe, MOST_PIPED, path)
+    if rest is None:
+        raise InputError(f"{path}: more than {MOST_PIPED >> 30} GiB came through this pipe; write it to a file")
+    if not begin and not rest:
+        raise InputError(f"{path}: nothing came through this pipe, or it was read before")
+    return (begin or b"") + rest
 
 
 def _choose(name: Path, archive: zipfile.ZipFile, member: str, wanted: str, unless: str) -> str:
@@ -94,8 +175,8 @@ def _choose(name: Path, archive: zipfile.ZipFile, member: str, wanted: str, unle
 
 
 def _list(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
-    """List an archive's files by name, without what macOS adds."""
-    files = [one for one in archive.infolist() if not one.is_dir() and "__MACOSX" not in one.filename]
+    """List an archive's files by name, without hidden ones such as macOS adds."""
+    files = [one for one in archive.infolist() if not one.is_dir() and not is_hidden(one.filename)]
     return sorted(files, key=lambda file: file.filename)
 
 

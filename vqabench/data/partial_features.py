@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import glob
 import os
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,6 +57,9 @@ class PartialFeatures:
         self._first = place_first_array()
         self.places: dict[ImageId, str] = {}
         """Image -> where it stands in the sources, in the order of the rows."""
+        self._checks: dict[ImageId, int] = {}
+        self.zeros = 0
+        """Images written by this call whose features are all 0."""
         self.counts: list[int] = []
         self.dropped: list[Entry] = []
         self.rounding = Rounding()
@@ -81,12 +85,15 @@ class PartialFeatures:
     def append(self, image_id: ImageId, where: str, image: Regions, rounding: Rounding, version: int = 0) -> None:
         """Write the next row. Raises InputError where it is not as wide as those before."""
         count, width = image.regions.shape
+        self.zeros += not image.regions.any()
         if self._layout.width not in (0, width):
             raise InputError(f"{where}: features {width} wide, but {self._layout.width} before")
+        assert image.boxes is not None
         entry = Entry(
             image_id,
             where,
             count,
+            check=self._checksum(image),
             boxes=image.boxes.astype("<f4").tobytes(),
             object_ids=_pack(image.object_ids),
             attribute_ids=_pack(image.attribute_ids),
@@ -101,10 +108,25 @@ class PartialFeatures:
             write_all(self._data, np.ascontiguousarray(image.regions, self.dtype).data)
             self._note(entry)
 
-    def drop(self, image_id: ImageId, where: str, problem: str, version: int = 0) -> None:
-        """Note that an image is left out."""
+    def drop(self, image_id: ImageId, where: str, problem: str, version: int = 0, *, repeats: bool = False) -> None:
+        """Record that an image is left out."""
         with self._telling_trouble():
-            self._note(Entry(image_id, where, problem=problem, version=version))
+            self._note(Entry(image_id, where, problem=problem, version=version, repeats=repeats))
+
+    def equals(self, image_id: ImageId, image: Regions) -> bool:
+        """Return whether an image that was written has the same regions and boxes."""
+        return self._checks[image_id] == self._checksum(image)
+
+    def _checksum(self, image: Regions) -> int:
+        check = zlib.crc32(repr(image.regions.shape).encode())
+        for array in (
+            image.regions.astype(self.dtype, copy=False),
+            image.boxes,
+            image.object_ids,
+            image.attribute_ids,
+        ):
+            check = zlib.crc32(b"" if array is None else np.ascontiguousarray(array).data.cast("B"), check)
+        return check
 
     def finish(self) -> None:
         """Make the file whole and give it its name."""
@@ -165,7 +187,7 @@ class PartialFeatures:
         self._begin()
 
     def _begin(self) -> None:
-        self.places, self.counts, self.dropped = {}, [], []
+        self.places, self._checks, self.counts, self.dropped = {}, {}, [], []
         self.rounding, self.named, self._layout = Rounding(), [True, True], Layout(0, 0)
         for path in _parts(self.destination):
             path.unlink()
@@ -195,6 +217,7 @@ class PartialFeatures:
             self.dropped.append(record)
         elif isinstance(record, Entry):
             self.places[record.image_id] = record.where
+            self._checks[record.image_id] = record.check
             self.counts.append(record.count)
             self.rounding = self.rounding.add(record.rounding)
             ids = record.object_ids, record.attribute_ids

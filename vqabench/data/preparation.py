@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqabench.data import digits
+from vqabench.data.accuracy import best_accuracies, explain_oddities, find_oddities, mean_percent
 from vqabench.data.annotation_table import AnnotationTable
 from vqabench.data.annotations import ANSWER_TYPES, Question, hash_ids
 from vqabench.data.catalog import SPLITS
 from vqabench.data.conversion import Treatment, convert_features
 from vqabench.data.dataset import Dataset, Raw
-from vqabench.data.encoder import Encoder
+from vqabench.data.encoder import NO_TYPE, Encoder
 from vqabench.data.features import FeatureStore, open_features
 from vqabench.data.fingerprint import fingerprint_of, stamp_of
 from vqabench.data.hdf5 import change_hdf5, reading, store, write_hdf5
@@ -89,6 +90,8 @@ class Summary:
     region_width: int
     fingerprint: str
     """Hash of every input file and setting that it was made from."""
+    warnings: tuple[str, ...]
+    """What the official evaluation does to some questions, unlike one expects."""
     val_ids_hash: str
     """`hash_ids` of the validation split; empty where there is none."""
     current: bool
@@ -112,9 +115,16 @@ def prepare_files(dataset: Dataset, say: Say) -> Summary:
             if there is None or there.fingerprint != fingerprint:
                 say(f"preparing {dataset.name} in {dataset.folder}")
                 _build(dataset, fingerprint, say)
-    elif not there.current:  # the files were touched, or copied
+        return _made(dataset)
+    for warning in there.warnings:
+        say(warning)
+    if not there.current:  # the files were touched, or copied
         with suppress(OSError), _alone(dataset, say):  # it may be somebody else's, to read only
             change_hdf5(dataset.prepared_file, lambda file: file.attrs.update(stamp=stamp_of(dataset)))
+    return _made(dataset)
+
+
+def _made(dataset: Dataset) -> Summary:
     made = summarise(dataset)
     assert made is not None
     return made
@@ -138,6 +148,7 @@ def summarise(dataset: Dataset) -> Summary | None:
                 region_width=features.regions.shape[2],
                 fingerprint=str(file.attrs["fingerprint"]),
                 current=file.attrs["stamp"] == stamp_of(dataset),
+                warnings=tuple(map(str, file.attrs.get("warnings", ()))),
                 val_ids_hash=hash_ids(file["val"]["question_ids"][:].tolist()) if "val" in file else "",
             )
     except InputError:
@@ -178,16 +189,23 @@ def _alone(dataset: Dataset, say: Say) -> Iterator[None]:
 def _build(dataset: Dataset, fingerprint: str, say: Say) -> None:
     raw = read_raw(dataset)
     language = read_language(dataset, raw)
-    images = {question.image_id for questions, _ in raw.values() for question in questions}
+    for split in dataset.splits:
+        if repeated := dataset.find_repeated(split):
+            say(f"{split}: {len(repeated):,} questions are left out, as val or test holds them, too")
+    asked = [*(questions for questions, _ in raw.values()), *dataset.read_unanswered().values()]
+    images = {question.image_id for questions in asked for question in questions}
     # The old arrays point into the old features: whatever fails from here on, they must not meet the new ones.
     dataset.prepared_file.unlink(missing_ok=True)
-    treatment = Treatment(dataset.entry.feature_precision, dataset.entry.broken_features)
+    entry = dataset.entry
+    treatment = Treatment(entry.feature_precision, entry.broken_features, entry.features_without_boxes)
     convert_features(dataset.feature_files(), dataset.features_file, images, treatment, say=say)
     features = open_features(dataset.features_file)
 
     def fill(file: h5py.File) -> None:
         file.attrs["fingerprint"], file.attrs["stamp"] = fingerprint, stamp_of(dataset)
         fill_prepared(file, dataset, raw, language, features, say)
+        if fingerprint_of(dataset) != fingerprint:
+            raise InputError(f"{dataset.name}: its files changed while they were prepared; prepare it again")
 
     write_hdf5(dataset.prepared_file, fill)
 
@@ -195,7 +213,9 @@ def _build(dataset: Dataset, fingerprint: str, say: Say) -> None:
 def read_raw(dataset: Dataset) -> Raw:
     """Read all splits. Raises InputError where a file is broken or a question stands in two of them."""
     raw: Raw = dataset.read_splits()
-    _check_distinct(raw, dataset.name)
+    _check_distinct(
+        [*(questions for questions, _ in raw.values()), *dataset.read_unanswered().values()], dataset.name
+    )
     return raw
 
 
@@ -212,6 +232,8 @@ def fill_prepared(
         rows, kept = _locate_images(dataset, split, questions, features, say)
         chosen = [questions[n] for n in kept], table.take(kept.tolist())
         _write_split(file.create_group(split), encoder, *chosen, given[split].take(kept), rows)
+    for split, asked in dataset.read_unanswered().items():
+        _write_unanswered(file, dataset, split, asked, encoder, features, say)
     _tell_sizes(encoder, priors, say)
     if language.vectors is None:
         say("no word vectors: words start at random")
@@ -219,7 +241,11 @@ def fill_prepared(
         found, words = int(language.vectors[SPECIAL_WORDS:].any(1).sum()), len(encoder.words) - SPECIAL_WORDS
         say(f"word vectors for {found:,} of {words:,} words; the others start at zero")
     _tell_other_answer_types(raw, say)
-    _tell_limits(given, say)
+    _tell_limits(raw, given, list(answers), say)
+    warnings = _warn(raw)
+    file.attrs["warnings"] = warnings  # said again whenever somebody trains on these questions
+    for warning in warnings:
+        say(warning)
 
 
 def _tell_sizes(encoder: Encoder, priors: Priors, say: Say) -> None:
@@ -229,20 +255,28 @@ def _tell_sizes(encoder: Encoder, priors: Priors, say: Say) -> None:
     say(f"answers given to a question type in train: {own.min():,} to {own.max():,}, median {np.median(own):,.0f}")
 
 
-def _tell_limits(given: Mapping[str, HumanAnswers], say: Say) -> None:
-    """Tell how far the vocabulary falls short."""
-    for split, answers in given.items():
-        best = f"the vocabulary allows a soft accuracy of {100 * answers.reachable:.2f}"
-        say(f"{split}: {best}; it holds no answer to {answers.unanswerable:.1%} of the questions")
+def _tell_limits(raw: Raw, given: Mapping[str, HumanAnswers], vocabulary: Sequence[str], say: Say) -> None:
+    """Say how far the vocabulary falls short, by the official evaluation."""
+    for split, (_, table) in raw.items():
+        best = mean_percent(best_accuracies(vocabulary, table.answers, table.records))
+        lacking = f"it holds no answer to {given[split].unanswerable:.1%} of the questions"
+        say(f"{split}: the vocabulary allows an accuracy of {best:.2f} by the official evaluation; {lacking}")
 
 
-def _check_distinct(raw: Raw, name: str) -> None:
-    """A question in two splits would be trained on and tested."""
-    counts = Counter(question.question_id for questions, _ in raw.values() for question in questions)
+def _warn(raw: Raw) -> list[str]:
+    """Return a line for each way in which the official evaluation scores some questions unlike one expects."""
+    found = {split: find_oddities(table.answers, table.records) for split, (_, table) in raw.items()}
+    return [f"warning: {line}" for line in explain_oddities(found)]
+
+
+def _check_distinct(splits: Iterable[Sequence[Question]], name: str) -> None:
+    """Raise InputError where a question is in two splits: it would be trained on and tested."""
+    counts = Counter(question.question_id for questions in splits for question in questions)
     repeated = [question_id for question_id, count in counts.items() if count > 1]
     if repeated:
         raise InputError(
-            f"{name}: {len(repeated):,} questions stand in two splits, or twice in one: ids {first_few(repeated)}"
+            f"{name}: {len(repeated):,} questions are in two splits, or twice in one: ids {first_few(repeated)}; "
+            'repeated_questions = "drop" in the catalogue leaves those of the test and of val out of train'
         )
 
 
@@ -291,6 +325,40 @@ def _write_split(
     )
     for name, array in vars(arrays).items():
         store(group, name, array)
+
+
+def _write_unanswered(
+    file: h5py.File,
+    dataset: Dataset,
+    split: str,
+    questions: Sequence[Question],
+    encoder: Encoder,
+    features: FeatureStore,
+    say: Say,
+) -> None:
+    """Write a split without annotations: its types are guessed, and it has no targets."""
+    rows, kept = _locate_images(dataset, split, questions, features, say)
+    chosen = [questions[n] for n in kept]
+    types = encoder.guess_types(chosen)
+    tokens, type_word_counts = encoder.encode(chosen, types)
+    arrays = SplitArrays(
+        question_ids=np.array([question.question_id for question in chosen], np.int64),
+        image_rows=rows.astype(np.int64),
+        types=encoder.number_types(types),
+        tokens=tokens,
+        type_word_counts=type_word_counts,
+        starts=np.zeros(len(chosen) + 1, np.int64),
+        target_answers=np.zeros(0, np.int32),
+        target_values=np.zeros(0, np.float32),
+    )
+    group = file.create_group(split)
+    for name, array in vars(arrays).items():
+        store(group, name, array)
+    untyped = types.counts().get(NO_TYPE, 0)
+    say(
+        f"{split}: no annotations, so that it can be answered, and is not scored; the types of its questions are "
+        f"guessed from their first words ({untyped:,} of {len(chosen):,} begin with no known type)"
+    )
 
 
 def _write_spec(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -10,8 +12,10 @@ from vqabench.api import DataSpec
 from vqabench.data.catalog import SPLITS
 from vqabench.data.dataset import Dataset
 from vqabench.data.features import FeatureStore, open_features
+from vqabench.data.features_seal import require_unchanged
+from vqabench.data.fingerprint import hash_questions
 from vqabench.data.hdf5 import reading
-from vqabench.data.preparation import Say, SplitArrays, prepare_files
+from vqabench.data.preparation import Say, SplitArrays, generate, prepare_files
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,8 @@ class Prepared:
     features: FeatureStore
     fingerprint: str
     """Hash of every input file and setting that this was made from."""
+    question_hashes: Mapping[Path, str]
+    """Of the files with questions and annotations, for `check_questions`."""
 
 
 def read_vocabulary(dataset: Dataset) -> tuple[str, ...]:
@@ -33,8 +39,12 @@ def read_vocabulary(dataset: Dataset) -> tuple[str, ...]:
 
 def prepare(dataset: Dataset, say: Say) -> Prepared:
     """Make a data set ready for training where it is not, and open it. Raises as `prepare_files` does."""
+    generate(dataset, say)
+    dataset.see_questions()
+    question_hashes = hash_questions(dataset)  # before the fingerprint: a change in between is then noticed, too
     prepare_files(dataset, say)
     features = open_features(dataset.features_file)
+    require_unchanged(dataset.features_file)
     with reading(dataset.prepared_file) as file:
         spec = DataSpec(
             answers=tuple(file["answers"].asstr()[:]),
@@ -54,4 +64,4 @@ def prepare(dataset: Dataset, say: Say) -> Prepared:
             for split in SPLITS
             if split in file
         }
-        return Prepared(spec, splits, features, str(file.attrs["fingerprint"]))
+        return Prepared(spec, splits, features, str(file.attrs["fingerprint"]), question_hashes)

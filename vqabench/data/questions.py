@@ -36,6 +36,13 @@ def encode(questions: Sequence[Sequence[str]], ids: Mapping[str, int], length: i
     return tokens
 
 
+def guess_type(words: Sequence[str], types: Mapping[tuple[str, ...], str]) -> str | None:
+    """Return the longest question type that the question begins with, by its words; None where there is none."""
+    longest = max(map(len, types), default=0)
+    prefixes = (tuple(words[:length]) for length in range(min(longest, len(words)), 0, -1))
+    return next((types[prefix] for prefix in prefixes if prefix in types), None)
+
+
 def count_type_words(words: Sequence[str], type_words: Sequence[str]) -> int:
     """Count the words at the question's start that spell its type; 0 if it does not start with its type."""
     spelled = len(type_words)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -118,11 +119,14 @@ def get_files(folder: Path, files: Mapping[str, SourceFile], way: Way, watcher: 
     for name in taken:
         _note(folder, name, str(sources[name].absolute()), record)
     missing = [name for name in lacking if name not in taken]
+    unpacked = _explain_unpacked(missing, way.own_folder) if way.own_folder else ""
     if missing and way.offline:
         raise InputError(
-            f"{folder}: offline, and not there: {first_few(missing)}; put them there, "
-            "or name the folder that has them with --from"
+            f"{folder}: offline, and not there: {first_few(missing)}; "
+            + (unpacked or "put them there, or name the folder that has them with --from")
         )
+    if unpacked:
+        watcher.warn(unpacked)
     try:
         for name in missing:
             _fetch(folder, name, files[name], record, way.patience, watcher)
@@ -178,6 +182,32 @@ def _find_own(names: Collection[str], folder: Path) -> dict[str, Path]:
     return found
 
 
+def _explain_unpacked(missing: Collection[str], folder: Path) -> str:
+    """Say what to do where a folder holds the unpacked JSON of missing archives; empty where it does not."""
+    if not any(name.endswith(".zip") for name in missing):
+        return ""
+    splits: dict[str, dict[str, Path]] = {}
+    for path in list_files_below(folder):
+        name = path.name.lower()
+        kind = next((kind for kind in ("questions", "annotations") if kind in name), None)
+        split = next((split for mark, split in (("train", "train"), ("val", "test")) if mark in name), None)
+        if kind and split and ".json" in name and "multiplechoice" not in name:
+            splits.setdefault(split, {}).setdefault(kind, path.absolute())
+    if not splits:
+        return ""
+    given = ", ".join(
+        f"{split} = {{ {', '.join(f'{kind} = {json.dumps(str(path))}' for kind, path in sorted(files.items()))} }}"
+        for split, files in sorted(splits.items(), reverse=True)
+    )
+    return (
+        f"{folder} holds unpacked JSON, from which the archives cannot be made again with their checksums. Use the "
+        "JSON files as they are, in a catalogue of your own (docs/datasets.md, Your own files), with --catalog: "
+        '[my-data] / title = "my data" / test_domain = "in-domain" / features = "FILE" / '
+        f"validation = {{ share = 0.05 }} / splits = {{ {given} }} (a line each). For VQA-CP, split it then: "
+        "vqabench data rebuild-cp my-data --test-ids FILE --out DIR"
+    )
+
+
 def _take(source: Path, path: Path, file: SourceFile, watcher: Watcher) -> bool:
     """Copy a file that the user has, if it is the right one; the copy is what is checked."""
     faults: list[str | None] = []
@@ -208,8 +238,6 @@ def _fetch(folder: Path, name: str, file: SourceFile, record: Record, patience: 
     """Fetch one file, in a folder of its own until it is whole and checked."""
     coming = _coming(folder)
     coming.mkdir(exist_ok=True)
-    for stray in coming.glob("tmp????????"):  # pooch's, of a call that was killed
-        stray.unlink()
     fetched, url = download(name, file, coming, watcher, patience)
     fetched.replace(folder / name)
     _note(folder, name, url, record)

@@ -6,10 +6,12 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from vqabench.data.annotations import ImageId
+from vqabench.data.folders import require_file
 from vqabench.data.image_rows import find_map
 from vqabench.data.packed_files import split_member
-from vqabench.data.region_archives import holds_images, list_npz_files, read_archive, read_folder
+from vqabench.data.region_archives import holds_images, list_image_files, read_archive, read_folder
 from vqabench.data.region_arrays import read_hdf5
+from vqabench.data.region_names import WantedImages
 from vqabench.data.region_rows import Row
 from vqabench.data.region_tables import read_table
 from vqabench.errors import InputError
@@ -19,15 +21,16 @@ ZIP = b"PK\x03\x04"
 
 
 def read_rows(sources: Sequence[Path], wanted: Collection[ImageId]) -> Iterator[Row]:
-    """Give the wanted images of all sources, each in its file's order.
+    """Yield the wanted images of all sources, each in its file's order.
 
     Raises InputError where a file is missing, breaks off or is of no known form.
     """
+    images = wanted if isinstance(wanted, WantedImages) else WantedImages(wanted)
     for source in sources:
-        yield from _read_source(source, wanted)
+        yield from _read_source(source, images)
 
 
-def _read_source(source: Path, wanted: Collection[ImageId]) -> Iterator[Row]:
+def _read_source(source: Path, wanted: WantedImages) -> Iterator[Row]:
     path, member = split_member(source)
     if path.is_dir():
         return read_folder(path, wanted)
@@ -40,20 +43,19 @@ def _read_source(source: Path, wanted: Collection[ImageId]) -> Iterator[Row]:
 
 
 def list_files(source: Path) -> list[Path]:
-    """List the files that a source consists of: itself, a folder's npz files, the map beside an HDF5 file."""
+    """List the files that a source consists of: itself, the files of a folder, the map beside an HDF5 file."""
     path, member = split_member(source)
     if path.is_dir():
-        return list_npz_files(path)
+        return list_image_files(path)
     beside = find_map(path, member) if _magic(path) == HDF5 else None
     return [path, beside] if beside else [path]
 
 
 def _magic(path: Path) -> bytes:
-    """Give a file's first four bytes."""
+    """Return a file's first four bytes."""
+    require_file(path, "features file")
     try:
         with path.open("rb") as stream:
             return stream.read(4)
-    except FileNotFoundError:
-        raise InputError(f"{path}: there is no such features file") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error}") from error

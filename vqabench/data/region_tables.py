@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import codecs
 import io
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -19,18 +19,11 @@ import numpy as np
 import pybase64
 from numpy.typing import NDArray
 
-from vqabench.data.annotations import ImageId
+from vqabench.data.number_types import check_float32
 from vqabench.data.packed_files import UNREADABLE, is_packed, open_packed, split_member
-from vqabench.data.region_rows import (
-    LONGEST_SIDE,
-    MOST_REGIONS,
-    Regions,
-    Row,
-    check_count,
-    name_image,
-    refuse,
-    share_boxes,
-)
+from vqabench.data.region_boxes import COLUMNS, share_boxes
+from vqabench.data.region_names import WantedImages
+from vqabench.data.region_rows import LONGEST_SIDE, MOST_REGIONS, Regions, Row, check_count, refuse
 from vqabench.errors import InputError
 
 LONGEST_LINE = 1 << 26
@@ -43,8 +36,8 @@ SHOWN = 20
 """Characters of a broken column that a message shows."""
 
 
-def read_table(source: Path, wanted: Collection[ImageId]) -> Iterator[Row]:
-    """Give the wanted images of a table, and every line that has not its columns: which image it is of, who knows.
+def read_table(source: Path, wanted: WantedImages) -> Iterator[Row]:
+    """Yield the wanted images of a table, and every line that lacks columns, since its image is not known.
 
     Raises InputError where the file breaks off or is no such table.
     """
@@ -52,16 +45,25 @@ def read_table(source: Path, wanted: Collection[ImageId]) -> Iterator[Row]:
         # The last column is nearly all of the line: it is never copied, and searched from its end.
         last = line.rfind(b"\t") + 1
         columns = line[:last].split(b"\t")
-        name = columns[0].decode("utf-8", "replace")
+        name = _unquote(columns[0]).decode("utf-8", "replace")
         problem = _find_problem(len(columns), name)
         if problem:
             yield Row(name[:SHOWN], where, partial(refuse, f"{where}: {problem}"))
             continue
-        image_id = name_image(name, wanted)
-        if image_id in wanted:
+        image_id = wanted.find(name)
+        if image_id is not None:
             features = memoryview(line)[last : len(line) - _count_line_end(line)]
-            columns.pop()
+            if bytes(features[:1]) == b"b":
+                features = memoryview(_unquote(bytes(features)))
+            columns = [_unquote(column) for column in columns[:-1]]
             yield Row(image_id, where, partial(_parse, columns, features, f"{where}: image {image_id}"))
+
+
+def _unquote(column: bytes) -> bytes:
+    """Return what stands between the quotes of `b'...'`, which Python 3 writes for bytes."""
+    column = column.strip()
+    quoted = len(column) > 2 and column[:2] in (b"b'", b'b"') and column[-1:] == column[1:2]
+    return column[2:-1] if quoted else column
 
 
 def _count_line_end(line: bytes) -> int:
@@ -75,7 +77,7 @@ def _find_problem(columns: int, name: str) -> str | None:
 
 
 def _lines(source: Path) -> Iterator[tuple[bytes, str]]:
-    """Give each line that is not empty, and where it stands."""
+    """Yield each line that is not empty, and where it stands."""
     where = f"{source}, line 1"
     try:
         with _open(source) as lines:
@@ -103,7 +105,7 @@ def _check_encoding(line: bytes, source: Path) -> bytes:
 def _open(source: Path) -> Iterator[IO[bytes]]:
     """Read in larger blocks than Python would: a line takes 400 kB."""
     block = PACKED_BLOCK if is_packed(split_member(source)[0]) else BLOCK
-    with open_packed(source, ".tsv") as stream:
+    with open_packed(source, ".tsv", unless="") as stream:  # of several tables, none is chosen in silence
         yield io.BufferedReader(cast(io.RawIOBase, stream), block)
 
 
@@ -116,18 +118,17 @@ def _parse(columns: Sequence[bytes], features: memoryview, what: str) -> Regions
         for column, side in zip(columns[1:3], sides, strict=True)
     )
     count = _whole_number(columns[-2], MOST_REGIONS, f"{what}: num_boxes")
-    boxes = _numbers(columns[-1], np.float32, count, what, "boxes", width=4)
+    boxes = _decode_boxes(columns[-1], count, what)
     ids: list[NDArray[np.int32] | None] = [None, None]
     if named:
         ids = [
             _class_ids(columns[place], count, what, name) for place, name in ((3, "objects_id"), (5, "attrs_id"))
         ]
-    return Regions(
-        regions=_numbers(features, np.float32, count, what, "features"),
-        boxes=share_boxes(boxes, (second, first) if named else (first, second), what),
-        object_ids=ids[0],
-        attribute_ids=ids[1],
-    )
+    content = _decode(features, what, "features")
+    regions = _split(content, np.float32, count, what, "features")
+    check_float32(content, count, what)
+    shares, pixels = share_boxes(boxes, (second, first) if named else (first, second), what)
+    return Regions(regions, shares, ids[0], ids[1], pixels=pixels)
 
 
 def _whole_number(text: bytes, most: int, what: str) -> int:
@@ -138,21 +139,35 @@ def _whole_number(text: bytes, most: int, what: str) -> int:
 
 
 def _class_ids(text: bytes, count: int, what: str, name: str) -> NDArray[np.int32]:
-    ids = _numbers(text, np.int64, count, what, name, width=1)[:, 0]
+    ids = _split(_decode(text, what, name), np.int64, count, what, name, widths=range(1, 2))[:, 0]
     if ids.min() < 0 or ids.max() > np.iinfo(np.int32).max:
         raise InputError(f"{what}: has {name} that number no class")
     return ids.astype(np.int32)
 
 
-def _numbers(
-    text: bytes | memoryview, dtype: type, count: int, what: str, name: str, width: int | None = None
-) -> NDArray[Any]:
-    """Decode `count` rows of numbers, of one width or of any."""
+def _decode_boxes(text: bytes, count: int, what: str) -> NDArray[Any]:
+    """Decode boxes: how many bytes one takes tells 32-bit numbers from others, whatever the columns."""
+    content = _decode(text, what, "boxes")
+    for dtype, size in (("float16", 2), ("float64", 8)):
+        if len(content) in [columns * size * count for columns in COLUMNS]:
+            raise InputError(
+                f"{what}: {len(content)} bytes of boxes do not make {count} rows of float32: truncated, or {dtype}?"
+            )
+    return _split(content, np.float32, count, what, "boxes", widths=COLUMNS)
+
+
+def _decode(text: bytes | memoryview, what: str, name: str) -> bytes:
     try:
-        data = pybase64.b64decode(text, validate=True)
+        return pybase64.b64decode(text, validate=True)
     except ValueError as error:
         raise InputError(f"{what}: {name}: broken base64 ({error}): truncated?") from error
-    found, rest = divmod(len(data), np.dtype(dtype).itemsize * count)
-    if rest or found != (width or max(1, found)):
-        raise InputError(f"{what}: {len(data)} bytes of {name} do not make {count} rows: truncated?")
-    return np.frombuffer(data, dtype).reshape(count, found)
+
+
+def _split(
+    content: bytes, dtype: type, count: int, what: str, name: str, widths: range | None = None
+) -> NDArray[Any]:
+    """Split bytes into `count` rows of numbers, of some width or of any."""
+    found, rest = divmod(len(content), np.dtype(dtype).itemsize * count)
+    if rest or found not in (widths or range(1, len(content) + 1)):
+        raise InputError(f"{what}: {len(content)} bytes of {name} do not make {count} rows: truncated?")
+    return np.frombuffer(content, dtype).reshape(count, found)

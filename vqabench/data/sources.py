@@ -68,8 +68,10 @@ class Derivation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename
 def check_names(names: Iterable[str]) -> None:
     """Raise ValueError where a name of a file could lead out of its folder, or hide in it."""
     for name in names:
-        if not re.fullmatch(r"\w[\w.-]*", name):
-            raise ValueError(f"files: {name!r} cannot name a file: letters, digits, '.', '_' and '-' only")
+        if not re.fullmatch(r"\w[\w.-]{0,199}", name):
+            raise ValueError(
+                f"files: {name!r} cannot name a file: up to 200 letters, digits, '.', '_' and '-' only"
+            )
         if name == "fetched.json":
             raise ValueError(f"files: {name!r} is the name of the record of what was fetched")
 

@@ -88,6 +88,10 @@ def _compare_fetched(dataset: Dataset) -> str:
 def _compare_counts(dataset: Dataset, raw: Raw) -> str:
     """Compare what a split's files hold, before any of it is carved off, with what the catalogue expects."""
     for split, expected in dataset.entry.counts.items():
+        if split not in raw or dataset.entry.repeated_questions == "drop":
+            if difference := expected.find_difference(dataset.count(split)):
+                raise InputError(f"{split} {difference}")
+            continue
         carved = ["val"] if split == "train" and dataset.entry.validation else []
         asked = [question for part in (split, *carved) for question in raw[part][0]]
         images = len({question.image_id for question in asked})

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vqabench.data.packed_files import UNREADABLE, open_packed
+from vqabench.data.folders import require_file
+from vqabench.data.packed_files import UNREADABLE, open_packed, split_member
 from vqabench.errors import InputError
+
+LONGEST_LINE = 1 << 20
+"""Bytes: 300 numbers take 3,000."""
+MOST_NUMBERS = 10_000
 
 
 def read_word_vectors(path: Path, words: Mapping[str, int]) -> NDArray[np.float32]:
@@ -27,6 +33,10 @@ def read_word_vectors(path: Path, words: Mapping[str, int]) -> NDArray[np.float3
         word = line.split(None, 1)[0]
         if width is None and not _counts(line):
             width = len(line.split()) - 1
+            if width > MOST_NUMBERS:
+                raise InputError(
+                    f"{path}, line {number}: a vector of {width:,} numbers: not a word and its numbers"
+                )
         if word not in rows or width is None:
             continue
         fields = line.split()[1:]
@@ -49,10 +59,16 @@ def _counts(line: bytes) -> bool:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Give the lines that are not empty, without UTF-8's mark, and their numbers from 1."""
+    """Yield the lines that are not empty, without UTF-8's mark, and their numbers from 1."""
+    require_file(split_member(path)[0], "file of word vectors")
     try:
-        with open_packed(path) as lines:
+        with open_packed(path, unless="") as stream:
+            # Read in pieces: a file of another kind may have no line ends at all.
+            lines = iter(partial(stream.readline, LONGEST_LINE), b"")
             for number, line in enumerate(lines, 1):
+                if len(line) == LONGEST_LINE:
+                    limit = f"longer than {LONGEST_LINE >> 20} MB"
+                    raise InputError(f"{path}, line {number}: {limit}: not a word and its numbers a line")
                 text = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
                 if text.strip():
                     yield number, text

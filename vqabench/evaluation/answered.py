@@ -7,12 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from vqabench.data.accuracy import question_accuracies
 from vqabench.data.annotation_table import AnnotationTable
 from vqabench.data.annotations import read_sure_predictions
 from vqabench.errors import InputError
-from vqabench.evaluation.accuracy import question_accuracies
 from vqabench.evaluation.scores import check_predictions
 from vqabench.results import Run
+
+ANSWER_AGAIN = "restore it from a copy, or train it again with --resume, which answers again from its weights"
 
 
 @dataclass(frozen=True)
@@ -35,9 +37,10 @@ def read_answered(run: Run, split: str, table: AnnotationTable) -> tuple[Annotat
 
     Gives the annotations of the questions that were answered, and the answers in their order: a data set may skip
     questions whose image has no features. Raises InputError, naming the file, where it is missing, broken or empty,
-    answers a question twice, or answers one that is not annotated.
+    has changed since the run wrote it, answers a question twice, or answers one that is not annotated.
     """
     file = run.predictions_file(split)
+    run.check_file(file, ANSWER_AGAIN)
     predictions = read_sure_predictions(file)
     if not predictions:
         raise InputError(f"{file}: there are no answers in it")

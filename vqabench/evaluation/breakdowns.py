@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import msgspec
 
+from vqabench.data.accuracy import best_accuracies, mean_percent
 from vqabench.data.annotation_table import AnnotationTable
-from vqabench.evaluation.accuracy import best_accuracies, mean_percent
 from vqabench.evaluation.answered import Answered
 from vqabench.evaluation.calibration import Calibration, calibrate
 from vqabench.evaluation.reliance import Reliance, prior_reliance

@@ -8,8 +8,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from vqabench.errors import InputError, first_few
-from vqabench.evaluation.notes import PRIOR_NOTE, explain_marks, tell_of_gains, tell_of_published, warn
-from vqabench.evaluation.published import find_published
+from vqabench.evaluation.notes import (
+    ABOUT_PUBLISHED,
+    PRIOR_NOTE,
+    explain_marks,
+    tell_of_gains,
+    tell_of_published,
+    warn,
+)
+from vqabench.evaluation.published import SPLITS, Published, find_published, find_split, read_tables
 from vqabench.evaluation.rows import Cell, Key, Row, SeedTest, TakeApart, add_breakdowns, gather_rows
 from vqabench.evaluation.significance import compare_seeds, holm
 from vqabench.results import Run
@@ -27,6 +34,8 @@ class Comparison:
     notes: tuple[str, ...]
     marks: str = ""
     """How the gains were tested; empty where none could be."""
+    published: tuple[Published, ...] = ()
+    """The paper's tables, where they were asked for and there are no runs to show them beside."""
 
 
 def compare(
@@ -42,11 +51,14 @@ def compare(
     Without `by_type`, there are no numbers by question type. With `published`, rows have beside them what the paper
     has printed on the same; with `break_down`, what their stored answers show of the training prior.
 
-    Raises InputError where there is no finished run.
+    Without a finished run, `published` gives the paper's tables as they are. Raises InputError where there is
+    neither.
     """
     left_out: dict[str, list[str]] = {}
     rows = gather_rows(runs, dataset, left_out, by_type=by_type)
     notes = [f"left out, {why}: {first_few(which, 3)}" for why, which in left_out.items()]
+    if not rows and published:
+        return show_tables(dataset, notes)
     if not rows:
         which = f" of {dataset}" if dataset else ""
         raise InputError("; ".join([f"no finished run{which}", *notes]))
@@ -55,10 +67,21 @@ def compare(
     add_gains(rows)
     mark_best(rows)
     for row in rows if published else ():
-        row.published = find_published(row.manifests[0])
+        on = find_split(row.manifests[0], row.test_questions)
+        row.published = find_published(row.manifests[0], on) if on else ()
     notes += [*warn(rows), *_tell_of_choices(rows), *tell_of_gains(rows, find_plain(rows))]
     notes += tell_of_published(rows) if published else []
     return Comparison(tuple(rows), tuple(notes), explain_marks(rows))
+
+
+def show_tables(dataset: str | None, notes: Sequence[str]) -> Comparison:
+    """Return the paper's tables, of one data set or all. Raises InputError where it has none of it."""
+    if dataset is not None and dataset not in SPLITS:
+        raise InputError(
+            f"no finished run of {dataset}, and the paper has no results on it; it has {', '.join(SPLITS)}"
+        )
+    chosen = tuple(row for row in read_tables() if dataset in (None, row.dataset))
+    return Comparison((), (*notes, ABOUT_PUBLISHED), published=chosen)
 
 
 def _take_apart(rows: Sequence[Row], break_down: TakeApart) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vqabench.errors import first_few
-from vqabench.evaluation.published import SOURCE, published_datasets
+from vqabench.evaluation.published import SOURCE, SPLITS, find_split
 from vqabench.evaluation.rows import Row
 
 LEVEL = 0.01
@@ -18,6 +18,13 @@ PRIOR_NOTE = (
     "less accuracy. Bound: what the vocabulary allows"
 )
 """How to read what stored answers show of the training prior."""
+
+
+ABOUT_PUBLISHED = (
+    f"published: {SOURCE}; run by its authors, or reported there from another paper. It states neither seeds nor "
+    "deviations, so `differs` (ours - published) cannot be tested. It does not define its kappas, so they do not "
+    "compare with ours"
+)
 
 
 def warn(rows: Sequence[Row]) -> list[str]:
@@ -77,17 +84,23 @@ def explain_marks(rows: Sequence[Row]) -> str:
 
 
 def tell_of_published(rows: Sequence[Row]) -> list[str]:
-    """Tell what published rows are, and for which rows of ours there is none."""
-    known = published_datasets()
-    unknown = dict.fromkeys(row.dataset for row in rows if row.dataset not in known)
+    """Explain the published rows, and say for which rows of ours there is none, and why."""
+    on = {id(row): find_split(row.manifests[0], row.test_questions) for row in rows}
+    unknown = dict.fromkeys(row.dataset for row in rows if on[id(row)] is None and row.dataset not in SPLITS)
     notes = [f"{name}: the paper has no results on this data set" for name in unknown]
-    without = [row.title for row in rows if row.dataset in known and not row.published]
+    others: dict[str, list[str]] = {}
+    for row in rows:
+        if on[id(row)] is None and row.dataset in SPLITS:
+            difference = (
+                "there is no test split"
+                if row.test_questions is None
+                else SPLITS[row.dataset].find_difference(row.manifests[0], row.test_questions)
+            )
+            others.setdefault(f"{row.dataset} here is not the published split: {difference}", []).append(row.title)
+    notes += [
+        f"{why}, so that the paper's numbers are not shown: {first_few(which, 3)}" for why, which in others.items()
+    ]
+    without = [row.title for row in rows if on[id(row)] is not None and not row.published]
     if without:
         notes.append(f"the paper has no row for {first_few(without)}")
-    if any(row.published for row in rows):
-        notes.append(
-            f"published: {SOURCE}; run by its authors, or reported there from another paper. It tells neither "
-            "seeds nor deviations, so that `differs` (ours - published) cannot be tested. Its kappas are of a "
-            "definition that it does not give: they do not compare with ours"
-        )
-    return notes
+    return [*notes, ABOUT_PUBLISHED] if any(row.published for row in rows) else notes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,14 +12,16 @@ from vqabench.api import Backbone
 from vqabench.data.annotations import Prediction, SurePrediction
 from vqabench.data.batches import SplitData
 from vqabench.data.dataset import Dataset
+from vqabench.data.fingerprint import check_questions
 from vqabench.data.memory import is_out_of_memory
 from vqabench.data.placement import PlacedFeatures
 from vqabench.data.prepared import Prepared
-from vqabench.errors import TrainingError
+from vqabench.errors import OutputError, TrainingError
+from vqabench.evaluation.outputs import check_output
 from vqabench.evaluation.scores import Scores, score
 
 NOT_A_NUMBER = -1
-"""Stands for the answer of a question whose logits have no largest one."""
+"""Stands for the answer to a question whose largest logit is not finite."""
 DIGITS = 4
 """Of a confidence on disk."""
 AT_ONCE = {"cpu": 1, "cuda": 4}
@@ -34,11 +36,28 @@ def evaluation_batch(batch_size: int, data: SplitData) -> int:
 def load_split(
     model: Backbone, prepared: Prepared, dataset: Dataset, split: str, features: PlacedFeatures
 ) -> SplitData:
-    """Put a split beside its features, with what the backbone's own tokeniser makes of its questions."""
+    """Put a split beside its features, with what the backbone's own tokeniser makes of its questions.
+
+    Raises VqabenchError where the questions have changed since the data was prepared.
+    """
     texts = {question.question_id: question.question for question in dataset.read_questions(split)}
+    check_questions(prepared.question_hashes)
     ids = prepared.splits[split].question_ids.tolist()
     extras = model.prepare_questions([texts[question_id] for question_id in ids])
+    _check_extras(extras, len(ids), model)
     return SplitData(prepared, split, features, extras)
+
+
+def _check_extras(extras: object, questions: int, model: Backbone) -> None:
+    """Raise OutputError unless a tokeniser returned tensors with a row for each question."""
+    if not isinstance(extras, Mapping):
+        told = f"prepare_questions must return a mapping of names to tensors, not a {type(extras).__name__}"
+        raise OutputError(told, model)
+    for name, rows in extras.items():
+        found = list(rows.shape) if isinstance(rows, Tensor) else f"a {type(rows).__name__}"
+        if not isinstance(rows, Tensor) or rows.ndim == 0 or len(rows) != questions:
+            told = f"its prepare_questions must return a row for each of {questions} questions; {name!r} is {found}"
+            raise OutputError(told, model)
 
 
 @dataclass(frozen=True)
@@ -65,7 +84,8 @@ def predict(
     trained in: bfloat16 has so few digits that the two best answers of 2 to 5 % of the questions tie, and each tie
     would go to the answer that is more frequent in training.
 
-    Raises TrainingError if logits are NaN: the largest would be the first answer.
+    Raises OutputError if an output is malformed, so that no answer goes to another question; TrainingError if a
+    largest logit is not finite: the first answer would be chosen.
     """
     asked = torch.arange(len(data)) if questions is None else questions
     if len(asked) == 0:  # one of several processes may have none
@@ -81,8 +101,12 @@ def predict(
     finally:
         model.train(was_training)
     answers, confidences = (torch.cat(parts).cpu() for parts in zip(*chosen, strict=True))
-    if (answers == NOT_A_NUMBER).any():
-        raise TrainingError("the model's answers are not numbers (NaN)")
+    unclear = int((answers == NOT_A_NUMBER).sum())
+    if unclear:
+        raise TrainingError(
+            f"the model's answers to {unclear} of {len(answers)} questions are unclear: their largest logit is not "
+            "a finite number (NaN or infinite)"
+        )
     return Chosen(answers, confidences)
 
 
@@ -97,11 +121,12 @@ def _answer(
     """Answer batches, as many as memory is enough for; give the size to go on with."""
     try:
         for batch in data.batches(parts, with_targets=False):
-            batch = batch.replace(regions_BRV=batch.regions_BRV.float())
-            logits_BA = model(batch).logits_BA.float()
+            output = model(batch.replace(regions_BRV=batch.regions_BRV.float()))
+            check_output(output, (len(batch), data.answers), model)
+            logits_BA = output.logits_BA.float()
             largest, indices = logits_BA.max(1)
             sure = largest.sigmoid() if objective == "bce" else (largest - logits_BA.logsumexp(1)).exp()
-            chosen.append((indices.masked_fill(largest.isnan(), NOT_A_NUMBER), sure))
+            chosen.append((indices.masked_fill(~largest.isfinite(), NOT_A_NUMBER), sure))
             after_batch()
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error) or len(parts[0]) == 1:
@@ -118,10 +143,16 @@ def spell(chosen: Chosen, prepared: Prepared, split: str) -> list[SurePrediction
     return [SurePrediction(number, answers[answer], round(sure, DIGITS)) for number, answer, sure in given]
 
 
-def score_split(predictions: Sequence[Prediction], dataset: Dataset, split: str) -> Scores:
-    """Score predictions against the annotations of the questions that they answer."""
+def score_split(predictions: Sequence[Prediction], prepared: Prepared, dataset: Dataset, split: str) -> Scores:
+    """Score predictions against the annotations of the questions that they answer.
+
+    Raises VqabenchError where the annotations have changed since the data was prepared.
+    """
     answers = {prediction.question_id: prediction.answer for prediction in predictions}
-    _, table = dataset.read_split(split)
+    try:
+        _, table = dataset.read_split(split)
+    finally:  # a change is what is wrong, whatever reading has to say of it
+        check_questions(prepared.question_hashes)
     return score(answers, table.choose(answers))
 
 

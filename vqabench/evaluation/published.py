@@ -19,7 +19,7 @@ SPLIT = "test"
 """Of ours: what the paper calls VQA v2 val is the test split here."""
 _FILES = {"accuracy.csv": "accuracy", "kappa.csv": "kappa", "ablation.csv": "accuracy"}
 _COLUMNS = {"yes/no": "yes_no", "number": "number", "other": "other", "all": "all"}
-_USUAL_ACTIVATION = "softplus-g"
+USUAL_ACTIVATION = "softplus-g"
 """Of the answer mask, where a table does not name one."""
 
 
@@ -48,8 +48,8 @@ class Published:
     note: str
 
     def is_of(self, run: Manifest) -> bool:
-        """Tell whether it is about what a run of ours is about: data set, backbone, objective and loss."""
-        same = (self.dataset, self.backbone, self.loss) == (run.dataset, run.backbone, run.loss)
+        """Return whether it has the backbone, options, objective and loss of a run of ours."""
+        same = (self.backbone, self.loss) == (run.backbone, run.loss)
         alike = all(
             run.options.get(part, {}).get(name) == value
             for part, options in self.options.items()
@@ -58,10 +58,49 @@ class Published:
         return same and alike and self.objective in ("", run.objective)
 
 
+@dataclass(frozen=True)
+class Split:
+    """A data set as it was published: what tells its splits from others of the same name."""
+
+    train: int
+    """Questions, those of a validation split carved from them included."""
+    test: int
+    test_ids: str | None = None
+    """`hash_ids` of the test questions, where they are known without the data."""
+
+    def find_difference(self, run: Manifest, tested: int) -> str | None:
+        """Return the first difference of a run's splits, `tested` questions of which were scored; None without any.
+
+        Runs of earlier versions do not record the training questions or the ids.
+        """
+        train = run.questions.get("train", self.train)
+        if tested != self.test:
+            return f"{tested:,} questions were tested, {self.test:,} are in the published test"
+        if self.train not in (train, train + run.questions.get("val", 0)):
+            return f"{train:,} questions in train, {self.train:,} in the published one"
+        if self.test_ids and run.test_ids and run.test_ids != self.test_ids:
+            return "as many test questions, but not the same ones"
+        return None
+
+
+SPLITS = {
+    "vqa-cp-v2": Split(438_183, 219_928),
+    "vqa-cp-v1": Split(244_547, 125_314, "862b112f52b51411f01d9aac9f747c04ab192f2cfcb88d8b8ba585a056dc08a3"),
+    "vqa-v2": Split(443_757, 214_354),
+}
+"""The data sets of the tables."""
+
+
+@cache
+def read_tables() -> tuple[Published, ...]:
+    """Read all rows of all tables."""
+    return tuple(row for file, metric in _FILES.items() for row in _read(file, metric))
+
+
 @cache
 def read_published() -> tuple[Published, ...]:
-    """Read the tables. A row of Table V that another table has with its categories is left out."""
-    rows = [row for file, metric in _FILES.items() for row in _read(file, metric)]
+    """Return the rows of all tables, without those of Table V that another table has with its categories."""
+    rows = read_tables()
     fuller = {_name(row) for row in rows if len(row.numbers) > 1}
     return tuple(row for row in rows if len(row.numbers) > 1 or _name(row) not in fuller)
 
@@ -75,7 +114,7 @@ def _read(file: str, metric: str) -> Iterator[Published]:
     text = (resources.files("vqabench.evaluation") / "tables" / file).read_text(encoding="utf-8")
     for line in csv.DictReader(text.splitlines()):
         masks = "mask" in line["loss"].split("+")
-        activation = line.get("mask_activation") or _USUAL_ACTIVATION
+        activation = line.get("mask_activation") or USUAL_ACTIVATION
         marked = (line.get("significant") or "").split()
         yield Published(
             line["table"],
@@ -93,11 +132,15 @@ def _read(file: str, metric: str) -> Iterator[Published]:
         )
 
 
-def find_published(manifest: Manifest) -> tuple[Published, ...]:
-    """Give what the paper has printed on what a run is about."""
-    return tuple(one for one in read_published() if one.is_of(manifest))
+def find_split(manifest: Manifest, tested: int | None) -> str | None:
+    """Return the published data set whose splits a run was trained and tested on, whatever it is called here."""
+    if tested is None:
+        return None
+    same = [name for name, split in SPLITS.items() if split.find_difference(manifest, tested) is None]
+    recorded = bool(manifest.questions) or manifest.dataset in same
+    return same[0] if same and recorded else None
 
 
-def published_datasets() -> set[str]:
-    """Name the data sets that the paper has results on."""
-    return {one.dataset for one in read_published()}
+def find_published(manifest: Manifest, dataset: str) -> tuple[Published, ...]:
+    """Return what the paper has printed on what a run is about, for a published data set."""
+    return tuple(one for one in read_published() if one.dataset == dataset and one.is_of(manifest))

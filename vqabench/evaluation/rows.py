@@ -78,6 +78,8 @@ class Row:
     runs: tuple[Run, ...]
     """In the order of the seeds."""
     manifests: tuple[Manifest, ...]
+    test_questions: int | None = None
+    """How many questions of `test` were scored; None where there is no test."""
     cells: dict[Key, Cell] = field(default_factory=dict)
     published: tuple[Published, ...] = ()
     """What the paper has printed on the same, where that is asked for."""
@@ -164,6 +166,7 @@ def _make_row(group: Sequence[Finished], by_type: bool) -> Row:
         _spell_setting(first),
         tuple(run for run, _, _ in group),
         manifests,
+        group[0][2]["test"].questions if "test" in group[0][2] else None,
         {key: summarise(numbers) for key, numbers in values.items()},
     )
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from vqabench.data.accuracy import mean_percent, question_accuracies
 from vqabench.data.annotation_table import AnnotationTable, Labels
 from vqabench.data.annotations import ANSWER_TYPES, Prediction
 from vqabench.data.answers import normalise
 from vqabench.data.numbering import Numbering
 from vqabench.errors import InputError, first_few
-from vqabench.evaluation.accuracy import mean_percent, question_accuracies
 from vqabench.evaluation.kappa import kappa
-from vqabench.results import Run, read_json
+from vqabench.results import Run, read_json, write_file
 
 CATEGORIES = (*ANSWER_TYPES, "all")
 
@@ -30,13 +29,17 @@ class TypeScore(msgspec.Struct, frozen=True):
     accuracy: float
 
 
-class Scores(msgspec.Struct, frozen=True):
+class Scores(msgspec.Struct, frozen=True, omit_defaults=True):
     """Percent, unrounded; None where a number is undefined. The form of `evaluate --json`."""
 
     questions: int
     accuracy: dict[str, float | None]
     kappa: dict[str, float | None]
     per_question_type: dict[str, TypeScore]
+    other_answer_types: dict[str, TypeScore] = {}
+    """Answer types that are none of the official three: their questions count in `all` alone."""
+    unanswered: int = 0
+    """Questions without an answer, counted as wrong."""
 
     def __post_init__(self) -> None:
         for metric in ("accuracy", "kappa"):
@@ -47,53 +50,78 @@ class Scores(msgspec.Struct, frozen=True):
 def read_scores(run: Run) -> dict[str, Scores]:
     """Read the scores of a run, by split. Raises InputError where they are missing or damaged."""
     advice = "damaged; train it again with --resume, which scores it from its weights"
+    run.check_file(run.scores_file, advice.removeprefix("damaged; "))
     return read_json(run.scores_file, dict[str, Scores], advice)
 
 
-def check_predictions(
-    predictions: Sequence[Prediction], question_ids: Sequence[int], source: str
-) -> dict[int, str]:
-    """Give the answers by question id.
+def write_scores(run: Run, scores: Mapping[str, Scores]) -> None:
+    """Write the scores of a run, by split."""
+    write_file(run.scores_file, msgspec.json.format(msgspec.json.encode(scores), indent=2))
 
-    Raises InputError where a question is answered twice, not at all, or was never asked.
+
+def check_predictions(
+    predictions: Sequence[Prediction],
+    question_ids: Sequence[int],
+    source: str,
+    *,
+    may_lack: bool = False,
+    advice: str = "",
+) -> dict[int, str]:
+    """Return the answers by question id; with `may_lack`, some questions may have none.
+
+    `advice` stands in the error behind the questions that have none.
+
+    Equal answers to one question count once: the samplers of several processes pad their last batch with repeats.
+    Raises InputError where a question is answered in two ways, not at all, or was never asked.
     """
-    answers = {prediction.question_id: prediction.answer for prediction in predictions}
+    answers: dict[int, str] = {}
+    differing: set[int] = set()
+    for prediction in predictions:
+        if answers.setdefault(prediction.question_id, prediction.answer) != prediction.answer:
+            differing.add(prediction.question_id)
     asked = set(question_ids)
-    problems = {
-        "answered more than once": _repeated(predictions) if len(answers) < len(predictions) else [],
+    problems: dict[str, Collection[int]] = {
+        "answered more than once, differently": differing,
         "never asked": [number for number in answers if number not in asked],
-        "not answered": [number for number in question_ids if number not in answers],
+        "not answered": [] if may_lack else [number for number in question_ids if number not in answers],
     }
-    told = [f"questions {what}: {len(ids)} (ids {first_few(ids)})" for what, ids in problems.items() if ids]
+    told = [f"questions {what}: {len(ids):,} (ids {first_few(ids)})" for what, ids in problems.items() if ids]
+    if problems["not answered"] and advice:
+        told.append(advice)
     if told:
         raise InputError(f"{source}: {'; '.join(told)}")
     return answers
 
 
 def score(answers: Mapping[int, str], annotations: AnnotationTable) -> Scores:
-    """Score one answer per annotated question.
+    """Score at most one answer per annotated question; a question without one is wrong.
 
-    Other answer types than the three count in "all" only. Raises KeyError where a question has no answer:
-    `check_predictions` comes first.
+    Other answer types than the official three count in "all" only. `check_predictions` comes first.
     """
-    given = [answers[question_id] for question_id in annotations.question_ids.tolist()]
+    given = [answers.get(question_id) for question_id in annotations.question_ids.tolist()]
     accuracies = question_accuracies(given, annotations.answers, annotations.records)
     predicted, expected = _number_alike(given, annotations.modal_answers)
-    rows = _group(annotations.answer_types) | {"all": np.arange(len(annotations))}
+    by_answer_type = _group(annotations.answer_types)
+    rows = by_answer_type | {"all": np.arange(len(annotations))}
     chosen = {name: rows.get(name, np.arange(0)) for name in CATEGORIES}
+    other = {name: own for name, own in by_answer_type.items() if name not in ANSWER_TYPES}
     return Scores(
         len(annotations),
         {name: mean_percent(accuracies[own]) for name, own in chosen.items()},
         {name: kappa(predicted[own], expected[own]) for name, own in chosen.items()},
         _score_types(accuracies, _group(annotations.question_types)),
+        _score_types(accuracies, other),
+        given.count(None),
     )
 
 
-def _number_alike(given: Sequence[str], modal: Labels) -> tuple[Codes, Codes]:
-    """Number predicted and most common answers, all normalised: [N] each."""
+def _number_alike(given: Sequence[str | None], modal: Labels) -> tuple[Codes, Codes]:
+    """Number predicted and most common answers, all normalised: [N] each. No answer is a label of its own."""
     numbers = Numbering()
     expected = numbers.number(modal.names)[modal.codes] if len(modal) else modal.codes
-    return numbers.number([normalise(answer) for answer in given]), expected
+    predicted = numbers.number(["" if answer is None else normalise(answer) for answer in given])
+    predicted[[row for row, answer in enumerate(given) if answer is None]] = len(numbers)
+    return predicted, expected
 
 
 def _score_types(accuracies: NDArray[np.float64], rows: Mapping[str, NDArray[np.int64]]) -> dict[str, TypeScore]:
@@ -107,8 +135,3 @@ def _group(labels: Labels) -> dict[str, NDArray[np.int64]]:
     counts = np.bincount(labels.codes, minlength=len(labels.names))
     rows = np.split(order, np.cumsum(counts)[:-1]) if len(counts) else []
     return {name: own for name, own in zip(labels.names, rows, strict=True) if len(own)}
-
-
-def _repeated(predictions: Sequence[Prediction]) -> list[int]:
-    counts = Counter(prediction.question_id for prediction in predictions)
-    return [number for number, count in counts.items() if count > 1]

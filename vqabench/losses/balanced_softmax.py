@@ -20,6 +20,7 @@ class BalancedSoftmax(LogitAdjust):
     Soft targets and answers given fewer than `minimum` times: as in `logit-adjust`.
     """
 
+    capturable = True
     objectives = ("ce",)
     declarations: ClassVar[Mapping[str, str]] = {
         "bce": "its sum over answers is a softmax's; logit-adjust has a form for sigmoids",

@@ -42,6 +42,8 @@ class ClassBalanced(Loss):
     given fewer than `minimum` times to a type weigh 1.
     """
 
+    capturable = True
+
     def __init__(self, spec: DataSpec, objective: str, *, beta: float = 0.9999, minimum: int = 10) -> None:
         super().__init__(spec, objective)
         self.weights_TA: Tensor

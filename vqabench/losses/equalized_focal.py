@@ -32,6 +32,7 @@ class EqualizedFocal(Loss):
     which all but stops the loss from ruling them out. A type that training never saw has the plain loss.
     """
 
+    capturable = True
     objectives = ("bce",)
     declarations: ClassVar[Mapping[str, str]] = {
         "ce": "it compares the two gradients of an answer's own classifier; a softmax is one classifier of all",

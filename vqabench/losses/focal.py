@@ -31,6 +31,8 @@ class Focal(Loss):
     p_t = a σ + (1 - a)(1 - σ) and α_t = α a + (1 - α)(1 - a).
     """
 
+    capturable = True
+
     def __init__(self, spec: DataSpec, objective: str, *, alpha: float = 0.25, gamma: float = 2.0) -> None:
         super().__init__(spec, objective)
         if not 0 <= alpha <= 1 or not gamma >= 0:

@@ -52,6 +52,7 @@ class Ldam(Loss):
     plain loss, as for a type that training never saw; for equal counts, all margins are `largest`.
     """
 
+    capturable = True
     objectives = ("ce",)
     declarations: ClassVar[Mapping[str, str]] = {
         "bce": "its margin is between an answer's logit and those of the others, which a sigmoid does not compare",

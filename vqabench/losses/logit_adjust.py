@@ -53,6 +53,8 @@ class LogitAdjust(Loss):
     label per question its share. Answers given fewer than `minimum` times to a type are not adjusted.
     """
 
+    capturable = True
+
     def __init__(self, spec: DataSpec, objective: str, *, tau: float = 1.0, minimum: int = 10) -> None:
         super().__init__(spec, objective)
         self.adjustment_TA: Tensor

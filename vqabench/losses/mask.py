@@ -28,6 +28,8 @@ class AnswerMask(Transform):
     minus sign). Questions of a type that training never saw teach it nothing.
     """
 
+    capturable = True
+
     def __init__(
         self,
         spec: DataSpec,

@@ -10,6 +10,8 @@ from vqabench.api import Batch, Loss, plain_loss
 class Plain(Loss):
     """The unweighted objective (Eqs. 2 and 3): summed over answers, averaged over the batch."""
 
+    capturable = True
+
     def forward(self, logits_BA: Tensor, batch: Batch) -> Tensor:
         """Give the mean loss."""
         assert batch.targets_BA is not None

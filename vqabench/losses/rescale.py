@@ -12,6 +12,8 @@ from vqabench.api import Batch, DataSpec, Loss, plain_loss
 from vqabench.losses.answer_sets import answer_sets
 
 LARGEST_WEIGHT = 100.0
+OUTSIDE_RELEASED = 1 + math.log(2)
+"""What the published code makes of a weight of 1: it smooths 0 beside it."""
 
 
 def imbalance_weights(spec: DataSpec, minimum: int, outside: float) -> Tensor:
@@ -32,10 +34,12 @@ class Rescale(Loss):
 
     `variant=paper` weighs an answer's whole loss, and answers outside the type's set by 1.
     `variant=released` is what the published code does: under `bce` it weighs the positive term alone, and
-    answers outside the set by 1 + log 2. Its learned mixins weigh both terms: `variant=released-both`.
+    answers outside the set by 1 + log 2. Its learned mixins weigh both terms: `variant=released-both`. In both,
+    all answers to a question without an answer in the vocabulary weigh 1 + log 2.
     A type that training never saw weighs 1 everywhere.
     """
 
+    capturable = True
     finetunes = True
 
     def __init__(
@@ -48,7 +52,8 @@ class Rescale(Loss):
     ) -> None:
         super().__init__(spec, objective)
         self.positive_term_only = variant == "released" and objective == "bce"
-        weights_TA = imbalance_weights(spec, minimum, outside=1.0 if variant == "paper" else 1 + math.log(2))
+        self.released = variant != "paper"
+        weights_TA = imbalance_weights(spec, minimum, outside=OUTSIDE_RELEASED if self.released else 1.0)
         weights_TA[spec.questions_T == 0] = 1.0
         self.weights_TA: Tensor
         self.register_buffer("weights_TA", weights_TA, persistent=False)
@@ -58,6 +63,9 @@ class Rescale(Loss):
         targets_BA = batch.targets_BA
         assert targets_BA is not None
         weights_BA = self.weights_TA[batch.question_types_B].to(logits_BA.dtype)
+        if self.released:
+            answered_B = (targets_BA > 0).any(1) if batch.answered_B is None else batch.answered_B
+            weights_BA = torch.where(answered_B.unsqueeze(1), weights_BA, OUTSIDE_RELEASED)
         if self.positive_term_only:
             loss_BA = nn.functional.binary_cross_entropy_with_logits(
                 logits_BA, targets_BA, pos_weight=weights_BA, reduction="none"

@@ -34,7 +34,7 @@ def _draw(shares: TypeShares, console: Console) -> Table:
         table.add_column("", justify="right")
         table.add_column(split, width=room)
     for answer, own in shares.shares.items():
-        cells: list[RenderableType] = [Text(answer)]
+        cells: list[RenderableType] = [Text(answer or "(empty)")]
         for split in splits:
             cells += [f"{own[split]:.1%}", _bar(own[split], room, console)]
         table.add_row(*cells)

@@ -117,6 +117,7 @@ def to_csv(comparison: Comparison) -> str:
     for row in comparison.rows:
         writer.writerows(map(_disarm, _csv_lines(row)))
     printed = {id(one): one for row in comparison.rows for one in row.published}
+    printed |= {id(one): one for one in comparison.published}
     for one in printed.values():
         writer.writerows(_published_csv_lines(one))
     return stream.getvalue()
@@ -165,12 +166,13 @@ def lay_flat(comparison: Comparison | None) -> dict[str, Any]:
             msgspec.to_builtins(manifest) | {"folder": str(run.folder)}
             for run, manifest in zip(row.runs, row.manifests, strict=True)
         ]
-        printed = [
-            {name: value for name, value in vars(one).items() if name != "significant"}
-            | {"significant": sorted(one.significant)}
-            for one in row.published
-        ]
+        printed = [_lay_published_flat(one) for one in row.published]
         about |= {"branded": row.branded, "scores": numbers, "runs": provenance}
         rows.append(about | ({"published": printed} if printed else {}))
     notes = choose_notes(comparison, "answer-type") if comparison is not None else ()
-    return {"rows": rows, "notes": notes}
+    tables = [_lay_published_flat(one) for one in comparison.published] if comparison is not None else []
+    return {"rows": rows, "notes": notes} | ({"published": tables} if tables else {})
+
+
+def _lay_published_flat(printed: Published) -> dict[str, Any]:
+    return vars(printed) | {"significant": sorted(printed.significant)}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from vqabench.evaluation.comparison import METRICS, Comparison
 from vqabench.evaluation.notes import LEVEL
-from vqabench.evaluation.published import SPLIT, Published
+from vqabench.evaluation.published import SPLIT, USUAL_ACTIVATION, Published
 from vqabench.evaluation.rows import Cell, Row
 from vqabench.evaluation.scores import CATEGORIES
 
@@ -74,7 +75,26 @@ def lay_out(comparison: Comparison, metric: str | None, by: By) -> list[Grid]:
                 elif chosen == "accuracy":
                     by_group = _by_question_type if by == "question-type" else _by_prior
                     grids.append(by_group(title, rows, split))
-    return grids
+    return [*grids, *_lay_out_published(comparison.published, metric)]
+
+
+def _lay_out_published(rows: Sequence[Published], metric: str | None) -> list[Grid]:
+    """Lay out the paper's tables, a grid for each of their data sets and metrics."""
+    groups: dict[str, list[Published]] = {}
+    for row in rows:
+        if metric in (None, row.metric):
+            title = f"Table {row.table}: {row.dataset}, published: {UNITS[row.metric]}"
+            groups.setdefault(title, []).append(row)
+    head = ("method", "strategy", *HEADS.values())
+    return [Grid(title, head, 2, tuple(_published_alone(row) for row in group)) for title, group in groups.items()]
+
+
+def _published_alone(row: Published) -> tuple[Text, ...]:
+    stated = f"{row.objective}-{row.loss}" if row.objective else row.loss
+    activation = row.options.get("mask", {}).get("activation", USUAL_ACTIVATION)
+    masked = "" if activation == USUAL_ACTIVATION else f" @mask.activation={activation}"
+    names = (Text(row.method), Text(f"{stated}{masked}, {RUN_BY[row.run_by]}"))
+    return (*names, *_published_numbers(row).values())
 
 
 def choose_notes(comparison: Comparison, by: By) -> tuple[str, ...]:
@@ -116,14 +136,20 @@ def _published_line(printed: Published, row: Row, split: str) -> dict[str, Text]
         "backbone": Text(f"{printed.method}, published"),
         "strategy": Text(f"{stated}-{printed.loss}, Table {printed.table}, {RUN_BY[printed.run_by]}"),
     }
-    for category in CATEGORIES:
-        number = printed.numbers.get(category)
-        mark = "†" if category in printed.significant else ""
-        line[HEADS[category]] = Text("–" if number is None else f"{number:.2f}", mark=mark)
+    line |= _published_numbers(printed)
     ours = row.cells.get((split, printed.metric, "answer-type", "all"))
     comparable = printed.metric == "accuracy"  # the paper does not define its kappa
     if comparable and ours is not None and ours.mean is not None and "all" in printed.numbers:
         line["differs"] = Text(f"{ours.mean - printed.numbers['all']:+.2f}")
+    return line
+
+
+def _published_numbers(printed: Published) -> dict[str, Text]:
+    line = {}
+    for category in CATEGORIES:
+        number = printed.numbers.get(category)
+        mark = "†" if category in printed.significant else ""
+        line[HEADS[category]] = Text("–" if number is None else f"{number:.2f}", mark=mark)
     return line
 
 

@@ -41,3 +41,16 @@ def draw_facts(facts: Mapping[str, str]) -> Table:
     for name, value in facts.items():
         table.add_row(Text(name), Text(value))
     return table
+
+
+def draw_finding(what: str, state: str, found: str, fix: str) -> Table:
+    """Draw what a check found, with what helps on a line of its own."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for width in (6, 17):
+        table.add_column(no_wrap=True, min_width=width)
+    table.add_column(overflow="fold")
+    style = {"broken": "bold red", "note": "yellow"}.get(state, "")
+    table.add_row(Text(state, style), Text(what), Text(found))
+    if fix:
+        table.add_row("", "", Text(f"fix: {fix}", style))
+    return table

@@ -10,6 +10,7 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text as RichText
 
+from vqabench.data.annotations import ANSWER_TYPES
 from vqabench.evaluation.comparison import Comparison
 from vqabench.evaluation.scores import CATEGORIES, Scores
 from vqabench.reporting.grids import HEADS, By, Grid, choose_notes, lay_out
@@ -108,6 +109,24 @@ def draw_scores(scores: Scores) -> list[Table]:
     for name, scored in scores.per_question_type.items():
         by_type.add_row(RichText(name), f"{scored.questions:,}", spell_number(scored.accuracy))
     return [by_answer, by_type]
+
+
+def describe_gaps(scores: Scores) -> list[str]:
+    """Return a line for the questions that stand in no column but "All", and one for those without an answer."""
+    notes = []
+    if scores.other_answer_types:
+        listed = ", ".join(
+            f"{name!r} {scored.questions:,} questions, accuracy {spell_number(scored.accuracy)}"
+            for name, scored in scores.other_answer_types.items()
+        )
+        count = sum(scored.questions for scored in scores.other_answer_types.values())
+        notes.append(
+            f"{count:,} of {scores.questions:,} questions count in All alone: their answer type is none of "
+            f"{', '.join(ANSWER_TYPES)}: {listed}"
+        )
+    if scores.unanswered:
+        notes.append(f"{scores.unanswered:,} of {scores.questions:,} questions have no answer and count as wrong")
+    return notes
 
 
 def spell_number(value: float | None) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-import sys
 import sysconfig
 import traceback
 import warnings
@@ -17,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 import vqabench
-from vqabench.errors import VqabenchError
+from vqabench.errors import VqabenchError, is_interruption
+from vqabench.plugins import contained
 
 Status = Literal["passed", "failed", "declared", "skipped"]
 FOREIGN = tuple(str(Path(package.__file__ or "").parent) for package in (torch, vqabench))
@@ -107,14 +106,16 @@ def _carry_out(trial: Trial) -> Check:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+        with contained(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what is wrong is told by the check
             return Check(trial.name, "passed", trial.carry_out())
     except SkippedCheckError as reason:
         return Check(trial.name, "skipped", str(reason))
     except FailedCheckError as failure:
         return Check(trial.name, "failed", str(failure))
-    except (Exception, SystemExit) as error:  # a plugin may raise anything, or leave
+    except BaseException as error:  # a plugin may raise anything, or end the program
+        if is_interruption(error):
+            raise
         return Check(trial.name, "failed", describe_error(error))
     finally:
         torch.set_num_threads(threads)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from vqabench.api import API_VERSION, Backbone, DataSpec, Loss, Recipe, Transform
@@ -16,6 +16,7 @@ from vqabench.testing.backbones import BackboneChecks
 from vqabench.testing.bases import BaseChecks
 from vqabench.testing.checks import Check, FailedCheckError, Trial, require, run_checks
 from vqabench.testing.losses import LossChecks
+from vqabench.testing.processes import Observed, ProcessCheck, observe_backbone, observe_loss
 from vqabench.testing.samples import Innermost, make_spec
 from vqabench.testing.strategies import BuildUnder, StrategyChecks
 from vqabench.testing.training import TrainingChecks
@@ -59,10 +60,11 @@ def check_plugin(
     broken = [one for one in run_checks(_class_trials(kind), {}) if one.status == "failed" and one.name != "docs"]
     if broken:  # nothing can be planned with it
         return iter(broken)
+    processes = ProcessCheck(plugin, given, lambda: observe_plugin(plugin, given)).trials()
     if plugin.group == LOSSES:
         options = resolve_options(kind, _without_prefix(given, plugin.name), plugin.name)
         try:
-            return check_class(kind, options if given else {}, only)
+            return check_class(kind, options if given else {}, only, processes)
         except ValueError as error:
             raise InputError(f"{plugin.name}: {error}") from error
     plan = _plan_small(plugin, given)
@@ -83,13 +85,37 @@ def check_plugin(
     trials = _trials(build, objectives, declarations)
     for parameter in base_parameters(kind):
         trials += BaseChecks(kind, plan.chain[0].options, parameter, objectives[0]).trials()
-    return _check(kind, trials, declarations, only)
+    return _check(kind, [*trials, *processes], declarations, only)
+
+
+def observe_plugin(plugin: Plugin, given: Mapping[str, object]) -> Observed:
+    """Return what an installed plugin computes, with settings as `--set` gives them; for the check `processes`."""
+    kind = load(plugin)
+    if plugin.group == LOSSES:
+        options = resolve_options(kind, _without_prefix(given, plugin.name), plugin.name) if given else {}
+        if issubclass(kind, Loss):
+            return observe_loss(lambda spec, objective: kind(spec, objective, **options), kind.objectives)
+        options = {**kind.check_options, **options}
+        return observe_backbone(lambda spec: kind(spec, Innermost(spec), **options))
+    plan = _plan_small(plugin, given)
+
+    def build(spec: DataSpec) -> Backbone:
+        model = build_model(plan, spec)
+        start_model(plan, model)
+        return model
+
+    return observe_backbone(build)
 
 
 def check_class(
-    kind: type[Backbone] | type[Loss], options: Mapping[str, Any] | None = None, only: Collection[str] = ()
+    kind: type[Backbone] | type[Loss],
+    options: Mapping[str, Any] | None = None,
+    only: Collection[str] = (),
+    further: Sequence[Trial] = (),
 ) -> Iterator[Check]:
     """Check a class with these options. A wrapper or a transform stands around the plainest network there is.
+
+    `further` checks come last.
 
     Raises InputError where there is no such check, ValueError where the class refuses an option.
     """
@@ -98,7 +124,7 @@ def check_class(
         for objective in kind.objectives if given else ():
             kind(make_spec(), objective, **given)  # an option that cannot be is told at once
         checks = LossChecks(lambda spec, objective: kind(spec, objective, **given), kind.objectives)
-        return _check(kind, checks.trials(), kind.declarations, only)
+        return _check(kind, [*checks.trials(), *further], kind.declarations, only)
     given = {**kind.check_options, **given}
     bases = ["base"] if issubclass(kind, Transform) else base_parameters(kind)
 
@@ -116,7 +142,7 @@ def check_class(
     trials = _trials(build, kind.objectives, kind.declarations, transforms=transforms)
     for parameter in bases:
         trials += BaseChecks(kind, given, parameter, kind.objectives[0]).trials()
-    return _check(kind, trials, kind.declarations, only)
+    return _check(kind, [*trials, *further], kind.declarations, only)
 
 
 def assert_conforms(kind: type[Backbone] | type[Loss], **options: Any) -> None:

@@ -41,6 +41,8 @@ class MetaDevice(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.waits: dict[str, str] = {}
         """Place in the code -> what the program asks for there."""
+        self.operations: list[tuple[str, tuple[tuple[int, ...], ...]]] = []
+        """Name of each operation on the device, and the shapes of its tensors."""
 
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
@@ -54,6 +56,7 @@ class MetaDevice(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if copied and not given.get("non_blocking"):
                 self._record("copies from the CPU")
             return func(*args, **given)
+        self.operations.append((name, tuple(tuple(tensor.shape) for tensor in tensors)))
         answer = _ANSWERS.get(name)
         if answer is not None:
             what, made = answer

@@ -96,6 +96,7 @@ def make_sample(spec: DataSpec, size: int, seed: int = 0, *, odd: bool = False) 
         word_mask_BL=tokens_BL != PADDING,
         type_words_BL=typed_BL,
         targets_BA=targets_BA,
+        answered_B=(targets_BA > 0).any(1),
         **_draw_images(spec, size, generator),
     )
     return Sample(questions, batch)
@@ -141,6 +142,8 @@ def take(batch: Batch, rows: Tensor) -> Batch:
 
 class Innermost(Backbone):
     """The plainest network that gives everything a wrapper may build on: means of words and of regions."""
+
+    capturable = True
 
     def __init__(self, spec: DataSpec, *, hidden: int = 16) -> None:
         super().__init__(spec)

@@ -9,11 +9,11 @@ import torch
 
 from vqabench.api import Backbone, DataSpec, Loss, Transform
 from vqabench.errors import InputError
-from vqabench.plugins import LOSSES, available, load
+from vqabench.plugins import LIBRARY, LOSSES, available, load
 from vqabench.testing.checks import FailedCheckError, Trial, describe_error, require
 from vqabench.testing.samples import make_sample, make_spec
 from vqabench.training.criterion import Criterion
-from vqabench.training.plan import OWN, PLAIN, Part
+from vqabench.training.plan import PLAIN, Part
 
 BuildUnder = Callable[[DataSpec, Part | None], Backbone]
 """Builds a backbone, with a transform around its innermost network or without."""
@@ -82,7 +82,7 @@ class StrategyChecks:
 
 def list_strategies() -> Iterator[Strategy]:
     """Give the library's losses, its transforms, and each of these with each loss made for a second stage."""
-    own = [one for one in available(LOSSES).plugins if one.distribution == OWN]  # others' are theirs to check
+    own = [one for one in available(LOSSES).plugins if one.distribution == LIBRARY]  # others' are theirs to check
     parts = [Part(one.name, one, load(one)) for one in own]
     losses = [part for part in parts if issubclass(part.kind, Loss)]
     plain = next(part for part in losses if part.plugin.qualified == PLAIN)

@@ -5,19 +5,20 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from fnmatch import fnmatch
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from vqabench.api import Batch, DataSpec, Output
+from vqabench.api import Backbone, Batch, DataSpec, Output
 from vqabench.losses.plain import Plain
 from vqabench.testing.backbones import Build, agree, build_seeded, train_briefly
-from vqabench.testing.checks import FailedCheckError, Trial, find_stray_tensors, require
+from vqabench.testing.checks import FailedCheckError, SkippedCheckError, Trial, find_stray_tensors, require
 from vqabench.testing.meta import MetaDevice, to_meta
 from vqabench.testing.samples import make_sample, make_spec
+from vqabench.training.capture import CapturedPass, is_capturable
 from vqabench.training.criterion import Criterion, soft_accuracy
 from vqabench.training.descent import under
 from vqabench.training.optimizer import make_optimizer
@@ -29,6 +30,8 @@ LEARNED = 0.9
 MOST_STEPS = 400
 BRANCHES = 4
 """Seeds that a procedure which draws what it does with a batch is tried with."""
+QUICK = {"adamax": 1e-2, "adam": 2e-3, "adamw": 2e-3, "bert-adam": 6e-4}
+"""Rates at which so few steps are enough. Without bias correction, the first steps are three times as long."""
 WIDE = 128
 """Width of regions where something is learnt: sizes of a model may follow from it."""
 ROUNDED = 0.1
@@ -55,6 +58,7 @@ class TrainingChecks:
             Trial("compile", self.check_compile),
             Trial("devices", self.check_devices),
             Trial("synchronisation", self.check_synchronisation),
+            Trial("capture", self.check_capture),
         ]
 
     def check_seeds(self) -> str:
@@ -112,7 +116,7 @@ class TrainingChecks:
         require(any(True for _ in model.parameters()), "it has no parameters")
         optimizer = make_optimizer(model.recipe, model.parameters())
         for group in optimizer.param_groups:
-            group["lr"] = max(group["lr"], 1e-2) if model.recipe.optimizer == "adamax" else max(group["lr"], 2e-3)
+            group["lr"] = max(group["lr"], QUICK[model.recipe.optimizer])
         best = 0.0
         for step in range(1, MOST_STEPS + 1):
             model.train()
@@ -188,6 +192,71 @@ class TrainingChecks:
         require(not waits, f"a GPU is waited for at {waits}; if it must be, declare it with the reason")
         return "no step waits for the device"
 
+    def check_capture(self) -> str:
+        """A class that is `capturable` does the same operations to every batch; on CUDA, a graph of them agrees."""
+        parts = [part for part in build_seeded(self.build, self.spec).modules() if isinstance(part, Backbone)]
+        if not all(is_capturable(part) for part in parts):
+            raise SkippedCheckError("it does not say that it is `capturable`")
+        for objective in self.objectives:
+            first, *others = (self._operations(objective, seed) for seed in range(BRANCHES))
+            for other in others:
+                differ = [(a, b) for a, b in zip(first, other, strict=False) if a != b]
+                require(
+                    len(first) == len(other) and not differ,
+                    f"{objective}: it is `capturable`, but does other operations to another batch"
+                    + (f": {differ[0][0][0]}, then {differ[0][1][0]}" if differ else ""),
+                )
+        if torch.cuda.is_available():
+            self._compare_graph()
+            return "a CUDA graph of a step computes what the step does"
+        return f"the same {len(first)} operations for every batch"
+
+    def _operations(self, objective: str, seed: int) -> list[tuple[str, tuple[tuple[int, ...], ...]]]:
+        """Return the operations of a training step on a batch of the seed's own."""
+        model = build_seeded(self.build, self.spec, seed).train()
+        batch = make_sample(self.spec, 8, seed, odd=True).given_to(model)
+        batch = batch.replace(extras=dict(self.sample.given_to(model).extras)).map(to_meta)
+        criterion, device = criterion_of(self.spec, objective, "meta"), MetaDevice()
+        model.to("meta")
+        with device:
+            for value in model.training_losses(batch, criterion):
+                torch.autograd.backward(value)
+        require(not device.waits, f"{objective}: it is `capturable`, but waits for the device: {device.describe()}")
+        return device.operations
+
+    def _compare_graph(self) -> None:
+        """Compare a recorded step with the step itself, without dropout, on a batch that was not recorded."""
+        criterion = criterion_of(self.spec, self.objectives[0], "cuda")
+        model = build_seeded(self.build, self.spec).train().cuda()
+        for part in model.modules():
+            if isinstance(part, nn.Dropout):
+                part.p = 0.0
+        recorded, other = (
+            make_sample(self.spec, 8, seed)
+            .batch.replace(extras=dict(self.sample.given_to(model).extras))
+            .map(to_cuda)
+            for seed in range(2)
+        )
+        parameters = list(model.parameters())
+        for _ in range(2):
+            for value in model.training_losses(recorded, criterion):
+                torch.autograd.backward(value)
+        captured = CapturedPass(model, parameters, recorded, criterion, nullcontext)
+        found = captured.compute(other, criterion)
+        gradients = [None if one.grad is None else one.grad.clone() for one in parameters]
+        model.zero_grad(set_to_none=True)
+        for expected in model.training_losses(other, criterion):
+            torch.autograd.backward(expected)
+        require(
+            torch.isclose(found, expected, rtol=1e-3), f"a graph's loss is {found:.6g}, the step's {expected:.6g}"
+        )
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            own = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            given = torch.zeros_like(parameter) if gradient is None else gradient
+            require(
+                torch.allclose(own, given, rtol=1e-2, atol=1e-5), "a graph's gradients are not those of the step"
+            )
+
     def _run_on_meta(self) -> str:
         """Train under each objective and answer on the meta device; return the places that wait for the device."""
         device = MetaDevice()
@@ -203,6 +272,11 @@ class TrainingChecks:
                             torch.autograd.backward(value)
                     model.eval()(batch.replace(targets_BA=None))
         return device.describe()
+
+
+def to_cuda(tensor: Tensor) -> Tensor:
+    """Return a tensor on the current GPU."""
+    return tensor.cuda()
 
 
 def bfloat16() -> torch.autocast:

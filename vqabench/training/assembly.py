@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
 from torch import nn
 
 from vqabench.api import Backbone, DataSpec
-from vqabench.errors import PluginError, VqabenchError
+from vqabench.errors import PluginError
 from vqabench.options import base_parameters
+from vqabench.training.guard import building
 from vqabench.training.plan import Part, Plan
 
 
@@ -36,7 +35,7 @@ def count_parameters(model: Backbone) -> int:
 
 def start_model(plan: Plan, model: Backbone) -> None:
     """Let a model take over what it begins with. Raises PluginError where that is missing or does not fit."""
-    with _told_as_of(plan.chain[-1], "could not start"):
+    with building(plan.chain[-1], "starting"):
         model.start()
 
 
@@ -58,21 +57,5 @@ def _check_procedures(parts: Sequence[Part]) -> None:
 
 
 def _build(part: Part, spec: DataSpec, **ready: Any) -> Any:
-    with _told_as_of(part, "could not be built"):
+    with building(part, "being built"):
         return part.kind(spec, **ready, **part.options)
-
-
-@contextmanager
-def _told_as_of(part: Part, failed: str) -> Iterator[None]:
-    """Say which part an error is of, and what failed. Raises PluginError."""
-    where = f"{part.plugin.name} (from {part.plugin.distribution})"
-    try:
-        with redirect_stdout(sys.stderr):  # stdout is for what was asked for
-            yield
-    except VqabenchError:
-        raise
-    except ValueError as error:  # how a plugin refuses an option's value
-        raise PluginError(f"{where}: {error}") from error
-    except Exception as error:
-        told = " ".join(str(error).split())
-        raise PluginError(f"{where} {failed}: {type(error).__name__}: {told}") from error

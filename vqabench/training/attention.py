@@ -10,11 +10,13 @@ import torch
 from vqabench.data.dataset import Dataset
 from vqabench.data.placement import PlacedFeatures
 from vqabench.data.prepared import Prepared
+from vqabench.evaluation.outputs import check_output
 from vqabench.evaluation.predict import load_split
 from vqabench.results import Run
 from vqabench.training.device import number_type
+from vqabench.training.guard import calling
 from vqabench.training.progress import Progress
-from vqabench.training.run import load_model
+from vqabench.training.run import load_model, recall_plan
 
 Attention = tuple[float, ...]
 
@@ -27,15 +29,18 @@ def attend(
     On the CPU. Gives the attention over the real regions of each question's image, which sums to 1; None where the
     backbone gives none. Raises InputError where the weights are missing or damaged, or a plugin is.
     """
-    device, precision = torch.device("cpu"), run.read_manifest().precision
-    model = load_model(run, prepared, progress).eval()
+    manifest = run.read_manifest()
+    device, precision = torch.device("cpu"), manifest.precision
+    plan = recall_plan(manifest)
+    model = load_model(run, prepared, progress, plan).eval()
     few = dataclasses.replace(prepared, splits={split: prepared.splits[split].take(rows)})
     features = PlacedFeatures(prepared.features, device, "disk", number_type(precision))
-    data = load_split(model, few, dataset, split, features)
-    with torch.inference_mode():
+    with calling(plan.parts, "answering"), torch.inference_mode():
+        data = load_split(model, few, dataset, split, features)
         batch = data.batch(torch.arange(len(data)), with_targets=False)
-        batch = batch.replace(regions_BRV=batch.regions_BRV.float())
-        attention_BR = model(batch).attention_BR
+        output = model(batch.replace(regions_BRV=batch.regions_BRV.float()))
+        check_output(output, (len(batch), data.answers), model)
+    attention_BR = output.attention_BR
     if attention_BR is None:
         return None
     pairs = zip(attention_BR.float(), batch.region_mask_BR, strict=True)

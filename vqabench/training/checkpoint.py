@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,10 @@ from torch import Tensor, nn
 
 from vqabench.api import Backbone
 from vqabench.errors import InputError, VqabenchError, first_few
+from vqabench.plugins import one_line
 from vqabench.results import write_through
+
+RESTORE = "restore it from a copy, or train the run again with --force"
 
 
 def save_weights(model: nn.Module, path: Path) -> None:
@@ -47,11 +51,14 @@ def _save_file(state: dict[str, Tensor], part: Path) -> None:
 def load_weights(path: Path) -> dict[str, Tensor]:
     """Read a model's parameters and buffers. Raises InputError where the file is missing or damaged."""
     try:
-        return load_file(path)
+        with path.open("rb"):  # the library calls a file that may not be read missing
+            return load_file(path)
     except FileNotFoundError:
         raise InputError(f"{path}: missing: the run has finished no epoch, or they were deleted") from None
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: damaged ({error}); train the run again with --force") from error
+    except SafetensorError as error:
+        raise InputError(f"{path}: damaged ({error}); {RESTORE}") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
 def restore(model: nn.Module, path: Path) -> None:
@@ -138,7 +145,13 @@ def _save_state(state: dict[str, Any], part: Path) -> None:
 def load_state(path: Path) -> dict[str, Any]:
     """Read what a run needs to go on. Raises InputError where the file is damaged."""
     try:
+        with zipfile.ZipFile(path) as archive:
+            rotten = archive.testzip()  # torch does not look at the checksums that it writes
+        if rotten is not None:
+            raise ValueError(f"the checksum of {rotten} differs")
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
     except Exception as error:  # torch raises many kinds; every one of them means a damaged file
-        raise InputError(f"{path}: damaged ({type(error).__name__}); train the run again with --force") from error
+        raise InputError(f"{path}: damaged ({one_line(error)}); {RESTORE}") from error
     return state

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from vqabench.api import Batch, Loss, Output
-from vqabench.errors import PluginError, TrainingError
+from vqabench.errors import OutputError, TrainingError
+from vqabench.evaluation.outputs import check_output, require_tensor
 
 Parts = dict[str, Tensor]
 
@@ -55,21 +56,28 @@ class Criterion:
     """Questions of the latest call, since it was last asked for."""
 
     def __call__(self, output: Output, batch: Batch) -> Tensor:
-        """Give the scalar that the optimiser minimises. Raises PluginError where the output is malformed."""
-        _check(output, batch)
+        """Return the scalar that the optimiser minimises. Raises OutputError where output or loss are malformed."""
+        assert batch.targets_BA is not None
+        questions, answers = batch.targets_BA.shape
+        check_output(output, (questions, answers))
         logits_BA = output.logits_BA if output.training_logits_BA is None else output.training_logits_BA
-        parts = {"answers": self.loss(logits_BA.float(), batch)}
+        parts = {"answers": self._score(logits_BA, batch)}
         for name, (auxiliary_BA, weight) in output.auxiliary.items():
-            _add(parts, name, weight * self.loss(auxiliary_BA.float(), batch))
+            _add(parts, name, weight * self._score(auxiliary_BA, batch))
         for name, penalty in output.penalties.items():
             _add(parts, name, penalty)
         self.calls.append({name: part.detach() for name, part in parts.items()})
         self.questions = len(batch)
         if self.first:
-            assert batch.targets_BA is not None
             self.accuracies.append((soft_accuracy(output.logits_BA.detach(), batch.targets_BA), len(batch)))
             self.first = False
         return torch.stack(list(parts.values())).sum()
+
+    def _score(self, logits_BA: Tensor, batch: Batch) -> Tensor:
+        """Return the loss of logits. Raises OutputError where it is not a scalar, such as one number a question."""
+        value: Tensor = self.loss(logits_BA.float(), batch)
+        require_tensor(value, (), "the value that this loss returns, averaged over the batch,", self.loss)
+        return value
 
     def finish_step(self, value: Tensor) -> None:
         """Take note of what a step minimises: any calls of this criterion, and whatever a backbone adds."""
@@ -140,26 +148,9 @@ def _bring(numbers: list[Tensor]) -> Tensor:
     )
 
 
-def _check(output: Output, batch: Batch) -> None:
-    """Raise PluginError unless an output has the shapes that the API promises."""
-    if not isinstance(output, Output):
-        raise PluginError(f"a backbone gives an Output, not a {type(output).__name__}")
-    assert batch.targets_BA is not None
-    wanted = tuple(batch.targets_BA.shape)
-    logits = {"logits_BA": output.logits_BA, "training_logits_BA": output.training_logits_BA}
-    logits |= {f"auxiliary[{name!r}]": auxiliary_BA for name, (auxiliary_BA, _) in output.auxiliary.items()}
-    for name, given in logits.items():
-        if given is not None and tuple(given.shape) != wanted:
-            raise PluginError(f"the backbone's {name} are {list(given.shape)}, but the answers {list(wanted)}")
-    for name, penalty in output.penalties.items():
-        if not isinstance(penalty, Tensor) or penalty.ndim:
-            what = list(penalty.shape) if isinstance(penalty, Tensor) else type(penalty).__name__
-            raise PluginError(f"the backbone's penalties[{name!r}] must be a tensor of no dimensions, not {what}")
-
-
 def _add(parts: Parts, name: str, part: Tensor) -> None:
     if name in parts:
-        raise PluginError(f"two parts of the backbone's loss are called {name!r}")
+        raise OutputError(f"two parts of its loss are called {name!r}")
     parts[name] = part
 
 

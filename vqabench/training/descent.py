@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from vqabench.api import Backbone, Batch
 from vqabench.data.memory import is_out_of_memory
-from vqabench.errors import TrainingError
+from vqabench.errors import OutputError, TrainingError
+from vqabench.evaluation.outputs import require_tensor
+from vqabench.training.capture import WARM_UP, CapturedPass, can_capture
 from vqabench.training.criterion import Criterion
 from vqabench.training.device import Autocast
 from vqabench.training.session import Session
@@ -29,6 +31,10 @@ class Descent:
         self.state, self.session, self.autocast, self.clip = state, session, autocast, clip
         self.several_steps = type(state.model).training_losses is not Backbone.training_losses
         """A batch leads to steps by a procedure of the backbone's own, so that it cannot be cut."""
+        self.captured: CapturedPass | None = None
+        self.cannot_capture = False
+        self.batches = 0
+        """Batches trained on so far."""
 
     def train_on(self, batch: Batch, criterion: Criterion) -> None:
         """Take the steps of one batch. Where memory is not enough for it, cut it, and say so.
@@ -79,9 +85,48 @@ class Descent:
         if self.state.position.pieces > 1:
             yield self._accumulate(batch, criterion)
             return
-        for value in under(self.autocast, self.state.model.training_losses(batch, criterion)):
+        captured = self._capture(batch, criterion)
+        if captured is not None:
+            yield captured.compute(batch, criterion)
+            return
+        for value in under(self.autocast, self._losses(batch, criterion)):
             self.state.optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(value)
+            yield value
+
+    def _capture(self, batch: Batch, criterion: Criterion) -> CapturedPass | None:
+        """Return what computes the batch as a CUDA graph; None where it cannot be, or not yet."""
+        self.batches += 1
+        model, device = self.state.model, self.session.device
+        if self.batches <= WARM_UP or self.cannot_capture or not can_capture(model, criterion.loss, device):
+            return None
+        if self.captured is None:
+            known = len(criterion.steps), len(criterion.accuracies)
+            try:
+                self.captured = CapturedPass(model, self.state.parameters, batch, criterion, self.autocast)
+            except RuntimeError as error:
+                if is_out_of_memory(error):
+                    raise
+                self.cannot_capture = True
+                criterion.forget_batch(*known)
+                reason = str(error).strip().partition("\n")[0]
+                self.session.progress.warn(
+                    f"no CUDA graph of a step can be recorded, so steps take longer: {reason}"
+                )
+                return None
+        return self.captured if self.captured.fits(batch) else None
+
+    def _losses(self, batch: Batch, criterion: Criterion) -> Iterator[Tensor]:
+        """Yield the backbone's losses of a batch. Raises OutputError where one is not a scalar with a gradient."""
+        model = self.state.model
+        losses = model.training_losses(batch, criterion)
+        if not isinstance(losses, Iterator):
+            told = f"its training_losses must yield losses, but returned a {type(losses).__name__}"
+            raise OutputError(told, model)
+        for value in losses:
+            require_tensor(value, (), "a loss that its training_losses yields", model)
+            if not value.requires_grad:
+                raise OutputError("a loss that its training_losses yields depends on no parameter", model)
             yield value
 
     def _accumulate(self, batch: Batch, criterion: Criterion) -> Tensor:
@@ -89,7 +134,7 @@ class Descent:
         self.state.optimizer.zero_grad(set_to_none=True)
         values = []
         for piece in cut(batch, self.state.position.pieces):
-            (value,) = under(self.autocast, self.state.model.training_losses(piece, criterion))
+            (value,) = under(self.autocast, self._losses(piece, criterion))
             value = value * (len(piece) / len(batch))
             torch.autograd.backward(value)
             values.append(value.detach())
@@ -100,6 +145,7 @@ class Descent:
     def _cut(self, batch: Batch) -> None:
         """Cut batches into twice as many pieces from now on."""
         self.state.optimizer.zero_grad(set_to_none=True)
+        self.captured = None
         if self.session.device.type == "cuda":
             torch.cuda.empty_cache()
         position, size = self.state.position, len(batch)

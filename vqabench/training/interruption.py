@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
+from vqabench.errors import Interrupted
+
 SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
 """Ctrl-C; what ends a job; what Slurm can send some time before that; a closed terminal."""
 GRACE = 10.0
@@ -113,7 +115,7 @@ class Interruption:
     def _take(self, number: int, _: FrameType | None) -> None:
         if self.received is not None and number == signal.SIGINT:
             self._end_in(SECOND_GRACE)
-            raise KeyboardInterrupt  # wherever it is, so that it may not be saved
+            raise Interrupted  # in the middle of a step, so nothing of it may be saved
         if self.received is None:
             self._end_in(GRACE + 3 * self._slowest_step)
             if self.acknowledges:

@@ -20,6 +20,7 @@ from vqabench.training.checkpoint import save_state, save_weights
 from vqabench.training.criterion import Criterion, Reading
 from vqabench.training.descent import Descent
 from vqabench.training.device import Autocast, measure_gpu_memory
+from vqabench.training.guard import advice, calling, describe
 from vqabench.training.interruption import Stopped
 from vqabench.training.logs import Logs
 from vqabench.training.optimizer import learning_rate, set_learning_rate
@@ -82,7 +83,8 @@ class Training:
         recipe, position, session, train = self.plan.recipe, self.state.position, self.session, self.splits["train"]
         batches = torch.split(train.draw_order(recipe.sampling, self.state.order), recipe.batch_size)
         began = time.perf_counter() - position.seconds
-        _start_epoch(loss, epoch, stage, goes_on=position.batches > 0)
+        with calling([*self.plan.losses, *self.plan.parts], "starting an epoch"):
+            _start_epoch(loss, epoch, stage, goes_on=position.batches > 0)
         criterion, descent = Criterion(loss), Descent(self.state, session, self.autocast, recipe.clip)
         self.state.model.train()
         shares = [session.processes.share(batch) for batch in batches[position.batches :]]
@@ -90,7 +92,8 @@ class Training:
             lr = learning_rate(recipe, epoch * len(batches) + number, stage.epochs * len(batches))
             set_learning_rate(self.state.optimizer, lr)
             self.state.seed_batch(number)
-            descent.train_on(batch, criterion)
+            with calling(self.plan.parts, "training"):
+                descent.train_on(batch, criterion)
             position.batches = number + 1
             session.progress.advance(len(batches[number]))
             wish = session.wish()
@@ -126,7 +129,8 @@ class Training:
         sums = torch.tensor(list(vars(tally).values()), dtype=torch.float64)
         tally.steps, tally.loss, tally.questions, tally.accuracy = self.session.processes.sum_numbers(sums).tolist()
         if not tally.steps:
-            raise PluginError("the backbone yielded no loss for any batch of an epoch")
+            plugin = self.plan.chain[0].plugin
+            raise PluginError(f"{describe(plugin)}: it yielded no loss for any batch of an epoch; {advice(plugin)}")
         return tally.means()
 
     def _watched_accuracies(self) -> dict[str, float]:
@@ -191,7 +195,8 @@ def answer(plan: Plan, model: Backbone, data: SplitData, session: Session) -> Ch
     after_batch = session.interruption.check if processes.count == 1 else lambda: None
     asked = processes.questions_of(len(data))
     batch_size = evaluation_batch(plan.recipe.batch_size, data)
-    own = predict(model, data, batch_size, plan.objective, asked, after_batch)
+    with calling(plan.parts, "answering"):
+        own = predict(model, data, batch_size, plan.objective, asked, after_batch)
     return Chosen(*(processes.gather(part, len(data)) for part in (own.answers_N, own.confidences_N)))
 
 

@@ -13,14 +13,12 @@ from vqabench.api import Backbone, Loss, Recipe, Transform
 from vqabench.config import RESERVED, TrainConfig
 from vqabench.errors import InputError, NotDefinedError, PluginError, unknown
 from vqabench.options import base_parameters, fields_of, options_of, resolve_options
-from vqabench.plugins import BACKBONES, LOSSES, Plugin, find, load
+from vqabench.plugins import BACKBONES, LIBRARY, LOSSES, Plugin, find, load
 from vqabench.plugins import names as names_of
 from vqabench.results import run_folder, spell_label
 from vqabench.training.recipe import change_recipe
 
-OWN = "vqabench"
-"""The library's own distribution."""
-PLAIN = f"{OWN}:plain"
+PLAIN = f"{LIBRARY}:plain"
 """The loss of a strategy that names none, and of the first of two stages; others may offer a `plain`, too."""
 
 

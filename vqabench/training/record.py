@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import platform
 from collections.abc import Mapping
 
+import msgspec
 import torch
 
 from vqabench import __version__
-from vqabench.api import Backbone
+from vqabench.api import Backbone, Recipe
 from vqabench.config import TrainConfig, make_config
+from vqabench.data.annotations import hash_ids
 from vqabench.data.dataset import Dataset
 from vqabench.data.prepared import Prepared
 from vqabench.errors import InputError
-from vqabench.plugins import requirements
+from vqabench.options import options_of
+from vqabench.plugins import LIBRARY, hash_sources, requirements
 from vqabench.results import Manifest, Run
 from vqabench.training.assembly import count_parameters
-from vqabench.training.plan import OWN, Plan
+from vqabench.training.plan import Plan
 from vqabench.training.progress import Progress
 from vqabench.training.session import Session
 
@@ -45,7 +49,10 @@ def describe(
         test_domain=dataset.entry.test_domain,
         vocabulary=dataset.entry.vocabulary,
         fingerprint=prepared.fingerprint,
+        questions={split: len(arrays.types) for split, arrays in prepared.splits.items()},
+        test_ids=hash_ids(prepared.splits["test"].question_ids.tolist()) if "test" in prepared.splits else "",
         versions=versions(plan),
+        sources=sources(plan),
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} cpu",
         precision=precision,
         threads=torch.get_num_threads(),
@@ -61,15 +68,32 @@ def versions(plan: Plan) -> dict[str, str]:
     found: dict[str, str] = {}
     for plugin in {part.plugin.distribution: part.plugin for part in plan.parts}.values():
         found[plugin.distribution] = plugin.version
-        if plugin.distribution != OWN:  # how a table is drawn changes no run
+        if plugin.distribution != LIBRARY:  # how a table is drawn changes no run
             found |= requirements(plugin)
     return found | own
 
 
-def changed_versions(before: Manifest, now: Mapping[str, str]) -> list[str]:
-    """Tell which versions have changed since a run began."""
-    pairs = {name: (version, now[name]) for name, version in before.versions.items() if name in now}
-    return [f"{name} {was}, now {is_}" for name, (was, is_) in sorted(pairs.items()) if was != is_]
+def sources(plan: Plan) -> dict[str, str]:
+    """Return a hash of each plugin's source files, by `distribution`, or `vqabench:NAME` for the library's own."""
+    plugins = {
+        part.plugin.qualified if part.plugin.distribution == LIBRARY else part.plugin.distribution: part.plugin
+        for part in plan.parts
+    }
+    return {name: hash_sources(plugin) for name, plugin in plugins.items()}
+
+
+def changed_code(before: Manifest, plan: Plan) -> list[str]:
+    """Return a message for each version, and each plugin's source, that has changed since a run began."""
+    now = versions(plan)
+    told = {
+        name: f"{name} {was}, now {now[name]}"
+        for name, was in sorted(before.versions.items())
+        if now.get(name, was) != was
+    }
+    for name, digest in sources(plan).items():
+        if before.sources.get(name, digest) != digest and name.partition(":")[0] not in told:
+            told[name] = f"other source files of {name}, whose version has not changed"
+    return list(told.values())
 
 
 def see_same(run: Run, before: Manifest, now: Mapping[str, object]) -> None:
@@ -89,13 +113,23 @@ def _differences(name: str, was: object, value: object) -> list[str]:
     return [told for key in keys for told in _differences(f"{name}.{key}", was.get(key), value.get(key))]
 
 
+def complete(before: Manifest, plan: Plan) -> Manifest:
+    """Return an earlier version's manifest with the settings that were added since, at their defaults."""
+    options = {part.label or "backbone": options_of(part.kind) for part in plan.parts}
+    filled = {
+        label: {name: option.default for name, option in options.get(label, {}).items()} | given
+        for label, given in before.options.items()
+    }
+    return msgspec.structs.replace(before, recipe=dataclasses.asdict(Recipe()) | before.recipe, options=filled)
+
+
 def take_over(run: Run, manifest: Manifest, plan: Plan, progress: Progress) -> None:
     """See that a run goes on as it began; take over its threads, its time so far, and its epoch if it has one."""
-    before = run.read_manifest()
+    before = complete(run.read_manifest(), plan)
     names = ("fingerprint", "precision", "start_from")
     see_same(run, before, plan.identity() | {name: getattr(manifest, name) for name in names})
     manifest.notes, manifest.pretraining = before.notes, before.pretraining
-    for told in changed_versions(before, manifest.versions):
+    for told in changed_code(before, plan):
         progress.warn(f"{run.folder}: began with {told}")
         manifest.notes.append(f"began with {told}")
     if before.threads != manifest.threads:
@@ -109,10 +143,10 @@ def take_over(run: Run, manifest: Manifest, plan: Plan, progress: Progress) -> N
         else:
             manifest.processes = before.processes
     manifest.started, manifest.seconds, manifest.epoch = before.started, before.seconds, before.epoch
+    manifest.checksums = before.checksums if before.epoch is not None else {}
     if before.epoch is not None and not run.weights_file.is_file():
-        raise InputError(
-            f"{run.folder}: was trained, but {run.weights_file.name} is gone; train it again with --force"
-        )
+        told = f"was trained, but {run.weights_file.name} is missing; restore it, or train it again with --force"
+        raise InputError(f"{run.folder}: {told}")
     if before.epoch is not None:
         progress.say(f"{run.folder}: trained already; scoring it again")
     elif run.epochs_file.is_file() and not run.resume_file.is_file():

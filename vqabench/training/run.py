@@ -8,28 +8,29 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import torch
 from torch import nn
 
 from vqabench.api import Backbone
-from vqabench.data.annotations import write_predictions
+from vqabench.data.annotations import SurePrediction, write_predictions
 from vqabench.data.batches import SplitData
 from vqabench.data.dataset import Dataset
 from vqabench.data.prepared import Prepared
-from vqabench.errors import InputError, VqabenchError
+from vqabench.errors import InputError, OutputError, VqabenchError, is_interruption
 from vqabench.evaluation.predict import load_split, score_split, spell
-from vqabench.evaluation.scores import Scores
-from vqabench.results import Manifest, Run, write_file
+from vqabench.evaluation.scores import Scores, write_scores
+from vqabench.evaluation.stored_answers import count_differences, read_stored
+from vqabench.results import Manifest, Run, hash_file
 from vqabench.training.assembly import build_losses, build_model, count_parameters, start_model
-from vqabench.training.checkpoint import adopt, load_state, restore, restore_begun, save_weights
+from vqabench.training.checkpoint import RESTORE, adopt, load_state, restore, restore_begun, save_weights
 from vqabench.training.descent import telling_of_no_room
 from vqabench.training.device import Autocast, choose_precision, choose_threads, computes_bfloat16
+from vqabench.training.guard import calling
 from vqabench.training.logs import Logs
 from vqabench.training.loop import Training, answer
 from vqabench.training.plan import Plan, make_plan
 from vqabench.training.progress import Progress
-from vqabench.training.record import changed_versions, describe, recall_config, take_over, versions
+from vqabench.training.record import changed_code, describe, recall_config, take_over
 from vqabench.training.session import Session
 from vqabench.training.state import State
 
@@ -61,6 +62,7 @@ def train_run(
     if run.manifest_file.is_file() and not afresh:
         take_over(run, manifest, plan, session.progress)
     if manifest.epoch is not None:
+        run.check_file(run.weights_file, RESTORE)
         restore(model, run.weights_file)
     elif run.resume_file.is_file() and not afresh:
         kept = load_state(run.resume_file)
@@ -76,17 +78,22 @@ def train_run(
     session.processes.share_out(losses)
     session.processes.seed_gpu(seed, session.device)
     features = session.place(prepared.features, manifest.precision)
-    splits = {split: load_split(model, prepared, dataset, split, features) for split in prepared.splits}
+    with calling(plan.parts, "reading questions"):
+        splits = {split: load_split(model, prepared, dataset, split, features) for split in dataset.scored}
     context = session.autocast(manifest.precision)
     names = plan.config.log if session.processes.writes else ()
     logs = Logs(names, run, manifest, session.progress)
     with logs.open(), _writing(run, manifest, session, afresh=afresh):
-        if manifest.epoch is None:
+        rescoring = manifest.epoch is not None
+        if not rescoring:
             manifest.epoch = _train(plan, model, losses, splits, seed, run, session, context, kept, manifest, logs)
         if session.processes.writes:
             restore(model, run.weights_file)
         session.processes.share_out(model)
-        scores = _score(plan, model, splits, prepared, dataset, run, session)
+        scores = _score(plan, model, splits, prepared, dataset, run, session, rescoring=rescoring)
+        if session.processes.writes:
+            written = (run.weights_file, run.scores_file, *map(run.predictions_file, scores))
+            manifest.checksums = {file.name: hash_file(file) for file in written}
         logs.finish(scores)
         manifest.status = "finished"
     if session.processes.writes:
@@ -109,10 +116,10 @@ def _writing(run: Run, manifest: Manifest, session: Session, *, afresh: bool) ->
     began = time.perf_counter()
     try:
         yield
-    except KeyboardInterrupt:
-        manifest.status = "stopped"
-        raise
     except BaseException as error:
+        if is_interruption(error):
+            manifest.status = "stopped"
+            raise
         manifest.status, manifest.failure = "failed", f"{type(error).__name__}: {error}"
         begun = run.weights_file.is_file() or run.resume_file.is_file()
         if isinstance(error, InputError) and writes and not begun:
@@ -178,8 +185,13 @@ def _score(
     dataset: Dataset,
     run: Run,
     session: Session,
+    *,
+    rescoring: bool,
 ) -> dict[str, Scores]:
-    """Answer the questions of `val` and `test`, keep the answers, score them, keep the scores."""
+    """Answer the questions of `val` and `test`, keep the answers, score them, keep the scores.
+
+    Answers that the run has stored are its own: `rescoring` keeps them, and warns where the model gives others now.
+    """
     scores: dict[str, Scores] = {}
     for split in ("val", "test"):
         if split not in splits:
@@ -187,11 +199,32 @@ def _score(
         chosen = answer(plan, model, splits[split], session)
         if session.processes.writes:
             predictions = spell(chosen, prepared, split)
+            if rescoring:
+                predictions = _prefer_stored(run, split, predictions, session.progress)
             write_predictions(run.predictions_file(split), predictions)
-            scores[split] = score_split(predictions, dataset, split)
+            scores[split] = score_split(predictions, prepared, dataset, split)
     if session.processes.writes:
-        write_file(run.scores_file, msgspec.json.format(msgspec.json.encode(scores), indent=2))
+        write_scores(run, scores)
     return scores
+
+
+def _prefer_stored(run: Run, split: str, given: list[SurePrediction], progress: Progress) -> list[SurePrediction]:
+    """Return a run's stored answers where there are any, else those given; warn of differences and of damage."""
+    file = run.predictions_file(split)
+    try:
+        stored = read_stored(run, file)
+    except InputError as error:
+        progress.warn(f"{error}: answered again")
+        return given
+    if stored is None:
+        return given
+    changed = count_differences(stored, given)
+    if changed:
+        progress.warn(
+            f"{file}: the model now answers {changed} of {len(given)} questions otherwise; the stored answers are "
+            "kept and scored"
+        )
+    return stored
 
 
 def _precision_of(plan: Plan, run: Run, session: Session, afresh: bool) -> str:
@@ -247,18 +280,37 @@ def _begin(plan: Plan, model: Backbone, manifest: Manifest, prepared: Prepared, 
             progress.say(f"from {origin.folder}: {told}")
         manifest.pretraining = [f"the run it started from: {brand}" for brand in origin.read_manifest().brands()]
     parts = [part for part in model.modules() if isinstance(part, Backbone)]
+    with calling(plan.parts, "starting"):
+        for part in parts:
+            _check_texts(part)
     manifest.pretraining += [brand for part in parts for brand in part.brands]
     manifest.notes = list(dict.fromkeys([*manifest.notes, *(note for part in parts for note in part.notes)]))
 
 
-def load_model(run: Run, prepared: Prepared, progress: Progress) -> Backbone:
-    """Build a run's model with its weights. Raises InputError where the data has changed or a file is damaged."""
+def _check_texts(part: Backbone) -> None:
+    """Raise OutputError unless what a backbone says about itself is text, as the manifest holds it."""
+    for name, texts in (("notes", part.notes), ("brands", part.brands)):
+        if not isinstance(texts, tuple | list) or not all(isinstance(text, str) for text in texts):
+            raise OutputError(f"its {name} must be a tuple of texts, not {texts!r}", part)
+
+
+def recall_plan(manifest: Manifest) -> Plan:
+    """Return the plan that a run was trained by. Raises PluginError where one of its plugins cannot be loaded."""
+    return make_plan(recall_config(manifest))
+
+
+def load_model(run: Run, prepared: Prepared, progress: Progress, plan: Plan | None = None) -> Backbone:
+    """Build a run's model with its weights; warn where the code has changed since.
+
+    Raises InputError where the data has changed or a file is damaged.
+    """
     manifest = run.read_manifest()
     if manifest.fingerprint != prepared.fingerprint:
         raise InputError(f"{run.folder}: it was trained on other data than {manifest.dataset} holds now")
-    plan = make_plan(recall_config(manifest))
-    for told in changed_versions(manifest, versions(plan)):
+    plan = plan or recall_plan(manifest)
+    for told in changed_code(manifest, plan):
         progress.warn(f"{run.folder}: was trained with {told}")
     model = build_model(plan, prepared.spec)
+    run.check_file(run.weights_file, RESTORE)
     restore(model, run.weights_file)
     return model

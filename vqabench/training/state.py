@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import torch
@@ -75,7 +75,7 @@ class State:
         }
 
     def take_up(self, kept: Mapping[str, Any], processes: Processes) -> None:
-        """Go on from what was kept.
+        """Go on from what was kept, by this version or an earlier one.
 
         Raises KeyError, TypeError, RuntimeError or ValueError where it does not fit.
         """
@@ -83,12 +83,27 @@ class State:
         self.losses.load_state_dict(kept["losses"])
         self.optimizer.load_state_dict(kept["optimizer"])
         self.order.set_state(kept["order"])
-        position = dict(kept["position"])
-        self.position = Position(**(position | {"tally": Tally(**position["tally"])}))
-        if len(kept["random"]) == processes.count:
-            _set_random_states(kept["random"][processes.rank], next(self.model.parameters()).device)
-            for module, buffers in zip((self.model, self.losses), kept["buffers"][processes.rank], strict=True):
+        self.position = _read_position(kept["position"])
+        random = kept["random"]
+        states = [{"cpu": random}] if isinstance(random, torch.Tensor) else random  # one process, before processes
+        if len(states) == processes.count:
+            _set_random_states(states[processes.rank], next(self.model.parameters()).device)
+            own = kept["buffers"][processes.rank] if "buffers" in kept else ()  # as long as they were kept
+            for module, buffers in zip((self.model, self.losses), own, strict=False):
                 module.load_state_dict(buffers, strict=False)
+
+
+def _read_position(kept: Mapping[str, Any]) -> Position:
+    """Return a position as any version wrote it: what it did not know of yet is as at the beginning.
+
+    What an epoch has come to is counted from here where it was counted in another way.
+    """
+    known = {one.name for one in fields(Position)} - {"tally"}
+    tally = kept.get("tally", {})
+    same = tally.keys() == vars(Tally()).keys()
+    return Position(
+        **{name: value for name, value in kept.items() if name in known}, tally=Tally(**tally) if same else Tally()
+    )
 
 
 def _buffers(module: nn.Module) -> dict[str, torch.Tensor]:

@@ -155,7 +155,7 @@ class Course:
         """Return what is saved once a signal has stopped the runs."""
         lost = "; ".join(f"{name}: {why}" for name, why in self.lost.items())
         saved = f"not everything is saved: {lost}" if lost else "everything is saved"
-        return f"{self.summary()}; {saved}; the same command continues"
+        return f"{self.summary()}; {saved}; rerun the same command to continue"
 
     def seconds_left(self) -> float | None:
         """Return the seconds that the others may take; None if nothing is known."""

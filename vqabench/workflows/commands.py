@@ -363,10 +363,11 @@ def command_of(
         "--checkpoint-minutes": config.checkpoint_minutes,
         "--runs": places.runs,
         "--data-dir": places.data,
-        "--catalog": places.catalog,
     }
     words = [f"{name}={value}" for name, value in options.items() if value is not None]
     words += [f"--set={key}={'none' if value is None else value}" for key, value in config.settings.items()]
+    catalogs = [places.catalog] if isinstance(places.catalog, Path) else places.catalog or ()
+    words += [f"--catalog={path}" for path in catalogs]
     words += [f"--log={name}" for name in config.log]
     words += ["--track-test"] * config.track_test
     return ["train", *words, "--force" if afresh else "--resume", "--", config.backbone]

@@ -21,8 +21,16 @@ def compare(
     published: bool = False,
     break_down: TakeApart | None = None,
 ) -> comparison.Comparison:
-    """Compare the runs in the given folders, or all runs. Raises InputError where there are none."""
-    if not folders and not places.runs.exists():
+    """Compare the runs in the given folders, or all runs.
+
+    Without any, `published` gives the paper's tables alone. Raises InputError where there is nothing to show.
+    """
+    if not folders and not places.runs.exists() and not published:
         raise InputError(f"{places.runs}: no runs yet; begin with: vqabench train NAME")
-    runs = find_runs(list(folders) or [places.runs])
+    try:
+        runs = list(find_runs(list(folders) or [places.runs]))
+    except InputError as error:
+        if folders or not published:
+            raise
+        return comparison.show_tables(dataset, [f"{error}; these are the paper's own tables"])
     return comparison.compare(runs, dataset, by_type=by_type, published=published, break_down=break_down)

@@ -63,7 +63,8 @@ def describe_dataset(name: str, places: Places) -> dict[str, str | int]:
     entry = dataset.entry
     facts: dict[str, str | int] = {"name": name, "title": entry.title, "licence": entry.licence}
     facts |= {"citation": entry.citation} if entry.citation else {}
-    facts |= {"splits": ", ".join(dataset.splits), "folder": str(dataset.folder)}
+    splits = [split if split in dataset.scored else f"{split} (no annotations)" for split in dataset.splits]
+    facts |= {"splits": ", ".join(splits), "folder": str(dataset.folder)}
     facts |= _describe_sources(dataset)
     if entry.validation:
         facts |= {"val": f"{entry.validation.share:.1%} of train's images, seed {entry.validation.seed}"}
@@ -98,7 +99,7 @@ def compare_answers(name: str, places: Places, types: int, answers: int) -> list
     summary = summarise(dataset)
     if summary is None or not summary.current:
         return []
-    against = "test" if "test" in summary.questions else "val"
+    against = "test" if "test" in dataset.scored else "val"
     return read_answer_shares(dataset, against, types, answers)
 
 

@@ -2,46 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from vqabench.data.annotation_reading import reading_annotations
-from vqabench.data.annotation_table import AnnotationTable
-from vqabench.data.annotations import match, read_predictions, read_questions
+from vqabench.data.accuracy import explain_oddities, find_oddities
+from vqabench.data.annotation_table import AnnotationTable, read_annotation_table
+from vqabench.data.annotations import Prediction, match, read_questions
 from vqabench.data.dataset import Dataset
-from vqabench.errors import InputError, unknown
+from vqabench.data.result_files import read_results
+from vqabench.errors import InputError
 from vqabench.evaluation.scores import Scores, check_predictions, score
 from vqabench.training.progress import Progress, Silence
 from vqabench.workflows.places import Places
 
 
-def evaluate(predictions: Path, questions: Path, annotations: Path) -> Scores:
+def evaluate(
+    predictions: Path,
+    questions: Path,
+    annotations: Path,
+    progress: Progress | None = None,
+    *,
+    missing_is_wrong: bool = False,
+) -> Scores:
     """Score any model's results file against a question and an annotation file.
 
-    Raises InputError where a file is broken, or the question ids of the three do not agree.
+    With `missing_is_wrong`, a question without an answer counts as wrong. Raises InputError where a file is broken,
+    or the question ids of the three do not agree.
     """
-    with reading_annotations(annotations) as read:
-        asked, answered = read_questions(questions), read_predictions(predictions)
-        table = read()
+    given = read_results(predictions)  # first: the smallest file, and the one most likely at fault
+    asked, table = read_questions(questions), read_annotation_table(annotations)
     if not asked:
         raise InputError(f"{questions}: there are no questions in it")
-    ids = table.question_ids.tolist()
-    rows = match(asked, ids, table.image_ids, f"{questions} and {annotations}")
-    return score(check_predictions(answered, ids, str(predictions)), table.take(rows))
+    rows = match(asked, table.question_ids.tolist(), table.image_ids, f"{questions} and {annotations}")
+    return _score(
+        given, table.take(rows), predictions, str(annotations), progress, missing_is_wrong=missing_is_wrong
+    )
 
 
 def evaluate_on_dataset(
-    predictions: Path, name: str, split: str, places: Places, progress: Progress | None = None
+    predictions: Path,
+    name: str,
+    split: str,
+    places: Places,
+    progress: Progress | None = None,
+    *,
+    missing_is_wrong: bool = False,
 ) -> Scores:
     """Score a results file against a split of a data set of the catalogue.
 
     Raises InputError as `evaluate` does.
     """
     dataset = places.dataset(name)
-    if split not in dataset.splits:
-        raise InputError(unknown(f"split of {name}", split, dataset.splits))
+    dataset.require_scored(split)
+    given = read_results(predictions)
     table = _read_asked(dataset, split, (progress or Silence()).say)
-    answers = check_predictions(read_predictions(predictions), table.question_ids.tolist(), str(predictions))
+    return _score(given, table, predictions, f"{name}, split {split}", progress, missing_is_wrong=missing_is_wrong)
+
+
+def _score(
+    given: Sequence[Prediction],
+    table: AnnotationTable,
+    source: Path,
+    asked: str,
+    progress: Progress | None,
+    *,
+    missing_is_wrong: bool,
+) -> Scores:
+    advice = "--missing wrong counts those without an answer as wrong"
+    ids = table.question_ids.tolist()
+    answers = check_predictions(given, ids, str(source), may_lack=missing_is_wrong, advice=advice)
+    for line in explain_oddities({asked: find_oddities(table.answers, table.records)}):
+        (progress or Silence()).warn(line)
     return score(answers, table)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +17,8 @@ class Places:
     runs: Path = Path("runs")
     data: Path | None = None
     """None: `$VQABENCH_DATA`, or the platform's data folder."""
-    catalog: Path | None = None
-    """The user's own catalogue; None: `$VQABENCH_CATALOG`, if set."""
+    catalog: Path | Sequence[Path] | None = None
+    """The user's own catalogues; None: those of `$VQABENCH_CATALOG`, if set."""
 
     def see_runs(self) -> None:
         """Raise InputError where the folder of runs cannot be one."""

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from vqabench.data.annotations import Prediction, write_predictions
+from vqabench.data.annotations import Prediction, SurePrediction, write_predictions
 from vqabench.data.placement import PlacedFeatures, Room, choose_place
 from vqabench.data.prepared import prepare
 from vqabench.errors import InputError, unknown
 from vqabench.evaluation.predict import evaluation_batch, load_split, predict, score_split, spell
-from vqabench.evaluation.scores import Scores
-from vqabench.results import Run, find_output, find_place
+from vqabench.evaluation.scores import Scores, read_scores, write_scores
+from vqabench.evaluation.stored_answers import count_differences, read_stored
+from vqabench.results import Run, find_output, find_place, hash_file
 from vqabench.training.device import choose_device, number_type, tune
+from vqabench.training.guard import calling
 from vqabench.training.progress import Progress, Silence
-from vqabench.training.run import load_model
+from vqabench.training.run import load_model, recall_plan
 from vqabench.workflows.places import Places
 
 
@@ -25,11 +28,17 @@ def predict_run(
     device_name: str = "auto",
     progress: Progress | None = None,
     shuffle_images: int | None = None,
-) -> tuple[Path, Scores]:
+    *,
+    force: bool = False,
+) -> tuple[Path, Scores | None]:
     """Answer a split with a run's weights; write the answers to `out` or into the run, and score them.
 
+    A split without annotations has no scores.
+
     Those in the run have confidences. With `shuffle_images`, a seed, every question is asked about another image.
-    Raises InputError where the run is damaged or the data has changed since.
+    Answers that a finished run has stored are compared with the new ones. Where they differ, `force` replaces them,
+    and their scores.
+    Raises InputError where the run is damaged, the data has changed, or stored answers differ without `force`.
     """
     progress = progress or Silence()
     run = Run(folder)
@@ -40,20 +49,68 @@ def predict_run(
     if manifest.status != "finished":
         progress.warn(f"{folder}: that run is {manifest.status}, not finished")
     suffix = "" if shuffle_images is None else f".other-images-{shuffle_images}"
-    path = find_output(out) if out else run.predictions_file(f"{split}{suffix}")
+    kept = run.predictions_file(f"{split}{suffix}")
+    path = find_output(out) if out else kept
     find_place(path)  # before anything is computed
     device = choose_device(device_name)
     tune(device)
     prepared = prepare(dataset, progress.say)
-    model = load_model(run, prepared, progress)
+    plan = recall_plan(manifest)
+    model = load_model(run, prepared, progress, plan)
     dtype = number_type(manifest.precision)
     place = choose_place("auto", prepared.features, Room(device, dtype))
     features = PlacedFeatures(prepared.features, device, place, dtype)
-    data = load_split(model.to(device), prepared, dataset, split, features)
-    if shuffle_images is not None:
-        data = data.with_other_images(shuffle_images)
-    batch_size = evaluation_batch(manifest.recipe["batch_size"], data)
-    predictions = spell(predict(model, data, batch_size, manifest.objective), prepared, split)
-    official = [Prediction(given.question_id, given.answer) for given in predictions]
-    write_predictions(path, official if out else predictions)
-    return path, score_split(predictions, dataset, split)
+    with calling(plan.parts, "answering"):
+        data = load_split(model.to(device), prepared, dataset, split, features)
+        if shuffle_images is not None:
+            data = data.with_other_images(shuffle_images)
+        batch_size = evaluation_batch(manifest.recipe["batch_size"], data)
+        chosen = predict(model, data, batch_size, manifest.objective)
+    predictions = spell(chosen, prepared, split)
+    scores = score_split(predictions, prepared, dataset, split) if split in dataset.scored else None
+    finished = manifest.status == "finished"
+    changed = _compare(run, kept, predictions, progress, required=not (out or force)) if finished else 0
+    if out:
+        if changed:
+            progress.warn(f"{changed} of {len(predictions)} answers differ from those in {kept}")
+        write_predictions(path, [Prediction(given.question_id, given.answer) for given in predictions])
+    elif changed and not force:
+        raise InputError(
+            f"{kept}: the model now answers {changed} of {len(predictions)} questions otherwise (changed code, or "
+            "another device?); the stored answers are kept; write the new ones elsewhere with --out FILE, or "
+            "replace the stored ones and their scores with --force"
+        )
+    elif not finished:
+        write_predictions(path, predictions)
+    elif changed or not kept.exists():
+        _store(run, kept, predictions, {} if suffix or scores is None else {split: scores})
+    return path, scores
+
+
+def _compare(run: Run, kept: Path, given: Sequence[SurePrediction], progress: Progress, *, required: bool) -> int:
+    """Return how many answers differ from those that a run has stored: all of them where those are damaged.
+
+    Raises InputError where they are damaged although they are `required`.
+    """
+    try:
+        stored = read_stored(run, kept)
+    except InputError as error:
+        if required:
+            raise InputError(f"{error}, or replace it with --force") from error
+        progress.warn(str(error))
+        return len(given)
+    return 0 if stored is None else count_differences(stored, given)
+
+
+def _store(run: Run, kept: Path, predictions: Sequence[SurePrediction], scores: Mapping[str, Scores]) -> None:
+    """Write answers into a finished run, the scores that belong to them, and the checksums of both."""
+    with run.lock():
+        manifest = run.read_manifest()
+        replaced = kept.exists()
+        write_predictions(kept, predictions)
+        manifest.checksums[kept.name] = hash_file(kept)
+        if replaced and scores:
+            write_scores(run, {**read_scores(run), **scores})
+            manifest.checksums[run.scores_file.name] = hash_file(run.scores_file)
+            manifest.notes.append(f"{kept.name} and its scores were replaced by `vqabench predict --force`")
+        run.write_manifest(manifest)

@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from vqabench.errors import PluginError
-from vqabench.plugins import BACKBONES, KINDS, Plugin, find, load
-from vqabench.training.plan import OWN
+from vqabench.plugins import BACKBONES, KINDS, LIBRARY, Plugin, find, load
 
 PATIENCE = 30.0
 """Seconds that one plugin may take; the first one comes with PyTorch and may take four times as long."""
@@ -21,7 +20,7 @@ PATIENCE = 30.0
 def find_broken(plugins: Sequence[Plugin]) -> dict[str, str]:
     """Return why plugins cannot be imported: qualified name -> reason."""
     broken: dict[str, str] = {}
-    left = [plugin for plugin in dict.fromkeys(plugins) if plugin.distribution != OWN]
+    left = [plugin for plugin in dict.fromkeys(plugins) if plugin.distribution != LIBRARY]
     while left:
         found = _probe(left)
         broken |= {left[number].qualified: problem for number, problem in found.items() if problem}

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from vqabench.data import changing_priors
+from vqabench.data.annotations import hash_ids
 from vqabench.data.changing_priors import Group, groups_of
 from vqabench.data.dataset import Dataset
 from vqabench.data.derivation import write_split
-from vqabench.data.integrity import hash_content
+from vqabench.data.fingerprint import hash_questions
+from vqabench.data.id_lists import read_test_ids
 from vqabench.data.preparation import Say, generate, read_raw
 from vqabench.errors import InputError
 from vqabench.workflows.places import Places
@@ -40,12 +42,12 @@ def rebuild_cp(name: str, test_ids: Path, out: Path, places: Places, say: Say) -
     Raises InputError where the list names a question that the data set does not have.
     """
     dataset = places.dataset(name)
-    ids = changing_priors.read_test_ids(test_ids)
-    questions, groups = _read_everything(dataset, say)
-    in_test = changing_priors.split_by_ids(questions, ids)
-    record = {"method": "test question ids", "file": test_ids.name, "sha256": hash_content(test_ids)}
+    ids = read_test_ids(test_ids)
+    read = _read_everything(dataset, say)
+    in_test = changing_priors.split_by_ids(read.ids, ids)
+    record = {"method": "test question ids", "file": test_ids.name, "listed_ids_sha256": hash_ids(ids)}
     title = f"{dataset.entry.title}, split by the test questions of {test_ids.name}"
-    return _derive(dataset, out, f"{name}-cp", title, questions, groups, in_test, record)
+    return _derive(dataset, out, f"{name}-cp", title, read, in_test, record)
 
 
 def resplit(name: str, share: float, seed: int, out: Path, places: Places, say: Say) -> Derived:
@@ -53,13 +55,13 @@ def resplit(name: str, share: float, seed: int, out: Path, places: Places, say: 
     if not 0 < share < 1:
         raise InputError(f"--share must be above 0 and below 1, not {share}")
     dataset = places.dataset(name)
-    questions, groups = _read_everything(dataset, say)
-    in_test = changing_priors.resplit(groups, share, seed)
+    read = _read_everything(dataset, say)
+    in_test = changing_priors.resplit(read.groups, share, seed)
     record = {"method": "re-split with changing priors; not VQA-CP", "share": share, "seed": seed}
     title = f"{dataset.entry.title}, re-split with changing priors (not VQA-CP)"
     # Others would be prepared into one folder, each over the one before.
     parts = [f"share{share:g}"] * (share != SHARE) + [f"seed{seed}"] * (seed != 0)
-    return _derive(dataset, out, "-".join([f"{name}-resplit", *parts]), title, questions, groups, in_test, record)
+    return _derive(dataset, out, "-".join([f"{name}-resplit", *parts]), title, read, in_test, record)
 
 
 def _derive(
@@ -67,21 +69,30 @@ def _derive(
     out: Path,
     name: str,
     title: str,
-    questions: Sequence[int],
-    groups: Sequence[Group],
+    read: _Read,
     in_test: Sequence[bool],
     record: dict[str, Any],
 ) -> Derived:
-    shift = changing_priors.measure_shift(groups, in_test)
+    shift = changing_priors.measure_shift(read.groups, in_test)
     record = {"source": dataset.name, **record, "shift": asdict(shift)}
-    catalog = write_split(dataset, out, name, title, set(compress(questions, in_test)), record)
+    test_ids = set(compress(read.ids, in_test))
+    catalog = write_split(dataset, out, name, title, test_ids, record, read.hashes)
     return Derived(name, catalog, in_test.count(False), in_test.count(True), shift, dataset.has_features())
 
 
-def _read_everything(dataset: Dataset, say: Say) -> tuple[list[int], list[Group]]:
-    """Read the ids and groups of all questions; no question may stand in two splits."""
+@dataclass(frozen=True)
+class _Read:
+    ids: list[int]
+    groups: list[Group]
+    hashes: dict[Path, str]
+    """Of the files, for `check_questions`."""
+
+
+def _read_everything(dataset: Dataset, say: Say) -> _Read:
+    """Read the ids and groups of all questions that have annotations; none may be in two splits."""
     generate(dataset, say)
     dataset.see_questions()
+    hashes = hash_questions(dataset)
     tables = [table for _, table in read_raw(dataset).values()]
     ids = [question_id for table in tables for question_id in table.question_ids.tolist()]
-    return ids, [group for table in tables for group in groups_of(table)]
+    return _Read(ids, [group for table in tables for group in groups_of(table)], hashes)

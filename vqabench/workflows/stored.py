@@ -9,6 +9,7 @@ from functools import cached_property
 from vqabench.data.annotation_table import AnnotationTable
 from vqabench.data.annotations import Question
 from vqabench.data.dataset import Dataset
+from vqabench.data.fingerprint import fingerprint_of
 from vqabench.data.preparation import summarise
 from vqabench.data.prepared import read_vocabulary
 from vqabench.errors import InputError
@@ -76,6 +77,10 @@ class Stored:
             raise InputError(f"{name} is not prepared here; vqabench data prepare {name} does it")
         self.say(f"{name}: reading questions and annotations")
         raw = dataset.read_splits()
+        if fingerprint_of(dataset) != summary.fingerprint:
+            raise InputError(
+                f"{name}: its files have changed since; vqabench data prepare {name} prepares it again"
+            )
         return Opened(
             dataset,
             summary.fingerprint,

@@ -49,6 +49,6 @@ def read_tested(rows: Sequence[Row], stored: Stored, progress: Progress) -> Test
     opened = stored.open_any(rows)
     dataset = opened.dataset
     prepared = prepare(dataset, progress.say)
-    split = "test" if "test" in dataset.splits else "val"
+    split = "test" if "test" in dataset.scored else "val"
     numbered = {number: row for row, number in enumerate(prepared.splits[split].question_ids.tolist())}
     return Tested(prepared, opened, split, numbered)

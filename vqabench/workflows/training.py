@@ -14,17 +14,18 @@ from vqabench.data.dataset import Dataset
 from vqabench.data.prepared import Prepared, prepare
 from vqabench.data.processors import count_processors
 from vqabench.errors import InputError
+from vqabench.evaluation.answered import ANSWER_AGAIN
 from vqabench.evaluation.scores import Scores, read_scores
 from vqabench.results import Run
 from vqabench.training.assembly import build_model, count_parameters
-from vqabench.training.checkpoint import load_weights
+from vqabench.training.checkpoint import RESTORE, load_weights
 from vqabench.training.device import choose_device, is_small, threads_of_small, tune
 from vqabench.training.interruption import Interruption, stop_without_parent
 from vqabench.training.logs import see_ready
 from vqabench.training.plan import Plan, make_plan
 from vqabench.training.processes import joined, read_local_rank
 from vqabench.training.progress import Progress, Silence
-from vqabench.training.record import see_same
+from vqabench.training.record import complete, see_same
 from vqabench.training.run import find_origin, needs_origin, train_run
 from vqabench.training.session import Session
 from vqabench.workflows.commands import Pool, Task, read_peers
@@ -88,6 +89,9 @@ def _train(config: TrainConfig, places: Places, if_exists: IfExists, session: Se
         see_origin(config, runs[seed], seed, afresh=if_exists == "force")
     for told in warnings_of(plan):
         progress.warn(told)
+    for split in dataset.splits:
+        if split not in dataset.scored:
+            progress.say(f"{split} has no annotations, so it is not scored; vqabench predict RUN answers it")
     prepared = _prepare(dataset, session)
     tune(session.device)
     for seed in sorted(done, key=config.seeds.index):
@@ -184,10 +188,10 @@ def see_origin(config: TrainConfig, run: Run, seed: int, *, afresh: bool) -> Non
 
 def check_splits(config: TrainConfig, dataset: Dataset) -> None:
     """Raise InputError where a data set lacks a split that is asked for."""
-    has = f"{dataset.name} has no such split; it has {', '.join(dataset.splits)}"
-    if config.select != "last" and config.select not in dataset.splits:
+    has = f"{dataset.name} has no such split with annotations; it has {', '.join(dataset.scored)}"
+    if config.select != "last" and config.select not in dataset.scored:
         raise InputError(f"--select {config.select}: {has}")
-    if config.track_test and "test" not in dataset.splits:
+    if config.track_test and "test" not in dataset.scored:
         raise InputError(f"--track-test: {has}")
 
 
@@ -200,7 +204,7 @@ def is_done(run: Run, if_exists: IfExists, plan: Plan, seed: int) -> bool:
         return False
     if if_exists == "refuse":
         raise InputError(f"{run.folder} exists: go on with it (--resume), or train it again (--force)")
-    manifest = run.read_manifest()
+    manifest = complete(run.read_manifest(), plan)
     identity, origin = plan.identity(), plan.config.start_from
     if plan.config.precision != "auto":
         identity["precision"] = plan.config.precision
@@ -213,9 +217,11 @@ def is_done(run: Run, if_exists: IfExists, plan: Plan, seed: int) -> bool:
 def _is_scored(run: Run) -> bool:
     """Tell whether a run's answers and scores can be read. Raises InputError where its weights cannot."""
     if run.weights_file.is_file():  # a user short of disk may have deleted them
+        run.check_file(run.weights_file, RESTORE)
         load_weights(run.weights_file)
     try:
         for split in read_scores(run):
+            run.check_file(run.predictions_file(split), ANSWER_AGAIN)
             read_predictions(run.predictions_file(split))
     except InputError:
         return False

@@ -216,7 +216,7 @@ def test_sizes_default_to_the_published_ones() -> None:
 
 def test_the_recipe_is_the_published_fine_tuning() -> None:
     recipe = Lxmert.recipe
-    assert (recipe.epochs, recipe.batch_size, recipe.optimizer, recipe.lr) == (4, 32, "adamw", 5e-5)
+    assert (recipe.epochs, recipe.batch_size, recipe.optimizer, recipe.lr) == (4, 32, "bert-adam", 5e-5)
     assert (recipe.schedule, recipe.warmup, recipe.weight_decay, recipe.clip) == ("linear", 0.1, 0.01, 5.0)
 
 

@@ -39,11 +39,12 @@ class Lxmert(Backbone):
     [CLS]'s attention over the regions in the last cross-modality layer, averaged over the heads, before dropout.
     """
 
+    capturable = True
     recipe = Recipe(
         epochs=4,
         finetune_epochs=2,
         batch_size=32,
-        optimizer="adamw",
+        optimizer="bert-adam",
         lr=5e-5,
         weight_decay=0.01,
         schedule="linear",

@@ -24,6 +24,7 @@ class LearnedMixin(Wrapper):
     before the prior is added; auxiliary logits of the base stay as they are.
     """
 
+    capturable = True
     objectives = ("bce",)
     declarations: ClassVar[Mapping[str, str]] = {
         "ce": "the prior is added as log-odds, answer by answer, which a softmax over all answers does not have",
@@ -73,6 +74,8 @@ class LearnedMixinEntropy(LearnedMixin):
     f log(b + s) and f log(1 - b + s), renormalised, are a distribution over "right" and "wrong" for every answer;
     its entropy, averaged over answers and batch, is weighted by `entropy`.
     """
+
+    capturable = True
 
     def __init__(self, spec: DataSpec, base: Backbone, *, entropy: float = 0.36) -> None:
         super().__init__(spec, base)

@@ -32,6 +32,7 @@ class UpDn(Backbone):
     has any, set the width of the embedding (else `embedding`) and its start.
     """
 
+    capturable = True
     recipe = Recipe(epochs=20, batch_size=512, optimizer="adamax", lr=2e-3, clip=0.25)
     declarations: ClassVar[Mapping[str, str]] = {
         "gradients:attention.bias": "a softmax takes no notice of what all its scores share"

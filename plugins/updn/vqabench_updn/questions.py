@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
+
+from vqabench.api import without_autocast
 
 TOGETHER = 32
 """Questions that begin to be read at one word: for each number of rows a matrix product is prepared, and kept."""
@@ -17,7 +21,9 @@ def last_state(gru: nn.GRU, words_BLE: Tensor, padding_E: Tensor, padded_B: Tens
     half of a batch of short questions is padding. A GPU reads all of it faster than it would sort.
     """
     if words_BLE.device.type != "cpu" or torch.compiler.is_compiling():
-        return gru(words_BLE)[1][0]  # type: ignore[no-any-return]
+        # On a GPU, autocast computes recurrent layers in float16 whatever it is asked for: small gradients vanish.
+        with without_autocast(words_BLE.device) if words_BLE.is_cuda else nullcontext():
+            return gru(words_BLE)[1][0]  # type: ignore[no-any-return]
     length = words_BLE.shape[1]
     padded_B = _level(padded_B.clamp(max=length - 1))  # of nothing but padding, the last one is read
     most = int(padded_B.max())

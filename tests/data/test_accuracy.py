@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vqabench.data.accuracy import best_accuracies, mean_percent, question_accuracies
 from vqabench.data.annotation_table import tabulate
 from vqabench.data.annotations import Annotation, Answer
 from vqabench.data.answers import normalise, strip_space
-from vqabench.evaluation.accuracy import best_accuracies, mean_percent, question_accuracies
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "official_accuracy.json"
 TEXTS = st.sampled_from(["yes", "Yes", "yes.", " yes\n", "no", "the yes", "two", "2"])

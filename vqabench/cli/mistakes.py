@@ -1,0 +1,111 @@
+"""What to write instead of an option or a value that does not exist."""
+
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from typer.exceptions import TyperException
+
+from vqabench.cli.completion import find_settings, split_names
+
+OTHER_NAMES = {
+    "--learning-rate": "--lr",
+    "--wd": "--weight-decay",
+    "--bs": "--batch-size",
+    "--optim": "--optimizer",
+    "--gpu": "--device",
+    "--gpus": "--device",
+    "--output": "--out",
+    "--workers": "--jobs",
+}
+"""What other tools call options that exist here under another name."""
+
+
+PLAIN_WORDS = {
+    r"Got unexpected extra argument\(s\) \((.*)\)": r"unexpected argument '\1'",
+    r"No such command ('.*?')[.?]*( Did)?": r"unknown command \1\2",
+    r"(unknown command '.*?') Did": r"\1: did",
+    r"^Missing ": "missing ",
+    r"Input should be a valid integer.*": "must be a whole number",
+    r"Input should be a valid number.*": "must be a number",
+    r"Input should be greater than or equal to (\S+)": r"must be at least \1",
+}
+"""What the parser says, and how we say it."""
+
+
+def explain(error: TyperException, arguments: Sequence[str]) -> str:
+    """Return an error's message, with what to write instead if that can be found."""
+    if hasattr(error, "possibilities"):  # Typer's error for an unknown option, which has no public name
+        return _explain_option(error, arguments)
+    message = re.sub(r"^Invalid value for '(.*?)': (Value error, )?", r"\1: ", error.format_message())
+    for theirs, ours in PLAIN_WORDS.items():
+        message = re.sub(theirs, ours, message)
+    if ": must be " in message:
+        message += f", not {_find_value(message.partition(':')[0], arguments)!r}"
+    wrong = re.search(r"'([^']*)' is not one of ('.*')\.?$", message)
+    near = difflib.get_close_matches(wrong[1], re.findall(r"'([^']*)'", wrong[2]), n=1) if wrong else []
+    if near:
+        return f"{message.rstrip('.')}; did you mean {near[0]!r}?"
+    message, context = message.rstrip("."), getattr(error, "ctx", None)
+    if context and message.startswith(("un", "missing")) and not message.endswith("?"):
+        message += f": see {context.command_path} --help"
+    return message
+
+
+def _find_value(option: str, arguments: Sequence[str]) -> str:
+    """Return the value that the line gives an option."""
+    for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        if word == option:
+            return following
+        if word.startswith(f"{option}="):
+            return word.partition("=")[2]
+    return ""
+
+
+def _explain_option(error: Any, arguments: Sequence[str]) -> str:
+    command = error.ctx.command
+    given = _as_written(str(error.option_name), arguments)
+    replacements = {option: option for parameter in command.params for option in parameter.opts if len(option) > 2}
+    if any("--set" in parameter.opts for parameter in command.params):
+        replacements = _settings_as_options(arguments, replacements) | replacements
+    wanted = given.replace("_", "-")
+    wanted = OTHER_NAMES.get(wanted, wanted)
+    near = [wanted] if wanted in replacements else _find_nearest(wanted, replacements)
+    if near and replacements[near[0]].startswith("--set"):
+        certain = near[0] == wanted
+        hint = f"write {replacements[near[0]]}" if certain else f"did you mean {replacements[near[0]]}?"
+    elif near:
+        hint = f"did you mean {replacements[near[0]]}?"
+    elif takers := [name for name, inner in getattr(command, "commands", {}).items() if _takes(inner, wanted)]:
+        hint = f"write it after the command, as in {error.ctx.command_path} {takers[0]} {wanted}"
+    else:
+        hint = f"see {error.ctx.command_path} --help"
+    return f"unknown option {given!r}: {hint}"
+
+
+def _takes(command: Any, option: str) -> bool:
+    return any(option in parameter.opts for parameter in command.params)
+
+
+def _find_nearest(wanted: str, options: Iterable[str]) -> list[str]:
+    """Return the option that is most like the one wanted, if one is; the dashes, which all have, do not count."""
+    near = difflib.get_close_matches(wanted.strip("-"), [option.strip("-") for option in options], n=1, cutoff=0.65)
+    return [f"--{name}" for name in near]
+
+
+def _as_written(option: str, arguments: Sequence[str]) -> str:
+    """Return the long option that was written with one dash, as in `-lr`, of which Typer names the first letter."""
+    if re.fullmatch(r"-\w", option):
+        written = [word.partition("=")[0] for word in arguments if re.match(rf"{option}[\w-]", word)]
+        return f"-{written[0]}" if written else option
+    return option
+
+
+def _settings_as_options(arguments: Sequence[str], options: Iterable[str]) -> dict[str, str]:
+    """Return the settings of the recipe, and of the backbones and losses on the line, as if they were options."""
+    keys = find_settings(name for word in arguments for name in split_names(word.rpartition("=")[2]))
+    as_options: dict[str, str] = {}
+    for key in keys:
+        as_options.setdefault(f"--{key.rpartition('.')[2].replace('_', '-')}", f"--set {key}=VALUE")
+    return {option: setting for option, setting in as_options.items() if option not in set(options)}

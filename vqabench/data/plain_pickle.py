@@ -1,0 +1,136 @@
+"""Pickles that hold numbers, text, lists, dicts and numpy's arrays; anything else in them is refused.
+
+A pickle may name any function and have it run. Here only the names that numpy's arrays need are known, and each
+stands for something of our own: nothing of numpy or of another library is called with what a file says.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import pickle
+import re
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+_PLAIN = re.compile(r"[<>|=]?([biufSU][0-9]{1,4}|O8?)")
+
+
+class PlainDtype:
+    """A type of numbers or text, or `O` for a list of anything that is plain."""
+
+    def __init__(self, spelled: str = "", *_: object) -> None:
+        if not isinstance(spelled, str) or not _PLAIN.fullmatch(spelled):
+            raise pickle.UnpicklingError(
+                f"an array of {str(spelled)[:20]!r}, but only numbers and text may be in it"
+            )
+        self.dtype = np.dtype(spelled)
+
+    def __setstate__(self, state: object) -> None:
+        if isinstance(state, tuple) and state[1:2] == (">",):
+            self.dtype = self.dtype.newbyteorder(">")
+
+
+class PlainArray:
+    """An array, made from a shape and bytes that belong together."""
+
+    def __init__(self, *_: object) -> None:
+        self.array: NDArray[Any] = np.empty(0)
+
+    def __setstate__(self, state: object) -> None:
+        if not isinstance(state, tuple) or len(state) != 5:
+            raise pickle.UnpicklingError("an array in a form that numpy does not write")
+        _, shape, kind, by_columns, content = state
+        self.array = make_array(shape, kind, "F" if by_columns else "C", content)
+
+
+def make_array(shape: object, kind: object, order: str, content: object) -> NDArray[Any]:
+    """Make an array. Raises UnpicklingError where the content is not as long as the shape says."""
+    sides = shape if isinstance(shape, tuple) else (shape,)
+    if not isinstance(kind, PlainDtype) or not all(type(side) is int and side >= 0 for side in sides):
+        raise pickle.UnpicklingError("an array without a shape or a type")
+    size, dtype = math.prod(sides), kind.dtype
+    if dtype.kind == "O":
+        if not isinstance(content, list) or len(content) != size:
+            raise pickle.UnpicklingError(f"an array of {size} things that holds others")
+        array = np.empty(size, object)
+        array[:] = [unwrap(item) for item in content]
+        return array.reshape(sides)
+    if isinstance(content, str):
+        content = content.encode("latin-1")
+    if not isinstance(content, bytes | bytearray) or len(content) != size * dtype.itemsize:
+        raise pickle.UnpicklingError(f"an array of shape {list(sides)} whose bytes are not as many")
+    return np.frombuffer(content, dtype).reshape(sides, order="F" if order == "F" else "C")
+
+
+def _frombuffer(content: object, kind: object, shape: object, order: str) -> NDArray[Any]:
+    return make_array(shape, kind, order, content)
+
+
+def _scalar(kind: object, content: object) -> Any:
+    return make_array((), kind, "C", content)[()]
+
+
+def _encode(text: str, *_: object) -> bytes:
+    """Return bytes that protocols before 3 write as text."""
+    return text.encode("latin-1")
+
+
+_KNOWN: dict[tuple[str, str], Any] = {
+    ("numpy", "ndarray"): PlainArray,
+    ("numpy", "dtype"): PlainDtype,
+    ("_codecs", "encode"): _encode,
+    ("collections", "OrderedDict"): OrderedDict,
+} | {
+    (f"numpy.{core}.{module}", name): meant
+    for core in ("core", "_core")
+    for module, name, meant in (
+        ("multiarray", "_reconstruct", PlainArray),
+        ("multiarray", "scalar", _scalar),
+        ("numeric", "_frombuffer", _frombuffer),
+    )
+}
+NAMES: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
+    (meant, ".".join(name)) for name, meant in _KNOWN.items() if name[0] != "collections"
+]
+"""What names of numpy's stand for, in the form that `torch.serialization.safe_globals` takes."""
+
+
+class _Unpickler(pickle._Unpickler):  # not the one in C, which a few bytes make allocate whatever they name
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = dict(pickle._Unpickler.dispatch)
+
+    def load_build(self: Any) -> None:
+        if not isinstance(self.stack[-2], PlainArray | PlainDtype):
+            raise pickle.UnpicklingError("it changes something that is no array")
+        pickle._Unpickler.dispatch[pickle.BUILD[0]](self)
+
+    dispatch[pickle.BUILD[0]] = load_build
+
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return _KNOWN[module, name]
+        except KeyError:
+            raise pickle.UnpicklingError(
+                f"it names {module}.{name}, but only numbers, text, lists, dicts and arrays may be in it"
+            ) from None
+
+
+def load_plain(content: bytes) -> Any:
+    """Load a pickle. Raises whatever its bytes happen to ask for where it is broken, or not plain."""
+    stream = io.BytesIO(content)
+    return unwrap(_Unpickler(stream, encoding="latin-1").load())
+
+
+def unwrap(value: Any) -> Any:
+    """Return the array that a stand-in holds, also in a dict, and in an array of one dict."""
+    if isinstance(value, PlainArray):
+        value = value.array
+    if isinstance(value, np.ndarray) and value.dtype.kind == "O" and value.size == 1:
+        return unwrap(value.reshape(-1)[0])
+    if isinstance(value, dict):
+        return {key: item.array if isinstance(item, PlainArray) else item for key, item in value.items()}
+    return value

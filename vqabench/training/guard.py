@@ -1,0 +1,71 @@
+"""Calls into plugin code: an error names the plugin and the line, and side effects end with the call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from vqabench.data.memory import is_out_of_memory
+from vqabench.errors import OutputError, PluginCrashError, PluginError, VqabenchError, is_interruption
+from vqabench.plugins import Plugin, contained, find_culprit, one_line
+from vqabench.training.plan import Part
+
+ENDINGS = (SystemExit, GeneratorExit, KeyboardInterrupt)
+"""What ends a program, or a generator. From a plugin it is a failure like any other."""
+
+
+@contextmanager
+def calling(parts: Sequence[Part], action: str, failure: type[VqabenchError] = PluginCrashError) -> Iterator[None]:
+    """Run code of these plugins. `action` completes "failed while ...".
+
+    Raises `failure`, which names the plugin, its distribution, file and line, for whatever their code raises. Our
+    own errors, signals and a lack of memory pass.
+    """
+    try:
+        with contained():
+            yield
+    except OutputError as error:
+        part = next((part for part in parts if part.kind is type(error.culprit)), parts[0])
+        raise PluginError(f"{describe(part.plugin)}: {error}; {advice(part.plugin)}") from error
+    except VqabenchError:
+        raise
+    except BaseException as error:
+        if is_interruption(error) or is_out_of_memory(error):
+            raise
+        found = find_culprit(error, [part.plugin for part in parts])
+        if found is None and not isinstance(error, ENDINGS):
+            raise
+        plugin, place = found or (parts[0].plugin, "")
+        told = f"{describe(plugin)} failed while {action}: {_describe_end(error)}{place}; {advice(plugin)}"
+        raise failure(told) from error
+
+
+@contextmanager
+def building(part: Part, action: str) -> Iterator[None]:
+    """Run code of one plugin before a run begins. A ValueError is how it refuses an option's value.
+
+    Raises PluginError, as `calling` does.
+    """
+    with calling([part], action, PluginError):
+        try:
+            yield
+        except ValueError as error:
+            raise PluginError(f"{describe(part.plugin)}: {one_line(error, kind=False)}") from error
+        except OSError as error:
+            raise PluginError(f"{describe(part.plugin)} failed while {action}: {one_line(error)}") from error
+
+
+def describe(plugin: Plugin) -> str:
+    """Return a plugin's name and where it comes from."""
+    return f"{plugin.name} (from {plugin.distribution})"
+
+
+def advice(plugin: Plugin) -> str:
+    """Return the command that examines a plugin."""
+    return f"`vqabench plugins check {plugin.name}` tries it alone"
+
+
+def _describe_end(error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        return f"it tried to end the program (SystemExit: {one_line(error, kind=False) or 0})"
+    return one_line(error)
