@@ -1,27 +1,52 @@
 """Where the command `vqabench` begins."""
 
-import signal
 import sys
+import threading
+from typing import NoReturn
+
+PATIENCE = 10.0
+"""Seconds that threads and processes which a plugin has left behind have to end."""
 
 
-def main() -> None:
-    """Run the command line; Ctrl-C may come while it is still being imported."""
+def main() -> NoReturn:
+    """Run the command line. A signal that comes while it is loaded is reported like any later one."""
+    from vqabench.training.interruption import describe_stop, leave_on_signals, raised
+
+    leave_on_signals()
+    from vqabench import cli
+    from vqabench.cli import streams
+    from vqabench.reporting.output import say_on_stderr
+
+    code: object
     try:
-        from vqabench.errors import Interrupted
-
-        def interrupt(*_: object) -> None:
-            raise Interrupted  # a bare KeyboardInterrupt is then known to be raised by a plugin
-
-        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(signal.SIGINT, interrupt)
-
-        from vqabench import cli
-        from vqabench.cli import streams
-
         streams.protect()
         cli.main()
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except KeyboardInterrupt as stop:
+        message, code = describe_stop(stop)
+        say_on_stderr(f"warning: {message}")
+    except SystemExit as end:
+        code = end.code
+        stopped = raised()
+        if stopped is not None and code in (1, 130):  # typer, or an import, has made something else of it
+            message, code = describe_stop(stopped)
+            say_on_stderr(f"warning: {message}")
+    _exit_within(PATIENCE, code if isinstance(code, int) else 0)
+    sys.exit(code)  # type: ignore[arg-type]
+
+
+def _exit_within(seconds: float, code: int) -> None:
+    """End the process after some time, if something that a plugin has left behind does not let it."""
+    from vqabench.training.interruption import end_hard
+
+    def end() -> None:
+        sys.stdout.flush()
+        end_hard(
+            "warning: a thread or process that a plugin started did not end; it was left behind or killed", code
+        )
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
 
 
 if __name__ == "__main__":

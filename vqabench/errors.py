@@ -64,7 +64,7 @@ def unknown(kind: str, name: str, valid: Iterable[str]) -> str:
     names = sorted(valid)
     nearest = difflib.get_close_matches(name, names, n=1)
     hint = f" did you mean {nearest[0]!r}?" if nearest else ""
-    return f"unknown {kind} {name!r}:{hint} valid: {', '.join(names) or 'none'}"
+    return f"unknown {kind} {name!r}:{hint} valid: {first_few(names, 100) or 'none'}"
 
 
 def first_few(items: Iterable[object], shown: int = 5) -> str:

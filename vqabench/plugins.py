@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import configparser
 import contextlib
+import functools
 import hashlib
 import importlib
 import os
@@ -14,7 +15,7 @@ import re
 import sys
 import traceback
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -63,8 +64,15 @@ class Discovery:
 
 
 def available(group: str) -> Discovery:
-    """List a group's plugins, by name, from metadata alone."""
-    return _discover(group, [str(entry) or "." for entry in sys.path])
+    """Return a group's plugins, by name, from metadata alone, which is read once for each state of `sys.path`."""
+    return _discover(group, tuple((entry, _changed_at(entry)) for entry in map(str, sys.path)))
+
+
+def _changed_at(entry: str) -> int | None:
+    try:
+        return Path(entry or ".").stat().st_mtime_ns
+    except OSError:
+        return None
 
 
 def names(group: str) -> list[str]:
@@ -253,8 +261,10 @@ def _working_folder() -> str | None:
         return None
 
 
-def _discover(group: str, path: list[str]) -> Discovery:
-    """Ask `entrypoints`; where one distribution fails the whole listing, ask them one by one."""
+@functools.lru_cache(maxsize=8)
+def _discover(group: str, entries: tuple[tuple[str, int | None], ...]) -> Discovery:
+    """Read plugins through `entrypoints`; if one distribution fails the whole listing, read them one by one."""
+    path = [entry or "." for entry, _ in entries]
     with warnings.catch_warnings(record=True) as dropped:
         warnings.simplefilter("always")
         try:
@@ -263,7 +273,8 @@ def _discover(group: str, path: list[str]) -> Discovery:
             return _discover_one_by_one(group, path)
     if dropped:  # it leaves out, with a warning, what it cannot parse
         return _discover_one_by_one(group, path)
-    return _sort(_describe(one, group) for one in _first_copies(found))
+    version_of = functools.cache(_version)
+    return _sort(_describe(one, group, version_of) for one in _first_copies(found))
 
 
 def _first_copies(found: Iterable[entrypoints.EntryPoint]) -> list[entrypoints.EntryPoint]:
@@ -277,10 +288,10 @@ def _first_copies(found: Iterable[entrypoints.EntryPoint]) -> list[entrypoints.E
     return kept
 
 
-def _describe(found: entrypoints.EntryPoint, group: str) -> Plugin:
+def _describe(found: entrypoints.EntryPoint, group: str, version_of: Callable[[str], str | None]) -> Plugin:
     assert found.distro is not None
     name = found.distro.name
-    version = _version(name) or found.distro.version or "unknown"
+    version = version_of(name) or found.distro.version or "unknown"
     return Plugin(found.name, group, _normalise(name), version, f"{found.module_name}:{found.object_name or ''}")
 
 
@@ -296,10 +307,8 @@ def _discover_one_by_one(group: str, path: Sequence[str]) -> Discovery:
         seen.add(name)
         try:
             text = distribution.read_text("entry_points.txt") or ""
-            plugins += [
-                Plugin(one, group, name, _version(name) or "unknown", target)
-                for one, target in _targets(text, group).items()
-            ]
+            version = (_version(name) if f"[{group}]" in text else None) or "unknown"
+            plugins += [Plugin(one, group, name, version, target) for one, target in _targets(text, group).items()]
             problems += _complaints(name, text, group)
         except Exception as error:  # not text, or without any section: nothing can be made of it
             problems.append(f"{name}: its plugins cannot be read: {one_line(error)}")

@@ -21,6 +21,7 @@ import msgspec
 from vqabench.errors import InputError, VqabenchError
 
 Status = Literal["running", "finished", "stopped", "failed"]
+BUSY = "another process is training it"
 LONGEST_LABEL = 80
 LARGEST_RECORD = 64 * 2**20
 """Bytes of a file that describes a run; larger ones are not read."""
@@ -118,6 +119,7 @@ class Run:
         self.weights_file = folder / "model.safetensors"
         self.scores_file = folder / "scores.json"
         self.resume_file = folder / "resume.pt"
+        self._lock_file = folder.with_name(f".{folder.name}.lock")
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -128,15 +130,29 @@ class Run:
         new = [parent for parent in self.folder.parents if not parent.exists()]
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with holding(self.folder.with_name(f".{self.folder.name}.lock"), self._refuse):
+            with holding(self._lock_file, self._refuse):
                 yield
         finally:
             for parent in new if not self.folder.exists() else ():
                 with suppress(OSError):  # another run has come to be in it
                     parent.rmdir()
 
+    def is_locked(self) -> bool:
+        """Return whether another process is training the run."""
+        from filelock import FileLock, Timeout
+
+        if not self._lock_file.exists():
+            return False
+        try:
+            with FileLock(self._lock_file, timeout=0):
+                return False
+        except Timeout:
+            return True
+        except OSError:  # whoever trains the run reports it
+            return False
+
     def _refuse(self) -> NoReturn:
-        raise InputError(f"{self.folder}: another process is training it")
+        raise InputError(f"{self.folder}: {BUSY}")
 
     def predictions_file(self, split: str) -> Path:
         """Give the name of a split's predictions."""

@@ -80,19 +80,14 @@ def test_into_a_file_each_run_that_ends_is_a_line() -> None:
     matrix.plan(Plan(new=(Named("a seed 0"), Named("b seed 0"))))
     matrix.begin(2, 1, None, or_more=True)
     for name, failed in (("a seed 0", False), ("b seed 0", True)):
-        run = matrix.beside(name)
-        run.start(name, 2, 0, 60, 0)
-        run.finish_epoch({"epoch": 1, "loss": 2.0, "val_accuracy": 50.0})
-        run.warn("careful")
-        run.stop()
+        matrix.follow(name, 2, [])
+        matrix.follow(name, 2, [{"epoch": 1, "loss": 2.0, "val_accuracy": 50.0}])
         matrix.end(name, "told", failed=failed, seconds_left=None if failed else 300.0)
     matrix.stop()
     assert shown.getvalue().splitlines()[3:] == [
         "how long they take is not known before the first of them ends",
-        "training 1 at a time, or more where GPUs have room for them, each in a process of its own",
-        "warning: a seed 0: careful",
+        "training 1 at a time, or more where there is room for them, each in a process of its own",
         "[1/2] a seed 0: told (about 5 min left)",
-        "warning: b seed 0: careful",
         "[2/2] b seed 0: failed: told",
     ]
 
@@ -100,12 +95,9 @@ def test_into_a_file_each_run_that_ends_is_a_line() -> None:
 def test_however_narrow_a_terminal_names_are_cut_and_numbers_are_not() -> None:
     matrix, shown = watched(width=80)
     matrix.begin(2, 2, 120.0, or_more=False)
-    run = matrix.beside(LONG)
-    run.start("there", 150, 3, 60, 0)
-    run.finish_epoch({"epoch": 117, "loss": 12.345, "val_accuracy": 55.5})
+    matrix.follow(LONG, 150, [{"epoch": 117, "loss": 12.345, "val_accuracy": 55.5}])
     assert matrix.bar is not None
     matrix.bar.refresh()
-    run.stop()
     matrix.stop()
     drawn = lines_of(shown)
     assert drawn[0] == "training 2 at a time, each in a process of its own: about 2 min"
@@ -119,14 +111,11 @@ def test_however_narrow_a_terminal_names_are_cut_and_numbers_are_not() -> None:
 def test_a_bar_goes_with_its_run_and_all_go_at_the_end() -> None:
     matrix, shown = watched(width=100)
     matrix.begin(1, 1, None, or_more=False)
-    run = matrix.beside("a seed 0")
-    run.start("there", 2, 0, 60, 0)
+    matrix.follow("a seed 0", 2, [])
     assert matrix.bar is not None
     assert [task.description for task in matrix.bar.tasks] == ["all runs", "a"]
-    run.stop()
-    run.stop()  # as when a run is stopped, and then told to
-    assert [task.description for task in matrix.bar.tasks] == ["all runs"]
     matrix.end("a seed 0", "told", failed=False, seconds_left=None)
+    assert [task.description for task in matrix.bar.tasks] == ["all runs"]
     matrix.stop()
     assert matrix.bar is None
     _, hidden, rest = shown.getvalue().rpartition("\x1b[?25h")  # the cursor is shown again

@@ -187,7 +187,7 @@ def test_two_configurations_of_one_label_are_told_apart_by_the_user(places: Plac
         set = { hidden = 8 }
     """
     told = refused(places, text)
-    assert "updn ce-plain @small seed 0: two configurations are called this; give each a label of its own" in told
+    assert "updn ce-plain @small seed 0: two configurations share this name; give each a distinct label" in told
 
 
 def test_the_same_run_asked_for_twice_is_there_once(places: Places) -> None:

@@ -58,12 +58,17 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def root(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
 ) -> None:
     """Take the options that stand before any command; `main` has read `--debug` already."""
+    if context.invoked_subcommand not in ("train", "bench"):  # these save when a signal comes, once they are loaded
+        from vqabench.training.interruption import raise_on_signals
+
+        raise_on_signals()
 
 
 def main() -> None:

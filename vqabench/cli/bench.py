@@ -154,7 +154,7 @@ def bench(
     """
     from vqabench.config import parse_seeds, parse_settings
     from vqabench.errors import InputError
-    from vqabench.workflows.matrix import make_matrix, parse_grid, parse_names, read_blocks, with_grid
+    from vqabench.workflows.matrix import parse_grid, parse_names, read_blocks, with_grid
 
     form = choose_form(out, as_json, TEXT if dry_run else tuple(Format))
     if dry_run and out is not None and form is not Format.json:
@@ -181,7 +181,7 @@ def bench(
 
     places = Places(runs, data_dir, catalog)
     progress, interruption = WatchedMatrix(), Interruption()
-    matrix = make_matrix(blocks, places)
+    matrix = workflow.plan(blocks, places)
     outlook = workflow.look_out(matrix, places)
     progress.plan(outlook)
     if dry_run:
@@ -189,9 +189,10 @@ def bench(
             with writing(out):
                 say_json(exports.to_json(plan_to_json(outlook)))
         return
-    kept = "everything is saved; rerun the same command to continue"
-    with telling_of_signals(progress.warn, kept), interruption.watching():
-        failures = workflow.bench(outlook, places, progress, interruption)
+    course = workflow.Course(outlook, progress)
+    with telling_of_signals(progress.warn, course.saved), interruption.watching():
+        workflow.bench(course, places, interruption)
+    failures = course.failures
     finished = [cell.run.folder for cell in matrix.cells if cell.name not in failures]
     compared = comparison.compare(finished, None, places) if finished else None
     if form is Format.json:
@@ -202,5 +203,6 @@ def bench(
             print_comparison(compared, form, METRIC.get(form))
     for name, reason in failures.items():
         progress.warn(f"{name}: {reason}")
+    progress.say(course.summary())
     if failures:
         raise typer.Exit(1)

@@ -13,14 +13,16 @@ from vqabench.cli.help import PLACES
 
 
 @contextmanager
-def telling_of_signals(warn: Callable[[str], None], kept: str) -> Iterator[None]:
+def telling_of_signals(warn: Callable[[str], None], kept: str | Callable[[], str]) -> Iterator[None]:
     """Turn Ctrl-C, and other signals that are watched, into a line that says what is kept, and an exit code."""
     try:
         yield
     except KeyboardInterrupt as stop:
-        name = getattr(stop, "signal", "SIGINT")
-        warn(f"stopped by {'Ctrl-C' if name == 'SIGINT' else name}; {kept}")
-        raise typer.Exit(getattr(stop, "exit_code", 130)) from None
+        from vqabench.training.interruption import describe_stop
+
+        message, code = describe_stop(stop)
+        warn(f"{message}; {kept if isinstance(kept, str) else kept()}")
+        raise typer.Exit(code) from None
 
 
 def rank() -> int | None:

@@ -1,5 +1,6 @@
 """`vqabench train`."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -226,6 +227,7 @@ def train(
     from vqabench.reporting.progress import WatchedProgress
     from vqabench.training.interruption import Interruption
     from vqabench.workflows import comparison, training
+    from vqabench.workflows.commands import CHILD
     from vqabench.workflows.places import Places
 
     places = Places(runs, data_dir, catalog)
@@ -234,8 +236,8 @@ def train(
     interruption = Interruption()
     warn = (lambda _: None) if rank() else progress.warn  # of several processes, the first one speaks
     with telling_of_signals(warn, "rerun the same command with --resume to continue"), interruption.watching():
-        trained = training.train(made, places, if_exists, progress, interruption, may_start=True)
-    if not trained:  # likewise
+        trained = training.train(made, places, if_exists, progress, interruption)
+    if not trained or CHILD in os.environ:  # whoever started this one compares all runs
         return
     compared = comparison.compare([run.folder for run in trained], None, places)
     with writing(out):

@@ -88,9 +88,10 @@ class WatchedMatrix(WatchedLines):
             self.say(_spell_estimate(outlook.estimate))
 
     def begin(self, runs: int, at_a_time: int, seconds: float | None, *, or_more: bool) -> None:
-        """Say how many are trained at a time; in a terminal show bars."""
+        """Print how many are trained at a time; in a terminal show bars."""
         self.total, self.ended = runs, 0
-        many = f"{at_a_time} at a time" + (", or more where GPUs have room for them" if or_more else "")
+        self.tasks: dict[str, TaskID] = {}
+        many = f"{at_a_time} at a time" + (", or more where there is room for them" if or_more else "")
         last = f": about {spell_time(seconds)}" if seconds is not None else ""
         self.say(f"training {many}, each in a process of its own{last}")
         if self.console.is_terminal:
@@ -99,13 +100,24 @@ class WatchedMatrix(WatchedLines):
             self.all = self.bar.add_task("all runs", total=self.total, seed="", latest=latest)
             self.bar.start()
 
-    def beside(self, name: str) -> WatchedCell:
-        """Give what tells of one of the runs."""
-        return WatchedCell(self, name)
+    def follow(self, name: str, epochs: int, records: Sequence[Mapping[str, Any]]) -> None:
+        """Show how far a run is, in a bar of its own."""
+        if self.bar is None:
+            return
+        if name not in self.tasks:
+            shown, _, seed = name.rpartition(" seed ")  # a long name is cut, its seed is not
+            self.tasks[name] = self.bar.add_task(shown, total=epochs, seed=f"seed {seed}", latest="")
+        if records:
+            latest = f"loss {records[-1].get('loss', float('nan')):.3f}"
+            if "val_accuracy" in records[-1]:
+                latest += f"  val {records[-1]['val_accuracy']:.1f}"
+            self.bar.update(self.tasks[name], completed=records[-1]["epoch"], latest=latest)
 
     def end(self, name: str, told: str, *, failed: bool, seconds_left: float | None) -> None:
-        """Print how a run has ended."""
+        """Print how a run has ended, and take its bar away."""
         self.ended += 1
+        if self.bar is not None and name in self.tasks:
+            self.bar.remove_task(self.tasks.pop(name))
         left = _spell_left(seconds_left)
         colour, mark = ("red", "failed: ") if failed else ("green", "")
         behind = f" ({left})" if left else ""
@@ -113,48 +125,6 @@ class WatchedMatrix(WatchedLines):
         self.console.print(Text.assemble((f"[{self.ended}/{self.total}]", colour), f" {line}"))
         if self.bar is not None:
             self.bar.update(self.all, completed=self.ended, latest=left)
-
-
-class WatchedCell(WatchedLines):
-    """Tells of a run that goes on beside others: its warnings, and in a terminal a bar that counts its epochs."""
-
-    def __init__(self, matrix: WatchedMatrix, name: str) -> None:
-        self.console, self.bar = matrix.console, None
-        self.matrix, self.name, self.prefix = matrix, name, f"{name}: "
-        self.task: TaskID | None = None
-
-    def say(self, message: str) -> None:
-        """Keep it: what ends the run is told."""
-
-    def start(self, name: str, epochs: int, done: int, samples: int, seen: int) -> None:
-        """Show a bar."""
-        if self.matrix.bar is not None:
-            name, _, seed = self.name.rpartition(" seed ")  # where a name is cut, its seed is still told
-            self.task = self.matrix.bar.add_task(name, total=epochs, completed=done, seed=f"seed {seed}", latest="")
-
-    def advance(self, samples: int) -> None:
-        """Keep it."""
-
-    def measure(self, loss: float, accuracy: float | None) -> None:
-        """Keep it."""
-
-    def finish_epoch(self, record: Mapping[str, Any]) -> None:
-        """Move the bar on."""
-        if self.matrix.bar is not None and self.task is not None:
-            latest = f"loss {record['loss']:.3f}"
-            if "val_accuracy" in record:
-                latest += f"  val {record['val_accuracy']:.1f}"
-            self.matrix.bar.update(self.task, completed=record["epoch"], latest=latest)
-
-    def stop(self) -> None:
-        """Take the bar away."""
-        if self.matrix.bar is not None and self.task is not None:
-            self.matrix.bar.remove_task(self.task)
-            self.task = None
-
-    def beside(self, name: str) -> WatchedCell:
-        """Give itself: there is but one run here."""
-        return self
 
 
 def _make_bars(console: Console) -> Bars:

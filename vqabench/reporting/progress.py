@@ -39,20 +39,17 @@ class Bars(Progress):
 class WatchedLines:
     """Says lines on stderr, above a bar where one is shown."""
 
-    prefix = ""
-    """What every line begins with."""
-
     def __init__(self) -> None:
         self.console = stderr_console()
         self.bar: Bars | None = None
 
     def say(self, message: str) -> None:
         """Print a line."""
-        self.console.print(clean_line(f"{self.prefix}{message}"))
+        self.console.print(clean_line(message))
 
     def warn(self, message: str) -> None:
         """Print a warning."""
-        self.console.print(spell_warning(f"{self.prefix}{message}"))
+        self.console.print(spell_warning(message))
 
     def stop(self) -> None:
         """Take the bar away."""
@@ -64,14 +61,6 @@ class WatchedLines:
 class WatchedProgress(WatchedLines):
     """Tells of a run."""
 
-    shows_bar = True
-
-    def beside(self, name: str) -> WatchedProgress:
-        """Give what tells of a run that goes on beside others: lines that begin with its name, and no bar."""
-        watcher = WatchedProgress()
-        watcher.console, watcher.prefix, watcher.shows_bar = self.console, f"{name}: ", False
-        return watcher
-
     def start(self, name: str, epochs: int, done: int, samples: int, seen: int) -> None:
         """Announce a run; in a terminal, show its bar."""
         reached = [f"epoch {done}"] * (done > 0) + [f"{seen:,} questions"] * (seen > 0)
@@ -79,7 +68,7 @@ class WatchedProgress(WatchedLines):
         self.say(f"training {name}: {epochs} epochs of {samples:,} questions{began}")
         self.epochs, self.samples, self.began = epochs, samples, time.perf_counter()
         self.done, self.seen, self.at_first, self.latest = done, seen, seen, ""
-        if self.shows_bar and self.console.is_terminal:
+        if self.console.is_terminal:
             self.bar = Bars(
                 TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
                 BarColumn(bar_width=None),

@@ -113,11 +113,12 @@ class GpuMemory:
     free: int
 
 
-def measure_gpu_memory() -> GpuMemory | None:
-    """Measure the memory of the GPU that this process computes on; None where it does not."""
+def measure_gpu_memory() -> dict[str, int]:
+    """Measure the memory of the GPU that this process computes on, for the record of an epoch; else nothing."""
     if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        return None
-    return GpuMemory(torch.cuda.max_memory_reserved() + GPU_CONTEXT, torch.cuda.mem_get_info()[0])
+        return {}
+    taken = torch.cuda.max_memory_reserved() + GPU_CONTEXT
+    return {"gpu_bytes": taken, "gpu_free_bytes": torch.cuda.mem_get_info()[0]}
 
 
 def tune(device: torch.device) -> None:

@@ -1,20 +1,31 @@
-"""Signals that ask a run to end: it saves what it has, and says that it can go on."""
+"""Signals that ask a run to stop: it saves what it has, and can be resumed."""
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import NoReturn
 
 from vqabench.errors import Interrupted
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
-"""Ctrl-C; what ends a job; what Slurm may send some time before that; a terminal that is closed."""
+"""Ctrl-C; what ends a job; what Slurm can send some time before that; a closed terminal."""
+GRACE = 10.0
+"""Seconds that a run has to react to a signal, besides three times its slowest batch."""
+SAVING = 300.0
+"""Seconds that it has to save and end once it has reacted."""
+SECOND_GRACE = 2.0
+"""Seconds after a second Ctrl-C."""
 
 
 def known_signals() -> list[signal.Signals]:
-    """Give those of the signals that this system has."""
+    """Return those of the signals that this system has."""
     return [signal.Signals[name] for name in SIGNALS if hasattr(signal, name)]
 
 
@@ -28,18 +39,24 @@ class Stopped(KeyboardInterrupt):
 
 
 class Interruption:
-    """Takes note of signals: they end the program, or where that is put off, what is going on is ended first.
+    """Records signals: they end the program at once, or after the current step while they are put off.
 
-    Ctrl-C a second time ends it at once.
+    A second Ctrl-C always ends it at once. A process that does not react in time, because a plugin hangs, is ended
+    by a thread; nothing else could.
     """
 
     def __init__(self) -> None:
         self.received: str | None = None
-        self._put_off = False
+        self.acknowledges = False
+        """Whether to answer the first signal with a line on stderr, for the process that sent it."""
+        self._put_off = self._has_begun = False
+        self._timer: threading.Timer | None = None
+        self._last_step = time.monotonic()
+        self._slowest_step = 0.0
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Take the signals from now on, but those that whoever started the program has had ignored.
+        """Handle the signals from now on, except those that were ignored when the program started.
 
         Only the main thread may.
         """
@@ -47,17 +64,25 @@ class Interruption:
         before = {one: signal.signal(one, self._take) for one in heeded}
         try:
             yield
+        except Exception as error:
+            if (
+                self.received is not None and not self._has_begun
+            ):  # an import has turned Stopped into something else
+                raise Stopped(self.received) from error
+            raise
         finally:
+            self._cancel()
             for one, handler in before.items():
                 signal.signal(one, handler)
 
     @contextmanager
     def put_off(self) -> Iterator[None]:
-        """Only take note of signals; whoever asks for this asks `received` now and then.
+        """Only record signals; the caller checks `received` now and then.
 
-        An error that ends this stays the last word: what comes while it is on its way to the user is noted only.
+        When an error leaves this block, signals stay put off: the error is what the user must see.
         """
-        before, self._put_off = self._put_off, True
+        before, self._put_off, self._has_begun = self._put_off, True, True
+        self._last_step = time.monotonic()
         try:
             yield
         except Exception:
@@ -66,14 +91,119 @@ class Interruption:
         finally:
             self._put_off = before
 
+    def step(self) -> None:
+        """Record that a batch is done: how long batches take bears on how long to wait for one."""
+        now = time.monotonic()
+        self._slowest_step, self._last_step = max(self._slowest_step, now - self._last_step), now
+
     def check(self) -> None:
-        """Raise Stopped where a signal has come."""
+        """Raise Stopped if a signal has come. Call it after every batch."""
+        self.step()
         if self.received is not None:
-            raise Stopped(self.received)
+            self.stop()
+
+    def stop(self) -> NoReturn:
+        """Raise Stopped; there is ample time to save from now on."""
+        if self._timer is not None:
+            self._end_in(SAVING)
+        raise Stopped(self.received or "SIGTERM")
+
+    def leave_to_caller(self) -> None:
+        """Never end this process: the caller has limits of its own."""
+        self._cancel()
 
     def _take(self, number: int, _: FrameType | None) -> None:
         if self.received is not None and number == signal.SIGINT:
+            self._end_in(SECOND_GRACE)
             raise Interrupted  # in the middle of a step, so nothing of it may be saved
+        if self.received is None:
+            self._end_in(GRACE + 3 * self._slowest_step)
+            if self.acknowledges:
+                os.write(2, b"stopping\n")
         self.received = signal.Signals(number).name
         if not self._put_off:
             raise Stopped(self.received)
+
+    def _end_in(self, seconds: float) -> None:
+        self._cancel()
+        self._timer = threading.Timer(seconds, self._end, (seconds,))
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _cancel(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _end(self, seconds: float) -> None:
+        name = "Ctrl-C" if self.received == "SIGINT" else self.received
+        end_hard(
+            f"error: did not stop within {seconds:.0f} s of {name}, so it was ended without saving: a plugin may "
+            "hang; --resume continues from the latest checkpoint, if there is one",
+            130 if seconds == SECOND_GRACE else 1,
+        )
+
+
+def end_hard(message: str, code: int) -> NoReturn:
+    """End this process now, whatever its other threads do, with a line on stderr."""
+    if "multiprocessing" in sys.modules:
+        import multiprocessing
+
+        for child in multiprocessing.active_children():
+            child.kill()
+    os.write(2, f"\n{message}\n".encode())
+    os._exit(code)
+
+
+def leave_on_signals() -> None:
+    """End the process when a signal comes: while the program is loaded there is nothing to save.
+
+    An exception would not do. It may come in the middle of an import, and is turned into other ones there.
+    """
+    for one in known_signals():
+        if signal.getsignal(one) != signal.SIG_IGN:
+            signal.signal(one, _leave)
+
+
+def raise_on_signals() -> None:
+    """Raise Stopped when a signal comes, if it would otherwise end the process without cleaning up."""
+    for one in known_signals():
+        if signal.getsignal(one) is _leave:
+            signal.signal(one, _raise)
+
+
+def raised() -> Stopped | None:
+    """Return what `raise_on_signals` has raised: other code may have turned it into another exception."""
+    return _raised
+
+
+def describe_stop(stop: KeyboardInterrupt) -> tuple[str, int]:
+    """Return what stopped the program, in words, and the exit code."""
+    name = getattr(stop, "signal", "SIGINT")
+    return f"stopped by {'Ctrl-C' if name == 'SIGINT' else name}", getattr(stop, "exit_code", 130)
+
+
+def _leave(number: int, _: FrameType | None) -> NoReturn:
+    message, code = describe_stop(Stopped(signal.Signals(number).name))
+    os.write(2, f"warning: {message}\n".encode())
+    os._exit(code)
+
+
+def _raise(number: int, _: FrameType | None) -> NoReturn:
+    global _raised
+    _raised = Stopped(signal.Signals(number).name)
+    raise _raised
+
+
+_raised: Stopped | None = None
+
+
+def stop_without_parent() -> None:
+    """Stop this process, as SIGTERM does, when its standard input ends: the process that started it is gone."""
+
+    def wait() -> None:
+        while os.read(0, 4096):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, daemon=True).start()

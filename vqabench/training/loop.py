@@ -19,7 +19,7 @@ from vqabench.results import Run
 from vqabench.training.checkpoint import save_state, save_weights
 from vqabench.training.criterion import Criterion, Reading
 from vqabench.training.descent import Descent
-from vqabench.training.device import Autocast
+from vqabench.training.device import Autocast, measure_gpu_memory
 from vqabench.training.guard import advice, calling, describe
 from vqabench.training.interruption import Stopped
 from vqabench.training.logs import Logs
@@ -69,7 +69,7 @@ class Training:
                     raise
                 self._finish_epoch(stage, record)
         if self.session.wish() == STOPS:
-            raise Stopped(self.session.interruption.received or "SIGTERM")
+            self.session.interruption.stop()
         return position
 
     def _epochs_to_go(self) -> Iterator[tuple[Stage, Loss, int]]:
@@ -102,7 +102,7 @@ class Training:
                 self._read(criterion, lr, wait=pauses)
                 position.seconds = time.perf_counter() - began
             if wish == STOPS:
-                raise Stopped(session.interruption.received or "SIGTERM")
+                session.interruption.stop()
             if wish == SAVES:
                 self._save()
         last = learning_rate(recipe, (epoch + 1) * len(batches) - 1, stage.epochs * len(batches))
@@ -152,6 +152,7 @@ class Training:
         position = self.state.position
         _check_weights(self.state)
         record["seconds"] = max(0.001, round(position.seconds, 3))
+        record |= measure_gpu_memory()
         position.finish_epoch()
         self._choose(stage, record)
         if self.session.processes.writes:

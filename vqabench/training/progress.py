@@ -30,9 +30,6 @@ class Progress(Protocol):
     def stop(self) -> None:
         """Hear that the run has ended, in whatever way."""
 
-    def beside(self, name: str) -> Progress:
-        """Give what hears of a run that goes on beside others."""
-
 
 class Silence:
     """Hears everything, says nothing."""
@@ -56,7 +53,3 @@ class Silence:
 
     def stop(self) -> None:
         """Ignore it."""
-
-    def beside(self, name: str) -> Progress:
-        """Give itself."""
-        return self

@@ -34,9 +34,6 @@ class Session:
     """GPUs of the machine on which as many do so."""
     threads: int = field(default_factory=torch.get_num_threads)
     """Threads that a model which has need of them is trained with."""
-    may_start: bool = False
-    """Whether seeds may be trained at once without having been asked for: the program must allow for processes that
-    import it."""
     _saved: float = field(default_factory=time.monotonic)
     _placed: PlacedFeatures | None = None
 
@@ -61,6 +58,7 @@ class Session:
 
     def wish(self) -> int:
         """Tell whether to go on, to save first, or to save and stop: what any of the processes wants, all do."""
+        self.interruption.step()
         late = time.monotonic() - self._saved > 60 * self.checkpoint_minutes
         own = STOPS if self.interruption.received else SAVES if late else GOES_ON
         return self.processes.largest(own)

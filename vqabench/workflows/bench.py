@@ -5,27 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from vqabench.data.prepared import Prepared, prepare
 from vqabench.data.processors import count_processors
 from vqabench.errors import InputError
 from vqabench.evaluation.scores import read_scores
 from vqabench.results import find_runs
-from vqabench.training.assembly import build_model, count_parameters
-from vqabench.training.at_once import Choose, Crew, Task
 from vqabench.training.device import choose_device, count_gpus, is_small, threads_of_small
 from vqabench.training.interruption import Interruption
 from vqabench.training.logs import see_ready
-from vqabench.training.progress import Progress
 from vqabench.training.record import see_same
-from vqabench.training.turns import at_most, on_gpus, on_processors
-from vqabench.workflows.matrix import Cell, Matrix
+from vqabench.workflows.commands import Child, Choose, Pool, Task
+from vqabench.workflows.matrix import Block, Cell, Matrix, find_plugins, make_matrix
 from vqabench.workflows.pace import Estimate, Pace
 from vqabench.workflows.places import Places
-from vqabench.workflows.training import is_done, see_origin, spell_scores, train_alone, warnings_of
+from vqabench.workflows.probe import find_broken
+from vqabench.workflows.scheduler import at_most, on_gpus, on_processors
+from vqabench.workflows.training import is_done, see_origin, spell_scores, warnings_of
 
 
 @dataclass(frozen=True)
@@ -71,11 +68,11 @@ class BenchProgress(Protocol):
     def end(self, name: str, told: str, *, failed: bool, seconds_left: float | None) -> None:
         """Hear that a run has ended, and how; and of the seconds that the others may take."""
 
-    def stop(self) -> None:
-        """Hear that no run goes on any more."""
+    def follow(self, name: str, epochs: int, records: Sequence[Mapping[str, Any]]) -> None:
+        """Show how far a run is, given the records of its epochs."""
 
-    def beside(self, name: str) -> Progress:
-        """Give what hears of one of the runs."""
+    def stop(self) -> None:
+        """Show no run any more."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +83,11 @@ class Placement:
     at_a_time: int
     or_more: bool = False
     """Whether there may be more, by what the first ones leave free."""
+
+
+def plan(blocks: Sequence[Block], places: Places) -> Matrix:
+    """Make all runs of a matrix. A plugin that exits or hangs as it is imported costs its own runs only."""
+    return make_matrix(blocks, places, find_broken(find_plugins(blocks)))
 
 
 def look_out(matrix: Matrix, places: Places) -> Outlook:
@@ -101,7 +103,7 @@ def look_out(matrix: Matrix, places: Places) -> Outlook:
         for run in find_runs([places.runs]):
             pace.learn(run)
     found: dict[str, list[Cell]] = {"done": [], "begun": [], "new": []}
-    wrong: dict[str, str] = {}
+    wrong: dict[str, str] = dict(matrix.broken)
     for cell in matrix.cells:
         try:
             found[_see(cell)].append(cell)
@@ -121,59 +123,110 @@ def _see(cell: Cell) -> str:
     return "begun" if cell.run.has_begun() else "new"
 
 
-def bench(outlook: Outlook, places: Places, progress: BenchProgress, interruption: Interruption) -> dict[str, str]:
-    """Train the runs of a matrix that are left, and give those that could not be: name -> why.
-
-    What has begun goes on; a run that fails does not stop the others. Raises Stopped where a signal has come, with
-    everything saved.
-    """
-    for cell in outlook.left:  # what the machine lacks is told before anything is prepared
-        see_ready(cell.config.log)
-    names = dict.fromkeys(cell.config.dataset for cell in (*outlook.done, *outlook.left))
-    ready = {name: prepare(places.dataset(name), progress.say) for name in names}
-    sizes, misfits = _measure(outlook.left, ready)
-    found = _find_outdated(outlook.done, ready) | misfits
-    for name, reason in found.items():
-        progress.warn(f"{name}: {reason}")
-    cells = [cell for cell in outlook.left if cell.name in sizes]
-    if not cells:
-        return outlook.wrong | found
-    placement = _place(cells, sizes)
-    course = Course({cell.name: cell for cell in cells}, placement.at_a_time, outlook.pace, progress)
-    progress.begin(len(cells), placement.at_a_time, course.seconds_left(), or_more=placement.or_more)
-    crew = Crew(partial(train_alone, places, False), placement.choose, progress, interruption, course.end)
-    try:
-        crew.train([Task(cell.name, cell.config) for cell in cells])
-    finally:
-        progress.stop()
-    return outlook.wrong | found | course.failures
-
-
 @dataclass
 class Course:
-    """A matrix as it is trained."""
+    """A matrix while it is trained."""
 
-    waiting: dict[str, Cell]
-    """Runs that have not ended, by name."""
-    at_a_time: int
-    pace: Pace
+    outlook: Outlook
     progress: BenchProgress
+    at_a_time: int = 1
+    waiting: dict[str, Cell] = field(default_factory=dict)
+    """Runs that have not ended, by name."""
+    finished: int = 0
     failures: dict[str, str] = field(default_factory=dict)
+    lost: dict[str, str] = field(default_factory=dict)
+    """Runs that a signal has ended without saving, and why."""
+    _shown: dict[str, tuple[int, int]] = field(default_factory=dict)
+    _warnings: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.waiting = {cell.name: cell for cell in self.outlook.left}
+        self.finished = len(self.outlook.done)
+        self.failures = dict(self.outlook.wrong)
+        self.total = len(self.waiting) + self.finished + len(self.failures)
+        self._warnings = set(self.outlook.warnings)
+
+    def summary(self) -> str:
+        """Return how many runs are finished."""
+        runs = f"{self.finished} of {self.total} run{'' if self.total == 1 else 's'} finished"
+        return f"{runs}, {len(self.failures)} failed" if self.failures else runs
+
+    def saved(self) -> str:
+        """Return what is saved once a signal has stopped the runs."""
+        lost = "; ".join(f"{name}: {why}" for name, why in self.lost.items())
+        saved = f"not everything is saved: {lost}" if lost else "everything is saved"
+        return f"{self.summary()}; {saved}; rerun the same command to continue"
 
     def seconds_left(self) -> float | None:
-        """Give the seconds that the others may take; None where nothing is known."""
-        estimate = self.pace.estimate(list(self.waiting.values()))
+        """Return the seconds that the others may take; None if nothing is known."""
+        estimate = self.outlook.pace.estimate(list(self.waiting.values()))
         return estimate.at_once(self.at_a_time) if estimate else None
 
+    def fail(self, name: str, why: str) -> None:
+        """Record a run that cannot be trained, or does not count."""
+        self.finished -= self.waiting.pop(name, None) is None
+        self.failures[name] = why
+        self.progress.warn(f"{name}: {why}")
+
     def end(self, task: Task, failure: Exception | None) -> None:
-        """Take note of a run that has ended."""
+        """Record a run that has ended."""
         cell = self.waiting.pop(task.name)
         if failure is None:
-            self.pace.learn(cell.run)
+            self.finished += 1
+            self.outlook.pace.learn(cell.run)
             told = spell_scores(read_scores(cell.run))
         else:
             told = self.failures[task.name] = str(failure)
         self.progress.end(task.name, told, failed=failure is not None, seconds_left=self.seconds_left())
+
+    def follow(self, children: Sequence[Child]) -> None:
+        """Show how far the runs are, as far as their records have changed."""
+        for child in children:
+            try:
+                found = child.task.run.epochs_file.stat()
+                state = found.st_size, found.st_mtime_ns
+            except OSError:
+                state = 0, 0
+            if self._shown.get(child.task.name) != state:
+                self._shown[child.task.name] = state
+                epochs = sum(stage.epochs for stage in self.waiting[child.task.name].plan.stages)
+                self.progress.follow(child.task.name, epochs, child.task.run.read_epochs())
+
+    def show(self, task: Task, line: str) -> None:
+        """Show a warning that a run's process has printed, each text once."""
+        text = line.removeprefix("warning: ")
+        if text != line and text not in self._warnings:
+            self._warnings.add(text)
+            self.progress.warn(f"{task.name}: {text}")
+
+
+def bench(course: Course, places: Places, interruption: Interruption) -> None:
+    """Train the runs of a matrix that are left. The course then has those that failed.
+
+    Runs that have begun continue; one that fails does not stop the others. Raises Stopped if a signal has come.
+    """
+    outlook, progress = course.outlook, course.progress
+    for cell in outlook.left:  # before anything is prepared
+        see_ready(cell.config.log)
+    names = dict.fromkeys(cell.config.dataset for cell in (*outlook.done, *outlook.left))
+    ready = {name: prepare(places.dataset(name), progress.say) for name in names}
+    for name, reason in _find_outdated(outlook.done, ready).items():
+        course.fail(name, reason)
+    if not outlook.left:
+        return
+    placement = _place(outlook.left, outlook.pace)
+    course.at_a_time = placement.at_a_time
+    progress.begin(len(outlook.left), placement.at_a_time, course.seconds_left(), or_more=placement.or_more)
+    pool = Pool(places, placement.choose, interruption, course.end, course.show, course.follow, progress.warn)
+    try:
+        pool.train([_task(cell, outlook.pace) for cell in outlook.left])
+    finally:
+        course.lost = pool.lost
+        progress.stop()
+
+
+def _task(cell: Cell, pace: Pace) -> Task:
+    return Task(cell.name, cell.config, cell.run, parameters=pace.parameters_of(cell))
 
 
 def _find_outdated(cells: Sequence[Cell], ready: Mapping[str, Prepared]) -> dict[str, str]:
@@ -187,25 +240,7 @@ def _find_outdated(cells: Sequence[Cell], ready: Mapping[str, Prepared]) -> dict
     return outdated
 
 
-def _measure(cells: Sequence[Cell], ready: Mapping[str, Prepared]) -> tuple[dict[str, int], dict[str, str]]:
-    """Count the parameters of each run's model, by its name; and tell of each that cannot be built why."""
-    by_configuration: dict[Path, int | InputError] = {}
-    for cell in cells:
-        if cell.run.folder.parent not in by_configuration:
-            by_configuration[cell.run.folder.parent] = _try(cell, ready[cell.config.dataset])
-    found = {cell.name: by_configuration[cell.run.folder.parent] for cell in cells}
-    sizes = {name: one for name, one in found.items() if isinstance(one, int)}
-    return sizes, {name: str(one) for name, one in found.items() if isinstance(one, InputError)}
-
-
-def _try(cell: Cell, prepared: Prepared) -> int | InputError:
-    try:
-        return count_parameters(build_model(cell.plan, prepared.spec))
-    except InputError as error:
-        return error
-
-
-def _place(cells: Sequence[Cell], sizes: Mapping[str, int]) -> Placement:
+def _place(cells: Sequence[Cell], pace: Pace) -> Placement:
     """Choose how many runs are trained at a time: where, and how many the user wants, is the same for all."""
     first = cells[0].config
     device, jobs = choose_device(first.device), first.jobs
@@ -218,5 +253,6 @@ def _place(cells: Sequence[Cell], sizes: Mapping[str, int]) -> Placement:
     if first.features in ("host", "device"):  # each would have a copy in memory
         return Placement(at_most(1), 1)
     cores = count_processors()
-    needs = {cell.name: threads_of_small() if is_small(sizes[cell.name]) else cores for cell in cells}
-    return Placement(on_processors(cores, needs), max(1, cores // min(needs.values())))
+    sizes = [pace.parameters_of(cell) for cell in cells]
+    large = any(size is not None and not is_small(size) for size in sizes)
+    return Placement(on_processors(cores), 1 if large else max(1, cores // threads_of_small()), or_more=large)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from operator import itemgetter
 from pathlib import Path
@@ -22,6 +24,8 @@ from vqabench.config import (
     read_toml,
 )
 from vqabench.errors import InputError, NotDefinedError
+from vqabench.plugins import BACKBONES, LOSSES, Plugin, find
+from vqabench.plugins import names as names_of
 from vqabench.results import Run
 from vqabench.training.plan import Plan, make_plan
 from vqabench.workflows.places import Places
@@ -33,6 +37,8 @@ WHOLE = ("device", "jobs", "features", "checkpoint-minutes")
 """Keys of the whole matrix: they decide where and how it is trained, not what."""
 BLOCK_KEYS = (*LISTS, "grid", *(set(FILE_KEYS) - {*LISTS.values(), *WHOLE}))
 """Keys of a product."""
+MOST_RUNS = 10_000
+"""Runs of one matrix: more are a mistake, and would take minutes to plan."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +91,8 @@ class Matrix:
     cells: tuple[Cell, ...]
     undefined: tuple[str, ...]
     """Why combinations are left out: a part of them is not defined for the others."""
+    broken: Mapping[str, str]
+    """Runs whose plugins cannot be loaded, by name: why."""
 
 
 def read_blocks(path: Path | None, line: Mapping[str, Any]) -> list[Block]:
@@ -94,8 +102,18 @@ def read_blocks(path: Path | None, line: Mapping[str, Any]) -> list[Block]:
     table `grid`; tables `[[matrix]]` are products of their own, and share what stands above them.
 
     `line` holds lists, `settings` (as `with_grid` gives them) and fields of TrainConfig, as far as they are given.
-    Raises InputError where a key or a value is wrong.
+    Raises InputError if a key or a value is wrong, or the matrix is too large.
     """
+    blocks = _read_blocks(path, line)
+    count = sum(map(count_runs, blocks))
+    if count > MOST_RUNS:
+        raise InputError(
+            f"{count:,} runs are too many; at most {MOST_RUNS:,} in one matrix: shorten lists or grids"
+        )
+    return blocks
+
+
+def _read_blocks(path: Path | None, line: Mapping[str, Any]) -> list[Block]:
     if path is None:
         return [_make_block({}, line)]
     table = read_toml(path)
@@ -172,16 +190,51 @@ def _make_block(file: Mapping[str, Any], line: Mapping[str, Any]) -> Block:
     return Block(lists, given.pop("settings"), given)
 
 
-def make_matrix(blocks: Iterable[Block], places: Places) -> Matrix:
-    """Make all runs, each once; the first seeds of all configurations stand before the second ones.
+def count_runs(block: Block) -> int:
+    """Count the runs of a product, before they are made."""
+    losses = block.lists.get("losses", ["plain"])
+    others = math.prod(len(values) for key, values in block.lists.items() if key != "losses")
+    points = sum(math.prod(map(len, _grid_of(_settings_of(block, loss)).values())) for loss in losses)
+    return others * points * len(block.common.get("seeds", (0,)))
 
-    Raises InputError where a name or a setting is wrong, two configurations have one label, or nothing is left to
+
+def find_plugins(blocks: Iterable[Block]) -> list[Plugin]:
+    """Return the plugins that a matrix names, each once. Raises InputError if there is none of a name."""
+    found: dict[Plugin, None] = {}
+    installed = set(names_of(BACKBONES))
+    for block in blocks:
+        for name in block.lists.get("backbones", ()):
+            found[find(BACKBONES, name)] = None
+        for name in {part.strip() for loss in block.lists.get("losses", ()) for part in loss.split("+")}:
+            found[find(LOSSES, name)] = None
+        for setting in block.settings.values():
+            for value in setting if isinstance(setting, tuple) else (setting,):
+                if str(value).rpartition(":")[2] in installed:  # a base, most likely
+                    with suppress(InputError):
+                        found[find(BACKBONES, str(value))] = None
+    return list(found)
+
+
+def make_matrix(blocks: Sequence[Block], places: Places, broken: Mapping[str, str] | None = None) -> Matrix:
+    """Make all runs, each once; the first seeds of all configurations come before the second ones.
+
+    `broken` says why plugins, by their qualified names, must not be loaded.
+
+    Raises InputError if a name or a setting is wrong, two configurations share a name, or nothing is left to
     train.
     """
     found: dict[Path, tuple[int, Cell]] = {}
     undefined: dict[str, None] = {}
+    failed: dict[str, str] = {}
     for config in (config for block in blocks for config in _expand(block)):
         dataset = places.dataset(config.dataset)
+        reason = _find_broken(config, broken or {})
+        if reason is not None:
+            strategy = f"{config.objective or ''}-{config.loss}".lstrip("-")
+            label = f" @{config.label}" if config.label else ""
+            names = [f"{config.dataset} {config.backbone} {strategy}{label} seed {seed}" for seed in config.seeds]
+            failed |= dict.fromkeys(names, reason)
+            continue
         try:
             plan = make_plan(config, dataset.entry.recipe)
         except NotDefinedError as error:
@@ -193,25 +246,48 @@ def make_matrix(blocks: Iterable[Block], places: Places) -> Matrix:
             cell = Cell(replace(config, seeds=(seed,)), plan, run)
             _, first = found.setdefault(run.folder, (number, cell))
             if not cell.is_same_as(first):
-                raise InputError(f"{cell.name}: two configurations are called this; give each a label of its own")
+                raise InputError(f"{cell.name}: two configurations share this name; give each a distinct label")
     if not found:
-        raise InputError(f"nothing to train: {'; '.join(undefined)}")
+        reasons = dict.fromkeys((*undefined, *failed.values()))
+        raise InputError(f"nothing to train: {'; '.join(reasons)}")
     cells = tuple(cell for _, cell in sorted(found.values(), key=itemgetter(0)))
-    return Matrix(cells, tuple(undefined))
+    return Matrix(cells, tuple(undefined), failed)
+
+
+def _find_broken(config: TrainConfig, broken: Mapping[str, str]) -> str | None:
+    """Return why a plugin of a configuration cannot be loaded; None if all can."""
+    if not broken:
+        return None
+    named = [find(BACKBONES, config.backbone), *(find(LOSSES, part.strip()) for part in config.loss.split("+"))]
+    names = [plugin.qualified for plugin in named]
+    for name in broken:
+        values = (str(value) for value in config.settings.values())
+        if name in names or name in values or name.rpartition(":")[2] in values:
+            return broken[name]
+    return None
 
 
 def _expand(block: Block) -> Iterator[TrainConfig]:
-    """Give every combination of a block; a setting of a part goes to the strategies that have the part."""
-    parts = {part for loss in block.lists.get("losses", ["plain"]) for part in _parts(loss)}
+    """Yield every combination of a block; a setting of a part goes to the strategies that have the part."""
     for names in itertools.product(*block.lists.values()):
         fields = dict(zip(map(LISTS.__getitem__, block.lists), names, strict=True))
-        foreign = parts - set(_parts(fields.get("loss", "plain")))
-        own = {key: value for key, value in block.settings.items() if key.rpartition(".")[0] not in foreign}
-        grid = {key: values for key, values in own.items() if isinstance(values, tuple)}
+        own = _settings_of(block, fields.get("loss", "plain"))
+        grid = _grid_of(own)
         for values in itertools.product(*grid.values()):
             point = dict(zip(grid, values, strict=True))
             label = _label(block.common.get("label"), point)
             yield make_config({**block.common, **fields, "label": label, "settings": own | point})
+
+
+def _settings_of(block: Block, loss: str) -> dict[str, object]:
+    """Return the settings of a block that are for a strategy: not those of parts that only others have."""
+    parts = {part for other in block.lists.get("losses", ["plain"]) for part in _parts(other)}
+    foreign = parts - set(_parts(loss))
+    return {key: value for key, value in block.settings.items() if key.rpartition(".")[0] not in foreign}
+
+
+def _grid_of(settings: Mapping[str, object]) -> dict[str, tuple[object, ...]]:
+    return {key: values for key, values in settings.items() if isinstance(values, tuple)}
 
 
 def _parts(loss: str) -> list[str]:

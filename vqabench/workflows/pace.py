@@ -33,17 +33,25 @@ class Pace:
 
     known: dict[tuple[str, str], list[float]] = field(default_factory=dict)
     """Data set and backbone -> seconds an epoch, of each run."""
+    parameters: dict[tuple[str, str], int] = field(default_factory=dict)
+    """Data set and backbone -> those of the largest model so far."""
 
     def learn(self, run: Run) -> None:
-        """Take note of a run, as far as it has been trained. What is damaged is passed over."""
+        """Record how long a run has taken so far, and how large it is. Damaged runs are skipped."""
         try:
             manifest = run.read_manifest()
         except InputError:
             return
+        key = manifest.dataset, manifest.backbone
+        self.parameters[key] = max(manifest.parameters, self.parameters.get(key, 0))
         finished = manifest.status == "finished"
         epochs = sum(stage["epochs"] for stage in manifest.stages) if finished else len(run.read_epochs())
         if epochs and manifest.seconds:
-            self.known.setdefault((manifest.dataset, manifest.backbone), []).append(manifest.seconds / epochs)
+            self.known.setdefault(key, []).append(manifest.seconds / epochs)
+
+    def parameters_of(self, cell: Cell) -> int | None:
+        """Return the parameters of the largest model of a run's backbone so far; None if it was never trained."""
+        return self.parameters.get((cell.config.dataset, cell.plan.backbone))
 
     def estimate(self, cells: Sequence[Cell]) -> Estimate | None:
         """Give how long the rest of runs takes; None where nothing is known of one of their data sets."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
-from functools import partial
 from typing import Literal
 
 from vqabench.config import TrainConfig
@@ -18,19 +18,19 @@ from vqabench.evaluation.answered import ANSWER_AGAIN
 from vqabench.evaluation.scores import Scores, read_scores
 from vqabench.results import Run
 from vqabench.training.assembly import build_model, count_parameters
-from vqabench.training.at_once import Crew, Task
 from vqabench.training.checkpoint import RESTORE, load_weights
 from vqabench.training.device import choose_device, is_small, threads_of_small, tune
-from vqabench.training.interruption import Interruption
+from vqabench.training.interruption import Interruption, stop_without_parent
 from vqabench.training.logs import see_ready
 from vqabench.training.plan import Plan, make_plan
-from vqabench.training.processes import Processes, joined, read_local_rank
+from vqabench.training.processes import joined, read_local_rank
 from vqabench.training.progress import Progress, Silence
 from vqabench.training.record import complete, see_same
 from vqabench.training.run import find_origin, needs_origin, train_run
 from vqabench.training.session import Session
-from vqabench.training.turns import at_most
+from vqabench.workflows.commands import Pool, Task, read_peers
 from vqabench.workflows.places import Places
+from vqabench.workflows.scheduler import at_most
 
 IfExists = Literal["refuse", "resume", "force"]
 
@@ -41,20 +41,23 @@ def train(
     if_exists: IfExists = "refuse",
     progress: Progress | None = None,
     interruption: Interruption | None = None,
-    *,
-    may_start: bool = False,
 ) -> list[Run]:
     """Train one configuration with each of its seeds; score the chosen weights on `val` and `test`.
 
     Where `torchrun` has started several processes, they train each run together, and the first one writes.
 
-    Seeds are trained at once where the configuration has `jobs`; with `may_start`, where that is faster, too. Each
-    is then a process that imports the program, which must guard its own start (`if __name__ == "__main__"`).
+    Several seeds are trained at the same time if the configuration has `jobs`, or if that is faster. Each is then
+    a command of its own, `vqabench train ... --resume`.
 
     Raises InputError where something is wrong with names, settings, data or folders, before any training;
     TrainingError where a loss is not finite. KeyboardInterrupt passes, with what was saved before; Stopped, where
     the interruption is told of a signal, with everything saved.
     """
+    interruption = interruption or Interruption()
+    peers = read_peers(os.environ)
+    if peers is not None:
+        interruption.acknowledges = True
+        stop_without_parent()
     local_rank = read_local_rank()
     device = choose_device(config.device, local_rank)
     with joined(device, local_rank) as processes:
@@ -63,9 +66,9 @@ def train(
             progress if progress is not None and processes.writes else Silence(),
             config.features,
             processes,
-            interruption or Interruption(),
+            interruption,
             config.checkpoint_minutes,
-            may_start=may_start,
+            *(peers or (1, 1)),
         )
         runs = _train(config, places, if_exists, session)
         return runs if processes.writes else []
@@ -100,9 +103,7 @@ def _train(config: TrainConfig, places: Places, if_exists: IfExists, session: Se
     jobs = choose_jobs(plan, prepared, len(left), session)
     if jobs > 1:
         progress.say(f"{jobs} seeds at a time, each in a process of its own")
-        tasks = [Task(f"seed {seed}", replace(config, seeds=(seed,)), jobs) for seed in left]
-        work = partial(train_alone, places, if_exists == "force")
-        Crew(work, at_most(jobs), progress, session.interruption, _raise_failure).train(tasks)
+        _train_at_once(plan, places, {seed: runs[seed] for seed in left}, jobs, session, if_exists == "force")
         return list(runs.values())
     for seed in left:
         _train_seed(plan, prepared, dataset, seed, runs[seed], session, afresh=if_exists == "force")
@@ -117,42 +118,38 @@ def _train_seed(
     session.progress.say(f"{run.folder}: {spell_scores(scores)}")
 
 
-def train_alone(places: Places, afresh: bool, task: Task, progress: Progress, interruption: Interruption) -> None:
-    """Train one run in a process of its own, beside others; all is checked, and the data ready."""
-    config = task.config
-    device = choose_device(config.device)
-    session = Session(
-        device,
-        progress,
-        config.features,
-        Processes(),
-        interruption,
-        config.checkpoint_minutes,
-        task.sharers,
-        task.gpus,
-    )
-    dataset = places.dataset(config.dataset)
-    plan = make_plan(config, dataset.entry.recipe)
-    (seed,) = config.seeds
-    tune(device)
-    run = Run(plan.folder(places.runs, seed))
-    _train_seed(plan, prepare(dataset, progress.say), dataset, seed, run, session, afresh=afresh)
+def _train_at_once(
+    plan: Plan, places: Places, runs: Mapping[int, Run], jobs: int, session: Session, afresh: bool
+) -> None:
+    """Train some seeds at the same time, each as a command of its own; a failure stops the others."""
+    progress, seen = session.progress, set(warnings_of(plan))
 
+    def show(task: Task, line: str) -> None:
+        text = line.removeprefix("warning: ")
+        if text == line and not line.startswith(("error: ", "stopping")):
+            progress.say(f"{task.name}: {line}")
+        elif text != line and text not in seen:
+            seen.add(text)
+            progress.warn(f"{task.name}: {text}")
 
-def _raise_failure(task: Task, failure: Exception | None) -> None:
-    """Raise what has ended one of several seeds, and say which; of a file, its name is enough."""
-    if failure is None:
-        return
-    if not isinstance(failure, OSError):
-        failure.args = (f"{task.name}: {failure}",)
-    raise failure
+    def end(task: Task, failure: Exception | None) -> None:
+        if failure is not None:
+            raise type(failure)(f"{task.name}: {failure}")
+
+    tasks = [Task(f"seed {seed}", replace(plan.config, seeds=(seed,)), run, afresh) for seed, run in runs.items()]
+    pool = Pool(places, at_most(jobs), session.interruption, end, show, warn=progress.warn)
+    try:
+        pool.train(tasks)
+    finally:
+        for name, why in pool.lost.items():
+            progress.warn(f"{name}: {why}")
 
 
 def choose_jobs(plan: Plan, prepared: Prepared, runs: int, session: Session) -> int:
-    """Give how many of so many runs are trained at the same time.
+    """Return how many of several runs to train at the same time.
 
-    Where the user does not say: small models on a CPU train on one core each, so as many as there are cores; but
-    not with features in memory, of which each would have a copy.
+    Unless the user says otherwise: small models on a CPU train on one core each, so as many as there are cores; but
+    not with features in memory, because each would have a copy.
     """
     asked = plan.config.jobs
     if session.processes.count > 1 and asked is not None and asked > 1:
@@ -160,7 +157,7 @@ def choose_jobs(plan: Plan, prepared: Prepared, runs: int, session: Session) -> 
     if asked is not None:
         return min(asked, runs)
     alone = session.processes.count > 1 or session.device.type != "cpu" or session.features in ("host", "device")
-    if runs < 2 or alone or not session.may_start:
+    if runs < 2 or alone:
         return 1
     if not is_small(count_parameters(build_model(plan, prepared.spec))):
         return 1

@@ -1,0 +1,187 @@
+"""A matrix of runs in which one plugin does to its process whatever it can, and signals at a bad time."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.trials.conftest import PLUGIN, Trial
+from tests.trials.outcomes import assert_done, assert_refused
+
+pytestmark = pytest.mark.slow
+
+SMALL = ("--datasets", "tiny", "--set", "recipe.batch_size=20")
+HANG = "import time, pathlib; pathlib.Path('here').touch(); time.sleep(9999)"
+STUBBORN = """\
+import time, pathlib; pathlib.Path('here').touch()
+while True:
+    try:
+        time.sleep(9999)
+    except BaseException:
+        pass"""
+HOLDS_THE_LOCK = "import pathlib; pathlib.Path('here').touch(); sum(range(10**13))"
+
+
+def bench(trial: Trial, backbones: str, *options: str) -> list[str]:
+    epochs = () if any("epochs" in option for option in options) else ("--epochs", "1")
+    return ["bench", "--backbones", backbones, *SMALL, *epochs, *trial.catalog, *options]
+
+
+def start(trial: Trial, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        trial.command(*arguments),
+        cwd=trial.folder,
+        env=trial.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def processes_of(trial: Trial) -> Iterator[str]:
+    """Yield the command lines of processes that mention the trial's folder, zombies aside."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal() and int(entry.name) != os.getpid():
+            try:
+                line = (entry / "cmdline").read_bytes().decode(errors="replace")
+            except OSError:
+                continue
+            if str(trial.folder) in line:
+                yield line
+
+
+def wait_until_it_hangs(trial: Trial, process: subprocess.Popen[str]) -> None:
+    while not (trial.folder / "here").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    time.sleep(0.3)
+
+
+def test_whatever_a_plugin_does_to_its_process_only_its_own_run_fails(trial: Trial) -> None:
+    bodies = {"exit0": "os._exit(0)", "exit75": "os._exit(75)", "leave": "sys.exit(0)"}
+    lasting = {
+        "thread": "import threading, time; threading.Thread(target=lambda: time.sleep(9999)).start()",
+        "child": "import subprocess; subprocess.Popen(['sleep', '9999', os.getcwd()])",
+    }
+    for name, body in (bodies | lasting).items():
+        trial.plugin(name, body)
+    # None of these may run as bench imports or builds it.
+    source = PLUGIN.format(body=" " * 8 + "pass")
+    hostile = {
+        "dies": f"{source}\nos._exit(0)\n",
+        "leaves": f"{source}\nsys.exit(0)\n",
+        "init": source.replace("super()", "os._exit(0); super()"),
+    }
+    for name, text in hostile.items():
+        trial.install(name, text)
+        trial.declare(name, f"[vqabench.backbones]\n{name} = trial_{name}:Model\n")
+    failing = {*bodies, *hostile}
+    ended = trial.run(*bench(trial, ",".join([*failing, *lasting]), "--jobs", "2", "--json"), timeout=600)
+    assert_refused(ended, "2 of 8 runs finished, 6 failed", code=1)
+    failed = {name.split()[1]: reason for name, reason in json.loads(ended.stdout)["failed"].items()}
+    assert failed.keys() == failing
+    assert "exit code 0" in failed["exit0"]
+    assert "exit code 75" in failed["exit75"]
+    assert "importing it ends" in failed["dies"]
+    assert len(json.loads(ended.stdout)["rows"]) == 2
+    assert not list(processes_of(trial))
+
+
+@pytest.mark.parametrize(
+    ("command", "body"),
+    [("bench", HANG), ("bench", HOLDS_THE_LOCK), ("train", STUBBORN)],
+    ids=["bench", "bench, which holds the lock", "train"],
+)
+def test_a_hanging_plugin_is_ended_by_sigterm_within_seconds(trial: Trial, body: str, command: str) -> None:
+    trial.plugin("bad", body)
+    train = ["train", "bad", *trial.data, "--epochs", "1"]
+    process = start(trial, *(train if command == "train" else bench(trial, "bad", "--jobs", "1")))
+    wait_until_it_hangs(trial, process)
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert time.monotonic() - began < 30
+    assert process.returncode == 1
+    assert "everything is saved" not in errors.replace("not everything is saved", "")
+    assert "SIGTERM" in errors
+    assert not list(processes_of(trial))
+
+
+@pytest.mark.parametrize("command", ["bench", "train"])
+def test_a_second_ctrl_c_ends_it_at_once_and_leaves_no_process(trial: Trial, command: str) -> None:
+    trial.plugin("bad", STUBBORN)
+    train = ["train", "bad", *trial.data, "--epochs", "1"]
+    process = start(trial, *(train if command == "train" else bench(trial, "bad", "--jobs", "1")))
+    wait_until_it_hangs(trial, process)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=9)
+    assert process.returncode == 130
+    assert "everything is saved" not in errors.replace("not everything is saved", "")
+    assert not list(processes_of(trial))
+
+
+def test_runs_stop_when_bench_is_killed(trial: Trial) -> None:
+    trial.plugin("busy", "import pathlib; pathlib.Path('here').touch()")
+    process = start(trial, *bench(trial, "busy", "--jobs", "1", "--set", "recipe.epochs=99999"))
+    wait_until_it_hangs(trial, process)
+    process.kill()
+    process.communicate()
+    began = time.monotonic()
+    while list(processes_of(trial)) and time.monotonic() - began < 30:
+        time.sleep(0.2)
+    assert not list(processes_of(trial))
+
+
+def test_two_benches_on_one_matrix_both_succeed(trial: Trial) -> None:
+    trial.plugin("good")
+    command = bench(trial, "good", "--seeds", "0-2", "--jobs", "1", "--epochs", "30")
+    both = [start(trial, *command) for _ in range(2)]
+    for process in both:
+        _, errors = process.communicate(timeout=500)
+        assert process.returncode == 0, errors
+        assert "3 of 3 runs finished" in errors
+    assert len(trial.runs()) == 3
+
+
+def test_a_grid_of_a_million_millions_is_refused_at_once(trial: Trial) -> None:
+    values = ",".join(map(str, range(1, 101)))
+    grids = [f"--grid=recipe.{key}={values}" for key in ("lr", "batch_size", "clip", "epochs", "finetune_epochs")]
+    began = time.monotonic()
+    ended = trial.run("bench", "--backbones", "prior", *grids, f"--grid=hidden={values}", timeout=120)
+    assert_refused(ended, "1,000,000,000,000 runs are too many; at most 10,000")
+    assert time.monotonic() - began < 60
+
+
+@pytest.mark.parametrize("one", [signal.SIGINT, signal.SIGTERM], ids=lambda one: one.name)
+@pytest.mark.parametrize("seconds", [0.5, 1.5])
+@pytest.mark.parametrize("command", ["train", "bench"])
+def test_a_signal_while_the_program_is_loaded_is_reported(
+    trial: Trial, command: str, seconds: float, one: signal.Signals
+) -> None:
+    trial.plugin("good")
+    train = ["train", "good", *trial.data, "--epochs", "9999"]
+    process = start(trial, *(train if command == "train" else bench(trial, "good", "--epochs", "9999")))
+    time.sleep(seconds)
+    process.send_signal(one)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == (130 if one == signal.SIGINT else 75), errors
+    assert "Traceback" not in errors
+    assert "stopped by " + ("Ctrl-C" if one == signal.SIGINT else "SIGTERM") in errors.splitlines()[-1]
+
+
+def test_twenty_thousand_entry_points_cost_seconds(trial: Trial) -> None:
+    lines = "".join(f"b{number} = nowhere:B{number}\n" for number in range(20_000))
+    trial.declare("big", f"[vqabench.backbones]\n{lines}")
+    began = time.monotonic()
+    ended = trial.run(*bench(trial, "prior,updn,b7", "--dry-run"))
+    assert time.monotonic() - began < 120
+    assert_done(ended, "'b7' of vqabench-big 0.1 cannot be loaded")
