@@ -22,7 +22,7 @@ class QuestionOnly(Wrapper):
     default_base = "vqabench-updn:updn"
     declarations: ClassVar[Mapping[str, str]] = {
         "gradients": "what the base reads off regions sees zeros",
-        "learning": "questions in the same words are one to it, whatever their images",
+        "learning": "it answers the same words alike, whatever the image",
     }
 
     def forward(self, batch: Batch) -> Output:
