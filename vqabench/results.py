@@ -98,7 +98,7 @@ class Manifest(msgspec.Struct, kw_only=True, forbid_unknown_fields=False):
             raise ValueError(f"options lack {', '.join(sorted(missing))}")
         for stage in self.stages:
             if type(stage.get("epochs")) is not int or not 0 <= stage["epochs"] < 2**63:
-                raise ValueError("each of stages needs epochs, a whole number")
+                raise ValueError("each stage needs epochs, a whole number")
         if not _is_shallow([self.options, self.recipe, self.stages], DEEPEST):
             raise ValueError("options, recipe or stages are nested too deeply")
 
@@ -231,7 +231,9 @@ class Run:
             return [path.name for path in self.folder.iterdir()]
         except (FileNotFoundError, NotADirectoryError):
             if self.folder.is_symlink():
-                raise InputError(f"{self.folder}: a link to {self.folder.readlink()}, which is no folder") from None
+                raise InputError(
+                    f"{self.folder}: a link to {self.folder.readlink()}, which is not a folder"
+                ) from None
             return None
         except OSError as error:
             raise InputError(f"{self.folder}: cannot be read: {error.strerror}") from error
@@ -433,7 +435,7 @@ def read_file(path: Path, largest: int = LARGEST_RECORD) -> bytes:
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     if len(content) > largest:
-        raise InputError(f"{path}: larger than {largest / 2**20:,.0f} MiB, which no such file is")
+        raise InputError(f"{path}: larger than {largest / 2**20:,.0f} MiB, too large for such a file")
     return content
 
 
@@ -451,7 +453,7 @@ def require_regular(path: Path, descriptor: int | None = None) -> None:
 def require_own(path: Path) -> None:
     """Raise InputError where a file or folder that a run writes is a link: it may lead anywhere."""
     if path.is_symlink():
-        raise InputError(f"{path}: a link, through which a run does not write; delete it")
+        raise InputError(f"{path}: a link; a run does not write through links; delete it")
 
 
 def _open_at_once(path: str, flags: int) -> int:
@@ -494,7 +496,7 @@ def find_place(path: Path) -> Path:
     if place.exists() and not place.is_file() and not (_is_run(place.parent) and place.is_symlink()):
         raise InputError(f"{path}: not a file, so it cannot be written")
     if not os.access(place.parent, os.W_OK | os.X_OK):
-        raise InputError(f"{path}: the folder {place.parent} cannot be written")
+        raise InputError(f"{path}: the folder {place.parent} is not writable")
     return place
 
 

@@ -213,7 +213,7 @@ def test_a_split_without_questions_is_refused(cli: CommandLine, own: Path) -> No
     [
         ("question_length = 6", "question_length = 0", ["[tiny]", "question_length", ">= 1"]),
         ("minimum_answer_count = 2", "minimum_answer_count = 0", ["minimum_answer_count", ">= 1"]),
-        ("[tiny]", '["../tiny"]', ["'../tiny' cannot name a data set"]),
+        ("[tiny]", '["../tiny"]', ["'../tiny' is not a valid name of a data set"]),
     ],
 )
 def test_a_catalogue_with_an_impossible_value_is_refused(

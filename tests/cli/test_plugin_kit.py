@@ -162,7 +162,7 @@ def test_a_check_that_fails_is_told_and_its_exit_code_is_1(
         "ok        padding: the same logits alone and in a padded batch",
         "FAILED    gradients: bce: no gradient reaches more.weight, more.bias",
         "1 passed, 1 failed",
-        "A check that cannot hold for this class can be declared in its `declarations`, with the reason.",
+        "If a check cannot apply to this class, declare that in its `declarations`, with the reason.",
     ]
     fails(cli("plugins", "check", "idle", "--set", "hidden=0"), "hidden must be at least 1")
     fails(cli("plugins", "check", "idel"), "unknown plugin 'idel': did you mean 'idle'")

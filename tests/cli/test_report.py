@@ -207,7 +207,7 @@ def test_a_picture_of_attention_enlarges_by_click_and_by_keyboard_and_goes_back(
         with opened(browser, report, width) as shown:
             button = shown.page.locator(".enlarge").first
             small = button.locator("svg").bounding_box()
-            assert shown.page.get_by_text("Choose a picture to enlarge it.").is_visible()
+            assert shown.page.get_by_text("Click a picture to enlarge it.").is_visible()
             name = button.get_attribute("aria-label") or ""
             assert name.startswith("Enlarge: Attention of updn ce-")
             button.focus()
@@ -290,7 +290,7 @@ def test_without_a_script_everything_is_there_but_sorting(browser: Browser, writ
         assert shown.page.locator("table.sortable").count() > 3
         assert shown.page.locator("button").count() == 0
         assert shown.page.locator(".scene").first.is_visible()
-        assert not shown.page.get_by_text("Choose a picture").is_visible()
+        assert not shown.page.get_by_text("Click a picture").is_visible()
         assert not shown.page.locator("#sorting").is_visible()
         assert shown.page.locator("#d1-tables").get_by_text("30.25").first.is_visible()
         assert shown.page.locator("figure svg").first.is_visible()

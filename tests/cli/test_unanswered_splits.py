@@ -42,7 +42,10 @@ def test_a_split_without_annotations_is_answered_and_not_scored(
     for loss in ("plain", "rescale"):
         done = cli("train", "updn", "--loss", loss, "--dataset", "tiny", *own, *FAST)
         assert done.returncode == 0, done.stderr
-        assert "test has no annotations, so it is not scored; vqabench predict RUN answers it" in done.stderr
+        assert (
+            "test has no annotations, so it is not scored; to answer it: vqabench predict RUN --split test"
+            in done.stderr
+        )
     run = next(tmp_path.glob("runs/tiny/updn/*plain*/seed-0"))
     assert json.loads((run / "scores.json").read_bytes()).keys() == {"val"}
     for out in ((), ("--out", "results.json")):
@@ -107,7 +110,7 @@ def test_questions_in_two_splits_are_refused_or_left_out_of_train(cli: CommandLi
     fails(cli("data", "prepare", "tiny", *own), "12 questions are in two splits", 'repeated_questions = "drop"')
     catalog.write_text(text.replace("[tiny]", '[tiny]\nrepeated_questions = "drop"', 1))
     done = cli("data", "prepare", "tiny", *own)
-    assert "train: 12 questions are left out, as val or test holds them, too" in done.stderr, done.stderr
+    assert "train: 12 questions are dropped because they are also in val or test" in done.stderr, done.stderr
     assert "train 60, val 12, test 12 questions" in done.stdout
     assert cli("data", "verify", "tiny", *own).returncode == 0
     assert cli("train", "updn", "--dataset", "tiny", *own, *FAST).returncode == 0

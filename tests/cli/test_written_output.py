@@ -121,7 +121,7 @@ def test_what_scores_lack_stands_in_every_form(cli: CommandLine, tmp_path: Path,
         assert done.returncode == 0, done.stderr
         notes[name] = (tmp_path / name).read_text() + (done.stderr if name.endswith("csv") else "")
     for told in notes.values():
-        assert "questions count in All alone" in told
+        assert "questions count only in All" in told
         assert "have no answer and count as wrong" in told
     with (tmp_path / "scores.csv").open(newline="") as file:
         (line,) = [line for line in csv.DictReader(file) if line["by"] == "other answer type"]

@@ -131,7 +131,7 @@ BROKEN = {
     ),
     "a file without its last bracket": (GOOD[:-1], "broken JSON: the file ends too early"),
     "an object without its last brace": (b'{"questions": ' + GOOD, "broken JSON: .*'}' is expected"),
-    "text behind the end": (GOOD + b"]", r"broken JSON in line 1, column \d+: there is something behind the end"),
+    "text behind the end": (GOOD + b"]", r"broken JSON in line 1, column \d+: there is something after the end"),
     "bytes that are no text": (
         b'[{"question_id": 1, "image_id": 1, "question": "\xff"}]',
         ".*not in UTF-8",
@@ -177,7 +177,7 @@ def test_missing_files_folders_and_members_of_plain_files_are_refused(tmp_path: 
     for path, message in [
         (tmp_path / "none.json", "there is no such file"),
         (tmp_path, "cannot be read"),
-        (Path(f"{plain}::a.json"), "is no zip, so there is no .a.json. in it"),
+        (Path(f"{plain}::a.json"), "is not a zip, so it has no member .a.json."),
     ]:
         with pytest.raises(InputError, match=message):
             read_questions(path)

@@ -24,13 +24,13 @@ BROKEN = [
     (GOOD.replace('"A"', "1979-05-27"), "[a]: title: must be text, not a date"),
     (GOOD.replace('"f"', "7"), "[a]: features: must be a list, not a whole number"),
     (GOOD.replace('"f"', '[["x"]]'), "[a]: features[0]: must be text, not a list"),
-    (GOOD.replace('"f"', '""'), "[a]: features: '' cannot name a file"),
+    (GOOD.replace('"f"', '""'), "[a]: features: '' is not a valid file name"),
     (GOOD.replace('"q"', "5"), "[a]: splits.train: questions: must be a list"),
     (GOOD.replace('"q"', "[]"), "[a]: splits.train: questions: must be a list of length >= 1"),
     (GOOD.replace('"q"', "[1]"), "[a]: splits.train: questions[0]: must be text"),
-    (GOOD.replace('"q"', '"a\\u0000b"'), "[a]: splits.train.questions: 'a\\x00b' cannot name a file"),
+    (GOOD.replace('"q"', '"a\\u0000b"'), "[a]: splits.train.questions: 'a\\x00b' is not a valid file name"),
     (GOOD.replace('"q"', f'"{LONG}"'), "[a]: splits.train.questions: 'xxxx"),
-    (GOOD + 'word_vectors = "\\u0000"', "[a]: word_vectors: '\\x00' cannot name a file"),
+    (GOOD + 'word_vectors = "\\u0000"', "[a]: word_vectors: '\\x00' is not a valid file name"),
     (GOOD + "minimum_answer_count = 0", "[a]: minimum_answer_count: must be a whole number >= 1"),
     (
         GOOD + "minimum_answer_count = 1.5",
@@ -59,14 +59,14 @@ BROKEN = [
     (GOOD + "splits.test = {}", "[a]: splits.test: needs the key questions"),
     (GOOD.replace(', annotations = "a"', ""), "[a]: needs [a.splits.train] with questions and annotations"),
     (GOOD + 'titel = "x"', "[a]: unknown key 'titel': did you mean 'title'?"),
-    ('["../../x"]\n', "'../../x' cannot name a data set"),
-    (f"[{LONG}]\n", "cannot name a data set: up to 100"),
+    ('["../../x"]\n', "'../../x' is not a valid name of a data set"),
+    (f"[{LONG}]\n", "is not a valid name of a data set: up to 100"),
     ("a = " + "[" * 100_000, "not a catalogue: tables are nested too deeply"),
     ("a = {" * 3000, "nested too deeply"),
     ("[a]\nx = \x00", "not a catalogue in TOML"),
     (GOOD + 'title = "B"', "not a catalogue in TOML: Cannot overwrite a value"),
-    (b"\xff\xfea\x00", "TOML is in UTF-8, but byte 0 is not"),
-    (b'title = "\xe9"', "TOML is in UTF-8, but byte "),
+    (b"\xff\xfea\x00", "TOML must be UTF-8, but byte 0 is not"),
+    (b'title = "\xe9"', "TOML must be UTF-8, but byte "),
     (b"\x00" * 5_000_000, "has 5,000,000 bytes"),
 ]
 
@@ -131,7 +131,7 @@ def test_several_catalogues_are_read_together(
     assert {name: entries[name][1] for name in ("a", "b")} == {"a": tmp_path, "b": tmp_path / "deep"}
     assert "vqa-v2" in entries
     assert read_catalog([first, first])["a"] == read_catalog(first)["a"]
-    with pytest.raises(InputError, match=r"three.toml: \[a\] is in .*one.toml, too; rename one"):
+    with pytest.raises(InputError, match=r"three.toml: \[a\] is also in .*one.toml; rename one"):
         read_catalog([first, second, third])
     monkeypatch.setenv("VQABENCH_CATALOG", f"{first}{os.pathsep}{second}")
     assert {"a", "b"} < read_catalog(None).keys()

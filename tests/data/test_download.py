@@ -175,7 +175,7 @@ def test_a_web_page_in_place_of_the_file_is_refused(server: FileServer, tmp_path
 def test_wrong_bytes_never_get_the_final_name(server: FileServer, tmp_path: Path, known: bool) -> None:
     expected = digest(FIRST) if known else None
     server.faults = ["wrong"]
-    with pytest.raises(VqabenchError, match="what came is not the file"):
+    with pytest.raises(VqabenchError, match="the download is not the file"):
         fetch(server, tmp_path / "raw", sha256=expected)
     assert finals(tmp_path / "raw") == {}
     fetch(server, tmp_path / "raw", sha256=expected)
@@ -231,7 +231,7 @@ def test_a_transfer_without_a_length_is_checked_or_refused(server: FileServer, t
     assert finals(tmp_path) == {"a.zip": FIRST}
     server.files["rows.tsv"] = b"1\t2\n"
     server.faults = ["endless"]
-    with pytest.raises(VqabenchError, match="nothing shows whether it is whole"):
+    with pytest.raises(VqabenchError, match="cannot verify that the download"):
         fetch(server, tmp_path, "rows.tsv")
 
 
@@ -387,7 +387,7 @@ def test_a_changed_file_is_refused_until_it_is_fetched_again(server: FileServer,
 
 def test_offline_uses_what_is_there_and_names_what_is_not(server: FileServer, tmp_path: Path) -> None:
     offline = Way(offline=True, patience=QUICK)
-    with pytest.raises(InputError, match=r"offline, and not there: a\.zip; put them there.*--from"):
+    with pytest.raises(InputError, match=r"--offline forbids downloading: a\.zip; put them there.*--from"):
         fetch(server, tmp_path, way=offline)
     (tmp_path / "a.zip").write_bytes(FIRST)
     fetch(server, tmp_path, way=offline)
@@ -401,7 +401,7 @@ def test_own_files_are_taken_if_they_are_the_right_ones(server: FileServer, tmp_
     expected = digest(FIRST)
     way = Way(own_folder=tmp_path / "own", offline=True, patience=QUICK)
     (own / "a.zip").write_bytes(SECOND)
-    with pytest.raises(InputError, match="offline, and not there"):
+    with pytest.raises(InputError, match="--offline forbids downloading"):
         fetch(server, tmp_path / "raw", way=way, sha256=expected)
     (own / "a.zip").write_bytes(FIRST)
     heard = fetch(server, tmp_path / "raw", way=way, sha256=expected)
@@ -425,10 +425,10 @@ def test_unpacked_files_are_explained_with_a_catalogue_that_names_them(server: F
     own.mkdir()
     for name in [*UNPACKED, "MultipleChoice_mscoco_train2014_questions.json"]:
         (own / name).write_text("{}")
-    with pytest.raises(InputError, match="offline, and not there") as raised:
+    with pytest.raises(InputError, match="--offline forbids downloading") as raised:
         fetch(server, tmp_path / "raw", way=Way(own_folder=own, offline=True, patience=QUICK))
     assert "put them there" not in str(raised.value)
-    snippet = str(raised.value).partition("--catalog: ")[2].partition(" (a line each)")[0]
+    snippet = str(raised.value).partition("--catalog: ")[2].partition(" (on separate lines)")[0]
     (tmp_path / "own.toml").write_text(snippet.replace(" / ", "\n"))
     entry, _ = read_catalog(tmp_path / "own.toml")["my-data"]
     train, test = entry.splits["train"], entry.splits["test"]

@@ -55,7 +55,7 @@ def test_a_member_that_is_not_there_is_told_with_the_nearest_name(tmp_path: Path
 
 def test_a_member_of_a_file_that_is_no_zip_is_refused(tmp_path: Path) -> None:
     (tmp_path / "plain.txt").write_bytes(b"text")
-    with pytest.raises(InputError, match=r"plain\.txt: is no zip, so there is no 'a' in it; name the file alone"):
+    with pytest.raises(InputError, match=r"plain\.txt: is not a zip, so it has no member 'a'; name only the file"):
         read(tmp_path / "plain.txt::a")
 
 

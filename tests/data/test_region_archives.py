@@ -70,9 +70,9 @@ def test_boxes_without_an_image_size_are_shares(folder: Path) -> None:
         ({"image_w": np.zeros(0)}, "image_w holds 0 numbers, not one"),
         (
             {"image_w": np.array(np.inf)},
-            "image_w holds what is no number",
+            "image_w holds values that are not numbers",
         ),
-        ({"num_bbox": np.array(np.nan)}, "num_bbox holds what is no number"),
+        ({"num_bbox": np.array(np.nan)}, "num_bbox holds values that are not numbers"),
         ({"num_bbox": np.array(10**15)}, "num_boxes: 1000000000000000 is not from 1 to 3"),
         ({"num_bbox": np.array(0)}, "0 is not from 1 to 3"),
         ({"image_w": np.array(-5)}, "image_w: -5 is not from 1 to"),
@@ -88,12 +88,12 @@ def test_a_broken_npz_is_named_with_its_image(folder: Path, changes: dict[str, A
 def test_a_truncated_npz_is_named_with_its_image(folder: Path) -> None:
     content = (folder / "7.npz").read_bytes()
     (folder / "7.npz").write_bytes(content[: len(content) // 2])
-    with pytest.raises(InputError, match=r"7\.npz: image 7: no region features, or a damaged file"):
+    with pytest.raises(InputError, match=r"7\.npz: image 7: no region features, or damaged"):
         converted(folder)
 
 
 def test_an_array_alone_is_no_npz(folder: Path) -> None:
     with (folder / "7.npz").open("wb") as file:
         np.save(file, regions_of(7, 3))
-    with pytest.raises(InputError, match=r"7\.npz: image 7: no region features, or a damaged file"):
+    with pytest.raises(InputError, match=r"7\.npz: image 7: no region features, or damaged"):
         converted(folder)

@@ -78,7 +78,7 @@ def test_a_zip_with_several_tables_asks_for_a_choice_by_name(tmp_path: Path) -> 
 
 
 def test_an_image_that_comes_twice_is_told_with_both_places(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"tsv, line 3: image 7 has come before, in .*tsv, line 1, with other"):
+    with pytest.raises(InputError, match=r"tsv, line 3: image 7 is also in .*tsv, line 1, with other"):
         convert(tmp_path, bottom_up(7), bottom_up(8), bottom_up(7, regions=regions_of(3, 2)))
 
 
@@ -159,7 +159,7 @@ def test_a_gzip_that_breaks_off_is_told_with_the_line(tmp_path: Path) -> None:
     source = tmp_path / "half.tsv.gz"
     whole = gzip.compress("".join(bottom_up(n, 9, regions_of(n, 9, 5000)) for n in range(1, 5)).encode())
     source.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InputError, match=r"half\.tsv\.gz, line [23]: the file breaks off or is damaged"):
+    with pytest.raises(InputError, match=r"half\.tsv\.gz, line [23]: truncated or damaged"):
         convert_features([source], tmp_path / "features.h5", set(range(9)))
 
 
@@ -216,7 +216,7 @@ def test_the_real_images_agree_with_an_independent_reading(
 
 def test_a_member_of_a_file_that_is_no_zip_is_refused(tmp_path: Path) -> None:
     (tmp_path / "f.tsv").write_text(bottom_up(7))
-    with pytest.raises(InputError, match=r"f\.tsv: is no zip, so there is no 'member' in it"):
+    with pytest.raises(InputError, match=r"f\.tsv: is not a zip, so it has no member 'member'"):
         convert_features([Path(f"{tmp_path}/f.tsv::member")], tmp_path / "features.h5", {7})
 
 

@@ -82,7 +82,7 @@ def test_runs_with_other_defaults_are_no_seeds_of_one_row(tmp_path: Path) -> Non
     write_run(tmp_path, 60.0, seed=1, options={"backbone": {"hidden": 16}})
     comparison = compare(find_runs([tmp_path]))
     assert [row.seeds for row in comparison.rows] == [(0,), (1,)]
-    assert any("rows of one name differ" in note for note in comparison.notes)
+    assert any("rows with the same name differ" in note for note in comparison.notes)
 
 
 def test_a_run_chosen_on_test_is_never_the_best(tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_runs_on_other_states_of_the_data_are_told(tmp_path: Path) -> None:
     write_run(tmp_path, 50.0, loss="rescale", fingerprint="g")
     write_run(tmp_path, 45.0, seed=1, fingerprint="g")
     comparison = compare(find_runs([tmp_path]))
-    assert any("2 different states of the data" in note for note in comparison.notes)
+    assert any("2 different versions of the data" in note for note in comparison.notes)
     plain = [row for row in comparison.rows if row.plain]
     assert [row.seeds for row in plain] == [(0,), (1,)]  # no mean over both
     assert by_loss(comparison)["rescale"].cells[ALL].gain == pytest.approx(5)
@@ -181,7 +181,10 @@ def test_a_seed_counts_once_however_often_it_is_given(tmp_path: Path) -> None:
     write_run(tmp_path / "copy", 40.0)
     comparison = compare(find_runs([tmp_path / "first", tmp_path / "copy"]))
     assert [row.seeds for row in comparison.rows] == [(0,)]
-    assert any("its seed stands in the row already" in told and "copy" in told for told in comparison.left_out)
+    assert any(
+        "another run with this seed is already in the row" in told and "copy" in told
+        for told in comparison.left_out
+    )
 
 
 @pytest.mark.parametrize(
@@ -307,7 +310,7 @@ def test_seeds_that_were_trained_otherwise_are_no_seeds_of_one_row(tmp_path: Pat
     write_run(tmp_path, 41.0, seed=1, **changes)
     comparison = compare(find_runs([tmp_path]))
     assert sorted(row.seeds for row in comparison.rows) == [(0,), (1,)]
-    assert any("rows of one name differ" in note for note in comparison.notes)
+    assert any("rows with the same name differ" in note for note in comparison.notes)
 
 
 def test_rows_without_a_gain_and_gains_without_a_test_are_named(tmp_path: Path) -> None:
@@ -315,7 +318,7 @@ def test_rows_without_a_gain_and_gains_without_a_test_are_named(tmp_path: Path) 
     seeds(tmp_path, "rescale", BETTER)
     seeds(tmp_path, "focal", LEVEL, backbone="css")
     notes = compare(find_runs([tmp_path])).notes
-    assert "no gain, for want of plain runs in the same setting: css ce-focal" in notes
+    assert "no gain, because there are no plain runs in the same setting: css ce-focal" in notes
     assert any(note.startswith("Only one seed of updn ce-plain, so") for note in notes)
 
 
@@ -348,7 +351,7 @@ def test_what_cannot_be_taken_apart_is_told_and_the_rest_is(tmp_path: Path) -> N
     assert row.cells["val", "reliance", "prior", "all"].mean == 1.5
     assert row.cells["val", "calibration error", "prior", "all"].mean is None
     assert ("test", "accuracy", "prior", "head") not in row.cells
-    assert "not taken apart: updn ce-plain: its answers are gone" in comparison.notes
+    assert "no breakdown of updn ce-plain: its answers are gone" in comparison.notes
 
 
 def test_gains_are_over_a_chosen_row_across_backbones_and_corrected_for_all_rows(tmp_path: Path) -> None:
@@ -417,5 +420,5 @@ def test_a_chosen_row_is_compared_within_its_data_alone_and_a_note_says_so(tmp_p
     assert [row.cells[ALL].gain for row in comparison.rows] == [None, None, None]
     (note,) = [note for note in comparison.notes if note.startswith("no gain")]
     assert note == (
-        "no gain, as updn/ce-plain has no run on the same data: updn ce-focal on d, updn ce-rescale on e"
+        "no gain, because updn/ce-plain has no run on the same data: updn ce-focal on d, updn ce-rescale on e"
     )

@@ -43,7 +43,7 @@ def test_without_the_data_only_what_is_worse_than_guessing_is_named(
     notes = warn_of_never_given(compare(find_runs([tmp_path])).rows, nowhere)
     assert (len(notes) == 1) == noted
     if noted:
-        assert notes[0].endswith("less than guessing yes or no earns: do not rank it by d")
+        assert notes[0].endswith("less than guessing yes or no scores: do not rank it by d")
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def test_answers_that_training_never_gave_to_a_type_are_counted(prepared: Places
     comparison = workflow.compare([], None, places)
     (note,) = [note for note in comparison.notes if "do not rank it by" in note]
     assert note == (
-        "updn ce-plain: 50% of its answers to test were never given to their question type in training, as to "
+        "updn ce-plain: 50% of its answers to test never occur with their question type in training, such as "
         "“how many” (100%): do not rank it by tiny"
     )
 
@@ -84,7 +84,7 @@ def test_runs_on_another_state_of_the_data_are_judged_by_their_scores_alone(
 ) -> None:
     write_answers(prepared, tmp_path / "runs", colour_to_numbers=True, fingerprint="old")
     comparison = workflow.compare([], None, Places(tmp_path / "runs", prepared.data, prepared.catalog))
-    assert any("less than guessing yes or no earns" in note for note in comparison.notes)
+    assert any("less than guessing yes or no scores" in note for note in comparison.notes)
 
 
 @pytest.mark.parametrize("content", [b"", b"[", b'[{"question_id": 987654321, "answer": "red"}]'])
@@ -92,7 +92,7 @@ def test_answers_that_cannot_be_read_stop_nothing(prepared: Places, tmp_path: Pa
     run = write_answers(prepared, tmp_path / "runs", colour_to_numbers=True)
     run.predictions_file("test").write_bytes(content)
     comparison = workflow.compare([], None, Places(tmp_path / "runs", prepared.data, prepared.catalog))
-    assert any("less than guessing yes or no earns" in note for note in comparison.notes)
+    assert any("less than guessing yes or no scores" in note for note in comparison.notes)
 
 
 def test_nothing_is_prepared_to_look_into_answers(tmp_path: Path) -> None:

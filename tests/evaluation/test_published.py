@@ -102,8 +102,8 @@ WHOLE = {"train": V2.train - 20_000, "val": 20_000, "test": V2.test}
 @pytest.mark.parametrize(
     ("changes", "difference"),
     [
-        ({"questions": WHOLE | {"train": 1_000}}, "1,000 questions in train, 438,183 in the published one"),
-        ({"dataset": "vqa-cp-v1"}, "10 questions were tested, 125,314 are in the published test"),
+        ({"questions": WHOLE | {"train": 1_000}}, "1,000 questions in train, but 438,183 in the published split"),
+        ({"dataset": "vqa-cp-v1"}, "10 questions were tested, but the published test split has 125,314"),
         ({"dataset": "vqa-v2", "questions": {"train": 10, "test": 214_354}}, "10 questions in train"),
     ],
 )
@@ -122,7 +122,7 @@ def test_a_test_of_the_right_size_with_other_questions_is_not_the_published_one(
     assert find_split(make_manifest(**about, test_ids=V1.test_ids), V1.test) == "vqa-cp-v1"
     other = make_manifest(**about, test_ids="0" * 64)
     assert find_split(other, V1.test) is None
-    assert V1.find_difference(other, V1.test) == "as many test questions, but not the same ones"
+    assert V1.find_difference(other, V1.test) == "the same number of test questions, but not the same questions"
 
 
 @pytest.mark.parametrize("questions", [WHOLE, {"train": V2.train, "test": V2.test}, {"train": V2.train, "val": 5}])

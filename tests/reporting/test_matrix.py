@@ -86,7 +86,7 @@ def test_into_a_file_each_run_that_ends_is_a_line() -> None:
     matrix.stop()
     assert shown.getvalue().splitlines()[3:] == [
         "how long they take is not known before the first of them ends",
-        "training 1 at a time, or more where there is room for them, each in a process of its own",
+        "training 1 at a time, or more if there is room, each in a process of its own",
         "[1/2] a seed 0: told (about 5 min left)",
         "[2/2] b seed 0: failed: told",
     ]

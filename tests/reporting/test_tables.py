@@ -196,7 +196,7 @@ def test_columns_are_chosen_by_their_heads(chosen: str, by: By, heads: tuple[str
     ("chosen", "by", "told"),
     [
         ("gian", "answer-type", "unknown column 'gian': did you mean 'gain'"),
-        (" , ", "answer-type", "names no column; valid: seeds, Y/N"),
+        (" , ", "answer-type", "expected at least one column; valid: seeds, Y/N"),
         ("gain", "prior", "unknown column 'gain'"),
         ("all", "question-type", "a column for each row"),
     ],

@@ -36,7 +36,7 @@ def test_a_sure_gain_and_one_within_the_seeds_are_told_apart(tmp_path: Path) -> 
     assert "over 3 seeds" in better
     assert "In domain (val): +9.67 points." in better
     assert level.startswith("No difference between updn ce-focal and updn ce-plain is shown")
-    assert "Other seeds may turn it round." in level
+    assert "Other seeds may reverse the sign." in level
 
 
 def test_a_loss_is_told_as_one(tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_one_seed_claims_nothing_and_says_what_to_do(tmp_path: Path) -> None:
     write_run(tmp_path, 60.0, loss="rescale")
     told = judge_rows(gather_written(tmp_path))
     assert "differ by +20.00 points" in told[0]
-    assert "not tested over seeds: a side has only one seed" in told[0]
+    assert "not tested over seeds: one side has only one seed" in told[0]
     assert told[1] == "Only one seed, so gains are not tested. Use --seeds 0-4."
     assert "accurate" not in " ".join(told)
 
@@ -58,7 +58,7 @@ def test_one_seed_claims_nothing_and_says_what_to_do(tmp_path: Path) -> None:
 def test_without_plain_runs_no_gain_is_told(tmp_path: Path) -> None:
     write_run(tmp_path, 60.0, loss="rescale")
     assert judge_rows(gather_written(tmp_path)) == [
-        "No gain can be told: there is no strategy beside plain runs in the same setting."
+        "No gain can be computed: no strategy has plain runs in the same setting."
     ]
 
 
@@ -75,7 +75,7 @@ def test_many_rows_are_counted_where_they_are_not_listed(tmp_path: Path) -> None
     for number in range(MOST_VERDICTS + 3):
         write_run(tmp_path, 41.0 + number, loss=f"loss{number}")
     told = judge_rows(gather_written(tmp_path))
-    assert "3 more rows differ less: see the gains in the tables." in told
+    assert "3 more rows have smaller differences: see the gains in the tables." in told
     assert f"loss{MOST_VERDICTS + 2} and" in told[0]
 
 
@@ -90,7 +90,7 @@ def test_questions_are_told_of_beside_seeds(rows: tuple[Row, Row], certain: bool
     findings = DatasetFindings("d", Comparison(rows, ()), ({}, {}), (), (), (), (pair,))
     told = judge_rows(findings)[0]
     assert ("would differ in the same direction" in told) == certain
-    assert ("Only one kind of chance is ruled out" in told) == (not certain)
+    assert ("Only one of the two tests is significant" in told) == (not certain)
 
 
 def test_the_scatter_has_a_point_for_each_row_with_both_accuracies(tmp_path: Path) -> None:

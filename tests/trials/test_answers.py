@@ -63,7 +63,7 @@ def agree_on(annotation: dict[str, Any], text: str) -> None:
 
 
 ODD = {
-    "ten equal records": (only_answers, "nothing tells apart"),
+    "ten equal records": (only_answers, "identical annotator records"),
     "a capital": (lambda annotation: agree_on(annotation, "Yes"), "'Yes' becomes 'yes'"),
     "an article": (lambda annotation: agree_on(annotation, "a"), "'a' becomes ''"),
     "a number word": (lambda annotation: agree_on(annotation, "one way"), "'one way' becomes '1 way'"),
@@ -76,7 +76,12 @@ def test_scores_that_are_zero_by_the_rules_are_announced_by_every_command(
 ) -> None:
     of_tests(change)(trial)
     prepared = cli("data", "prepare", "tiny", *trial.catalog)
-    assert_done(prepared, said, "test: the vocabulary allows an accuracy of 0.00", "test 12 of 12 questions")
+    assert_done(
+        prepared,
+        said,
+        "test: best possible official accuracy with this vocabulary: 0.00",
+        "test 12 of 12 questions",
+    )
     trained = cli("train", "prior", *trial.data)
     assert_done(trained, said, "train 60 of 60 questions, val 12 of 12 questions, test 12 of 12")
     predicted = next(trial.folder.glob("runs/tiny/prior/*/seed-0/predictions.test.json"))

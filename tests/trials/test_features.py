@@ -240,8 +240,11 @@ FAULTS: dict[str, tuple[Given, str]] = {
     "per cent": (Given(SHARES * 100), "are they pixels of a resized image, or per cent"),
     "a resized image": (Given(SHARES * 200), "are they pixels of a resized image"),
     "thousandths": (Given(SHARES * 1000), "is outside the image of 640 x 480"),
-    "no width and height": (Given(np.concatenate([PIXELS, PIXELS[..., :2]], 2)), "box columns 5 and 6 are not"),
-    "a tiny image": (Given(SHARES, (2, 2)), "may be pixels or shares"),
+    "no width and height": (
+        Given(np.concatenate([PIXELS, PIXELS[..., :2]], 2)),
+        "the last two box columns are not",
+    ),
+    "a tiny image": (Given(SHARES, (2, 2)), "may be pixels or fractions"),
     "nan": (Given(np.where(SHARES > 0.9, np.nan, PIXELS)), "boxes that are not finite"),
 }
 
@@ -418,9 +421,9 @@ ARRAYS: dict[str, tuple[Callable[[h5py.File, Path], None], str]] = {
     "rounded ids": (replaced("image_ids", np.full(6, 2.0**24, np.float32)), "which are rounded"),
     "ids of another kind": (replaced("image_ids", np.array([b"\xff"] * 6, "V1")), "image_ids is no array"),
     "ids that are no text": (replaced("image_ids", np.array([b"\xff\xfe"] * 6)), "features of none of the 6"),
-    "one side alone": (lambda file, _: file.__delitem__("image_h"), "holds image_w, but not the other side"),
-    "sizes that are no numbers": (replaced("image_w", np.full(6, np.inf)), "image_w holds what is no number"),
-    "one image twice, with others": (replaced("image_ids", [0, 1, 2, 3, 4, 4]), "has come before"),
+    "one side alone": (lambda file, _: file.__delitem__("image_h"), "holds image_w, but not the other of"),
+    "sizes that are no numbers": (replaced("image_w", np.full(6, np.inf)), "image_w holds values that are not"),
+    "one image twice, with others": (replaced("image_ids", [0, 1, 2, 3, 4, 4]), "is also in"),
 }
 
 

@@ -23,7 +23,7 @@ MISPLACED = (PermissionError, FileNotFoundError, FileExistsError, IsADirectoryEr
 """Errors of a path that the user chose badly; others are the machine's."""
 UNFORESEEN: dict[type[BaseException], str] = {
     MemoryError: "there is not enough memory",
-    RecursionError: "something is nested too deeply",
+    RecursionError: "lists or objects are nested too deeply",
     OverflowError: "a number is too large: {}",
     KeyError: "{} is missing",
 }
@@ -31,7 +31,7 @@ UNFORESEEN: dict[type[BaseException], str] = {
 
 app = typer.Typer(
     name="vqabench",
-    help="Train, score and compare VQA models when answer priors change.",
+    help="Train, score and compare VQA models under changing answer priors.",
     epilog=examples("doctor", "train updn --loss rescale", "compare"),
     cls=Group,
     context_settings=SETTINGS,

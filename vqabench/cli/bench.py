@@ -150,7 +150,7 @@ def bench(
     """Train every combination of backbones and strategies.
 
     Finished runs are kept, interrupted ones continue, and a run that fails does not stop the others. Rerun the same
-    command to do what is left. At the end all runs are compared.
+    command to train the runs that are left. At the end all runs are compared.
     """
     from vqabench.config import parse_seeds, parse_settings
     from vqabench.errors import InputError

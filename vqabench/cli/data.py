@@ -156,13 +156,13 @@ def _tell_shift(shift: "Shift") -> None:
     from vqabench.errors import first_few
 
     distance, covered = f"{shift.distance:.3f}", f"{shift.concepts_covered:.1%}"
-    say(f"most common answers of a type, train against test: total variation distance {distance}")
-    say(f"words of types and answers in the test that train has, too: {covered}")
+    say(f"shift of the priors (total variation distance between a type's answers in train and test): {distance}")
+    say(f"words of types and answers of the test split that are also in train: {covered}")
     both = shift.types - len(shift.train_only) - len(shift.test_only)
     say(f"question types in both splits: {both} of {shift.types}")
     for told, names in (
-        ("in train alone (one answer, few questions, or a word of their own)", shift.train_only),
-        ("in the test alone, so that they have no prior", shift.test_only),
+        ("only in train (one answer, few questions, or a word that no other type has)", shift.train_only),
+        ("only in the test split, so they have no prior", shift.test_only),
     ):
         if names:
             say(f"  {told}: {first_few(map(repr, names))}")
@@ -194,8 +194,8 @@ def fetch(
 
     watcher = WatchedDownloads()
     places = Places(data=data_dir, catalog=catalog)
-    goes_on = "files that were not fetched again are unchanged" if force else "rerun the same command to continue"
-    with telling_of_signals(watcher.warn, f"what has arrived is kept: {goes_on}"):
+    goes_on = "all other files are unchanged" if force else "rerun the same command to continue"
+    with telling_of_signals(watcher.warn, f"downloaded data is kept: {goes_on}"):
         outcome = fetching.fetch_dataset(name, places, Way(own_folder, offline, force), watcher)
     _tell_fetched(outcome, data_dir, catalog)
 

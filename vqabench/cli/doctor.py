@@ -24,7 +24,7 @@ def doctor(
     """Check this machine, the installation and the data.
 
     Shows the device, precision, processors, memory, disk, versions, plugins and prepared data sets on one screen,
-    and for each problem what helps. No plugin's code is run. Exits with code 1 if something is broken.
+    and how to fix each problem. No plugin's code is run. Exits with code 1 if something is broken.
     """
     form = choose_form(out, as_json, TEXT)
     from vqabench.reporting import lists

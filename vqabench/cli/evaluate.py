@@ -30,7 +30,7 @@ def evaluate(
         Path,
         typer.Argument(
             metavar="FILE",
-            help='A results file or a pipe: [{"question_id": 1, "answer": "2"}, ...], one such object a line, '
+            help='A results file or a pipe: [{"question_id": 1, "answer": "2"}, ...], one such object per line, '
             'or {"1": "2", ...}.',
         ),
     ],

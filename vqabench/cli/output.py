@@ -64,7 +64,7 @@ def choose_form(
         find_output(out)
         by_name = ENDINGS.get(out.suffix.lower())
         if None not in (form, by_name) and form is not by_name:
-            raise InputError(f"--out {out}: the ending means {by_name}, but the format is to be {form}")
+            raise InputError(f"--out {out}: the extension means {by_name}, but the format is {form}")
         form = form or by_name
     if form is not None and form not in possible:
         endings = [ending for ending, one in ENDINGS.items() if one in possible]

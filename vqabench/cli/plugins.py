@@ -107,7 +107,7 @@ def _print_details(details: "PluginDetails") -> None:
             console.print()
             console.print(lists.draw_list((head, "because"), reasons.items()))
     if details.second_stage:
-        console.print("after a transform it starts in the second stage")
+        console.print("combined with a transform, it is used only in the second stage")
     console.print()
     rows = [(option.name, option.allowed, str(option.default)) for option in details.options]
     console.print(lists.draw_list(("option", "allowed", "default"), rows) if rows else "no options")
@@ -174,7 +174,7 @@ def check(
     if any(one.status == "failed" for one in checks):
         if form is not Format.json:
             console.print(
-                "A check that cannot hold for this class can be declared in its `declarations`, with the reason."
+                "If a check cannot apply to this class, declare that in its `declarations`, with the reason."
             )
         raise typer.Exit(1)
 

@@ -52,6 +52,6 @@ def predict(
         run, split, out, places, device, WatchedProgress(), shuffle_images, force=force
     )
     if scores is None:
-        say(f"{path}: answers of {split}, which has no annotations to score them with")
+        say(f"{path}: answers to {split} are not scored, because it has no annotations")
     else:
         say(f"{path}: {scores.questions} answers, accuracy {tables.spell_number(scores.accuracy['all'])}")

@@ -76,16 +76,16 @@ def explain_oddities(found: Mapping[str, Oddities]) -> list[str]:
     said = []
     if repeated:
         said.append(
-            f"annotator records that nothing tells apart (no distinct answer_id): {repeated}. The official "
-            "evaluation leaves equal records out together, so an answer that all ten gave scores 0. To count ten "
+            f"identical annotator records (no distinct answer_id): {repeated}. The official "
+            "evaluation removes identical records together, so an answer that all ten gave scores 0. To count ten "
             "annotators, give the records of each question an answer_id from 1 to 10."
         )
     if as_written:
         example = next(one.example for one in found.values() if one.example)
         said.append(
-            "ten equal answers in a spelling that normalising changes "
+            "ten identical answers that normalisation would change "
             f"({example!r} becomes {normalise(example)!r}): {as_written}. The official evaluation compares them as "
-            "written, so normalised answers, such as those of every model trained here, score 0 there."
+            "written, so normalised answers, such as those of every model trained here, score 0 on these questions."
         )
     return said
 

@@ -96,7 +96,7 @@ def read_catalog(own: Path | Sequence[Path] | None) -> dict[str, tuple[Entry, Pa
     for path in _choose_catalogs(own):
         for name, entry in _read_entries(path).items():
             if name in owners:
-                raise InputError(f"{path}: [{name}] is in {owners[name]}, too; rename one of them")
+                raise InputError(f"{path}: [{name}] is also in {owners[name]}; rename one of them")
             entries[name], owners[name] = entry, path
     return entries
 
@@ -135,14 +135,14 @@ def _read_text(path: Path) -> str:
     try:
         size = path.stat().st_size
         if not path.is_file():
-            raise InputError(f"{path}: is {describe_kind(path)}, but a catalogue is a file in TOML")
+            raise InputError(f"{path}: is {describe_kind(path)}, but a catalogue is a TOML file")
         if size > LARGEST:
-            raise InputError(f"{path}: has {size:,} bytes, but no catalogue has more than {LARGEST:,}")
+            raise InputError(f"{path}: has {size:,} bytes; a catalogue may have at most {LARGEST:,}")
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such catalogue") from None
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not a catalogue: TOML is in UTF-8, but byte {error.start} is not") from None
+        raise InputError(f"{path}: not a catalogue: TOML must be UTF-8, but byte {error.start} is not") from None
     except (OSError, ValueError) as error:  # the latter: a name that holds a zero byte
         why = getattr(error, "strerror", None) or error
         raise InputError(f"{path}: the catalogue cannot be read: {why}") from error
@@ -151,7 +151,7 @@ def _read_text(path: Path) -> str:
 def _convert(name: str, table: object, path: Path) -> Entry:
     if not re.fullmatch(r"\w[\w.-]{0,99}", name):  # it becomes the name of folders
         raise InputError(
-            f"{path}: {name!r} cannot name a data set: up to 100 letters, digits, '.', '_' and '-' only"
+            f"{path}: {name!r} is not a valid name of a data set: up to 100 letters, digits, '.', '_' and '-' only"
         )
     if not isinstance(table, Mapping):
         raise InputError(f"{path}: {name!r} must be a table, as in [{name}]")
@@ -190,7 +190,7 @@ def _check_names(fields: Mapping[str, Any], where: str) -> None:
     for key, names in named.items():
         for name in names if isinstance(names, list) else [names]:
             if isinstance(name, str) and (not name or "\0" in name or any(len(p) > 255 for p in name.split("/"))):
-                raise InputError(f"{where}: {key}: {name[:40]!r} cannot name a file")
+                raise InputError(f"{where}: {key}: {name[:40]!r} is not a valid file name")
 
 
 def _understand(table: object, kind: type[Understood], where: str) -> Understood:

@@ -85,8 +85,8 @@ def resplit(groups: Sequence[Group], share: float, seed: int) -> list[bool]:
             test.cover.answer()
     if not test.groups:
         raise InputError(
-            "no group of questions can go to the test: each is too large, all of its question type, or has a word "
-            "of its own"
+            "no group of questions can go to the test split: each is too large, is its whole question type, or has "
+            "a word that no other group has"
         )
     return [group in test.groups for group in groups]
 

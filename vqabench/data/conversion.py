@@ -188,14 +188,17 @@ def _gather(
         pace.go_on(part.seen)
     extent.check(first_few(sources))
     if afresh and extent.alike and extent.moved:
-        say("boxes are read as left, top, right, bottom; left, top, width, height would fit as well")
+        say(
+            "boxes are read as left, top, right, bottom, but left, top, width, height would also fit; check which "
+            "they are"
+        )
 
 
 def _see_repeated(part: PartialFeatures, row: Row, image: Regions) -> None:
     """Leave out a row that equals an earlier one of its image. Raises InputError where it differs."""
     before = part.places[row.image_id]
     if not part.equals(row.image_id, image):
-        raise InputError(f"{row.where}: image {row.image_id} has come before, in {before}, with other features")
+        raise InputError(f"{row.where}: image {row.image_id} is also in {before}, with other features")
     part.drop(row.image_id, row.where, f"{row.where}: image {row.image_id} equals {before}", repeats=True)
 
 
@@ -220,7 +223,7 @@ def _make_boxes(regions: NDArray[Any], treatment: Treatment, what: str) -> NDArr
     """Return the whole image as every region's box. Raises LayoutError unless that is asked for."""
     if treatment.without_boxes == "refuse":
         raise LayoutError(
-            f"{what}: features without boxes. For backbones that do not look at boxes, set "
+            f"{what}: features without boxes. For backbones that do not use boxes, set "
             'features_without_boxes = "whole-image" in the catalogue: every box is then the whole image'
         )
     if len(regions) > regions.shape[1]:
@@ -235,7 +238,7 @@ def _check_numbers(numbers: NDArray[Any], precision: Precision, what: str) -> No
     if not np.isfinite(largest):
         raise InputError(f"{what}: has features that are not finite")
     if largest > LARGEST_FEATURE:
-        raise InputError(f"{what}: has a feature of {largest:.3g}: damaged, or of another type")
+        raise InputError(f"{what}: has a feature of {largest:.3g}: damaged, or of another number type?")
     if precision == "float16" and largest > LARGEST:
         advice = 'to keep it, set feature_precision = "float32" in the catalogue'
         raise InputError(f"{what}: has a feature of {largest:.3g}, beyond float16; {advice}")
@@ -258,7 +261,7 @@ def _tell(part: PartialFeatures, say: Callable[[str], None]) -> None:
         doubt = "; are these float32 numbers at all?" if mean > DOUBTFUL else ""
         say(f"rounded to float16: {error}, in the first region of each image{doubt}")
     if part.zeros:
-        say(f"{part.zeros:,} of {images:,} images have features that are all 0: was the file written to its end?")
+        say(f"{part.zeros:,} of {images:,} images have features that are all 0: was the file written completely?")
     broken = [entry for entry in part.dropped if not entry.repeats]
     if len(broken) < len(part.dropped):
         repeats = len(part.dropped) - len(broken)

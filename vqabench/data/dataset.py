@@ -130,7 +130,7 @@ class Dataset:
             raise InputError(unknown(f"split of {self.name}", split, self.splits))
         if split not in self.scored:
             raise InputError(
-                f"{self.name}: the catalogue names no annotations for the split {split}, so it is not scored; "
+                f"{self.name}: the catalogue has no annotations for the split {split}, so it cannot be scored; "
                 "vqabench predict RUN answers it"
             )
 

@@ -142,7 +142,7 @@ class _Mirror:
             self.part.clear()
             return path
         self.part.clear()
-        told = f"what came is not the file: {fault}"
+        told = f"the download is not the file: {fault}"
         raise _TryAgainError(told) if self.doubtful else _MirrorError(told)
 
     def _usable(self) -> int:
@@ -189,9 +189,9 @@ class _Mirror:
             here, there = urlsplit(url), urlsplit(target)
             host = there.hostname
         except ValueError as error:
-            raise _MirrorError(f"redirects to an address that is none: {_clean(location)}") from error
+            raise _MirrorError(f"redirects to an invalid address: {_clean(location)}") from error
         if there.scheme not in ("http", "https") or not host:
-            raise _MirrorError(f"leads to an address that is neither http nor https: {_clean(target)}")
+            raise _MirrorError(f"redirects to an address that is neither http nor https: {_clean(target)}")
         if here.scheme == "https" and there.scheme == "http" and not self.file.has_checksum:
             raise _MirrorError("redirects from https to http, and the catalogue has no checksum for the file")
         if _is_private(host) and not _is_private(urlsplit(self.url).hostname or ""):
@@ -245,7 +245,7 @@ class _Mirror:
             raise _MirrorError("answers with a web page instead of the file")
         if headers.get("Content-Encoding", "identity") != "identity":
             packed = _clean(headers["Content-Encoding"])
-            raise _MirrorError(f"sends it packed as {packed}, so that it cannot be checked")
+            raise _MirrorError(f"sends it compressed with {packed}, so its size cannot be checked")
 
     def _fits(self, response: requests.Response, have: int) -> bool:
         """Tell whether a part of a file is the one that goes on where ours ends."""
@@ -265,7 +265,8 @@ class _Mirror:
         if total is None and "chunked" not in response.headers.get("Transfer-Encoding", ""):
             if not (self.file.has_checksum or size or self.name.endswith(CHECKED_WHOLE)):
                 raise _MirrorError(
-                    "states no Content-Length, and the catalogue no checksum: nothing shows whether it is whole"
+                    "sends no Content-Length, and the catalogue has no checksum: cannot verify that the download "
+                    "is complete"
                 )
             self.doubtful = True
         return total

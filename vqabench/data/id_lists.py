@@ -19,8 +19,8 @@ ID_NAMES = ("question_id", "questionid", "question id", "qid", "id")
 SPLIT_NAMES = ("split", "set", "subset", "partition")
 SPLITS = ("train", "val", "test")
 WANTED = (
-    "wanted are question ids: one a line, a CSV file with a column question_id, a JSON list of numbers, text or "
-    "objects with question_id, or a JSON object with the ids for keys or with a list under the key test"
+    "expected question ids: one per line, a CSV file with a column question_id, a JSON list of numbers, strings or "
+    "objects with question_id, or a JSON object with the ids as keys or with a list under the key test"
 )
 Listed = tuple[int, str | None]
 """A question's id and, where the file says it, its split."""
@@ -39,14 +39,14 @@ def read_test_ids(path: Path) -> set[int]:
     try:
         text = content.decode().strip()
     except UnicodeDecodeError:
-        raise InputError(f"{path}: is neither text nor JSON; {WANTED}") from None
+        raise InputError(f"{path}: neither text nor JSON; {WANTED}") from None
     if not text:
         raise InputError(f"{path}: is empty; {WANTED}")
     reader = _Reader(path)
     listed = list(reader.read_json(content) if text[0] in "[{" else reader.read_lines(text))
     named = {split for _, split in listed}
     if None in named and len(named) > 1:
-        raise InputError(f"{path}: says of some questions which split they are in, and of others not")
+        raise InputError(f"{path}: gives the split of some questions, but not of others")
     ids = {number for number, split in listed if split in (None, "test")}
     if not ids:
         raise InputError(f"{path}: holds no ids of test questions; {WANTED}")
@@ -127,7 +127,7 @@ class _Reader:
         listed = []
         for number, row in enumerate(rows, first):
             if len(row) <= max(column, split or 0):
-                raise self._refuse(f"line {number}: has {len(row)} columns, the others more")
+                raise self._refuse(f"line {number}: has only {len(row)} columns")
             where = f"line {number}"
             named = self._read_split(row[split], where) if split is not None else None
             listed.append((self._read_id(row[column], where), named))
@@ -143,16 +143,15 @@ class _Reader:
         whole = [n for n in range(columns) if all(len(row) > n and _find_id(row[n]) for row in rows)]
         if len(whole) == 1:
             return whole[0]
-        found = "no column" if not whole else f"{len(whole)} columns"
         raise self._refuse(
-            f"{found} of {columns} hold whole numbers alone, so it is not clear which are the question ids; begin "
-            "the file with a head line that names one question_id"
+            f"{len(whole)} of {columns} columns hold only whole numbers, so it is not clear which are the "
+            "question ids; begin the file with a header line that names one of them question_id"
         )
 
     def _read_id(self, value: object, where: str) -> int:
         found = _find_id(value)
         if found is None:
-            raise self._refuse(f"{where}: {_describe(value)} is no question id")
+            raise self._refuse(f"{where}: {_describe(value)} is not a question id")
         return found[0]
 
     def _read_split(self, value: object, where: str) -> str | None:
@@ -160,7 +159,7 @@ class _Reader:
             return None
         name = str(value).strip().lower()
         if name not in SPLITS:
-            raise self._refuse(f"{where}: {_describe(value)} is no split; valid: {', '.join(SPLITS)}")
+            raise self._refuse(f"{where}: {_describe(value)} is not a split; valid: {', '.join(SPLITS)}")
         return name
 
     def _refuse(self, told: str) -> InputError:

@@ -29,7 +29,7 @@ def find_map(source: Path, member: str) -> Path | None:
             require_file(path, "map of image ids")
         if len(there) > 1 and _spell_keys(_load(there[0])) != _spell_keys(_load(there[1])):
             names = f"{there[0].name} and {there[1].name}"
-            raise InputError(f"{source}: {names} beside it differ; name one as {source}::{there[0].name}")
+            raise InputError(f"{source}: {names} differ; choose one with {source}::{there[0].name}")
         if there:
             return there[0]
     return None
@@ -46,7 +46,7 @@ def read_map(path: Path, rows: int) -> dict[str, int]:
     if not isinstance(found, dict):
         raise InputError(f"{path}: must map image ids to rows, not be a {type(found).__name__}")
     if not found:
-        raise InputError(f"{path}: is empty: it maps no image to a row")
+        raise InputError(f"{path}: is empty; expected a map of images to rows")
     odd = [key for key, row in found.items() if type(key) not in (int, str, bytes) or type(row) is not int]
     odd = odd or [key for key, row in found.items() if not 0 <= row < rows]
     if odd:

@@ -55,9 +55,9 @@ def list_images(source: Path, say: Callable[[str], None] = lambda _: None) -> li
     counts = {ending: others.count(ending) for ending in dict.fromkeys(others)}
     told = first_few(f"{count} {ending or 'without an ending'}" for ending, count in counts.items())
     if not found:
-        raise InputError(f"{source}: holds no images ({', '.join(IMAGE_ENDINGS)}), but {told or 'nothing'}")
+        raise InputError(f"{source}: holds no images ({', '.join(IMAGE_ENDINGS)}); it holds {told or 'nothing'}")
     if others:
-        say(f"{source}: files of other kinds are left out: {told}")
+        say(f"{source}: files of other kinds are skipped: {told}")
     seen: dict[ImageId, str] = {}
     for image in found:
         if not image.name.isprintable():  # HDF5 has no place for bytes that are no text
@@ -109,7 +109,7 @@ def _to_bytes(pixels: NDArray[Any]) -> NDArray[np.uint8]:
     """Return pixels of 16 bits, which Pillow would cut off at 255, as bytes."""
     if pixels.dtype.kind == "f" or pixels.min() < 0 or pixels.max() > 65535:
         raise ValueError(
-            f"its pixels are {pixels.dtype} from {pixels.min():g} to {pixels.max():g}: of 16 bits at most"
+            f"its pixels are {pixels.dtype} from {pixels.min():g} to {pixels.max():g}; at most 16 bits are allowed"
         )
     return (pixels // 257).astype(np.uint8)
 

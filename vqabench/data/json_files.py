@@ -162,7 +162,7 @@ def _skip(text: str, position: int) -> int:
 def _expect(path: Path, text: str, position: int, mark: str, what: str) -> int:
     """Return the position of what stands behind a mark."""
     if not text.startswith(mark, position):
-        raise broken(path, text, position, f"{mark!r} is expected behind {what}")
+        raise broken(path, text, position, f"{mark!r} is expected after {what}")
     return _skip(text, position + 1)
 
 
@@ -171,7 +171,7 @@ def _check_end(path: Path, text: str, position: int, *, closes_object: bool) -> 
         if not text.rstrip(" \t\n\r").endswith("}"):
             raise broken(path, text, len(text), "'}' is expected at the end")
     elif (position := _skip(text, position)) < len(text):
-        raise broken(path, text, position, "there is something behind the end of the list")
+        raise broken(path, text, position, "there is something after the end of the list")
 
 
 def broken(path: Path, text: str, position: int, what: str) -> InputError:
@@ -211,7 +211,7 @@ def explaining(where: object) -> Iterator[None]:
     except RecursionError as error:
         raise InputError(f"{where}: lists or objects are nested too deeply") from error
     except MemoryError as error:
-        raise VqabenchError(f"{where}: there is too little memory to read it") from error
+        raise VqabenchError(f"{where}: not enough memory to read it") from error
 
 
 def as_id(value: object) -> object:

@@ -40,7 +40,7 @@ def check_float32(content: bytes, count: int, what: str) -> None:
         better = spread <= WIDE and spread < NARROWER * own
         if better or (name == "float64" and halved and spread <= WIDE):
             raise LayoutError(
-                f"{what}: features look like {name}, {width} of a region, but a table holds float32; write them "
+                f"{what}: features look like {name}, {width} per region, but a TSV must hold float32; write them "
                 'again with array.astype("float32")'
             )
 

@@ -20,7 +20,7 @@ def read_object_names(path: Path, features: FeatureStore) -> tuple[str, ...]:
     """
     require_file(path, "list of names")
     if path.stat().st_size > LARGEST_LIST:
-        raise InputError(f"{path}: larger than {LARGEST_LIST >> 20} MB: no list of names, one a line")
+        raise InputError(f"{path}: larger than {LARGEST_LIST >> 20} MB: not a list of names, one per line")
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:

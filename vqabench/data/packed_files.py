@@ -73,7 +73,7 @@ def open_packed(path: Path, wanted: str = "", unless: str = "/") -> Iterator[IO[
                 yield inside
             return
         if member:
-            raise InputError(f"{name}: is no zip, so there is no {member!r} in it; name the file alone")
+            raise InputError(f"{name}: is not a zip, so it has no member {member!r}; name only the file")
         if begin.startswith(GZIP):
             with gzip.open(file) as stream:
                 yield cast(IO[bytes], stream)
@@ -97,7 +97,7 @@ def read_packed(path: Path, wanted: str = "", unless: str = "/") -> bytes:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{path}: cannot be read: {reason}") from error
     except MemoryError:
-        raise VqabenchError(f"{path}: there is too little memory to read it ({_size(name):,} bytes)") from None
+        raise VqabenchError(f"{path}: not enough memory to read it ({_size(name):,} bytes)") from None
     if content is None:
         raise InputError(f"{path}: unpacks to more than {MOST_EXPANSION} times its size: no file of text does")
     return content
@@ -112,7 +112,7 @@ def read_at_most(stream: IO[bytes], most: int, path: Path) -> bytes | None:
     while piece := stream.read(PIECE):
         if (position := piece.find(b"\0\0\0\0")) >= 0:
             raise InputError(
-                f"{path}: holds zeros from byte {content.tell() + position:,} on, not text: fetch it again"
+                f"{path}: holds zeros from byte {content.tell() + position:,} on, not text: get the file again"
             )
         content.write(piece)
         if content.tell() > most:

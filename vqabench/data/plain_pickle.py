@@ -25,9 +25,7 @@ class PlainDtype:
 
     def __init__(self, spelled: str = "", *_: object) -> None:
         if not isinstance(spelled, str) or not _PLAIN.fullmatch(spelled):
-            raise pickle.UnpicklingError(
-                f"an array of {str(spelled)[:20]!r}, but only numbers and text may be in it"
-            )
+            raise pickle.UnpicklingError(f"an array of {str(spelled)[:20]!r}; only numbers and text are allowed")
         self.dtype = np.dtype(spelled)
 
     def __setstate__(self, state: object) -> None:
@@ -115,7 +113,7 @@ class _Unpickler(pickle._Unpickler):  # not the one in C, which a few bytes make
             return _KNOWN[module, name]
         except KeyError:
             raise pickle.UnpicklingError(
-                f"it names {module}.{name}, but only numbers, text, lists, dicts and arrays may be in it"
+                f"it refers to {module}.{name}; only numbers, text, lists, dicts and arrays are allowed"
             ) from None
 
 

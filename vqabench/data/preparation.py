@@ -191,7 +191,7 @@ def _build(dataset: Dataset, fingerprint: str, say: Say) -> None:
     language = read_language(dataset, raw)
     for split in dataset.splits:
         if repeated := dataset.find_repeated(split):
-            say(f"{split}: {len(repeated):,} questions are left out, as val or test holds them, too")
+            say(f"{split}: {len(repeated):,} questions are dropped because they are also in val or test")
     asked = [*(questions for questions, _ in raw.values()), *dataset.read_unanswered().values()]
     images = {question.image_id for questions in asked for question in questions}
     # The old arrays point into the old features: whatever fails from here on, they must not meet the new ones.
@@ -259,8 +259,8 @@ def _tell_limits(raw: Raw, given: Mapping[str, HumanAnswers], vocabulary: Sequen
     """Say how far the vocabulary falls short, by the official evaluation."""
     for split, (_, table) in raw.items():
         best = mean_percent(best_accuracies(vocabulary, table.answers, table.records))
-        lacking = f"it holds no answer to {given[split].unanswerable:.1%} of the questions"
-        say(f"{split}: the vocabulary allows an accuracy of {best:.2f} by the official evaluation; {lacking}")
+        lacking = f"{given[split].unanswerable:.1%} of the questions have no answer in it"
+        say(f"{split}: best possible official accuracy with this vocabulary: {best:.2f}; {lacking}")
 
 
 def _warn(raw: Raw) -> list[str]:
@@ -276,7 +276,7 @@ def _check_distinct(splits: Iterable[Sequence[Question]], name: str) -> None:
     if repeated:
         raise InputError(
             f"{name}: {len(repeated):,} questions are in two splits, or twice in one: ids {first_few(repeated)}; "
-            'repeated_questions = "drop" in the catalogue leaves those of the test and of val out of train'
+            'repeated_questions = "drop" in the catalogue removes questions of val and test from train'
         )
 
 
@@ -356,7 +356,7 @@ def _write_unanswered(
         store(group, name, array)
     untyped = types.counts().get(NO_TYPE, 0)
     say(
-        f"{split}: no annotations, so that it can be answered, and is not scored; the types of its questions are "
+        f"{split}: no annotations, so it can be answered but not scored; the types of its questions are "
         f"guessed from their first words ({untyped:,} of {len(chosen):,} begin with no known type)"
     )
 

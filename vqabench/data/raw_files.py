@@ -122,8 +122,8 @@ def get_files(folder: Path, files: Mapping[str, SourceFile], way: Way, watcher: 
     unpacked = _explain_unpacked(missing, way.own_folder) if way.own_folder else ""
     if missing and way.offline:
         raise InputError(
-            f"{folder}: offline, and not there: {first_few(missing)}; "
-            + (unpacked or "put them there, or name the folder that has them with --from")
+            f"{folder}: missing, and --offline forbids downloading: {first_few(missing)}; "
+            + (unpacked or "put them there, or name their folder with --from")
         )
     if unpacked:
         watcher.warn(unpacked)
@@ -200,10 +200,10 @@ def _explain_unpacked(missing: Collection[str], folder: Path) -> str:
         for split, files in sorted(splits.items(), reverse=True)
     )
     return (
-        f"{folder} holds unpacked JSON, from which the archives cannot be made again with their checksums. Use the "
+        f"{folder} holds unpacked JSON, which cannot be verified with the archives' checksums. Use the "
         "JSON files as they are, in a catalogue of your own (docs/datasets.md, Your own files), with --catalog: "
         '[my-data] / title = "my data" / test_domain = "in-domain" / features = "FILE" / '
-        f"validation = {{ share = 0.05 }} / splits = {{ {given} }} (a line each). For VQA-CP, split it then: "
+        f"validation = {{ share = 0.05 }} / splits = {{ {given} }} (on separate lines). For VQA-CP, then run: "
         "vqabench data rebuild-cp my-data --test-ids FILE --out DIR"
     )
 

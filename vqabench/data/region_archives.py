@@ -86,7 +86,7 @@ def holds_images(archive: Path) -> bool:
     try:
         images, tables = list_members(archive, ENDINGS), list_members(archive, [".tsv"])
     except UNREADABLE as error:
-        raise InputError(f"{archive}: the file breaks off or is damaged: {error}") from error
+        raise InputError(f"{archive}: truncated or damaged: {error}") from error
     if images and tables:
         raise InputError(
             f"{archive}: holds both {first_few(member.name for member in tables)} and {len(images)} files such as "
@@ -127,14 +127,14 @@ def _decode(file: ImageFile, info: ImageFile | None, what: str) -> Regions:
     except InputError:
         raise
     except Exception as error:  # a broken pickle raises whatever its bytes happen to ask for
-        raise InputError(f"{what}: no region features, or a damaged file: {_shorten(error)}") from error
+        raise InputError(f"{what}: no region features, or damaged: {_shorten(error)}") from error
 
 
 def _shorten(error: Exception) -> str:
     """Return the cause that a message names; torch's go on with advice that would run the file's own code."""
     message = str(error) or type(error).__name__
     if "weights_only" in message:
-        return "it is broken, or names functions; only tensors, arrays, lists and dicts may be in it"
+        return "it is broken, or refers to functions; only tensors, arrays, lists and dicts are allowed"
     return message.splitlines()[0]
 
 

@@ -153,13 +153,13 @@ def _check_shapes(arrays: _Published, path: Path) -> None:
     shapes = [array.shape for array in (arrays.features, arrays.boxes) if array is not None]
     if any(len(shape) != dimensions or shape[0] != shapes[0][0] for shape in shapes):
         raise InputError(
-            f"{path}: features {list(shapes[0])} and boxes {list(shapes[-1])} do not belong together: wanted are "
+            f"{path}: features {list(shapes[0])} and boxes {list(shapes[-1])} do not belong together; expected "
             f"{dimensions} dimensions each"
         )
     if arrays.spans is not None and arrays.spans.shape[1:] != (2,):
         raise InputError(f"{path}: pos_boxes must be [images, 2], not {list(arrays.spans.shape)}")
     if np.prod(shapes[0][1:], dtype=float) * arrays.features.dtype.itemsize > LARGEST_IMAGE:
-        raise InputError(f"{path}: features {list(shapes[0])}: no image has so many")
+        raise InputError(f"{path}: features {list(shapes[0])}: too many for one image")
     widths, heights = arrays.sides or (None, None)
     columns = {"num_boxes": arrays.counts, "widths": widths, "heights": heights}
     for name, array in columns.items():
@@ -175,8 +175,8 @@ def _name_rows(file: h5py.File, path: Path, member: str, images: int) -> Iterato
     if inside is None or member:
         if rows is None:
             raise InputError(
-                f"{path}: holds {', '.join(file)}, but no image_ids: which row is which image? Put "
-                f"{path.stem}_imgid2idx.json (or pkl) beside it"
+                f"{path}: holds {', '.join(file)}, but no image_ids, so it is unclear which row is which image. "
+                f"Put {path.stem}_imgid2idx.json (or pkl) next to it"
             )
         yield from sorted((row, name) for name, row in rows.items())
         return
@@ -185,7 +185,7 @@ def _name_rows(file: h5py.File, path: Path, member: str, images: int) -> Iterato
         raise InputError(f"{path}: {len(names)} {inside}, but {images} images")
     if rows is not None and any(canonical_name(names[row]) != canonical_name(name) for name, row in rows.items()):
         raise LayoutError(
-            f"{path}: its {inside} and {beside} differ; name the right map as {path}::FILE, or move it away"
+            f"{path}: its {inside} and {beside} differ; choose the right map with {path}::FILE, or remove one"
         )
     yield from enumerate(names)
 

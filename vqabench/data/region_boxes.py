@@ -76,15 +76,15 @@ def _choose_unit(corners: Array, size: Size | None, what: str) -> Size | None:
         if largest > LARGEST_SHARE:
             raise LayoutError(
                 f"{what}: {_format_box(corners, corners.max(1))} is outside [0, 1]: boxes in pixels need the "
-                "image's width and height beside them (image_w and image_h)"
+                "image's width and height in the same file (image_w and image_h)"
             )
         return None
     if largest > LARGEST_SHARE:
         return size
     if max(size) <= SMALLEST_IMAGE and largest > 0 and size != (1, 1):
         raise LayoutError(
-            f"{what}: boxes up to {largest:g} in an image of {size[0]} x {size[1]} may be pixels or shares; "
-            "write shares, and leave the image's size out"
+            f"{what}: boxes up to {largest:g} in an image of {size[0]} x {size[1]} may be pixels or fractions; "
+            "write fractions of the image, and leave out its size"
         )
     return None
 
@@ -139,8 +139,8 @@ def _check_extra_columns(numbers: Array, unit: Size | None, what: str) -> None:
     sides, extra = (numbers[:, 2:4] - numbers[:, :2]) / limits[:2], numbers[:, 4:6]
     if all(np.abs(sides - extra / scale).max(initial=0) > EXTRA_TOLERANCE for scale in (limits[:2], 1)):
         raise LayoutError(
-            f"{what}: box columns 5 and 6 are not the width and height that columns 1 to 4 make as left, top, "
-            "right, bottom; keep the first four columns alone if they are these"
+            f"{what}: the last two box columns are not the width and height of the box in columns 1 to 4, read as "
+            "left, top, right, bottom; if those four are right, write only them"
         )
 
 
@@ -177,5 +177,5 @@ class Extent:
             across, down = (f"{100 * share:.0f} %" for share in self.reach.tolist())
             raise LayoutError(
                 f"{what}: all {self.boxes:,} boxes lie in the upper left {across} x {down} of their images: are "
-                "they pixels of a resized image, or per cent? Write shares from 0 to 1, without the images' sizes"
+                "they pixels of a resized image, or per cent? Write fractions from 0 to 1, without image sizes"
             )

@@ -24,9 +24,7 @@ def find_name(names: Collection[str], choices: tuple[str, ...], where: str) -> s
     """Return the only one of some names that is there, or None. Raises InputError where several are."""
     there = [name for name in choices if name in names]
     if len(there) > 1:
-        raise InputError(
-            f"{where}: holds {' and '.join(there)}, which mean the same: which is right? Leave one out"
-        )
+        raise InputError(f"{where}: holds {' and '.join(there)}, which mean the same; remove one of them")
     return there[0] if there else None
 
 
@@ -39,7 +37,7 @@ def find_sides(names: Collection[str], where: str) -> tuple[str, str] | None:
     """Return the names of width and height. Raises InputError where one of them is missing."""
     width, height = find_name(names, WIDTHS, where), find_name(names, HEIGHTS, where)
     if (width is None) != (height is None):
-        raise InputError(f"{where}: holds {width or height}, but not the other side of the image")
+        raise InputError(f"{where}: holds {width or height}, but not the other of width and height")
     return None if width is None or height is None else (width, height)
 
 
@@ -81,7 +79,7 @@ def as_array(value: Any, what: str) -> Array:
     elif isinstance(value, list | tuple):
         rows = [value] if not value or not isinstance(value[0], list | tuple) else value
         if any(len(row) != len(rows[0]) or not all(type(one) in (int, float) for one in row) for row in rows):
-            raise InputError(f"{what}: a list that is no table of numbers")
+            raise InputError(f"{what}: a list that is not a table of numbers")
         value = np.array(value, np.float64)
     array = np.asarray(value)
     if array.dtype.kind not in "iuf":

@@ -69,7 +69,7 @@ def whole_numbers(numbers: Array, what: str) -> NDArray[np.int64]:
         raise InputError(f"{what} holds {numbers.dtype}, not numbers")
     if kind == "f":
         if not np.isfinite(numbers).all():
-            raise InputError(f"{what} holds what is no number")
+            raise InputError(f"{what} holds values that are not numbers")
         exact = {2: 2**11, 4: 2**24}.get(size, 2**53)
         if np.any(np.abs(numbers) >= exact):
             raise InputError(

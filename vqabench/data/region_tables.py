@@ -91,7 +91,7 @@ def _lines(source: Path) -> Iterator[tuple[bytes, str]]:
                     yield line, where
                 where = f"{source}, line {number + 1}"
     except UNREADABLE as error:
-        raise InputError(f"{where}: the file breaks off or is damaged: {error}") from error
+        raise InputError(f"{where}: truncated or damaged: {error}") from error
 
 
 def _check_encoding(line: bytes, source: Path) -> bytes:

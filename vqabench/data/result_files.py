@@ -46,7 +46,7 @@ def _parse(path: Path, text: str) -> tuple[Any, str]:
         first, end = text.lstrip(), text.find("\n", len(text) - len(text.lstrip()))
         is_lines = first.startswith("{") and end >= 0 and _is_whole(text[:end])
         if error.msg == "Extra data" and not is_lines:
-            joined = f"several documents behind one another; join them: {_spell_command('-s ', 'add', path)}"
+            joined = f"several JSON documents in one file; join them: {_spell_command('-s ', 'add', path)}"
             raise broken(path, text, error.pos, joined) from error
         if not is_lines:
             raise broken(path, text, error.pos, error.msg) from error

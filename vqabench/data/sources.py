@@ -70,7 +70,7 @@ def check_names(names: Iterable[str]) -> None:
     for name in names:
         if not re.fullmatch(r"\w[\w.-]{0,199}", name):
             raise ValueError(
-                f"files: {name!r} cannot name a file: up to 200 letters, digits, '.', '_' and '-' only"
+                f"files: {name!r} is not a valid file name: up to 200 letters, digits, '.', '_' and '-' only"
             )
         if name == "fetched.json":
             raise ValueError(f"files: {name!r} is the name of the record of what was fetched")

@@ -35,7 +35,7 @@ def read_word_vectors(path: Path, words: Mapping[str, int]) -> NDArray[np.float3
             width = len(line.split()) - 1
             if width > MOST_NUMBERS:
                 raise InputError(
-                    f"{path}, line {number}: a vector of {width:,} numbers: not a word and its numbers"
+                    f"{path}, line {number}: a vector of {width:,} numbers: too many for a word vector"
                 )
         if word not in rows or width is None:
             continue
@@ -68,7 +68,7 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
             for number, line in enumerate(lines, 1):
                 if len(line) == LONGEST_LINE:
                     limit = f"longer than {LONGEST_LINE >> 20} MB"
-                    raise InputError(f"{path}, line {number}: {limit}: not a word and its numbers a line")
+                    raise InputError(f"{path}, line {number}: {limit}: expected a word and its numbers per line")
                 text = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
                 if text.strip():
                     yield number, text

@@ -110,7 +110,7 @@ def _take_apart(rows: Sequence[Row], break_down: TakeApart) -> list[str]:
             add_breakdowns(row, break_down)
         except InputError as error:
             failed.setdefault(str(error), []).append(row.title)
-    told = [f"not taken apart: {first_few(which, 3)}: {why}" for why, which in failed.items()]
+    told = [f"no breakdown of {first_few(which, 3)}: {why}" for why, which in failed.items()]
     done = len(rows) - sum(map(len, failed.values()))
     return [PRIOR_NOTE, *told] if done else told
 
@@ -171,7 +171,11 @@ def _tell_of_choices(rows: Sequence[Row]) -> list[str]:
     several = {key for key, plain in _group_plain(rows).items() if len(plain) > 1}
     chosen = {(row.title, base.title) for row, base in find_plain(rows) if _setting(row) in several}
     told = first_few((f"{row} against {base}" for row, base in sorted(chosen)), 3)
-    return [f"of several plain rows in one setting, the likest is taken: {told}"] if chosen else []
+    return (
+        [f"several plain rows have the same setting; gains are against the most similar one: {told}"]
+        if chosen
+        else []
+    )
 
 
 def add_gains(rows: Sequence[Row], bases: Sequence[tuple[Row, Row]]) -> None:

@@ -54,7 +54,7 @@ def _warn_of(row: Row, open_dataset: Open) -> str | None:
         if lowest < GUESSED:
             return (
                 f"{row.title}: {lowest:.2f} on the yes/no questions of {split}, less than guessing yes or no "
-                f"earns: {UNRANKED} {row.dataset}"
+                f"scores: {UNRANKED} {row.dataset}"
             )
     return None
 
@@ -72,8 +72,8 @@ def _describe(row: Row, split: str, counts: _Counts) -> str | None:
     worst = [int(number) for number in np.argsort(-shares_T, kind="stable") if shares_T[number] >= TOLD_TYPE]
     told = first_few((f"“{counts.types[number]}” ({shares_T[number]:.0%})" for number in worst), 3)
     return (
-        f"{row.title}: {share:.0%} of its answers to {split} were never given to their question type in training"
-        f"{f', as to {told}' if worst else ''}: {UNRANKED} {row.dataset}"
+        f"{row.title}: {share:.0%} of its answers to {split} never occur with their question type in training"
+        f"{f', such as {told}' if worst else ''}: {UNRANKED} {row.dataset}"
     )
 
 

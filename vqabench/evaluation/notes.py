@@ -14,18 +14,18 @@ UNRANKED = "do not rank it by"
 """Stands in each note on a row whose numbers say nothing of its rank."""
 PRIOR_NOTE = (
     "Head and Tail: questions whose answer is frequent or rare for their type in training; With prior and Against: "
-    "whose answer is the most frequent one there, or is not. Reliance: 0 where the answers are shared out as the "
-    "split's true ones, 1 as in training, beyond 1 where the prior is exaggerated, below 0 where it is turned "
-    "over; – where the split does not differ from training. ECE, Overconf.: calibration error, and confidence "
-    "less accuracy. Bound: what the vocabulary allows"
+    "whose answer is the most frequent one there, or is not. Reliance: 0 if answers are distributed like the "
+    "split's true ones, 1 if as in training, above 1 if the prior is exaggerated, below 0 if it is reversed; "
+    "– if the split does not differ from training. ECE, Overconf.: calibration error, and confidence "
+    "minus accuracy. Bound: best accuracy that the vocabulary allows"
 )
 """How to read what stored answers show of the training prior."""
 
 
 ABOUT_PUBLISHED = (
-    f"published: {SOURCE}; run by its authors, or reported there from another paper. It states neither seeds nor "
-    "deviations, so `differs` (ours - published) cannot be tested. It does not define its kappas, so they do not "
-    "compare with ours"
+    f"published: {SOURCE}; run by its authors, or quoted there from another paper. It states neither seeds nor "
+    "deviations, so `differs` (ours - published) cannot be tested. It does not define its kappas, so they cannot "
+    "be compared with ours"
 )
 
 
@@ -42,12 +42,12 @@ def warn(rows: Sequence[Row]) -> list[str]:
     for dataset in sorted({row.dataset for row in rows}):
         prints = {row.fingerprint for row in rows if row.dataset == dataset}
         if len(prints) > 1:
-            notes.append(f"{dataset}: these runs saw {len(prints)} different states of the data")
+            notes.append(f"{dataset}: these runs were trained on {len(prints)} different versions of the data")
     names = [(row.dataset, row.title) for row in rows]
     if len(set(names)) < len(names):
         notes.append(
-            "rows of one name differ in data, options, precision or defaults that their labels do not show: see "
-            "their run.json"
+            "rows with the same name differ in data, options, precision or defaults that their labels do not show; "
+            "see their run.json"
         )
     return notes
 
@@ -64,13 +64,13 @@ def tell_of_gains(rows: Sequence[Row], bases: Sequence[tuple[Row, Row]], against
     if against is None:
         alone = [row.title for row in rows if not row.plain and id(row) not in based]
         if alone and len(alone) < len(rows):
-            notes.append(f"no gain, for want of plain runs in the same setting: {first_few(alone, 3)}")
+            notes.append(f"no gain, because there are no plain runs in the same setting: {first_few(alone, 3)}")
     else:
-        notes.append(f"gain: against {against}, whatever the settings of the two rows")
+        notes.append(f"gain: against {against}, even if other settings differ")
         others = [row for row in rows if not row.is_called(against)]
         alone = [f"{row.title} on {row.dataset}" for row in others if id(row) not in based]
         if alone:
-            notes.append(f"no gain, as {against} has no run on the same data: {first_few(alone, 3)}")
+            notes.append(f"no gain, because {against} has no run on the same data: {first_few(alone, 3)}")
     single = [row.title for row in rows if len(row.seeds) == 1]
     if single:
         which = f" of {first_few(single, 3)}" if len(single) < len(rows) else ""
@@ -111,7 +111,7 @@ def tell_of_published(rows: Sequence[Row]) -> list[str]:
             )
             others.setdefault(f"{row.dataset} here is not the published split: {difference}", []).append(row.title)
     notes += [
-        f"{why}, so that the paper's numbers are not shown: {first_few(which, 3)}" for why, which in others.items()
+        f"{why}, so the paper's numbers are not shown: {first_few(which, 3)}" for why, which in others.items()
     ]
     without = [row.title for row in rows if on[id(row)] is not None and not row.published]
     if without:

@@ -104,8 +104,8 @@ def predict(
     unclear = int((answers == NOT_A_NUMBER).sum())
     if unclear:
         raise TrainingError(
-            f"the model's answers to {unclear} of {len(answers)} questions are unclear: their largest logit is not "
-            "a finite number (NaN or infinite)"
+            f"the model's answers to {unclear} of {len(answers)} questions are undefined: their largest logit is "
+            "not a finite number (NaN or infinite)"
         )
     return Chosen(answers, confidences)
 

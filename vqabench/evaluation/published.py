@@ -75,11 +75,11 @@ class Split:
         """
         train = run.questions.get("train", self.train)
         if tested != self.test:
-            return f"{tested:,} questions were tested, {self.test:,} are in the published test"
+            return f"{tested:,} questions were tested, but the published test split has {self.test:,}"
         if self.train not in (train, train + run.questions.get("val", 0)):
-            return f"{train:,} questions in train, {self.train:,} in the published one"
+            return f"{train:,} questions in train, but {self.train:,} in the published split"
         if self.test_ids and run.test_ids and run.test_ids != self.test_ids:
-            return "as many test questions, but not the same ones"
+            return "the same number of test questions, but not the same questions"
         return None
 
 

@@ -140,7 +140,7 @@ def gather_rows(
             manifest = loaded[1]
             group = groups.setdefault((*_name(manifest), _spell_identity(manifest)), [])
             if manifest.seed in (other.seed for _, other, _ in group):
-                left_out.setdefault("its seed stands in the row already", []).append(str(run.folder))
+                left_out.setdefault("another run with this seed is already in the row", []).append(str(run.folder))
             else:
                 group.append(loaded)
     types = _choose_types([one for group in groups.values() for one in group], left_out) if by_type else frozenset()

@@ -83,9 +83,9 @@ def _explain_split(split: SplitPair, pair: Pair) -> str:
 def _over_seeds(one: CategoryPair, pair: Pair) -> str:
     test = one.seeds
     if test is None and _has_one_seed(pair):
-        return "not tested, as a side has only one seed. Use --seeds 0-4"
+        return "not tested, because one side has only one seed. Use --seeds 0-4"
     if test is None:
-        return "not tested, as no two seeds differ: how much others would is not known"
+        return "not tested, because all seeds give the same value, so their spread is unknown"
     kind = "paired t-test" if test.paired else "Welch's t-test"
     effect = "" if test.effect is None else f", effect g = {test.effect:+.1f}"
     tested = f"{_spell(test.p)} ({kind}; {_spell(test.p_holm)} by Holm)"
@@ -121,7 +121,8 @@ def _spell(p: float) -> str:
 def _list_changes(split: SplitPair, questions: Mapping[int, str]) -> str:
     total = split.gained + split.lost + split.kept
     head = (
-        f"  Of {total:,} questions B answers {split.gained:,} better, {split.lost:,} worse and {split.kept:,} alike"
+        f"  Of {total:,} questions B answers {split.gained:,} better, {split.lost:,} worse and {split.kept:,} "
+        "equally well"
     )
     return "\n".join([head, *(_describe(change, questions) for change in split.changes)])
 
@@ -150,7 +151,7 @@ def _judge(split: SplitPair, pair: Pair) -> list[str]:
     lines = [_judge_seeds(split, pair), _judge_questions(split)]
     one = split.categories["all"]
     if one.seeds is not None and (one.seeds.p < CERTAIN) != (one.questions.permutation_p < CERTAIN):
-        lines.append("only one kind of chance is ruled out: do not claim that B differs from A in general")
+        lines.append("only one of the two tests is significant: do not claim that B differs from A in general")
     return [f"{where}: {line}" for line in lines]
 
 
@@ -158,11 +159,9 @@ def _judge_seeds(split: SplitPair, pair: Pair) -> str:
     one = split.categories["all"]
     more, seeds = "more" if one.after > one.before else "less", one.seeds
     if seeds is None and _has_one_seed(pair):
-        return (
-            "only one seed on a side, so nothing can be said of the methods, only of these models. Use --seeds 0-4"
-        )
+        return "one side has only one seed, so this is about these models, not about the methods. Use --seeds 0-4"
     if seeds is None:
-        return "no two seeds differ, so nothing can be said of other seeds"
+        return "all seeds give the same value, so nothing can be concluded about other seeds"
     if seeds.p < CERTAIN:
         strictly = f"also at the paper's {LEVEL}" if seeds.p < LEVEL else f"but not at the paper's {LEVEL}"
         return (
@@ -170,13 +169,13 @@ def _judge_seeds(split: SplitPair, pair: Pair) -> str:
             f"(p < {CERTAIN}, {strictly})"
         )
     return (
-        "no difference between B and A is shown: other seeds may turn it round, and all differences from "
-        f"{seeds.low:+.1f} to {seeds.high:+.1f} agree with these seeds"
+        "no difference between B and A is shown: other seeds may reverse the sign; differences from "
+        f"{seeds.low:+.1f} to {seeds.high:+.1f} are compatible with these seeds"
     )
 
 
 def _judge_questions(split: SplitPair) -> str:
     test = split.categories["all"].questions
     if test.permutation_p < CERTAIN:
-        return "on other images of this kind these models would differ in the same direction"
-    return "these models may differ on these images alone"
+        return "on other images of this kind, these models would differ in the same direction"
+    return "these models may differ only on these images"

@@ -133,8 +133,8 @@ def draw_scatter(findings: DatasetFindings, keys: Keys) -> list[Charts]:
         for number, (row, test, val) in enumerate(shown, 1)
     )
     notes = [
-        "Higher is better out of domain, further right is better in domain. On the dashed line both are the same. "
-        "Lines show one standard deviation over the seeds."
+        "Higher is better out of domain, further right is better in domain. On the dashed line both are equal. "
+        "Error bars show one standard deviation over the seeds."
     ]
     notes += [f"The {len(shown)} most accurate of {len(both)} rows."] * (len(shown) < len(both))
     head = ("point", "row", "in-domain val", "standard deviation", "out-of-domain test", "standard deviation")

@@ -128,7 +128,7 @@ def parse_columns(text: str, by: By) -> tuple[str, ...]:
         if word.lower() not in heads:
             raise InputError(f"--columns: {unknown('column', word, valid)}")
     if not words:
-        raise InputError(f"--columns: names no column; valid: {', '.join(valid)}")
+        raise InputError(f"--columns: expected at least one column; valid: {', '.join(valid)}")
     return tuple(dict.fromkeys(heads[word.lower()] for word in words))
 
 

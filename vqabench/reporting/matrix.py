@@ -91,7 +91,7 @@ class WatchedMatrix(WatchedLines):
         """Print how many are trained at a time; in a terminal show bars."""
         self.total, self.ended = runs, 0
         self.tasks: dict[str, TaskID] = {}
-        many = f"{at_a_time} at a time" + (", or more where there is room for them" if or_more else "")
+        many = f"{at_a_time} at a time" + (", or more if there is room" if or_more else "")
         last = f": about {spell_time(seconds)}" if seconds is not None else ""
         self.say(f"training {many}, each in a process of its own{last}")
         if self.console.is_terminal:

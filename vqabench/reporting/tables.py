@@ -114,7 +114,7 @@ def describe_gaps(scores: Scores) -> list[str]:
         )
         count = sum(scored.questions for scored in scores.other_answer_types.values())
         notes.append(
-            f"{count:,} of {scores.questions:,} questions count in All alone: their answer type is none of "
+            f"{count:,} of {scores.questions:,} questions count only in All: their answer type is not one of "
             f"{', '.join(ANSWER_TYPES)}: {listed}"
         )
     if scores.unanswered:

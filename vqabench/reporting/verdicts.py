@@ -27,9 +27,11 @@ def judge_rows(findings: DatasetFindings) -> list[str]:
     gaining.sort(key=lambda pair: -abs(_all(*pair).gain or 0.0))
     told = [_judge(row, split, _find_test(findings, row, split)) for row, split in gaining[:MOST_VERDICTS]]
     if len(gaining) > MOST_VERDICTS:
-        told.append(f"{len(gaining) - MOST_VERDICTS} more rows differ less: see the gains in the tables.")
+        told.append(
+            f"{len(gaining) - MOST_VERDICTS} more rows have smaller differences: see the gains in the tables."
+        )
     if not gaining:
-        told.append("No gain can be told: there is no strategy beside plain runs in the same setting.")
+        told.append("No gain can be computed: no strategy has plain runs in the same setting.")
     elif all(_all(*pair).test is None for pair in gaining) and all(len(row.seeds) == 1 for row in rows):
         told.append(ONE_SEED)
     return [*told, *(f"{note}." for note in findings.comparison.notes if is_warning(note))]
@@ -63,7 +65,9 @@ def _judge_seeds(row: Row, split: str) -> Iterator[str]:
     cell, where = _all(row, split), name_split(split, row)
     names, gain = f"{name_row(row)} and {row.against}", cell.gain or 0.0
     if cell.test is None:
-        why = "a side has only one seed" if len(row.seeds) == 1 or cell.deviation is None else "no two seeds differ"
+        why = (
+            "one side has only one seed" if len(row.seeds) == 1 or cell.deviation is None else "all seeds are equal"
+        )
         yield f"{names} differ by {gain:+.2f} points ({where}). This is not tested over seeds: {why}."
     else:
         told = (
@@ -74,7 +78,7 @@ def _judge_seeds(row: Row, split: str) -> Iterator[str]:
             more = "more" if gain > 0 else "less"
             yield f"{name_row(row)} is {more} accurate than {row.against} ({where}): {told}."
         else:
-            yield f"No difference between {names} is shown ({where}): {told}. Other seeds may turn it round."
+            yield f"No difference between {names} is shown ({where}): {told}. Other seeds may reverse the sign."
     beside = row.cells.get(("val", "accuracy", "answer-type", "all"))
     if split == "test" and row.test_domain == "out-of-domain" and beside is not None and beside.gain is not None:
         yield f"In domain (val): {beside.gain:+.2f} points."
@@ -85,11 +89,11 @@ def _judge_questions(row: Row, split: str, test: QuestionTest | None) -> Iterato
         return
     p, seeds = test.permutation_p, _all(row, split).test
     if p < CERTAIN:
-        yield f"On other images of this kind these models would differ in the same direction (p {_spell(p)})."
+        yield f"On other images of this kind, these models would differ in the same direction (p {_spell(p)})."
     else:
-        yield f"These models may differ on these images alone (p {_spell(p)})."
+        yield f"These models may differ only on these images (p {_spell(p)})."
     if seeds is not None and (seeds.p_holm < CERTAIN) != (p < CERTAIN):
-        yield "Only one kind of chance is ruled out: do not claim a difference in general."
+        yield "Only one of the two tests is significant: do not claim a difference in general."
 
 
 def _spell(p: float) -> str:

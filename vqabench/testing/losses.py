@@ -187,7 +187,9 @@ class LossChecks:
         """A training step does not wait for the device to learn a number."""
         waits = self._run_on_meta(objective)
         require(
-            not waits, f"{objective}: a GPU is waited for at {waits}; if it must be, declare it with the reason"
+            not waits,
+            f"{objective}: a step waits for the GPU at {waits}; if that cannot be avoided, declare it, with the "
+            "reason",
         )
         return "no step waits for the device"
 

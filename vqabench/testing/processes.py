@@ -47,13 +47,13 @@ class ProcessCheck:
         """In a second process, with another PYTHONHASHSEED, it computes the same."""
         here, there = self.observe(), self._observe_elsewhere()
         cause = "does it depend on Python's hash(), or on the order of a set?"
-        require(here.keys() == there.keys(), f"in another process it has other parameters or extras; {cause}")
+        require(here.keys() == there.keys(), f"it has different parameters or extras in another process; {cause}")
         for name, one in here.items():
             if name.startswith("logits"):
                 agree(one, there[name], f"in another process ({cause})")
             else:
                 same = one.shape == there[name].shape and torch.equal(one, there[name])
-                require(same, f"{name} are others in another process; {cause}")
+                require(same, f"{name} differ in another process; {cause}")
         return "the same in a second process, where Python's hash() differs"
 
     def _observe_elsewhere(self) -> Observed:

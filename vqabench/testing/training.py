@@ -189,26 +189,28 @@ class TrainingChecks:
     def check_synchronisation(self) -> str:
         """Neither training nor answering waits for the device to learn a number."""
         waits = self._run_on_meta()
-        require(not waits, f"a GPU is waited for at {waits}; if it must be, declare it with the reason")
+        require(
+            not waits, f"a step waits for the GPU at {waits}; if that cannot be avoided, declare it with the reason"
+        )
         return "no step waits for the device"
 
     def check_capture(self) -> str:
         """A class that is `capturable` does the same operations to every batch; on CUDA, a graph of them agrees."""
         parts = [part for part in build_seeded(self.build, self.spec).modules() if isinstance(part, Backbone)]
         if not all(is_capturable(part) for part in parts):
-            raise SkippedCheckError("it does not say that it is `capturable`")
+            raise SkippedCheckError("it is not declared `capturable`")
         for objective in self.objectives:
             first, *others = (self._operations(objective, seed) for seed in range(BRANCHES))
             for other in others:
                 differ = [(a, b) for a, b in zip(first, other, strict=False) if a != b]
                 require(
                     len(first) == len(other) and not differ,
-                    f"{objective}: it is `capturable`, but does other operations to another batch"
+                    f"{objective}: it is `capturable`, but its operations differ between batches"
                     + (f": {differ[0][0][0]}, then {differ[0][1][0]}" if differ else ""),
                 )
         if torch.cuda.is_available():
             self._compare_graph()
-            return "a CUDA graph of a step computes what the step does"
+            return "a recorded CUDA graph gives the same result as the step"
         return f"the same {len(first)} operations for every batch"
 
     def _operations(self, objective: str, seed: int) -> list[tuple[str, tuple[tuple[int, ...], ...]]]:
@@ -248,13 +250,15 @@ class TrainingChecks:
         for expected in model.training_losses(other, criterion):
             torch.autograd.backward(expected)
         require(
-            torch.isclose(found, expected, rtol=1e-3), f"a graph's loss is {found:.6g}, the step's {expected:.6g}"
+            torch.isclose(found, expected, rtol=1e-3),
+            f"the loss of the graph is {found:.6g}, that of the step {expected:.6g}",
         )
         for parameter, gradient in zip(parameters, gradients, strict=True):
             own = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
             given = torch.zeros_like(parameter) if gradient is None else gradient
             require(
-                torch.allclose(own, given, rtol=1e-2, atol=1e-5), "a graph's gradients are not those of the step"
+                torch.allclose(own, given, rtol=1e-2, atol=1e-5),
+                "the gradients of the graph differ from those of the step",
             )
 
     def _run_on_meta(self) -> str:

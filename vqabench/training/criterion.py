@@ -150,7 +150,7 @@ def _bring(numbers: list[Tensor]) -> Tensor:
 
 def _add(parts: Parts, name: str, part: Tensor) -> None:
     if name in parts:
-        raise OutputError(f"two parts of its loss are called {name!r}")
+        raise OutputError(f"two parts of its loss have the name {name!r}")
     parts[name] = part
 
 

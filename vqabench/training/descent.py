@@ -111,7 +111,7 @@ class Descent:
                 criterion.forget_batch(*known)
                 reason = str(error).strip().partition("\n")[0]
                 self.session.progress.warn(
-                    f"no CUDA graph of a step can be recorded, so steps take longer: {reason}"
+                    f"cannot record a CUDA graph of the training step, so training is slower: {reason}"
                 )
                 return None
         return self.captured if self.captured.fits(batch) else None

@@ -62,10 +62,10 @@ def describe(plugin: Plugin) -> str:
 
 def advice(plugin: Plugin) -> str:
     """Return the command that examines a plugin."""
-    return f"`vqabench plugins check {plugin.name}` tries it alone"
+    return f"to test only this plugin: vqabench plugins check {plugin.name}"
 
 
 def _describe_end(error: BaseException) -> str:
     if isinstance(error, SystemExit):
-        return f"it tried to end the program (SystemExit: {one_line(error, kind=False) or 0})"
+        return f"it tried to exit the program (SystemExit: {one_line(error, kind=False) or 0})"
     return one_line(error)

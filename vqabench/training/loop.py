@@ -130,7 +130,7 @@ class Training:
         tally.steps, tally.loss, tally.questions, tally.accuracy = self.session.processes.sum_numbers(sums).tolist()
         if not tally.steps:
             plugin = self.plan.chain[0].plugin
-            raise PluginError(f"{describe(plugin)}: it yielded no loss for any batch of an epoch; {advice(plugin)}")
+            raise PluginError(f"{describe(plugin)}: it yielded no loss in a whole epoch; {advice(plugin)}")
         return tally.means()
 
     def _watched_accuracies(self) -> dict[str, float]:

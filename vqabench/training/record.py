@@ -92,7 +92,7 @@ def changed_code(before: Manifest, plan: Plan) -> list[str]:
     }
     for name, digest in sources(plan).items():
         if before.sources.get(name, digest) != digest and name.partition(":")[0] not in told:
-            told[name] = f"other source files of {name}, whose version has not changed"
+            told[name] = f"source files of {name} have changed, although its version has not"
     return list(told.values())
 
 

@@ -221,8 +221,8 @@ def _prefer_stored(run: Run, split: str, given: list[SurePrediction], progress: 
     changed = count_differences(stored, given)
     if changed:
         progress.warn(
-            f"{file}: the model now answers {changed} of {len(given)} questions otherwise; the stored answers are "
-            "kept and scored"
+            f"{file}: the model now gives different answers to {changed} of {len(given)} questions; the stored "
+            "answers are kept and scored"
         )
     return stored
 

@@ -145,11 +145,11 @@ class Child:
         elif code < 0:
             why = f"its process was killed by {_name_signal(-code)}"
         elif code in (75, 130):
-            why = f"its process stopped with exit code {code}, which nobody asked for"
+            why = f"its process stopped with exit code {code} without being asked to"
         else:
             why = f"its process ended with exit code {code} before the run was finished"
             why += f"; see: vqabench plugins check {self.task.config.backbone}"
-        hint = "; the same command continues from its latest checkpoint"
+        hint = "; rerun the same command to continue from its latest checkpoint"
         return kind(why + hint if resumable and not last.startswith("error: ") else why)
 
     def _read(self) -> None:
@@ -275,7 +275,7 @@ class Pool:
         manifest = child.manifest
         if manifest is None and child.seconds > SLOW_START and not child.is_reported:
             child.is_reported = True
-            self.warn(f"{child.task.name}: has not begun after {SLOW_START / 60:.0f} min")
+            self.warn(f"{child.task.name}: has not started after {SLOW_START / 60:.0f} min")
         if manifest is None or manifest.status != "finished":
             child.finished_at = None
             return False

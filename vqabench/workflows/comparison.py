@@ -35,7 +35,7 @@ def compare(
     except InputError as error:
         if folders or not published or against is not None:
             raise
-        return comparison.show_tables(dataset, [f"{error}; these are the paper's own tables"])
+        return comparison.show_tables(dataset, [f"{error}; showing only the paper's tables"])
     compared = comparison.compare(
         runs, dataset, by_type=by_type, published=published, break_down=break_down, against=against
     )

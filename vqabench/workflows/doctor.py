@@ -126,7 +126,11 @@ def check_device() -> Iterator[Finding]:
             os.environ.get("CUDA_VISIBLE_DEVICES"),
         )
     precision = choose_precision("auto", choose_device("auto"))
-    slow = "" if precision == "bfloat16" else " (no bfloat16 instructions here, which are about twice as fast)"
+    slow = (
+        ""
+        if precision == "bfloat16"
+        else " (this processor has no bfloat16 instructions, which would be about twice as fast)"
+    )
     yield Finding("precision", "ok", f"{precision}{slow}")
 
 
@@ -210,7 +214,7 @@ def check_data_folder(data: Path | None) -> Iterator[Finding]:
     found = check_folder("data folder", folder, "--data-dir DIR, or export VQABENCH_DATA=DIR")
     if found.state == "broken" and any(folder.glob("*/prepared.h5")):
         yield Finding(
-            "data folder", "note", f"{found.found}: only data sets that are prepared can be used", found.fix
+            "data folder", "note", f"{found.found}: only data sets that are already prepared can be used", found.fix
         )
     else:
         yield found

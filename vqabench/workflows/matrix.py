@@ -108,7 +108,7 @@ def read_blocks(path: Path | None, line: Mapping[str, Any]) -> list[Block]:
     count = sum(map(count_runs, blocks))
     if count > MOST_RUNS:
         raise InputError(
-            f"{count:,} runs are too many; at most {MOST_RUNS:,} in one matrix: shorten lists or grids"
+            f"{count:,} runs are too many; a matrix may have at most {MOST_RUNS:,}: shorten lists or grids"
         )
     return blocks
 

@@ -79,9 +79,9 @@ def predict_run(
         write_predictions(path, [Prediction(given.question_id, given.answer) for given in predictions])
     elif changed and not force:
         raise InputError(
-            f"{kept}: the model now answers {changed} of {len(predictions)} questions otherwise (changed code, or "
-            "another device?); the stored answers are kept; write the new ones elsewhere with --out FILE, or "
-            "replace the stored ones and their scores with --force"
+            f"{kept}: the model now gives different answers to {changed} of {len(predictions)} questions "
+            "(changed code, or another device?); the stored answers are kept; write the new ones to another file "
+            "with --out FILE, or replace the stored ones and their scores with --force"
         )
     elif not finished:
         write_predictions(path, predictions)

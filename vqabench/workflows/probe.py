@@ -50,7 +50,7 @@ def _probe(plugins: Sequence[Plugin]) -> dict[int, str]:
             try:
                 line = lines.get(timeout=seconds)
             except queue.Empty:
-                line, how = b"", f"does not end within {seconds:.0f} s"
+                line, how = b"", f"does not finish within {seconds:.0f} s"
             else:
                 how = "ends the process"
             if not line:

@@ -79,7 +79,7 @@ class Stored:
         raw = dataset.read_splits()
         if fingerprint_of(dataset) != summary.fingerprint:
             raise InputError(
-                f"{name}: its files have changed since; vqabench data prepare {name} prepares it again"
+                f"{name}: its files have changed since it was prepared; run: vqabench data prepare {name}"
             )
         return Opened(
             dataset,

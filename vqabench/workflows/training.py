@@ -91,7 +91,10 @@ def _train(config: TrainConfig, places: Places, if_exists: IfExists, session: Se
         progress.warn(told)
     for split in dataset.splits:
         if split not in dataset.scored:
-            progress.say(f"{split} has no annotations, so it is not scored; vqabench predict RUN answers it")
+            progress.say(
+                f"{split} has no annotations, so it is not scored; "
+                f"to answer it: vqabench predict RUN --split {split}"
+            )
     prepared = _prepare(dataset, session)
     tune(session.device)
     for seed in sorted(done, key=config.seeds.index):
@@ -188,7 +191,7 @@ def see_origin(config: TrainConfig, run: Run, seed: int, *, afresh: bool) -> Non
 
 def check_splits(config: TrainConfig, dataset: Dataset) -> None:
     """Raise InputError where a data set lacks a split that is asked for."""
-    has = f"{dataset.name} has no such split with annotations; it has {', '.join(dataset.scored)}"
+    has = f"{dataset.name} has no such split with annotations; valid: {', '.join(dataset.scored)}"
     if config.select != "last" and config.select not in dataset.scored:
         raise InputError(f"--select {config.select}: {has}")
     if config.track_test and "test" not in dataset.scored:

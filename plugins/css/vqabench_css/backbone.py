@@ -32,7 +32,7 @@ class Css(Wrapper):
 
     default_base = "vqabench-updn:updn"
     declarations: ClassVar[Mapping[str, str]] = {
-        "synchronisation": "only the device knows which questions have a counterfactual: one wait for each batch",
+        "synchronisation": "only the device knows how many questions have a counterfactual: one wait per batch",
     }
 
     def __init__(
