@@ -20,25 +20,25 @@ from vqabench.errors import PluginError
 API_VERSION = 1
 """Major version of this module. A plugin class that was written for another one is refused."""
 FIRST_API_VERSION = 1
-"""What a class that states no `api_version` was written for. It stays 1 when `API_VERSION` rises."""
+"""The version for which a class without `api_version` was written. It stays 1 when `API_VERSION` rises."""
 
 PADDING = 0
 """Token that fills a short question in front. `DataSpec.words[0]`."""
 UNKNOWN = 1
-"""Token of every word that no training question holds. `DataSpec.words[1]`."""
+"""Token of every word that occurs in no training question. `DataSpec.words[1]`."""
 
 
 @dataclass(frozen=True, eq=False)
 class DataSpec:
-    """What a data set promises. All counts come from the training split alone.
+    """What a backbone may know about a data set. All counts come from the training split alone.
 
-    A question type that training never saw has zero counts and the uniform mean target 1 / A.
+    A question type that does not occur in training has zero counts and the uniform mean target 1 / A.
     """
 
     answers: tuple[str, ...]
     """The vocabulary, most frequent answer first: A normalised answers."""
     words: tuple[str, ...]
-    """The words of the training questions, behind the padding and the unknown token."""
+    """The padding token, the unknown token, and then the words of the training questions."""
     question_types: tuple[str, ...]
     """T names, such as "how many"."""
     regions: int
@@ -74,12 +74,12 @@ class Batch:
     type_words_BL: Tensor
     """bool: True at the words at the start of the question that spell its type."""
     regions_BRV: Tensor
-    """Region features; zero where `region_mask_BR` is False. float32, or bfloat16 where the run computes in that.
+    """Region features; zero where `region_mask_BR` is False. float32, or bfloat16 if the run computes in bfloat16.
 
-    A layer takes either; what is computed by hand with parameters, which are float32, comes out as float32.
+    Layers accept both; operations of your own with parameters, which are float32, return float32.
     """
     boxes_BR4: Tensor
-    """float32 in [0, 1]: left, top, right, bottom as shares of the image's width and height."""
+    """float32 in [0, 1]: left, top, right, bottom as fractions of the image's width and height."""
     region_mask_BR: Tensor
     """bool: True at real regions; at least one per image."""
     object_ids_BR: Tensor | None = None
@@ -87,17 +87,17 @@ class Batch:
     targets_BA: Tensor | None = None
     """float32 soft targets in [0, 1]; None when the model is being tested."""
     answered_B: Tensor | None = None
-    """bool: True where an annotator gave an answer of the vocabulary. It stays where a counterfactual takes the
-    targets away. None where the targets were, and in batches made by hand."""
+    """bool: whether an annotator gave an answer of the vocabulary. A counterfactual without targets keeps it. None
+    in batches that never had targets, and in batches made by hand."""
     extras: Mapping[str, Tensor] = field(default_factory=dict)
-    """What the backbone's own `prepare_questions` made, rows gathered for this batch."""
+    """The tensors that the backbone's `prepare_questions` returned, with the rows of this batch."""
 
     def replace(self, **changes: Any) -> Self:
-        """Give the same batch with other values in the named fields."""
+        """Return the same batch with other values in the named fields."""
         return dataclasses.replace(self, **changes)
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Self:
-        """Give the batch with every tensor changed: moved to a device, or cut to some of the questions."""
+        """Return the batch with every tensor changed: moved to a device, or reduced to some of the questions."""
         fields = {name: change(value) for name, value in vars(self).items() if isinstance(value, Tensor)}
         return self.replace(**fields, extras={name: change(value) for name, value in self.extras.items()})
 
@@ -107,7 +107,7 @@ class Batch:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Output:
-    """What a backbone makes of a batch."""
+    """What a backbone returns for a batch."""
 
     logits_BA: Tensor
     """What is scored."""
@@ -168,46 +168,46 @@ class Backbone(nn.Module):
 
     api_version: ClassVar[int] = FIRST_API_VERSION
     objectives: ClassVar[tuple[str, ...]] = ("bce", "ce")
-    """The objectives that the backbone is defined for."""
+    """The objectives that the backbone supports."""
     recipe: Recipe = Recipe()
     question_width: int = 0
-    """Width of `Output.question_features_BQ`, for parts that build on it; 0: it gives none."""
+    """Width of `Output.question_features_BQ`, for parts that build on it; 0 if the backbone returns none."""
     joint_width: int = 0
     """Width of `Output.joint_features_BH`, likewise."""
     notes: tuple[str, ...] = ()
-    """What a reader of its numbers must know, such as what it starts from: told, and kept with the run."""
+    """What a reader of its numbers must know, such as its pre-trained weights: printed, and kept with the run."""
     brands: tuple[str, ...] = ()
-    """What it took from test questions before training, as pre-trained weights may have: every table says it."""
+    """What it has already seen of test questions, as pre-trained weights may have: every table is marked."""
     advises_against: ClassVar[Mapping[str, str]] = {}
-    """Losses and transforms that it had better not be trained with, each with the reason: the user is warned."""
+    """Losses and transforms that it should not be combined with, each with the reason: the user is warned."""
     declarations: ClassVar[Mapping[str, str]] = {}
-    """Checks of `vqabench plugins check`, and objectives, that cannot be for this class, each with the reason.
+    """Checks of `vqabench plugins check`, and objectives, that this class is exempt from, each with the reason.
 
-    `gradients:PATTERN` is about the parameters whose names end as the pattern does, with `*` for anything.
+    `gradients:PATTERN` exempts parameters whose names end with the pattern; `*` matches anything.
     """
     check_options: ClassVar[Mapping[str, Any]] = {}
-    """Options that make it small: what `vqabench plugins check` builds it with."""
+    """Options that make it small; `vqabench plugins check` builds it with these."""
     capturable: ClassVar[bool] = False
-    """Whether a training step does the same operations to every batch of one size, and keeps nothing in Python.
+    """Whether a step has the same operations for every batch of the same size, and no state in Python.
 
-    No branch on numbers of the device, on random numbers or on a count of steps; buffers are changed in place. A
-    GPU then records the step once an epoch as a CUDA graph and replays it, which takes half of the time or less.
-    Every part of a run must say so in its own class: the backbone, its bases, the transforms and the loss.
+    It must not branch on values on the device, on random numbers or on the number of steps, and must change buffers
+    in place. On a GPU the step is then recorded as a CUDA graph once per epoch and replayed, in half of the time or
+    less. Every part of a run must declare it in its own class: the backbone, its bases, the transforms, the loss.
     """
     default_base: ClassVar[str | None] = None
-    """Name of the backbone that `base` receives where the user chooses none; None: the user must.
+    """Name of the backbone that `base` receives if the user names none; None: the user must name one.
 
-    As `distribution:name`, so that it stays the one meant where another distribution offers one of that name.
+    Write it as `distribution:name`, because another distribution may offer a backbone of the same name.
     """
 
     def __init__(self, spec: DataSpec) -> None:
         super().__init__()
 
     def start(self) -> None:
-        """Take over what training begins with, such as published weights; `notes` and `brands` may tell of it.
+        """Load what training starts from, such as published weights; mention it in `notes` and `brands`.
 
-        Not called where a run's own state is restored, which must need nothing but the run's folder. Raises
-        ValueError where something is missing or does not fit.
+        Not called if a run's own state is restored, because this must need only the run's folder. Raises
+        ValueError if something is missing or does not fit.
         """
 
     def forward(self, batch: Batch) -> Output:
@@ -215,20 +215,20 @@ class Backbone(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} defines no forward(batch)")
 
     def prepare_questions(self, questions: Sequence[str]) -> Mapping[str, Tensor]:
-        """Tokenise questions in the backbone's own way: tensors with one row per question, or nothing."""
+        """Return the questions as tokenised by the backbone itself: tensors with one row per question, or none."""
         return {}
 
     def word_masks(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Tell which positions of `Output.word_embeddings_BLE` are real words, and which of them spell the type.
+        """Return which positions of `Output.word_embeddings_BLE` are real words, and which of them spell the type.
 
-        Two bool tensors [B, L]. A backbone with its own tokeniser has positions of its own, and overrides this.
+        Two bool tensors [B, L]. A backbone with its own tokeniser must override this.
         """
         return batch.word_mask_BL, batch.type_words_BL
 
     def hide_words(self, batch: Batch, hidden_BL: Tensor) -> Batch:
-        """Give the batch with the words at some positions of `word_masks` replaced by the unknown token.
+        """Return the batch with the words at some positions of `word_masks` replaced by the unknown token.
 
-        Raises PluginError where the backbone has its own tokeniser and does not override this.
+        Raises PluginError if the backbone has its own tokeniser and does not override this.
         """
         if batch.extras:
             raise PluginError(
@@ -240,16 +240,16 @@ class Backbone(nn.Module):
     def training_losses(self, batch: Batch, criterion: Criterion) -> Iterator[Tensor]:
         """Yield the batch's losses, scalars; the training loop takes one optimiser step after each.
 
-        The first call of `criterion` is on the batch itself: it gives the training accuracy. A backbone over a
-        base that has such a procedure of its own must go through `self.base.training_losses`.
+        Call `criterion` first on the batch itself: this call also measures the training accuracy. A wrapper must
+        call `self.base.training_losses`, because its base may have a procedure of its own.
         """
         yield criterion(self(batch), batch)
 
 
 class Wrapper(Backbone):
-    """A backbone around another one: what adds a bias in training, or trains in a way of its own.
+    """A backbone around another one, for instance to add a bias in training or to change how it is trained.
 
-    It gives what its base gives; `default_base` says what that is where the user does not.
+    By default it returns what its base returns. `default_base` names the base if the user does not.
     """
 
     def __init__(self, spec: DataSpec, base: Backbone) -> None:
@@ -291,24 +291,24 @@ class Loss(nn.Module):
     declarations: ClassVar[Mapping[str, str]] = {}
     """As for `Backbone`."""
     capturable: ClassVar[bool] = False
-    """As for `Backbone`. What `start_epoch` sets may differ from epoch to epoch."""
+    """See `Backbone.capturable`. Values that `start_epoch` sets may differ between epochs."""
     finetunes: ClassVar[bool] = False
-    """True: behind a transform the loss starts only in the second stage; the first trains plainly."""
+    """True: if the strategy has a transform, the first stage uses the plain loss, the second stage this one."""
 
     def __init__(self, spec: DataSpec, objective: str) -> None:
         super().__init__()
         self.objective = objective
 
     def forward(self, logits_BA: Tensor, batch: Batch) -> Tensor:
-        """Give the loss of the logits against `batch.targets_BA`: a scalar, averaged over the batch."""
+        """Return the loss of the logits against `batch.targets_BA`: a scalar, averaged over the batch."""
         raise NotImplementedError
 
     def start_epoch(self, epoch: int, epochs: int) -> None:
-        """Take note that epoch `epoch` (from 0) of a stage of `epochs` begins."""
+        """Prepare for epoch `epoch` (from 0) of a stage of `epochs`."""
 
 
 def plain_loss(objective: str, logits_BA: Tensor, targets_BA: Tensor) -> Tensor:
-    """Give the loss of every answer, unweighted: [B, A], to be summed over A and averaged over B.
+    """Return the loss of every answer, unweighted: [B, A], to be summed over A and averaged over B.
 
     `bce`: the sigmoid's binary cross-entropy (Eq. 2); `ce`: the softmax's cross-entropy (Eq. 3).
     """
@@ -318,9 +318,9 @@ def plain_loss(objective: str, logits_BA: Tensor, targets_BA: Tensor) -> Tensor:
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager[object]:
-    """Return a context in which `device` computes in the types of the operands, also within autocast.
+    """Return a context in which `device` computes in the types of the operands, even inside autocast.
 
-    For devices that have no autocast too, where `torch.autocast` raises.
+    It also works on devices without autocast, for which `torch.autocast` raises an error.
     """
     if torch.amp.is_autocast_available(device.type):
         return torch.autocast(device.type, enabled=False)

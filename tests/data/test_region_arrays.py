@@ -88,7 +88,7 @@ def test_a_pickle_that_would_run_a_program_is_refused(tmp_path: Path, monkeypatc
     source = write_published(tmp_path / "f.h5", EQUAL)
     (tmp_path / "f_imgid2idx.json").unlink()
     (tmp_path / "f_imgid2idx.pkl").write_bytes(pickle.dumps({7: Attack()}))
-    with pytest.raises(InputError, match=r"imgid2idx\.pkl: no map .* names pathlib\..*, but only numbers, text"):
+    with pytest.raises(InputError, match=r"imgid2idx\.pkl: no map .* refers to pathlib\..*; only numbers, text"):
         converted(source, set(EQUAL))
     assert not (tmp_path / "attacked").exists()
 
@@ -161,7 +161,7 @@ def test_spans_outside_the_flat_arrays_are_told_with_the_image(tmp_path: Path) -
 def test_arrays_without_ids_ask_for_a_map(tmp_path: Path) -> None:
     source = write_published(tmp_path / "f.h5", EQUAL)
     (tmp_path / "f_imgid2idx.json").unlink()
-    with pytest.raises(InputError, match=r"f\.h5: holds .* but no image_ids: which .* Put f_imgid2idx\.json"):
+    with pytest.raises(InputError, match=r"f\.h5: holds .* but no image_ids, so .* Put f_imgid2idx\.json"):
         converted(source, set(EQUAL))
     (tmp_path / "imgid2idx.json").write_text(json.dumps({"COCO_train2014_000000000007": 0}))
     assert converted(source, set(EQUAL)).image_ids.tolist() == [7]

@@ -104,7 +104,7 @@ def rebuild_cp(
 ) -> None:
     """Rebuild a split from a published list of test questions.
 
-    VQA and the list of VQA-CP's test questions make VQA-CP.
+    For example, rebuild VQA-CP from VQA and the list of VQA-CP's test questions.
     """
     from vqabench.reporting.progress import WatchedProgress
     from vqabench.workflows import splits
@@ -241,7 +241,7 @@ def prepare(
         typer.Option(
             "--features",
             metavar="FILE",
-            help="Region features (TSV, HDF5, npz or a folder), if the catalogue names none; repeatable.",
+            help="Region features (TSV, HDF5, npz or a folder), if the catalogue has none; repeatable.",
         ),
     ] = None,
     word_vectors: Annotated[
@@ -255,8 +255,8 @@ def prepare(
 ) -> None:
     """Prepare a data set for training.
 
-    Builds the vocabulary, tokens, soft targets, answer priors and features. Training does this by itself when
-    nothing has to be named.
+    Builds the vocabulary, tokens, soft targets, answer priors and features. Training does this automatically if
+    no option is needed.
     """
     from vqabench.reporting.progress import WatchedProgress
     from vqabench.workflows import datasets
@@ -286,7 +286,9 @@ class Broken(StrEnum):
     ),
 )
 def extract(
-    images: Annotated[Path, typer.Argument(metavar="IMAGES", help="A folder or a zip of images (.jpg, .png).")],
+    images: Annotated[
+        Path, typer.Argument(metavar="IMAGES", help="A folder or a zip of images (JPEG, PNG, WebP, ...).")
+    ],
     model: Annotated[
         str,
         typer.Option(metavar="MODEL", help="A transformers vision model: a folder, or its name on the hub."),
@@ -334,7 +336,7 @@ def verify(
 ) -> None:
     """Check all files of a data set.
 
-    Checks counts, ids and references between files, computes the prepared data again and compares. Exits with code
+    Checks counts, ids and references between files, and recomputes and compares the prepared data. Exits with code
     1 if something is wrong.
     """
     form = choose_form(out, as_json, TEXT)

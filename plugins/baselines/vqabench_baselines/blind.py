@@ -21,7 +21,7 @@ class QuestionOnly(Wrapper):
 
     default_base = "vqabench-updn:updn"
     declarations: ClassVar[Mapping[str, str]] = {
-        "gradients": "what the base reads off regions sees zeros",
+        "gradients": "the base's layers for regions see only zeros",
         "learning": "it answers the same words alike, whatever the image",
     }
 

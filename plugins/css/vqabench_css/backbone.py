@@ -145,7 +145,7 @@ class CssLmh(Css):
     objectives = ("bce",)
     declarations: ClassVar[Mapping[str, str]] = {
         **Css.declarations,
-        "ce": "the prior is added as log-odds, answer by answer, which a softmax over all answers does not have",
+        "ce": "the prior is added to the log-odds of each answer, which a softmax over all answers does not have",
     }
 
 

@@ -58,7 +58,7 @@ class Lxmert(Backbone):
         "gradients:.token_type_embeddings.weight": "the second of two types of tokens is never used",
         **{f"gradients:.x_layers.*.visn_{part}.*": UNREAD for part in ("inter", "output")},
         "gradients:.x_layers.*.visn_self_att.*": UNREAD,
-        "gradients:.key.bias": "a softmax takes no notice of what all its scores share",
+        "gradients:.key.bias": "adding the same number to all scores does not change a softmax",
     }
     check_options: ClassVar[Mapping[str, Any]] = {
         "hidden": 32,

@@ -27,7 +27,7 @@ class LearnedMixin(Wrapper):
     capturable = True
     objectives = ("bce",)
     declarations: ClassVar[Mapping[str, str]] = {
-        "ce": "the prior is added as log-odds, answer by answer, which a softmax over all answers does not have",
+        "ce": "the prior is added to the log-odds of each answer, which a softmax over all answers does not have",
     }
     default_base = "vqabench-updn:updn"
 

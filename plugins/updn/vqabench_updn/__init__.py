@@ -35,7 +35,7 @@ class UpDn(Backbone):
     capturable = True
     recipe = Recipe(epochs=20, batch_size=512, optimizer="adamax", lr=2e-3, clip=0.25)
     declarations: ClassVar[Mapping[str, str]] = {
-        "gradients:attention.bias": "a softmax takes no notice of what all its scores share"
+        "gradients:attention.bias": "adding the same number to all scores does not change a softmax"
     }
 
     def __init__(
