@@ -145,10 +145,10 @@ def test_the_papers_own_tables_come_in_every_form(cli: CommandLine, tmp_path: Pa
     [
         (["compare", "--out", "nowhere/t.csv"], "there is no folder"),
         (["compare", "--out", "own"], "not a file"),
-        (["compare", "--json", "--out", "t.csv"], "t.csv: the ending means csv, but the format is to be json"),
+        (["compare", "--json", "--out", "t.csv"], "t.csv: the extension means csv, but the format is json"),
         (
             ["compare", "--format", "latex", "--out", "t.md"],
-            "means markdown, but the format is to be latex",
+            "means markdown, but the format is latex",
         ),
         (["compare", "--against", ""], "no row is called ''"),
         (["compare", "--json", "--format", "csv"], "--json and --format csv: choose one"),
@@ -218,7 +218,7 @@ def test_rows_are_compared_with_a_chosen_one(cli: CommandLine, tmp_path: Path) -
     document = json.loads(done.stdout)
     against = {f"{row['backbone']}/{row['loss']}": row["against"] for row in document["rows"]}
     assert against == {"other/plain": "updn ce-rescale", "updn/plain": "updn ce-rescale", "updn/rescale": ""}
-    assert "gain: against updn/ce-rescale, whatever the settings of the two rows" in document["notes"]
+    assert "gain: against updn/ce-rescale, even if other settings differ" in document["notes"]
     wrong = cli("compare", "--against", "updn/ce-rescal")
     assert wrong.returncode == 2
     assert "no row is called 'updn/ce-rescal': did you mean 'updn/ce-rescale'?" in wrong.stderr

@@ -66,7 +66,7 @@ def test_css_lmh_is_for_bce_over_any_base_that_is(cli: CommandLine, tiny: tuple[
     assert "bce-plain" in done.stdout
     done = cli("train", "css-lmh", *tiny, "--set", "base=updn", "--objective", "ce")
     assert done.returncode == 2
-    assert "css-lmh is not defined for --objective ce: the prior is added as log-odds" in done.stderr
+    assert "css-lmh is not defined for --objective ce: the prior is added to the log-odds" in done.stderr
 
 
 def test_an_option_out_of_range_is_one_clear_line(cli: CommandLine, tiny: tuple[str | Path, ...]) -> None:

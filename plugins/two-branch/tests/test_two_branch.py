@@ -165,4 +165,4 @@ def test_the_command_line_says_why_ce_is_refused(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "vqabench", "train", "lm", "--objective", "ce", "--runs", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "lm is not defined for --objective ce: the prior is added as log-odds" in done.stderr
+    assert "lm is not defined for --objective ce: the prior is added to the log-odds" in done.stderr
