@@ -232,8 +232,8 @@ class Backbone(nn.Module):
         """
         if batch.extras:
             raise PluginError(
-                f"{type(self).__name__} reads questions with a tokeniser of its own, and does not say how words "
-                "are hidden from it (its author overrides word_masks and hide_words)"
+                f"{type(self).__name__} has a tokeniser of its own but no method to hide words from it; "
+                "its author must override word_masks and hide_words"
             )
         return batch.replace(tokens_BL=batch.tokens_BL.masked_fill(hidden_BL, UNKNOWN))
 

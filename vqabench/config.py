@@ -158,7 +158,7 @@ def make_config(given: Mapping[str, Any]) -> TrainConfig:
     _check_choice("--objective", given.get("objective"), get_args(Objective))
     label = given.get("label")
     if label is not None and not re.fullmatch(r"[A-Za-z0-9._+-]{1,80}", label):
-        raise InputError(f"--label {label!r}: write 1 to 80 of letters, digits and . _ + -")
+        raise InputError(f"--label {label!r}: write 1 to 80 letters, digits or . _ + -")
     for name in ("epochs", "finetune_epochs", "jobs"):
         value = given.get(name)
         if value is not None and value < 1:
@@ -179,7 +179,7 @@ def parse_seeds(text: str) -> tuple[int, ...]:
             raise InputError(f"seeds {text!r}: write 0, or 0,1,2, or 0-4")
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first or last - first >= 1000:
-            raise InputError(f"seeds {text!r}: {part.strip()!r} is no range of at most 1000 rising numbers")
+            raise InputError(f"seeds {text!r}: {part.strip()!r} is not a range of at most 1000 increasing numbers")
         seeds.extend(range(first, last + 1))
     if len(set(seeds)) < len(seeds):
         raise InputError(f"seeds {text!r}: a seed is named twice")

@@ -165,7 +165,9 @@ class Run:
             raise InputError(f"{self.folder}: there is no such run")
         seeds = sorted(name for name in names if name.startswith("seed-"))
         if seeds and self.manifest_file.name not in names:
-            raise InputError(f"{self.folder}: holds runs, and is none: name one, such as {self.folder / seeds[0]}")
+            raise InputError(
+                f"{self.folder}: holds several runs; name one of them, such as {self.folder / seeds[0]}"
+            )
         return read_json(self.manifest_file, Manifest, "not a run, or a damaged one: train it again with --force")
 
     def write_manifest(self, manifest: Manifest) -> None:

@@ -52,7 +52,7 @@ def test_a_matrix_is_planned_trained_compared_and_then_left_alone(
     assert not (tmp_path / "data").exists()
     assert len(json.loads(planned.stdout)["new"]) == 4
     assert "4 runs: 4 to train" in planned.stderr
-    assert "how long they take is not known" in planned.stderr
+    assert "the time is unknown until" in planned.stderr
 
     done = cli(*command)
     assert done.returncode == 0, done.stderr

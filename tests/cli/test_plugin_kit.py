@@ -97,7 +97,7 @@ def test_a_new_plugin_passes_its_own_tests_and_is_installed_listed_checked_train
 
 def test_a_new_plugin_is_not_written_where_it_cannot_be(cli: CommandLine, tmp_path: Path) -> None:
     for name in ("My", "a_b", "", "-a", "a--b", "a" * 51):
-        fails(cli("plugins", "new", "--", name), "cannot name a plugin")
+        fails(cli("plugins", "new", "--", name), "is not a valid plugin name")
     fails(cli("plugins", "new", "updn"), "backbone 'updn' is there already, from vqabench-updn")
     fails(cli("plugins", "new", "updn", "--loss"), "backbone 'updn' is there already, from vqabench-updn")
     fails(cli("plugins", "new", "baselines"), "a distribution vqabench-baselines is installed already")

@@ -107,7 +107,7 @@ def test_predict_answers_as_the_run_did(cli: CommandLine, catalog: Path, tmp_pat
     for written in ("model.safetensors", "predictions.test.json"):
         refused = cli("predict", folder, "--out", folder / written, *where)
         assert (refused.returncode, "is not written over" in refused.stderr) == (2, True)
-    assert "name one, such as" in cli("predict", folder.parent, *where).stderr
+    assert "name one of them, such as" in cli("predict", folder.parent, *where).stderr
     own.unlink()
     assert cli("predict", folder, *where).returncode == 0
     assert own.read_bytes() == kept

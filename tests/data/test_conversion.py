@@ -222,7 +222,7 @@ def test_a_killed_conversion_goes_on_where_it_came_to(
     resumed = convert(source, tmp_path / "f.h5", say=said.append)
     done = len(IMAGES) - len(decoded)
     assert done >= rows / 2
-    assert said[1] == f"going on behind the {done:,} images that are done"
+    assert said[1] == f"continuing after the {done:,} images that are done"
     whole = convert(source, tmp_path / "whole.h5")
     assert_equal(resumed, whole)
     assert (tmp_path / "f.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
@@ -322,7 +322,7 @@ def test_a_full_disk_is_told_in_a_line_and_room_lets_it_go_on(
     said: list[str] = []
     store = convert(tmp_path / "t.tsv", small_disk / "f.h5", say=said.append)
     assert store.counts.tolist() == [4] * (images - 1)
-    assert said[1].startswith("going on behind")
+    assert said[1].startswith("continuing after")
 
 
 def test_a_limit_on_the_size_of_files_is_told_like_a_full_disk(tmp_path: Path) -> None:

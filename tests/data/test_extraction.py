@@ -167,7 +167,7 @@ def test_a_broken_image_is_refused_or_left_out(images: Path, model: Path, tmp_pa
     told: list[str] = []
     asked = Extraction(str(model), broken="skip")
     assert extract(images, tmp_path / "f.h5", asked, CPU, told.append) == 5
-    assert "going on behind the 2 images that are done" in told
+    assert "continuing behind the 2 images that are done" in told
     assert re.fullmatch(r"1 image is left out: .*000003\.jpg: not an image, or a damaged one: .*", told[-1])
     assert not list(tmp_path.glob(".f.h5*"))
     assert open_features(tmp_path / "f.h5").image_ids.tolist() == [1, 2, 4, 5, 7]
@@ -211,7 +211,7 @@ def test_a_killed_extraction_goes_on_where_it_came_to(images: Path, model: Path,
     assert not destination.exists()
     told: list[str] = []
     assert extract(images, destination, Extraction(str(model), batch_size=1), CPU, told.append) == 6
-    assert "going on behind the 2 images that are done" in told
+    assert "continuing behind the 2 images that are done" in told
     quietly(images, tmp_path / "whole.h5", model=str(model), batch_size=1)
     one, other = open_features(destination), open_features(tmp_path / "whole.h5")
     assert np.array_equal(one.regions, other.regions)
@@ -284,7 +284,7 @@ def test_other_weights_under_the_same_name_begin_anew(
     network.save_pretrained(model)
     told: list[str] = []
     extract(images, tmp_path / "f.h5", Extraction(str(model)), CPU, told.append)
-    assert not any("going on" in line for line in told)
+    assert not any("continuing" in line for line in told)
 
 
 def fail_at_the_third() -> Any:
@@ -429,7 +429,7 @@ def test_an_image_that_was_changed_since_is_computed_anew_with_those_behind_it(
     whole.write_bytes(content)
     told: list[str] = []
     extract(images, tmp_path / "f.h5", Extraction(str(model)), CPU, told.append)
-    assert "going on behind the 1 images that are done" in told
+    assert "continuing behind the 1 images that are done" in told
     quietly(images, tmp_path / "whole.h5", model=str(model))
     np.testing.assert_array_equal(
         open_features(tmp_path / "f.h5").regions, open_features(tmp_path / "whole.h5").regions

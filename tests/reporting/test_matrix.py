@@ -85,7 +85,7 @@ def test_into_a_file_each_run_that_ends_is_a_line() -> None:
         matrix.end(name, "told", failed=failed, seconds_left=None if failed else 300.0)
     matrix.stop()
     assert shown.getvalue().splitlines()[3:] == [
-        "how long they take is not known before the first of them ends",
+        "the time is unknown until the first run has finished",
         "training 1 at a time, or more if there is room, each in a process of its own",
         "[1/2] a seed 0: told (about 5 min left)",
         "[2/2] b seed 0: failed: told",

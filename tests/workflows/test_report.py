@@ -158,7 +158,7 @@ def test_data_that_has_changed_since_is_not_shown(places: Places) -> None:
         one.manifest_file.write_text(json.dumps(document | {"fingerprint": "another"}))
     findings = gather_one(places)
     assert (findings.shifts, findings.pairs) == ((), ())
-    assert "it has changed since" in findings.missing[0]
+    assert "has changed since these runs were trained" in findings.missing[0]
 
 
 def test_each_data_set_has_findings_and_notes_of_its_own(tmp_path: Path) -> None:

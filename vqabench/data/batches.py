@@ -53,7 +53,7 @@ class SplitData:
         """
         rows = np.unique(self.image_rows)
         if len(rows) < 2:
-            raise InputError("there is no other image that the questions could be asked about")
+            raise InputError("there is no other image to pair the questions with")
         order = np.random.default_rng(seed).permutation(rows)
         other = np.zeros(rows.max() + 1, np.int64)
         other[order] = np.roll(order, 1)

@@ -259,7 +259,7 @@ def _check_complete(name: str, entry: Entry, path: Path) -> None:
     elif "train" not in entry.splits or not entry.splits["train"].annotations:
         raise InputError(f"{where}: needs [{name}.splits.train] with questions and annotations")
     if "val" in entry.splits and entry.validation:
-        raise InputError(f"{where}: has a val split; validation would carve another from train")
+        raise InputError(f"{where}: has a val split; validation would make another one from train")
     uncounted = entry.counts.keys() - (entry.splits.keys() or {"train", "test"})
     if uncounted:
         raise InputError(f"{where}: counts: there is no split {first_few(sorted(uncounted))}")

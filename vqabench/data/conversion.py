@@ -106,7 +106,7 @@ def _convert(
         destination, begun_from, origin, dtype, keeps=lambda _, entry: skips or entry.repeats or not entry.problem
     )
     if part.seen:
-        say(f"going on behind the {part.seen:,} images that are done")
+        say(f"continuing after the {part.seen:,} images that are done")
     try:
         _gather(part, sources, wanted, treatment, workers or min(MOST_WORKERS, count_processors()), say)
         if not part.counts:
@@ -265,7 +265,7 @@ def _tell(part: PartialFeatures, say: Callable[[str], None]) -> None:
     broken = [entry for entry in part.dropped if not entry.repeats]
     if len(broken) < len(part.dropped):
         repeats = len(part.dropped) - len(broken)
-        say(f"{repeats:,} rows repeat an image with the same features and are left out")
+        say(f"{repeats:,} rows repeat an image with the same features and are skipped")
     if broken:
         ids = first_few(entry.image_id for entry in broken if entry.image_id != "")
         rows = "1 broken row is" if len(broken) == 1 else f"{len(broken):,} broken rows are"

@@ -99,8 +99,8 @@ def download(name: str, file: SourceFile, folder: Path, watcher: Watcher, patien
         except OSError as error:
             raise VqabenchError(f"{folder / name}: cannot be written: {error.strerror or error}") from error
     raise VqabenchError(
-        f"{name} could not be fetched: {'; '.join(failures)}. The same command tries again; "
-        "a file that you have is taken with --from DIR"
+        f"{name} could not be fetched: {'; '.join(failures)}. Rerun the same command to try again; "
+        "use --from DIR for files that you already have"
     )
 
 
@@ -238,7 +238,7 @@ class _Mirror:
             )
         if (status == 206 and not self._fits(response, have)) or (status == 416 and have):
             self.part.clear()
-            raise _TryAgainError("the file there is no longer the one that was begun")
+            raise _TryAgainError("the file on the server has changed since the download began")
         if status not in (200, 206):
             raise _MirrorError(f"answers {status} {_clean(response.reason)}")
         if "text/html" in headers.get("Content-Type", ""):

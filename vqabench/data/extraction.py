@@ -70,7 +70,7 @@ def extract(
 
     part = PartialFeatures(destination, begun_from, _hash_origin(images, about), np.float16, about, keeps)
     if part.seen:
-        say(f"going on behind the {part.seen:,} images that are done")
+        say(f"continuing after the {part.seen:,} images that are done")
     try:
         _extract_all(part, images[part.seen :], asked, model, device, say)
         if not part.counts:

@@ -123,7 +123,9 @@ def _compare_split(before: Row, after: Row, split: str, read: Read, listed: int)
     sides = [_read_side(row, split, read) for row in (before, after)]
     table = sides[0].table
     if not np.array_equal(table.question_ids, sides[1].table.question_ids):
-        raise InputError(f"{before.runs[0].folder} and {after.runs[0].folder} answer other questions of {split}")
+        raise InputError(
+            f"{before.runs[0].folder} and {after.runs[0].folder} answer different questions of {split}"
+        )
     types = table.question_types.spell()
     changes = find_changes(sides[0].accuracies_N, sides[1].accuracies_N, types, listed)
     return SplitPair(
@@ -141,7 +143,7 @@ def _read_side(row: Row, split: str, read: Read) -> _Side:
     found = [read(run, manifest, split) for run, manifest in zip(row.runs, row.manifests, strict=True)]
     for run, (table, _) in zip(row.runs, found, strict=True):
         if not np.array_equal(table.question_ids, found[0][0].question_ids):
-            raise InputError(f"{run.folder} and {row.runs[0].folder} answer other questions of {split}")
+            raise InputError(f"{run.folder} and {row.runs[0].folder} answer different questions of {split}")
     accuracies = np.mean([answered.accuracies_N for _, answered in found], axis=0)
     return _Side(found[0][0], [answered.answers for _, answered in found], accuracies)
 

@@ -73,7 +73,7 @@ class WatchedMatrix(WatchedLines):
 
     def plan(self, outlook: Planned) -> None:
         """Say what is to be done."""
-        parts = [(outlook.done, "finished already"), (outlook.begun, "go on"), (outlook.new, "to train")]
+        parts = [(outlook.done, "finished already"), (outlook.begun, "to resume"), (outlook.new, "to train")]
         counted = [f"{len(cells)} {what}" for cells, what in parts if cells]
         total = sum(len(cells) for cells, _ in parts) + len(outlook.wrong)
         self.say(f"{total} run{'' if total == 1 else 's'}: {', '.join(counted) or 'none'}")
@@ -158,9 +158,9 @@ def plan_to_json(outlook: Planned) -> dict[str, Any]:
 
 def _spell_estimate(estimate: Expected | None) -> str:
     if estimate is None:
-        return "how long they take is not known before the first of them ends"
-    told = f"about {spell_time(estimate.seconds)} of one run after another, going by those that have been trained"
-    return f"{told}; of {', '.join(estimate.guessed)} there is none yet" if estimate.guessed else told
+        return "the time is unknown until the first run has finished"
+    told = f"about {spell_time(estimate.seconds)} if run one after another, judging by earlier runs"
+    return f"{told}; there are none yet of {', '.join(estimate.guessed)}" if estimate.guessed else told
 
 
 def _spell_left(seconds: float | None) -> str:

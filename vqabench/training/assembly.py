@@ -51,8 +51,8 @@ def _check_procedures(parts: Sequence[Part]) -> None:
         own = [part.kind.training_losses is not Backbone.training_losses for part in (outer, inner)]
         if own == [False, True]:
             raise PluginError(
-                f"{inner.plugin.name} trains by a procedure of its own, which {outer.plugin.name} around it would "
-                "go around; put it outermost"
+                f"{inner.plugin.name} has a training procedure of its own, which {outer.plugin.name} around it "
+                "would bypass; make it the outermost one"
             )
 
 

@@ -87,7 +87,7 @@ def adopt(model: Backbone, origin: Backbone) -> str | None:
     own, given = model.state_dict(), origin.state_dict()
     sources = _match(_parts(model), _parts(origin), own, given)
     if not sources:
-        raise InputError("--from: its model does not fit this one: they share no part")
+        raise InputError("--from: its model does not fit this one: they have no part in common")
     try:
         model.load_state_dict({name: given[source] for name, source in sources.items()}, strict=False)
     except (RuntimeError, ValueError) as error:

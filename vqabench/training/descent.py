@@ -151,15 +151,16 @@ class Descent:
         position, size = self.state.position, len(batch)
         if self.several_steps:
             raise TrainingError(
-                f"{self.session.device} has no memory for a batch of {size} questions, and this backbone takes "
-                f"steps of its own, so that none can be cut; try --set recipe.batch_size={max(1, size // 2)}"
+                f"{self.session.device} has no memory for a batch of {size} questions, and batches of this "
+                f"backbone, which takes steps of its own, cannot be split; "
+                f"try --set recipe.batch_size={max(1, size // 2)}"
             )
         if position.pieces >= size:
             raise TrainingError(f"{self.session.device} has no memory for a single question of this model")
         position.pieces *= 2
         self.session.progress.warn(
-            f"{self.session.device} has no memory for {size} questions at once: from now on each batch is computed "
-            f"in {position.pieces} pieces, and its gradients are summed"
+            f"{self.session.device} has no memory for {size} questions at once: from now on each batch is split "
+            f"into {position.pieces} pieces, and their gradients are summed"
         )
 
 

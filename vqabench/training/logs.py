@@ -136,7 +136,7 @@ class Logs:
                 self.kept.pop(name).close("failed")
             why = " ".join(str(error).split())
             self.progress.warn(
-                f"{self.run.folder}: --log {name} has failed, and is left out ({type(error).__name__}: {why})"
+                f"{self.run.folder}: --log {name} has failed and is turned off ({type(error).__name__}: {why})"
             )
 
 

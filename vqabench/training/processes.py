@@ -152,7 +152,9 @@ def _others_alive() -> Iterator[None]:
         yield
     except RuntimeError as error:
         if "onnection" in str(error):
-            raise VqabenchError("another process of this run has ended; its own message says why") from error
+            raise VqabenchError(
+                "another process of this run has ended; see its own message for the reason"
+            ) from error
         raise
 
 

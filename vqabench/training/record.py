@@ -92,7 +92,7 @@ def changed_code(before: Manifest, plan: Plan) -> list[str]:
     }
     for name, digest in sources(plan).items():
         if before.sources.get(name, digest) != digest and name.partition(":")[0] not in told:
-            told[name] = f"source files of {name} have changed, although its version has not"
+            told[name] = f"other source files of {name} (same version)"
     return list(told.values())
 
 
@@ -133,11 +133,11 @@ def take_over(run: Run, manifest: Manifest, plan: Plan, progress: Progress) -> N
         progress.warn(f"{run.folder}: began with {told}")
         manifest.notes.append(f"began with {told}")
     if before.threads != manifest.threads:
-        progress.say(f"{run.folder}: goes on with {before.threads} threads, as it began")
+        progress.say(f"{run.folder}: continues with {before.threads} threads, as before")
         torch.set_num_threads(before.threads)
     manifest.threads, manifest.pieces = before.threads, before.pieces
     if before.processes != manifest.processes:
-        told = f"{before.processes} processes, goes on with {manifest.processes}: not to the same bits"
+        told = f"{before.processes} processes, continues with {manifest.processes}: not identical bit for bit"
         if before.epoch is None:
             manifest.notes.append(f"began with {told}")
         else:
@@ -150,7 +150,9 @@ def take_over(run: Run, manifest: Manifest, plan: Plan, progress: Progress) -> N
     if before.epoch is not None:
         progress.say(f"{run.folder}: trained already; scoring it again")
     elif run.epochs_file.is_file() and not run.resume_file.is_file():
-        progress.warn(f"{run.folder}: {run.resume_file.name} is missing, so it begins with its first epoch again")
+        progress.warn(
+            f"{run.folder}: {run.resume_file.name} is missing, so training starts again from the first epoch"
+        )
 
 
 def recall_config(manifest: Manifest) -> TrainConfig:

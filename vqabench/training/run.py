@@ -159,7 +159,7 @@ def _train(
         _take_up(state, kept, run, session)
     finished = run.keep_epochs(state.position.epochs) if session.processes.writes else state.position.epochs
     if finished < state.position.epochs:
-        session.progress.warn(f"{run.epochs_file}: lacks finished epochs; training goes on without their record")
+        session.progress.warn(f"{run.epochs_file}: lacks finished epochs; training continues without their records")
     session.saved()
     logs.start(state.position.steps)
     try:
@@ -306,7 +306,7 @@ def load_model(run: Run, prepared: Prepared, progress: Progress, plan: Plan | No
     """
     manifest = run.read_manifest()
     if manifest.fingerprint != prepared.fingerprint:
-        raise InputError(f"{run.folder}: it was trained on other data than {manifest.dataset} holds now")
+        raise InputError(f"{run.folder}: it was trained on different data than {manifest.dataset} holds now")
     plan = plan or recall_plan(manifest)
     for told in changed_code(manifest, plan):
         progress.warn(f"{run.folder}: was trained with {told}")

@@ -98,7 +98,7 @@ def _count_new(dataset: Dataset, record: Record, watcher: Watcher) -> bool:
     """Count what new files hold; tells whether there are any."""
     if record.counts:
         return False
-    watcher.say(f"{dataset.name}: counting what the files hold")
+    watcher.say(f"{dataset.name}: counting questions, images and answers")
     _count(dataset, record)
     write_record(dataset.source, record)
     return True
@@ -111,7 +111,7 @@ def _count(dataset: Dataset, record: Record) -> None:
         try:
             counted[split] = dataset.count(split)
         except InputError as error:
-            raise InputError(f"{dataset.source}: what was fetched cannot be used: {error}; {AGAIN}") from error
+            raise InputError(f"{dataset.source}: the downloaded files cannot be used: {error}; {AGAIN}") from error
         difference = dataset.entry.counts.get(split, Counts()).find_difference(counted[split])
         if difference:
             raise VqabenchError(f"{dataset.name}, {split}: {difference}; {AGAIN}")

@@ -29,7 +29,7 @@ def write_plugin(name: str, kind: Kind, parent: Path) -> Path:
     _check_name(name, kind)
     folder = parent / f"vqabench-{name}"
     if os.path.lexists(folder):
-        raise InputError(f"{folder}: exists; choose another name, or move it away")
+        raise InputError(f"{folder}: exists; choose another name, or move the existing one")
     parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=parent) as begun:  # whole, or not at all
         made = Path(begun) / "made"
@@ -43,8 +43,8 @@ def write_plugin(name: str, kind: Kind, parent: Path) -> Path:
 def _check_name(name: str, kind: Kind) -> None:
     if len(name) > LONGEST_NAME or not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
         raise InputError(
-            f"{name!r} cannot name a plugin: at most {LONGEST_NAME} lower-case letters, digits and single hyphens, "
-            f"as in my-{kind}"
+            f"{name!r} is not a valid plugin name: use at most {LONGEST_NAME} lower-case letters, digits and "
+            f"single hyphens, as in my-{kind}"
         )
     for group, other in KINDS.items():  # `plugins show` and `check` take either by its name
         taken = [plugin for plugin in available(group).plugins if plugin.name == name]

@@ -57,7 +57,7 @@ class Stored:
             self.opened[manifest.dataset] = self._open(manifest.dataset)
         found = self.opened[manifest.dataset]
         if manifest.fingerprint != found.fingerprint:
-            raise InputError(f"{run.folder}: it was trained on other data than {manifest.dataset} holds now")
+            raise InputError(f"{run.folder}: it was trained on different data than {manifest.dataset} holds now")
         return found
 
     def open_any(self, rows: Sequence[Row]) -> Opened:
@@ -67,7 +67,7 @@ class Stored:
             self.opened[name] = self._open(name)
         found = self.opened[name]
         if found.fingerprint not in {row.fingerprint for row in rows}:
-            raise InputError(f"{name} is not here as these runs saw it: it has changed since")
+            raise InputError(f"{name} has changed since these runs were trained")
         return found
 
     def _open(self, name: str) -> Opened:

@@ -156,7 +156,9 @@ def choose_jobs(plan: Plan, prepared: Prepared, runs: int, session: Session) -> 
     """
     asked = plan.config.jobs
     if session.processes.count > 1 and asked is not None and asked > 1:
-        raise InputError("--jobs: several processes train each seed together; start one for seeds at once")
+        raise InputError(
+            "--jobs: several processes train each seed together; for several seeds at once, start one process"
+        )
     if asked is not None:
         return min(asked, runs)
     alone = session.processes.count > 1 or session.device.type != "cpu" or session.features in ("host", "device")
@@ -206,7 +208,7 @@ def is_done(run: Run, if_exists: IfExists, plan: Plan, seed: int) -> bool:
     if not run.has_begun() or if_exists == "force":
         return False
     if if_exists == "refuse":
-        raise InputError(f"{run.folder} exists: go on with it (--resume), or train it again (--force)")
+        raise InputError(f"{run.folder} exists: continue it with --resume, or replace it with --force")
     manifest = complete(run.read_manifest(), plan)
     identity, origin = plan.identity(), plan.config.start_from
     identity |= {"dataset": plan.config.dataset, "backbone": plan.backbone, "loss": plan.loss, "seed": seed}

@@ -175,7 +175,7 @@ def test_a_base_with_tokens_of_its_own_does_not_know_the_words_behind_the_type()
 
 
 def test_a_base_that_cannot_hide_words_cannot_be_asked_without_them() -> None:
-    with pytest.raises(PluginError, match="does not say how words are hidden"):
+    with pytest.raises(PluginError, match="no method to hide words"):
         ImageOnly(make_spec(), Seen(make_spec()))(
             make_batch(torch.tensor([0]), extras={"pieces": torch.zeros(1, 5, dtype=torch.int64)})
         )

@@ -426,7 +426,10 @@ def test_a_base_with_its_own_tokeniser_has_words_of_its_own() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "told"),
-    [(OwnTokens, "embeds 7 words of a question, but has masks for 6"), (OwnMasks, "hidden from it")],
+    [
+        (OwnTokens, "embeds 7 words of a question, but has masks for 6"),
+        (OwnMasks, "no method to hide words from it"),
+    ],
 )
 def test_a_base_with_its_own_tokeniser_that_keeps_its_words_to_itself_is_refused(
     kind: type[Product], told: str
