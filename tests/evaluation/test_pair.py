@@ -143,5 +143,5 @@ def test_what_cannot_be_compared_is_told(tmp_path: Path) -> None:
         compare_pair(a, b, read)
     with pytest.raises(InputError, match="both are the same configuration"):
         compare_pair(a, a, read)
-    with pytest.raises(InputError, match="answer other questions of test"):
+    with pytest.raises(InputError, match="answer different questions of test"):
         compare_pair(a, c, read)

@@ -62,14 +62,13 @@ def test_a_plan_tells_what_is_done_goes_on_begins_is_left_out_and_is_in_the_way(
     )
     matrix.plan(plan)
     assert shown.getvalue().splitlines() == [
-        "5 runs: 2 finished already, 1 go on, 1 to train",
+        "5 runs: 2 finished already, 1 to resume, 1 to train",
         "left out: lm is not for ce",
         "  c",
         "  d [x]",
         "warning: lxmert with mask: no",
         "warning: e: began otherwise",
-        "about 1 h 50 min of one run after another, going by those that have been trained; of css, lxmert there is "
-        "none yet",
+        "about 1 h 50 min if run one after another, judging by earlier runs; there are none yet of css, lxmert",
     ]
     told = plan_to_json(plan)
     assert (told["begun"], told["new"], told["wrong"], told["seconds"]) == (["c"], ["d [x]"], plan.wrong, 6600.0)

@@ -54,5 +54,5 @@ def test_stored_answers_are_not_taken_apart_with_other_annotations(trial: Trial)
     done = trial.run("compare", "--by", "prior", *trial.catalog)
     assert "its files have changed since" in done.stdout + done.stderr
     assert_refused(
-        trial.run("predict", trial.runs("updn")[0], *trial.catalog), "trained on other data than tiny holds now"
+        trial.run("predict", trial.runs("updn")[0], *trial.catalog), "trained on different data than tiny holds now"
     )
