@@ -152,7 +152,7 @@ def test_ctrl_c_saves_all_and_the_same_command_goes_on_to_the_same_bits(
 
     done = cli(*command, "--jobs", "2")
     assert done.returncode == 0, done.stderr
-    assert "2 runs: 2 go on" in done.stderr
+    assert "2 runs: 2 to resume" in done.stderr
     assert cli(*command, "--jobs", "1", "--runs", "whole").returncode == 0
     whole = runs_in(tmp_path / "whole")
     assert stopped.keys() == whole.keys() == {"ce-plain/seed-0", "ce-focal/seed-0"}

@@ -14,6 +14,7 @@ import pytest
 from tests.conftest import CommandLine
 from tests.terminal import in_terminal
 from tests.tiny import write_tiny
+from vqabench.cli import _report
 from vqabench.results import Run
 
 
@@ -62,3 +63,18 @@ def test_ctrl_c_keeps_finished_epochs_and_says_how_to_go_on(tmp_path: Path) -> N
     (folder,) = tmp_path.glob("runs/**/seed-0")
     assert Run(folder).read_manifest().status == "stopped"
     assert (folder / "model.safetensors").is_file()
+
+
+def test_an_error_with_braces_in_its_text_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _report(ValueError("odd table {'a': 1}"), ["compare"]) == 1
+    assert "vqabench compare: ValueError: odd table {'a': 1}" in capsys.readouterr().err
+
+
+def test_what_a_plugin_prints_on_stderr_is_not_lost_when_its_process_is_killed() -> None:
+    program = (
+        "from vqabench.cli import streams; streams.protect(); import os, sys; print('told', file=sys.stderr); "
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", f"{program}os._exit(0)"], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert ended.stderr == "told\n"

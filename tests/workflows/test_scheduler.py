@@ -12,6 +12,7 @@ from vqabench.results import Run
 from vqabench.training.device import GpuMemory
 from vqabench.workflows import scheduler
 from vqabench.workflows.commands import Child, Choose, Slot, Task
+from vqabench.workflows.scheduler import gpu_memory as measured
 
 GB = 10**9
 SMALL, LARGE = 1000, 10**8
@@ -139,3 +140,17 @@ def test_runs_on_gpus_are_no_more_than_the_cores_that_feed_them(monkeypatch: pyt
     assert not start_all(scheduler.on_gpus(["cuda:0"], None), there)
     monkeypatch.setattr(scheduler, "count_processors", lambda: 3)
     assert len(start_all(scheduler.on_gpus(["cuda:0"], None), there)) == 1
+
+
+def test_memory_that_an_earlier_process_recorded_says_nothing_of_this_one(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+
+    class Resumed(Running):
+        epochs_before = 3
+        manifest = object()  # type: ignore[assignment]
+
+    child = Resumed(task=Task("a", TrainConfig(backbone="updn"), run))
+    run.append_epoch({"epoch": 3, "gpu_bytes": 10 * GB, "gpu_free_bytes": 60 * GB})
+    assert measured(child) is None
+    run.append_epoch({"epoch": 4, "gpu_bytes": 11 * GB, "gpu_free_bytes": 50 * GB})
+    assert measured(child) == GpuMemory(11 * GB, 50 * GB)

@@ -111,7 +111,8 @@ def _report(error: BaseException, arguments: list[str]) -> int:
     if isinstance(error, OSError):
         where = error.filename if error.filename is not None else command
         return _print_error(f"{where}: {error.strerror or error}", 2 if isinstance(error, MISPLACED) else 1)
-    cause = UNFORESEEN.get(type(error), f"{type(error).__name__}: {error}").format(error)
+    known = UNFORESEEN.get(type(error))
+    cause = f"{type(error).__name__}: {error}" if known is None else known.format(error)
     return _print_error(f"{command}: {cause} (for the traceback: vqabench --debug ...)", 1)
 
 

@@ -42,7 +42,9 @@ def _fill(descriptor: int) -> None:
 def _wrap(descriptor: int, before: object, errors: str) -> TextIOWrapper:
     encoding = before.encoding if isinstance(before, TextIOWrapper) else "utf-8"
     raw = _Stream(descriptor, "wb", closefd=False)
-    return TextIOWrapper(BufferedWriter(raw), encoding=encoding, errors=errors, line_buffering=raw.isatty())
+    return TextIOWrapper(
+        BufferedWriter(raw), encoding=encoding, errors=errors, line_buffering=descriptor == 2 or raw.isatty()
+    )
 
 
 class _Stream(FileIO):

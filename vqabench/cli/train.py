@@ -160,8 +160,8 @@ def train(
         str | None,
         one_of(
             Features,
-            help="Where to keep region features: GPU memory, main memory, or a memory-mapped file. auto takes the "
-            "first that has room; on a CPU, the file. [default: auto]",
+            help="Where to keep region features: GPU memory, main memory, or the disk. auto takes the first that "
+            "has room. [default: auto]",
             rich_help_panel=HOW,
         ),
     ] = None,

@@ -48,12 +48,16 @@ class FeatureFile:
         content = out.reshape(-1).view(np.uint8)
         size = out[0].nbytes if len(out) else 0
         for place, row in enumerate(rows.tolist()):
-            found = os.preadv(
-                self._file, [content[place * size : (place + 1) * size].data], self._offset + row * size
-            )
-            if found < size:
-                self.check()
-                raise VqabenchError(f"{self.path}: ends in image row {row}; delete it and prepare the data again")
+            wanted = content[place * size : (place + 1) * size].data
+            found = 0
+            while found < size:  # a network file system may give a part
+                read = os.preadv(self._file, [wanted[found:]], self._offset + row * size + found)
+                if read == 0:
+                    self.check()
+                    raise VqabenchError(
+                        f"{self.path}: ends in image row {row}; delete it and prepare the data again"
+                    )
+                found += read
         self.check()
 
     def _look(self) -> tuple[int, int]:

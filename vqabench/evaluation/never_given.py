@@ -12,6 +12,7 @@ from vqabench.data.dataset import Dataset
 from vqabench.errors import InputError, first_few
 from vqabench.evaluation.notes import UNRANKED
 from vqabench.evaluation.rows import Row
+from vqabench.evaluation.stored_answers import read_stored
 
 SUSPECT = 40.0
 """Percent. Only rows with a lower accuracy on yes/no questions are looked into: guessing earns more."""
@@ -79,7 +80,6 @@ def _describe(row: Row, split: str, counts: _Counts) -> str | None:
 
 def _count(row: Row, split: str, open_dataset: Open) -> _Counts | None:
     """Count a row's answers by question type, all seeds together; None where data or answers are not here."""
-    from vqabench.data.annotations import read_sure_predictions
     from vqabench.data.hdf5 import reading  # h5py takes its time to load, and few rows need it
 
     try:
@@ -96,7 +96,7 @@ def _count(row: Row, split: str, open_dataset: Open) -> _Counts | None:
         pairs = [
             (type_of[one.question_id], answers.get(one.answer, len(answers)))
             for run in row.runs
-            for one in read_sure_predictions(run.predictions_file(split))
+            for one in read_stored(run, run.predictions_file(split)) or ()
         ]
     except (InputError, OSError, KeyError):
         return None

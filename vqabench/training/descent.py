@@ -48,7 +48,10 @@ class Descent:
             except NoRoomError:  # its traceback holds what was computed, so go on behind this block
                 pass
             criterion.forget_batch(*known)
-            self._cut(batch)
+            if self.captured is None:
+                self._cut(batch)
+            else:
+                self._give_up_graph()
 
     def _take_steps(self, batch: Batch, criterion: Criterion) -> None:
         """Take a step for each loss of any process; one that has none left takes the others' part in it.
@@ -105,16 +108,22 @@ class Descent:
             try:
                 self.captured = CapturedPass(model, self.state.parameters, batch, criterion, self.autocast)
             except RuntimeError as error:
-                if is_out_of_memory(error):
-                    raise
-                self.cannot_capture = True
                 criterion.forget_batch(*known)
-                reason = str(error).strip().partition("\n")[0]
-                self.session.progress.warn(
-                    f"cannot record a CUDA graph of the training step, so training is slower: {reason}"
-                )
+                if not is_out_of_memory(error):
+                    reason = str(error).strip().partition("\n")[0]
+                    told = f"its step cannot be recorded as a CUDA graph, so it must not be `capturable`: {reason}"
+                    raise OutputError(told, model) from error
+            if self.captured is None:  # behind the block, whose error holds what was computed
+                self._give_up_graph()
                 return None
         return self.captured if self.captured.fits(batch) else None
+
+    def _give_up_graph(self) -> None:
+        """Compute the rest of the epoch kernel by kernel: a graph keeps memory of its own."""
+        self.captured, self.cannot_capture = None, True
+        self.state.optimizer.zero_grad(set_to_none=True)
+        torch.cuda.empty_cache()
+        self.session.progress.warn(f"{self.session.device} has no memory for a CUDA graph, so training is slower")
 
     def _losses(self, batch: Batch, criterion: Criterion) -> Iterator[Tensor]:
         """Yield the backbone's losses of a batch. Raises OutputError where one is not a scalar with a gradient."""

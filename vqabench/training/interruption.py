@@ -53,6 +53,7 @@ class Interruption:
         self._timer: threading.Timer | None = None
         self._last_step = time.monotonic()
         self._slowest_step = 0.0
+        self._is_saving = False
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -91,6 +92,17 @@ class Interruption:
         finally:
             self._put_off = before
 
+    @contextmanager
+    def saving(self) -> Iterator[None]:
+        """Allow the time that saving takes: a signal before or in this block does not end the process early."""
+        self._is_saving = True
+        if self._timer is not None:
+            self._end_in(SAVING)
+        try:
+            yield
+        finally:
+            self._is_saving = False
+
     def step(self) -> None:
         """Record that a batch is done: how long batches take bears on how long to wait for one."""
         now = time.monotonic()
@@ -117,7 +129,7 @@ class Interruption:
             self._end_in(SECOND_GRACE)
             raise Interrupted  # in the middle of a step, so nothing of it may be saved
         if self.received is None:
-            self._end_in(GRACE + 3 * self._slowest_step)
+            self._end_in(SAVING if self._is_saving else GRACE + 3 * self._slowest_step)
             if self.acknowledges:
                 os.write(2, b"stopping\n")
         self.received = signal.Signals(number).name

@@ -67,7 +67,8 @@ class Training:
                 except Stopped:  # comes between two batches; whatever else ends this does not
                     self._save()
                     raise
-                self._finish_epoch(stage, record)
+                with self.session.interruption.saving():
+                    self._finish_epoch(stage, record)
         if self.session.wish() == STOPS:
             self.session.interruption.stop()
         return position
@@ -104,7 +105,8 @@ class Training:
             if wish == STOPS:
                 session.interruption.stop()
             if wish == SAVES:
-                self._save()
+                with session.interruption.saving():
+                    self._save()
         last = learning_rate(recipe, (epoch + 1) * len(batches) - 1, stage.epochs * len(batches))
         return {"epoch": position.epochs + 1, "stage": stage.name} | self._means() | {"lr": last}
 
@@ -140,10 +142,11 @@ class Training:
             watched.append("test")
         self.session.processes.average_buffers(self.state.model, self.state.losses)
         began, accuracies = time.perf_counter(), {}
-        for split in watched:
-            data = self.splits[split]
-            chosen = answer(self.plan, self.state.model, data, self.session)
-            accuracies[f"{split}_accuracy"] = mean_soft_target(data, chosen.answers_N)
+        with self.session.interruption.saving():  # of several processes, none may stop before the others
+            for split in watched:
+                data = self.splits[split]
+                chosen = answer(self.plan, self.state.model, data, self.session)
+                accuracies[f"{split}_accuracy"] = mean_soft_target(data, chosen.answers_N)
         self.state.position.seconds += time.perf_counter() - began
         return accuracies
 

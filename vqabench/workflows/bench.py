@@ -249,6 +249,7 @@ def _place(cells: Sequence[Cell], pace: Pace) -> Placement:
         names = [str(device)] if one else [f"cuda:{number}" for number in range(count_gpus())]
         return Placement(on_gpus(names, jobs), jobs or len(names), or_more=jobs is None)
     if jobs is not None:
+        jobs = min(jobs, len(cells))
         return Placement(at_most(jobs), jobs)
     if first.features in ("host", "device"):  # each would have a copy in memory
         return Placement(at_most(1), 1)

@@ -18,13 +18,13 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from vqabench.config import TrainConfig
 from vqabench.data.annotations import read_predictions
 from vqabench.errors import InputError, VqabenchError
+from vqabench.evaluation.answered import ANSWER_AGAIN
 from vqabench.evaluation.scores import read_scores
 from vqabench.results import BUSY, Manifest, Run
 from vqabench.training.interruption import SAVING, Interruption, Stopped
@@ -88,6 +88,8 @@ class Child:
     is_reported: bool = False
 
     def __post_init__(self) -> None:
+        self.epochs_before = max((record["epoch"] for record in self.task.run.read_epochs()), default=0)
+        """The last epoch that was recorded before this process started."""
         self._before = self._stamp()
         self._seen = self._before
         self._manifest: Manifest | None = None
@@ -116,8 +118,12 @@ class Child:
         return time.monotonic() - self.started
 
     def has_finished(self) -> bool:
-        """Return whether its run is finished, with its scores; one that is replaced must have been written anew."""
-        return (not self.task.afresh or self._stamp() != self._before) and is_finished(self.task.run)
+        """Return whether its run is finished, with its scores.
+
+        A process that failed, or was to replace the run, must have written it: it may have been there before.
+        """
+        needs_change = self.task.afresh or self.process.poll() != 0
+        return (not needs_change or self.has_begun()) and is_finished(self.task.run)
 
     def has_begun(self) -> bool:
         """Return whether the process has written anything of its run."""
@@ -136,10 +142,10 @@ class Child:
     def failure(self) -> VqabenchError:
         """Return why the run is not finished, though its process has ended."""
         code, resumable = self.process.returncode, self.task.run.resume_file.is_file()
-        last = next((line for line in reversed(self.tail) if line), "")
+        error = next((line for line in reversed(list(self.tail)) if line.startswith("error: ")), None)
         kind: type[VqabenchError] = VqabenchError
-        if last.startswith("error: "):
-            kind, why = InputError if code == InputError.exit_code else kind, last.removeprefix("error: ")
+        if error is not None:
+            kind, why = InputError if code == InputError.exit_code else kind, error.removeprefix("error: ")
         elif self.killed:
             why = self.killed
         elif code < 0:
@@ -150,7 +156,7 @@ class Child:
             why = f"its process ended with exit code {code} before the run was finished"
             why += f"; see: vqabench plugins check {self.task.config.backbone}"
         hint = "; rerun the same command to continue from its latest checkpoint"
-        return kind(why + hint if resumable and not last.startswith("error: ") else why)
+        return kind(why + hint if resumable and error is None else why)
 
     def _read(self) -> None:
         """Read what the process writes to stderr until it closes it."""
@@ -265,7 +271,7 @@ class Pool:
             self.children.remove(child)
             if child.has_finished():
                 self.ended(child.task, None)
-            elif any(BUSY in line for line in child.tail):
+            elif any(BUSY in line for line in list(child.tail)):
                 self._leave_to_others(child.task)
             else:
                 self.ended(child.task, child.failure())
@@ -333,8 +339,8 @@ def python() -> list[str]:
 
 def child_environment() -> dict[str, str]:
     """Return the environment of a child process: with what was added to `sys.path`, without torchrun's part."""
-    installed = sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")
-    added = takewhile(lambda path: not path.startswith(installed) and not path.endswith(".zip"), sys.path)
+    installed = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+    added = [path for path in sys.path if not path.startswith(installed) and not path.endswith(".zip")]
     torchrun = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
     kept = {name: value for name, value in os.environ.items() if name not in (*torchrun, "FORCE_COLOR")}
     return kept | {
@@ -376,9 +382,16 @@ def command_of(
 def is_finished(run: Run) -> bool:
     """Return whether a run is finished, with its scores and answers."""
     try:
-        if run.read_manifest().status != "finished":
-            return False
+        return run.read_manifest().status == "finished" and has_scored_answers(run)
+    except InputError:
+        return False
+
+
+def has_scored_answers(run: Run) -> bool:
+    """Return whether a run's answers and scores are those that it wrote, and can be read."""
+    try:
         for split in read_scores(run):
+            run.check_file(run.predictions_file(split), ANSWER_AGAIN)
             read_predictions(run.predictions_file(split))
     except InputError:
         return False
@@ -407,7 +420,7 @@ def killed_at_end(process: subprocess.Popen[Any]) -> Iterator[None]:
 def _clean(raw: bytes) -> str:
     """Decode a line of a process's stderr, without anything that a terminal would act on."""
     line = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", raw.decode(errors="replace"))
-    return "".join(character for character in line if character.isprintable()).strip()
+    return "".join(mark if mark.isprintable() else " " if mark.isspace() else "" for mark in line).strip()
 
 
 def _name_signal(number: int) -> str:

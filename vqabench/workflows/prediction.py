@@ -112,8 +112,9 @@ def _store(run: Run, kept: Path, predictions: Sequence[SurePrediction], scores: 
         replaced = kept.exists()
         write_predictions(kept, predictions)
         manifest.checksums[kept.name] = hash_file(kept)
-        if replaced and scores:
+        if scores:
             write_scores(run, {**read_scores(run), **scores})
             manifest.checksums[run.scores_file.name] = hash_file(run.scores_file)
-            manifest.notes.append(f"{kept.name} and its scores were replaced by `vqabench predict --force`")
+            made = "replaced by `vqabench predict --force`" if replaced else "written again by `vqabench predict`"
+            manifest.notes.append(f"{kept.name} and its scores were {made}")
         run.write_manifest(manifest)

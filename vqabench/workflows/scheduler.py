@@ -62,11 +62,11 @@ def on_gpus(names: Collection[str], jobs: int | None) -> Choose:
 
 
 def gpu_memory(child: Child) -> GpuMemory | None:
-    """Return what a run has last recorded of its GPU's memory; None before it has."""
+    """Return what a process has last recorded of its GPU's memory; None before it has finished an epoch."""
     if child.manifest is None:
         return None
     for record in reversed(child.task.run.read_epochs()):
-        if "gpu_bytes" in record and "gpu_free_bytes" in record:
+        if record["epoch"] > child.epochs_before and "gpu_bytes" in record and "gpu_free_bytes" in record:
             return GpuMemory(record["gpu_bytes"], record["gpu_free_bytes"])
     return None
 

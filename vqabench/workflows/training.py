@@ -9,13 +9,11 @@ from dataclasses import replace
 from typing import Literal
 
 from vqabench.config import TrainConfig
-from vqabench.data.annotations import read_predictions
 from vqabench.data.dataset import Dataset
 from vqabench.data.prepared import Prepared, prepare
 from vqabench.data.processors import count_processors
 from vqabench.errors import InputError
-from vqabench.evaluation.answered import ANSWER_AGAIN
-from vqabench.evaluation.scores import Scores, read_scores
+from vqabench.evaluation.scores import Scores
 from vqabench.results import Run
 from vqabench.training.assembly import build_model, count_parameters
 from vqabench.training.checkpoint import RESTORE, load_weights
@@ -28,7 +26,7 @@ from vqabench.training.progress import Progress, Silence
 from vqabench.training.record import complete, see_same
 from vqabench.training.run import find_origin, needs_origin, train_run
 from vqabench.training.session import Session
-from vqabench.workflows.commands import Pool, Task, read_peers
+from vqabench.workflows.commands import Pool, Task, has_scored_answers, read_peers
 from vqabench.workflows.places import Places
 from vqabench.workflows.scheduler import at_most
 
@@ -225,13 +223,7 @@ def _is_scored(run: Run) -> bool:
     if run.weights_file.is_file():  # a user short of disk may have deleted them
         run.check_file(run.weights_file, RESTORE)
         load_weights(run.weights_file)
-    try:
-        for split in read_scores(run):
-            run.check_file(run.predictions_file(split), ANSWER_AGAIN)
-            read_predictions(run.predictions_file(split))
-    except InputError:
-        return False
-    return True
+    return has_scored_answers(run)
 
 
 def spell_scores(scores: Mapping[str, Scores]) -> str:
