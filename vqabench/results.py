@@ -510,7 +510,7 @@ def find_output(path: Path) -> Path:
     """Return the file that a user's output goes to, which is none of a run's own. Raises as `find_place` does."""
     place = find_place(path)
     if os.path.lexists(place) and _is_run(place.parent):
-        raise InputError(f"{path}: that is a file of a run's, which is not written over; choose another name")
+        raise InputError(f"{path}: belongs to a run and is not overwritten; choose another name")
     return place
 
 

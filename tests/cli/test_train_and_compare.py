@@ -106,7 +106,7 @@ def test_predict_answers_as_the_run_did(cli: CommandLine, catalog: Path, tmp_pat
     assert json.loads((tmp_path / "again.json").read_bytes()) == given  # the official format, to the letter
     for written in ("model.safetensors", "predictions.test.json"):
         refused = cli("predict", folder, "--out", folder / written, *where)
-        assert (refused.returncode, "is not written over" in refused.stderr) == (2, True)
+        assert (refused.returncode, "is not overwritten" in refused.stderr) == (2, True)
     assert "name one of them, such as" in cli("predict", folder.parent, *where).stderr
     own.unlink()
     assert cli("predict", folder, *where).returncode == 0

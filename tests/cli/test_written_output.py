@@ -181,7 +181,7 @@ def test_a_file_of_a_run_is_never_written_over(cli: CommandLine, tmp_path: Path)
     (run,) = tmp_path.glob("runs/plain--0")
     before = (run / "run.json").read_bytes()
     done = cli("compare", "--out", run / "run.json")
-    assert (done.returncode, "not written over" in done.stderr) == (2, True)
+    assert (done.returncode, "not overwritten" in done.stderr) == (2, True)
     assert (run / "run.json").read_bytes() == before
 
 

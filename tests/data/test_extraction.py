@@ -302,7 +302,7 @@ def fail_at_the_third() -> Any:
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"do_flip_channel_order": True}, "colours turned over"),
+        ({"do_flip_channel_order": True}, "colours in reverse order"),
         ({"image_mean": None}, "says no image_mean"),
         ({"image_mean": ["a", 0, 0]}, "says no image_mean"),
         ({"image_std": [1, 0, 1]}, "image_std of 0"),
@@ -357,7 +357,7 @@ def widen(folder: Path) -> None:
         (widen, "the checkpoint lacks weights of the model: .*mlp"),
         (cut_weights, "cannot be loaded: Error while deserializing header"),
         (lambda folder: (folder / "preprocessor_config.json").unlink(), "holds no preprocessor_config.json"),
-        (lambda folder: (folder / "preprocessor_config.json").write_text("[]"), "is no table of settings"),
+        (lambda folder: (folder / "preprocessor_config.json").write_text("[]"), "is not a table of settings"),
     ],
 )
 def test_a_folder_that_is_not_a_whole_model_is_refused(model: Path, damage: Any, told: str) -> None:

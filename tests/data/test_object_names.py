@@ -52,7 +52,7 @@ def test_names_that_do_not_fit_the_classes_are_refused(tmp_path: Path, names: st
 
 def test_names_need_features_that_tell_classes(tmp_path: Path) -> None:
     (tmp_path / "names.txt").write_text("a\n")
-    with pytest.raises(InputError, match="the region features do not tell the class of each region"):
+    with pytest.raises(InputError, match="the region features do not hold the class of each region"):
         read_object_names(tmp_path / "names.txt", open_features(write_own(tmp_path / "f.h5")))
 
 

@@ -183,15 +183,15 @@ def test_our_own_format_is_checked_as_a_source(tmp_path: Path, changes: dict[str
 @pytest.mark.parametrize(
     ("name", "broken", "told"),
     [
-        ("features", None, "features is no array of numbers"),
-        ("features", np.array([[["a"]]], "S"), "features is no array of numbers"),
-        ("ids", np.int64(7), "ids is no array of numbers or text"),
+        ("features", None, "features is not an array of numbers"),
+        ("features", np.array([[["a"]]], "S"), "features is not an array of numbers"),
+        ("ids", np.int64(7), "ids is not an array of numbers or text"),
         ("widths", [200.0, np.nan], "widths holds values that are not numbers"),
         ("heights", [100], "1 heights, but 2 images"),
         ("heights", [100, 0], "image 8: its height: 0 is not from 1 to"),
-        ("num_boxes", np.int64(5), "num_boxes is no array of numbers"),
+        ("num_boxes", np.int64(5), "num_boxes is not an array of numbers"),
         ("num_boxes", [5, 6], "image 8: num_boxes: 6 is not from 1 to 5"),
-        ("pos_boxes", np.int64(5), "pos_boxes is no array of numbers"),
+        ("pos_boxes", np.int64(5), "pos_boxes is not an array of numbers"),
         ("pos_boxes", [0, 5], r"pos_boxes must be \[images, 2\]|do not belong together"),
     ],
 )

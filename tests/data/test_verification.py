@@ -110,7 +110,7 @@ def test_features_that_are_sound_but_others_are_found(dataset: Dataset) -> None:
         file["regions"][0, 0, 0] = file["regions"][0, 0, 1]
     (bad,) = [check for check in verify(dataset) if not check.fine]
     assert bad.what == "region features"
-    assert re.search(r"features\.h5: its content is no longer what it was when it was made; delete it", bad.found)
+    assert re.search(r"features\.h5: its content has changed since it was made; delete it", bad.found)
     dataset.features_file.unlink()
     prepare_files(dataset, lambda _: None)
     assert all(check.fine for check in verify(dataset))

@@ -139,7 +139,7 @@ def test_what_cannot_be_compared_is_told(tmp_path: Path) -> None:
     run = Run(next((tmp_path / "c").iterdir()))
     write_predictions(run.predictions_file("test"), [SurePrediction(n, "2") for n in range(QUESTIONS - 1)])
     a, b, c = (compare(find_runs([tmp_path / name])).rows[0] for name in ("a", "b", "c"))
-    with pytest.raises(InputError, match="saw different data"):
+    with pytest.raises(InputError, match="were trained on different data"):
         compare_pair(a, b, read)
     with pytest.raises(InputError, match="both are the same configuration"):
         compare_pair(a, a, read)

@@ -198,7 +198,7 @@ def test_columns_are_chosen_by_their_heads(chosen: str, by: By, heads: tuple[str
         ("gian", "answer-type", "unknown column 'gian': did you mean 'gain'"),
         (" , ", "answer-type", "expected at least one column; valid: seeds, Y/N"),
         ("gain", "prior", "unknown column 'gain'"),
-        ("all", "question-type", "a column for each row"),
+        ("all", "question-type", "have one column per run"),
     ],
 )
 def test_a_column_that_does_not_exist_is_an_error(chosen: str, by: By, told: str) -> None:

@@ -116,7 +116,7 @@ class Unreasonable(Sound):
         (Mistyped, "options", "hidden: its default '8' is not of its type"),
         (Misspelled, "declarations", "unknown declaration 'gradient': did you mean 'gradients'"),
         (Excused, "declarations", "unknown declaration 'output'"),
-        (Unreasonable, "declarations", "'compile' is declared not to hold, but not why"),
+        (Unreasonable, "declarations", "'compile' is declared without a reason"),
     ],
 )
 def test_each_fault_of_a_class_is_found(kind: type[Backbone], name: str, told: str) -> None:

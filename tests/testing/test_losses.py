@@ -134,8 +134,8 @@ class Plural(Loss):
         (Overflowing, "gradients", "at logits of 100 are missing, 0 or not finite"),
         (Unprepared, "values", "no finite scalar"),
         (Rising, "descent", "after 100 steps along its gradient"),
-        (Backwards, "descent", "what falls with it gives right answers"),
-        (Forgotten, "state", "a copy by its state dict gives another loss"),
+        (Backwards, "descent", "when it falls, the probability of right answers goes from"),
+        (Forgotten, "state", "a copy made from its state dict gives a different loss"),
         (Forgotten, "devices", "neither parameters nor buffers, and so left on the CPU, and lost: weights_A"),
         (Coarse, "autocast", "under autocast"),
         (Plural, "values", "no finite scalar, but torch.float32 [12]"),
@@ -151,4 +151,7 @@ def test_each_fault_of_a_loss_is_found(kind: type[Loss], name: str, told: str) -
 def test_a_loss_that_draws_from_the_run_s_generator_is_nothing_wrong() -> None:
     assert failed(Noisy) == {}
     (check,) = check_class(Noisy, only=["average"])
-    assert (check.status, check.told) == ("skipped", "it draws, and no two batches cost the same")
+    assert (check.status, check.told) == (
+        "skipped",
+        "it draws random numbers, so no two batches have the same loss",
+    )

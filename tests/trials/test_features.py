@@ -521,7 +521,7 @@ def test_a_table_without_line_ends_is_not_read_into_memory(prepare: Prepare) -> 
     with (prepare.folder / "f.tsv").open("wb") as file:
         file.write(b"9\t640")
         file.truncate(1 << 33)
-    assert_refused(prepare("f.tsv"), "f.tsv, line 1: longer than 64 MB: no table of region features")
+    assert_refused(prepare("f.tsv"), "f.tsv, line 1: longer than 64 MB: not a table of region features")
 
 
 @pytest.fixture

@@ -213,7 +213,7 @@ def check_form(path: Path, store: FeatureStore) -> None:
         if array is not None and (array.shape != shape or not np.issubdtype(array.dtype, dtype)):
             raise InputError(f"{path}: {name} must be {dtype.__name__} {list(shape)}, not {_form(array)}")
     if images and not 1 <= store.counts.min() <= store.counts.max() <= regions:
-        raise InputError(f"{path}: counts must be from 1 to {regions}, the regions there is room for")
+        raise InputError(f"{path}: counts must be from 1 to {regions}, the number of regions in the file")
 
 
 def is_contiguous(path: Path) -> bool:

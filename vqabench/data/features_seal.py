@@ -71,7 +71,7 @@ def see_unbroken(features: Path) -> None:
     """Raise InputError where a features file is not what it was when it was made."""
     noted = _read(features)
     if noted is not None and hash_content(features) != noted.sha256:
-        raise InputError("its content is no longer what it was when it was made")
+        raise InputError("its content has changed since it was made")
 
 
 def _read(features: Path) -> Seal | None:

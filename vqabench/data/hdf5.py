@@ -71,10 +71,12 @@ def get_array(file: h5py.Group, name: str) -> h5py.Dataset | None:
         return None
     where = file.file.filename
     if not isinstance(link, h5py.HardLink):
-        raise InputError(f"{where}: {name} is a link; copy what it links to into the file")
+        raise InputError(f"{where}: {name} is a link; copy the linked data into the file")
     array = file[name]
     if isinstance(array, h5py.Dataset) and (array.is_virtual or array.external):
-        raise InputError(f"{where}: {name} is kept in other files; copy it into this one, such as with h5repack")
+        raise InputError(
+            f"{where}: {name} is stored in other files; copy it into this one, for instance with h5repack"
+        )
     return array
 
 
@@ -83,7 +85,7 @@ def check_stored(array: h5py.Dataset) -> None:
     name, stored = array.name.strip("/"), array.id.get_storage_size()
     if array.size and array.size * array.dtype.itemsize > MOST_EXPANSION * stored:
         claim = f"claims {array.size:,} numbers, but the file holds {stored:,} bytes of them"
-        raise InputError(f"{array.file.filename}: {name} {claim}: was it written to its end?")
+        raise InputError(f"{array.file.filename}: {name} {claim}: was it written completely?")
 
 
 def store(group: h5py.Group, name: str, array: NDArray[Any]) -> None:

@@ -61,13 +61,15 @@ def list_images(source: Path, say: Callable[[str], None] = lambda _: None) -> li
     seen: dict[ImageId, str] = {}
     for image in found:
         if not image.name.isprintable():  # HDF5 has no place for bytes that are no text
-            raise InputError(f"{image.name!r}: its name is not in UTF-8, or holds signs that cannot be shown")
+            raise InputError(
+                f"{image.name!r}: its name is not in UTF-8, or holds characters that cannot be printed"
+            )
         if image.image_id in seen:
             raise InputError(f"{seen[image.image_id]} and {image.name} are both image {image.image_id}")
         seen[image.image_id] = image.name
     named = [name for image_id, name in seen.items() if isinstance(image_id, str)]
     if 0 < len(named) < len(found):
-        raise InputError(f"{named[0]}: its name is no number, but those of other images are")
+        raise InputError(f"{named[0]}: its name is not a number, but the names of other images are")
     return found
 
 

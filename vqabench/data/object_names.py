@@ -24,12 +24,12 @@ def read_object_names(path: Path, features: FeatureStore) -> tuple[str, ...]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: no list of names, one a line: {error}") from error
+        raise InputError(f"{path}: not a list of names, one per line: {error}") from error
     names = tuple(line.partition(",")[0].strip() for line in lines)
     if "" in names:
-        raise InputError(f"{path}, line {names.index('') + 1}: a name must be there, since the lines are counted")
+        raise InputError(f"{path}, line {names.index('') + 1}: empty, but line numbers are class numbers")
     if features.object_ids is None:
-        raise InputError(f"{path}: names classes, but the region features do not tell the class of each region")
+        raise InputError(f"{path}: names classes, but the region features do not hold the class of each region")
     largest = _find_largest(features)
     if largest >= len(names):
         raise InputError(f"{path}: {len(names)} names, but the region features have a class {largest}")

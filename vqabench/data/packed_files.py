@@ -99,7 +99,7 @@ def read_packed(path: Path, wanted: str = "", unless: str = "/") -> bytes:
     except MemoryError:
         raise VqabenchError(f"{path}: not enough memory to read it ({_size(name):,} bytes)") from None
     if content is None:
-        raise InputError(f"{path}: unpacks to more than {MOST_EXPANSION} times its size: no file of text does")
+        raise InputError(f"{path}: unpacks to more than {MOST_EXPANSION} times its size, too much for a text file")
     return content
 
 

@@ -286,7 +286,7 @@ def _tell_other_answer_types(raw: Raw, say: Say) -> None:
         counts.update(table.answer_types.counts())
     other = [f"{count} of {name!r}" for name, count in counts.items() if name not in ANSWER_TYPES]
     if other:
-        say(f"answer types other than {', '.join(ANSWER_TYPES)} count in All alone: {first_few(other)}")
+        say(f"answer types other than {', '.join(ANSWER_TYPES)} count only in All: {first_few(other)}")
 
 
 def _locate_images(
@@ -300,7 +300,9 @@ def _locate_images(
     if len(kept) == 0:
         raise InputError(f"{dataset.name}, split {split}: no question's image has features")
     if len(kept) < len(questions):
-        say(f"{split}: {len(questions) - len(kept)} of {len(questions)} questions are left out: no features")
+        say(
+            f"{split}: {len(questions) - len(kept)} of {len(questions)} questions are left out: their images have no features"
+        )
     return features.rows([questions[n].image_id for n in kept]), kept
 
 

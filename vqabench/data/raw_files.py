@@ -148,13 +148,13 @@ def _read_or_forget(folder: Path) -> Record:
 def _is_there(path: Path, file: SourceFile, record: Record) -> bool:
     """Tell whether a file is there already. Raises InputError where it is there, but not the right one."""
     if path.exists() and not path.is_file():
-        raise InputError(f"{path}: is no file, but one is to be fetched there; move it away")
+        raise InputError(f"{path}: is not a file, but a file must be downloaded there; move it away")
     if not path.is_file():
         return False
     fault = find_fault(path, path.name, file)
     known = record.files.get(path.name)
     if fault:
-        raise InputError(f"{path}: not the file that is meant: {fault}; {AGAIN}")
+        raise InputError(f"{path}: not the expected file: {fault}; {AGAIN}")
     if known and not file.has_checksum:
         see_unchanged(path, known)
     if known is None:
@@ -221,7 +221,7 @@ def _take(source: Path, path: Path, file: SourceFile, watcher: Watcher) -> bool:
     try:
         write_through(path, copy)
     except ValueError:
-        watcher.warn(f"{source}: not taken, not the file that is meant: {faults[0]}")
+        watcher.warn(f"{source}: not used, because it is not the expected file: {faults[0]}")
         return False
     except OSError as error:
         raise VqabenchError(f"{source}: cannot be copied to {path.parent}: {error.strerror or error}") from error

@@ -139,7 +139,7 @@ def _open(file: h5py.File, name: str, of_text: bool = False) -> h5py.Dataset:
         or not array.shape
         or array.dtype.kind not in ("iufOS" if of_text else "iuf")
     ):
-        raise InputError(f"{file.filename}: {name} is no array of numbers{' or text' if of_text else ''}")
+        raise InputError(f"{file.filename}: {name} is not an array of numbers{' or text' if of_text else ''}")
     check_stored(array)
     return array
 

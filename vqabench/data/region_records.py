@@ -74,7 +74,7 @@ def as_array(value: Any, what: str) -> Array:
     """Return an array of numbers of a tensor, an array, a number, or a list of lists of them."""
     if hasattr(value, "detach"):  # a tensor, of which several elements may be one number in memory
         if value.numel() * value.element_size() > value.untyped_storage().nbytes():
-            raise InputError(f"{what}: a tensor of {list(value.shape)} that holds less")
+            raise InputError(f"{what}: a tensor of {list(value.shape)} with too few values")
         value = value.detach().float().numpy() if value.is_floating_point() else value.detach().numpy()
     elif isinstance(value, list | tuple):
         rows = [value] if not value or not isinstance(value[0], list | tuple) else value

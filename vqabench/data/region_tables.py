@@ -84,7 +84,9 @@ def _lines(source: Path) -> Iterator[tuple[bytes, str]]:
             for number, line in enumerate(iter(partial(lines.readline, LONGEST_LINE), b""), 1):
                 where = f"{source}, line {number}"
                 if len(line) == LONGEST_LINE:
-                    raise InputError(f"{where}: longer than {LONGEST_LINE >> 20} MB: no table of region features")
+                    raise InputError(
+                        f"{where}: longer than {LONGEST_LINE >> 20} MB: not a table of region features"
+                    )
                 if number == 1:
                     line = _check_encoding(line, source)
                 if line not in (b"\n", b"\r\n"):
@@ -134,7 +136,7 @@ def _parse(columns: Sequence[bytes], features: memoryview, what: str) -> Regions
 def _whole_number(text: bytes, most: int, what: str) -> int:
     if not text.isdigit() or len(text) > len(str(most)):
         shown = text[:SHOWN].decode("utf-8", "replace")
-        raise InputError(f"{what}: {shown!r} is no whole number from 1 to {most:,}")
+        raise InputError(f"{what}: {shown!r} is not a whole number from 1 to {most:,}")
     return check_count(int(text), most, what)
 
 

@@ -79,7 +79,7 @@ def _compare_fetched(dataset: Dataset) -> str:
             raise InputError(f"{path}: not there: vqabench data fetch {dataset.name} gets it")
         fault = find_fault(path, name, file)
         if fault:
-            raise InputError(f"{path}: not the file that is meant: {fault}; fetch it again with --force")
+            raise InputError(f"{path}: not the expected file: {fault}; fetch it again with --force")
     for name, known in record.files.items():
         see_unchanged(dataset.source / name, known)
     return f"{len(record.files)}, as they were when they came"
@@ -125,7 +125,7 @@ def _derive_again(dataset: Dataset, raw: Raw, features: FeatureStore) -> str:
         reading(dataset.prepared_file) as file,
     ):
         if file.attrs["fingerprint"] != fingerprint_of(dataset):
-            raise InputError(f"{dataset.prepared_file}: was made of other files or settings; prepare again")
+            raise InputError(f"{dataset.prepared_file}: was made from other files or settings; prepare it again")
         other = differing(file, again)
         if other:
             what = f"not what the files give: {first_few(other)}"

@@ -88,7 +88,7 @@ class VisionModel:
 
 def _square(features: Tensor, name: str) -> Tensor:
     if features.shape[2] != features.shape[3]:
-        raise InputError(f"--model {name}: gives {list(features.shape[2:])} patches, which is no square")
+        raise InputError(f"--model {name}: gives {list(features.shape[2:])} patches, which do not form a square")
     return features
 
 
@@ -125,7 +125,7 @@ def load_model(name: str, revision: str | None, device: torch.device) -> VisionM
             where = "" if Path(name).is_dir() else " (no such folder, and the Hugging Face hub did not give it)"
             raise InputError(f"--model {name}: cannot be loaded{where}: {first_line(error)}") from error
     if not isinstance(settings, dict):
-        raise InputError(f"--model {name}: its preprocessor_config.json is no table of settings")
+        raise InputError(f"--model {name}: its preprocessor_config.json is not a table of settings")
     network = getattr(model, "vision_model", model)
     if getattr(network, "main_input_name", "pixel_values") != "pixel_values":
         raise InputError(f"--model {name}: takes {network.main_input_name}, no images")
@@ -185,7 +185,7 @@ def _number(settings: dict[str, Any], key: str, otherwise: float, name: str) -> 
 def _normalisation(settings: dict[str, Any], name: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Give mean and deviation of each colour. Raises InputError where the model wants what is not done here."""
     if not settings.get("do_rescale", True) or settings.get("do_flip_channel_order"):
-        raise InputError(f"--model {name}: wants pixels that are not rescaled, or colours turned over")
+        raise InputError(f"--model {name}: needs pixels that are not rescaled, or colours in reverse order")
     if not settings.get("do_normalize", True):
         return np.zeros(3, np.float32), np.ones(3, np.float32)
     return _colours(settings, "image_mean", name), _colours(settings, "image_std", name)
@@ -208,7 +208,7 @@ def _side(settings: dict[str, Any], network: Any, name: str) -> int:
             raise InputError(f"--model {name}: wants images of {side:,} pixels a side")
         if isinstance(side, int) and side > 0:
             return side
-    raise InputError(f"--model {name}: says nowhere how large its images are")
+    raise InputError(f"--model {name}: its configuration does not give the image size")
 
 
 @contextlib.contextmanager

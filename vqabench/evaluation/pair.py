@@ -103,7 +103,7 @@ def compare_pair(
     Raises InputError where they saw different data, or their answers cannot be read.
     """
     if (before.dataset, before.fingerprint) != (after.dataset, after.fingerprint):
-        raise InputError(f"{before.runs[0].folder} and {after.runs[0].folder} saw different data")
+        raise InputError(f"{before.runs[0].folder} and {after.runs[0].folder} were trained on different data")
     if _folders(before) & _folders(after):
         raise InputError(f"{before.runs[0].folder}: both are the same configuration")
     shared = [split for split in splits if all(_has(row, split) for row in (before, after))]

@@ -120,7 +120,7 @@ def lay_out(
 def parse_columns(text: str, by: By) -> tuple[str, ...]:
     """Return the heads of the columns that a user names, with commas between. Raises InputError."""
     if by == "question-type":
-        raise InputError("--columns: tables by question type have a column for each row; choose runs instead")
+        raise InputError("--columns: tables by question type have one column per run; choose runs instead")
     valid = list_columns(by)
     heads = {head.lower(): head for head in valid} | {word: head for word, head in SHORT.items() if head in valid}
     words = [word.strip() for word in text.split(",") if word.strip()]

@@ -98,7 +98,7 @@ class BackboneChecks:
         for name, rows in made.items():
             require(isinstance(rows, Tensor), f"{name} is a {type(rows).__name__}, not a tensor")
             require(len(rows) == len(texts), f"{name} has {len(rows)} rows for {len(texts)} questions")
-            require(torch.equal(rows, again[name]), f"{name} is another the second time")
+            require(torch.equal(rows, again[name]), f"{name} is different the second time")
         return f"makes {', '.join(made)}" if made else "takes the batch's tokens"
 
     def check_words(self) -> str:
@@ -113,7 +113,7 @@ class BackboneChecks:
             words_BL.shape == type_words_BL.shape == words_BLE.shape[:2],
             f"{words_BLE.shape[1]} words are embedded, but word_masks are about {words_BL.shape[1]}",
         )
-        require(not (type_words_BL & ~words_BL).any(), "word_masks: what spells the type is no word")
+        require(not (type_words_BL & ~words_BL).any(), "word_masks: a position that spells the type is not a word")
         try:
             hidden = model.hide_words(batch, words_BL & ~type_words_BL)
         except PluginError as error:
@@ -143,7 +143,7 @@ class BackboneChecks:
         batch = self.sample.given_to(model).replace(targets_BA=None)
         first = model(batch).logits_BA
         model(make_sample(self.spec, 3, seed=1).given_to(model).replace(targets_BA=None))
-        require(torch.equal(first, model(batch).logits_BA), "the same batch has other logits the second time")
+        require(torch.equal(first, model(batch).logits_BA), "the same batch gets different logits the second time")
         return "the same logits each time"
 
     def check_state(self) -> str:
@@ -155,10 +155,12 @@ class BackboneChecks:
         batch = self.sample.given_to(model).replace(targets_BA=None)
         require(
             torch.equal(model(batch).logits_BA, other(batch).logits_BA),
-            "a copy by its state dict answers otherwise; keep what it needs in parameters or persistent buffers",
+            "a copy made from its state dict gives different answers; keep state in parameters or persistent buffers",
         )
         alike = torch.equal(self._training_loss(model), self._training_loss(other))
-        require(alike, "a copy by its state dict trains otherwise; keep what it needs in parameters or buffers")
+        require(
+            alike, "a copy made from its state dict trains differently; keep what it needs in parameters or buffers"
+        )
         return f"{len(model.state_dict())} tensors through safetensors"
 
     def _training_loss(self, model: Backbone) -> Tensor:

@@ -264,5 +264,5 @@ def _check_declarations(kind: type[Any]) -> str:
             name in (*DECLARABLE, *OBJECTIVES) or name.startswith(GRADIENTS_OF),
             unknown("declaration", name, (*DECLARABLE, f"{GRADIENTS_OF}PATTERN", *OBJECTIVES)),
         )
-        require(bool(reason.strip()), f"{name!r} is declared not to hold, but not why")
+        require(bool(reason.strip()), f"{name!r} is declared without a reason")
     return f"{len(kind.declarations)} declared not to hold"

@@ -81,7 +81,7 @@ class LossChecks:
             torch.manual_seed(seed)
             values.append(loss(logits_BA, self.batch))
         if not torch.equal(*values):
-            raise SkippedCheckError("it draws, and no two batches cost the same")
+            raise SkippedCheckError("it draws random numbers, so no two batches have the same loss")
         once = values[0]
         # another one: a loss may remember the batches it has seen
         batch = self.batch.map(lambda tensor: torch.cat([tensor, tensor]))
@@ -125,7 +125,10 @@ class LossChecks:
             f"{objective}: {float(last):.4g} after 100 steps along its gradient, {float(first):.4g} before",
         )
         now = self._right(logits_BA)
-        require(now > right, f"{objective}: what falls with it gives right answers {right:.3f}, then {now:.3f}")
+        require(
+            now > right,
+            f"{objective}: when it falls, the probability of right answers goes from {right:.3f} to {now:.3f}",
+        )
         return "falls along its gradient, and right answers rise"
 
     def _right(self, logits_BA: Tensor) -> float:
@@ -144,7 +147,7 @@ class LossChecks:
             values.append(one(self._logits(), self.batch))
         require(
             torch.equal(*values),
-            f"{objective}: a copy by its state dict gives another loss; keep its state in parameters or buffers",
+            f"{objective}: a copy made from its state dict gives a different loss; keep state in parameters or buffers",
         )
         return f"{len(loss.state_dict())} tensors through safetensors"
 
@@ -174,7 +177,10 @@ class LossChecks:
         """Nothing is left behind when it moves to a GPU, where it is as on the CPU."""
         loss = self._loss(objective)
         stray = find_stray_tensors(loss)
-        require(not stray, f"neither parameters nor buffers, and so left on the CPU, and lost: {', '.join(stray)}")
+        require(
+            not stray,
+            f"neither parameters nor buffers, so they stay on the CPU and are not saved: {', '.join(stray)}",
+        )
         self._run_on_meta(objective)
         if not torch.cuda.is_available():
             return "all tensors are on one device (no GPU here: tried on PyTorch's meta device)"

@@ -68,7 +68,7 @@ class TrainingChecks:
             build_seeded(self.build, self.spec, seed)
             generators.append(torch.get_rng_state())
         require(torch.get_default_dtype() == kind, f"it sets PyTorch's default to {torch.get_default_dtype()}")
-        require(not torch.equal(*generators), "it seeds PyTorch's generator, which is the run's to seed")
+        require(not torch.equal(*generators), "it seeds PyTorch's generator; only the run may do that")
         for _ in range(2):
             model = train_briefly(build_seeded(self.build, self.spec), self.spec, self.objectives[0])
             states.append(model.state_dict())
@@ -172,7 +172,7 @@ class TrainingChecks:
         """
         model = build_seeded(self.build, self.spec)
         stray = find_stray_tensors(model)
-        require(not stray, f"neither parameters nor buffers, and so left on the CPU: {', '.join(stray)}")
+        require(not stray, f"neither parameters nor buffers, so they stay on the CPU: {', '.join(stray)}")
         self._run_on_meta()
         if not torch.cuda.is_available():
             return "all tensors of a step are on one device (no GPU here: tried on PyTorch's meta device)"
@@ -295,7 +295,7 @@ def criterion_of(spec: DataSpec, objective: str, device: str = "cpu") -> Criteri
 
 def _take_gradient(model: nn.Module, value: Tensor) -> None:
     """Raise FailedCheckError unless a loss is a finite scalar with finite gradients."""
-    require(isinstance(value, Tensor) and value.ndim == 0, "a training loss is no scalar tensor")
+    require(isinstance(value, Tensor) and value.ndim == 0, "a training loss is not a scalar tensor")
     require(bool(value.isfinite()), "a training loss is not finite")
     require(value.requires_grad, "a training loss has no gradient")
     model.zero_grad(set_to_none=True)
