@@ -171,7 +171,7 @@ def test_images_without_features_are_counted_and_can_be_skipped(cli: CommandLine
     catalog.write_text(catalog.read_text().replace("[tiny]", '[tiny]\nimages_without_features = "skip"', 1))
     done = cli("data", "prepare", "tiny", "--catalog", catalog)
     assert done.returncode == 0, done.stderr
-    assert "train: 20 of 60 questions are left out: their images have no features" in done.stderr
+    assert "train: 20 of 60 questions are left out: no image features" in done.stderr
 
 
 def test_broken_rows_of_features_name_their_line(cli: CommandLine, own: Path) -> None:

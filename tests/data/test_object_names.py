@@ -41,8 +41,8 @@ def test_another_list_of_names_is_another_data_set(tmp_path: Path) -> None:
     ("names", "message"),
     [
         ("a\nb\nc\nd\ne\nf\n", "6 names, but the region features have a class 6"),
-        ("a\n\nb\n", "line 2: a name must be there"),
-        ("a\n,b\n", "line 2: a name must be there"),
+        ("a\n\nb\n", "line 2: empty"),
+        ("a\n,b\n", "line 2: empty"),
     ],
 )
 def test_names_that_do_not_fit_the_classes_are_refused(tmp_path: Path, names: str, message: str) -> None:

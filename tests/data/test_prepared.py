@@ -362,7 +362,7 @@ def test_questions_about_images_whose_features_are_broken_are_as_those_without_f
         prepare(skipping, told.append)
     assert any(line.startswith("1 broken row is left out (images 5)") for line in told)
     told = said(change_catalog(dataset, 'images_without_features = "skip"'))
-    assert "train: 10 of 60 questions are left out: their images have no features" in told
+    assert "train: 10 of 60 questions are left out: no image features" in told
 
 
 def test_features_may_be_kept_in_float32(dataset: Dataset) -> None:

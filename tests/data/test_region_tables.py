@@ -122,7 +122,10 @@ BROKEN = {
     ),
     "no regions": ("8\t200\t100\t0\t\t\n", "image 8: num_boxes: 0 is not from 1 to 10,000"),
     "a flat image": (bottom_up(8).replace("\t100\t", "\t0\t"), "image 8: image_h: 0 is not from 1 to 1,000,000"),
-    "a negative size": (bottom_up(8).replace("\t100\t", "\t-100\t"), "image 8: image_h: '-100' is no whole number"),
+    "a negative size": (
+        bottom_up(8).replace("\t100\t", "\t-100\t"),
+        "image 8: image_h: '-100' is not a whole number",
+    ),
     "an absurd count": (
         bottom_up(8).replace("\t2\t", "\t1000000000000000\t"),
         "image 8: num_boxes: '1000000000000000' is no",
@@ -131,8 +134,14 @@ BROKEN = {
         bottom_up(8).replace("\t2\t", f"\t{'9' * 5000}\t"),
         "image 8: num_boxes: '99999999999999999999' is no",
     ),
-    "a count of 1e15": (bottom_up(8).replace("\t2\t", "\t1e15\t"), "image 8: num_boxes: '1e15' is no whole number"),
-    "NUL in a count": (bottom_up(8).replace("\t2\t", "\t\0\t"), r"image 8: num_boxes: '\\x00' is no whole number"),
+    "a count of 1e15": (
+        bottom_up(8).replace("\t2\t", "\t1e15\t"),
+        "image 8: num_boxes: '1e15' is not a whole number",
+    ),
+    "NUL in a count": (
+        bottom_up(8).replace("\t2\t", "\t\0\t"),
+        r"image 8: num_boxes: '\\x00' is not a whole number",
+    ),
     "NUL in an id": (bottom_up("\0\0"), r"'\\x00\\x00' names no image"),
     "NUL in features": (bottom_up(8)[:-9] + "\0" * 8 + "\n", "image 8: features: broken base64"),
     "a hole of NUL": ("\0" * 500 + "\n", "1 columns, but bottom-up has 6"),

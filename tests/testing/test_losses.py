@@ -136,7 +136,11 @@ class Plural(Loss):
         (Rising, "descent", "after 100 steps along its gradient"),
         (Backwards, "descent", "when it falls, the probability of right answers goes from"),
         (Forgotten, "state", "a copy made from its state dict gives a different loss"),
-        (Forgotten, "devices", "neither parameters nor buffers, and so left on the CPU, and lost: weights_A"),
+        (
+            Forgotten,
+            "devices",
+            "neither parameters nor buffers, so they stay on the CPU and are not saved: weights_A",
+        ),
         (Coarse, "autocast", "under autocast"),
         (Plural, "values", "no finite scalar, but torch.float32 [12]"),
         (Drawn, "seeds", "with one seed; draw from PyTorch's generators alone"),

@@ -121,7 +121,7 @@ class Fussy(Sound):
         (Averaging, "autocast", "in bfloat16"),
         (Rooted, "autocast", "the gradient of"),
         (Eager, "compile", "data-dependent"),
-        (Stray, "devices", "neither parameters nor buffers, and so left on the CPU: twice"),
+        (Stray, "devices", "neither parameters nor buffers, so they stay on the CPU: twice"),
         (Fussy, "strategies", "bce-focal: RuntimeError: not with this one (test_training.py, line"),
     ],
 )

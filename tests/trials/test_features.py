@@ -362,7 +362,7 @@ def test_a_tensor_that_repeats_one_number_without_end_is_refused(prepare: Prepar
     (prepare.folder / "files").mkdir()
     record = {"x": torch.ones(1, 1).expand(10_000, 1_000_000), "bbox": torch.zeros(10_000, 4)}
     torch.save(record, prepare.folder / "files" / "3.pth")
-    assert_refused(prepare("files"), "3.pth: image 3: x: a tensor of [10000, 1000000] that holds less")
+    assert_refused(prepare("files"), "3.pth: image 3: x: a tensor of [10000, 1000000] with too few values")
 
 
 def external(file: h5py.File, folder: Path) -> None:
@@ -611,7 +611,7 @@ def test_features_that_change_while_a_run_trains_end_it_in_a_line(trial: Trial, 
     assert '"failed"' in (trial.runs("updn")[0] / "run.json").read_text()
     if fault == "overwritten":  # one that was cut short is prepared again
         again = trial.run("train", "updn", *trial.data, *options, "--resume")
-        assert_refused(again, "features.h5: its content is no longer what it was")
+        assert_refused(again, "features.h5: its content has changed")
 
 
 def test_features_that_change_between_runs_are_noticed(trial: Trial) -> None:
@@ -623,6 +623,6 @@ def test_features_that_change_between_runs_are_noticed(trial: Trial) -> None:
     with features.open("r+b") as file:
         file.seek(features.stat().st_size // 2)
         file.write(b"other")
-    assert_refused(trial.train("updn", *options, "--seeds", "2"), "features.h5: its content is no longer")
+    assert_refused(trial.train("updn", *options, "--seeds", "2"), "features.h5: its content has changed")
     features.unlink()
     assert_done(trial.train("updn", *options, "--seeds", "2"))

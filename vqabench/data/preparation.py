@@ -300,9 +300,7 @@ def _locate_images(
     if len(kept) == 0:
         raise InputError(f"{dataset.name}, split {split}: no question's image has features")
     if len(kept) < len(questions):
-        say(
-            f"{split}: {len(questions) - len(kept)} of {len(questions)} questions are left out: their images have no features"
-        )
+        say(f"{split}: {len(questions) - len(kept)} of {len(questions)} questions are left out: no image features")
     return features.rows([questions[n].image_id for n in kept]), kept
 
 

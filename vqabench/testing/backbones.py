@@ -155,7 +155,7 @@ class BackboneChecks:
         batch = self.sample.given_to(model).replace(targets_BA=None)
         require(
             torch.equal(model(batch).logits_BA, other(batch).logits_BA),
-            "a copy made from its state dict gives different answers; keep state in parameters or persistent buffers",
+            "a copy made from its state dict gives different answers; keep state in persistent buffers",
         )
         alike = torch.equal(self._training_loss(model), self._training_loss(other))
         require(

@@ -147,7 +147,7 @@ class LossChecks:
             values.append(one(self._logits(), self.batch))
         require(
             torch.equal(*values),
-            f"{objective}: a copy made from its state dict gives a different loss; keep state in parameters or buffers",
+            f"{objective}: a copy made from its state dict gives a different loss; keep state in buffers",
         )
         return f"{len(loss.state_dict())} tensors through safetensors"
 
