@@ -67,12 +67,12 @@ def test_a_loss_that_a_backbone_spoils_by_itself_is_noticed() -> None:
 @pytest.mark.parametrize(
     ("output", "told"),
     [
-        (Output(logits_BA=torch.zeros(2, 3)), r"logits_BA are \[2, 3\], but the answers \[2, 2\]"),
+        (Output(logits_BA=torch.zeros(2, 3)), r"its logits_BA must be a floating-point tensor, \[2, 2\] .*, not float32 \[2, 3\]"),
         (
             Output(logits_BA=torch.zeros(2, 2), penalties={"p": torch.zeros(1)}),
-            r"penalties\['p'\] must be a tensor of no dimensions, not \[1\]",
+            r"its penalties\['p'\] must be a floating-point tensor, a scalar, not float32 \[1\]",
         ),
-        (Output(logits_BA=torch.zeros(2, 2), penalties={"answers": torch.tensor(0.0)}), "are called 'answers'"),
+        (Output(logits_BA=torch.zeros(2, 2), penalties={"answers": torch.tensor(0.0)}), "have the name 'answers'"),
     ],
 )
 def test_a_malformed_output_names_its_field(output: Output, told: str) -> None:

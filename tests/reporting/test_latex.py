@@ -42,7 +42,7 @@ def comparison(tmp_path: Path) -> Comparison:
     about: dict[str, Any] = {"dataset": "vqa-cp-v2", "objective": "bce"}
     write_seeds(tmp_path, 40.0, **about)
     write_seeds(tmp_path, 50.0, loss="mask+rescale", **about)
-    write_seeds(tmp_path, -3.5, loss="focal", **about)
+    write_seeds(tmp_path, 3.5, loss="focal", **about)
     return compare_in(tmp_path)
 
 
@@ -80,8 +80,8 @@ def test_a_table_names_methods_as_papers_do_and_has_its_notes_below(comparison: 
 
 def test_a_minus_is_no_hyphen_and_a_hyphen_no_minus(comparison: Comparison) -> None:
     table = to_latex(comparison, "accuracy", "answer-type", columns=("All", "gain", "95 % CI"))
-    assert r"$-$3.52" in table
-    assert r"$-$43.73" in table
+    assert r"$-$36.69" in table
+    assert len(re.findall(r"\$-\$\d", table)) > 2
     assert not re.search(r"(?<![\w$])-\d", table)
     assert "out-of-domain" in table
     assert r"95 \% CI" in table

@@ -242,7 +242,7 @@ def test_a_log_whose_place_is_taken_is_warned_of_and_the_run_is_finished(places:
     watch = Counting()
     assert run(places, "resume", progress=watch, log=BOTH).read_manifest().status == "finished"
     warnings = [line for line in watch.told if "has failed" in line]
-    assert [line.partition(": --log ")[2].partition(" has failed, and is left out")[0] for line in warnings] == [
+    assert [line.partition(": --log ")[2].partition(" has failed and is turned off")[0] for line in warnings] == [
         *BOTH
     ]
 

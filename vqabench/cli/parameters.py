@@ -18,8 +18,9 @@ def telling_of_signals(warn: Callable[[str], None], kept: str | Callable[[], str
     try:
         yield
     except KeyboardInterrupt as stop:
-        from vqabench.training.interruption import describe_stop
+        from vqabench.training.interruption import acknowledge, describe_stop
 
+        acknowledge()
         message, code = describe_stop(stop)
         warn(f"{message}; {kept if isinstance(kept, str) else kept()}")
         raise typer.Exit(code) from None

@@ -189,6 +189,12 @@ def raised() -> Stopped | None:
     return _raised
 
 
+def acknowledge() -> None:
+    """Record that what `raise_on_signals` raised has been reported."""
+    global _raised
+    _raised = None
+
+
 def describe_stop(stop: KeyboardInterrupt) -> tuple[str, int]:
     """Return what stopped the program, in words, and the exit code."""
     name = getattr(stop, "signal", "SIGINT")
