@@ -150,7 +150,8 @@ def compare(
         raise InputError(f"--published: the paper's results are by answer type; drop --by {by.value}")
     everything = form in (Format.csv, Format.json)
     if everything and (by is By.question_type or columns):
-        raise InputError(f"--format {form.value} always holds every column and group; drop --by and --columns")
+        chosen_by = "--columns" if columns else "--by question-type"
+        raise InputError(f"{chosen_by}: {form.value} output always holds every column and question type; drop it")
 
     from vqabench.reporting.grids import parse_columns
     from vqabench.workflows import comparison as workflow

@@ -30,7 +30,7 @@ def evaluate(
         Path,
         typer.Argument(
             metavar="FILE",
-            help='A results file or a pipe: [{"question_id": 1, "answer": "2"}, ...], one such object per line, '
+            help='A results file, or - for stdin: [{"question_id": 1, "answer": "2"}, ...], one such object per line, '
             'or {"1": "2", ...}.',
         ),
     ],
@@ -76,6 +76,7 @@ def evaluate(
     from vqabench.workflows import evaluation
     from vqabench.workflows.places import Places
 
+    predictions = Path("/dev/stdin") if predictions == Path("-") else predictions
     progress, as_wrong = WatchedProgress(), missing is Missing.wrong
     if dataset is not None:
         places = Places(data=data_dir, catalog=catalog)
@@ -93,7 +94,7 @@ def evaluate(
         if form is Format.json:
             say_json(exports.to_json(scores))
         elif form is not Format.table:
-            print_list(*tables.list_scores(scores), form, tables.describe_gaps(scores))
+            print_list(*tables.list_scores(scores, exact=form is Format.csv), form, tables.describe_gaps(scores))
         else:
             console = lists.stdout_console()
             console.print(f"{predictions}: {scores.questions:,} questions", markup=False, soft_wrap=True)

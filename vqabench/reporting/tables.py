@@ -83,25 +83,25 @@ def draw_scores(scores: Scores) -> list[Table]:
     return [by_answer, by_type]
 
 
-def list_scores(scores: Scores) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Return a head and lines that hold all of one result: a line for each answer type and question type."""
+def list_scores(scores: Scores, *, exact: bool) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return a head and lines that hold all of one result: a line for each answer type and question type.
+
+    Numbers are `exact`, or have two decimals.
+    """
+
+    def spell(value: float | None) -> str:
+        return "" if value is None else repr(value) if exact else spell_number(value)
+
     rows = [
-        ("answer type", category, "", *(_spell_exactly(one[category]) for one in (scores.accuracy, scores.kappa)))
+        ("answer type", category, "", *(spell(one[category]) for one in (scores.accuracy, scores.kappa)))
         for category in CATEGORIES
     ]
-    rows += [
-        ("question type", name, str(one.questions), _spell_exactly(one.accuracy), "")
-        for name, one in scores.per_question_type.items()
-    ]
-    rows += [
-        ("other answer type", name, str(one.questions), _spell_exactly(one.accuracy), "")
-        for name, one in scores.other_answer_types.items()
-    ]
+    for by, types in (
+        ("question type", scores.per_question_type),
+        ("other answer type", scores.other_answer_types),
+    ):
+        rows += [(by, name, str(one.questions), spell(one.accuracy), "") for name, one in types.items()]
     return ("by", "category", "questions", "accuracy", "kappa"), rows
-
-
-def _spell_exactly(value: float | None) -> str:
-    return "" if value is None else repr(value)
 
 
 def describe_gaps(scores: Scores) -> list[str]:

@@ -173,6 +173,8 @@ def _load_chain(name: str, settings: dict[str, object]) -> list[Part]:
 def _load_strategy(spelled: str) -> tuple[list[Part], Part]:
     """Load the transforms and the one loss that `mask+rescale` and the like name."""
     names = [name.strip() for name in spelled.split("+")]
+    if "" in names:
+        raise InputError(f"--loss {spelled}: a part is missing next to a +")
     parts = [_load_loss_part(name) for name in names]
     transforms = [part for part in parts if issubclass(part.kind, Transform)]
     losses = [part for part in parts if issubclass(part.kind, Loss)]
