@@ -69,7 +69,7 @@ def test_a_loss_that_a_backbone_spoils_by_itself_is_noticed() -> None:
     [
         (
             Output(logits_BA=torch.zeros(2, 3)),
-            r"its logits_BA must be a floating-point tensor, \[2, 2\] .*, not float32 \[2, 3\]",
+            r"its logits_BA must be .*, not float32 \[2, 3\]",
         ),
         (
             Output(logits_BA=torch.zeros(2, 2), penalties={"p": torch.zeros(1)}),

@@ -30,8 +30,8 @@ def evaluate(
         Path,
         typer.Argument(
             metavar="FILE",
-            help='A results file, or - for stdin: [{"question_id": 1, "answer": "2"}, ...], one such object per line, '
-            'or {"1": "2", ...}.',
+            help='A results file, or - for stdin: [{"question_id": 1, "answer": "2"}, ...], one such object per '
+            'line, or {"1": "2", ...}.',
         ),
     ],
     dataset: Annotated[
