@@ -210,7 +210,7 @@ def test_tables_hold_the_chosen_split_and_columns_in_their_order(comparison: Com
     (grid,) = lay_out(comparison, "accuracy", "answer-type", "val", ("All", "gain", "in-domain"))
     assert grid.title == "d, in-domain val: accuracy in percent"
     assert grid.head == ("backbone", "strategy", "All", "gain")  # val has no in-domain column of its own
-    with pytest.raises(InputError, match="no run has a number accuracy of train"):
+    with pytest.raises(InputError, match="no run has scores for accuracy of train"):
         lay_out(comparison, "accuracy", "answer-type", "train")
 
 
@@ -221,5 +221,5 @@ def test_csv_and_json_can_be_narrowed_to_a_split_and_a_metric(comparison: Compar
     assert [line["against"] for line in lines if line["loss"] == "mask+rescale"] == ["updn ce-plain"] * 4
     (row, _) = json.loads(comparison_to_json(narrowed))["rows"]
     assert {split: list(metrics) for split, metrics in row["scores"].items()} == {"val": ["kappa"]}
-    with pytest.raises(InputError, match="no run has a number accuracy of train"):
+    with pytest.raises(InputError, match="no run has scores for accuracy of train"):
         narrow(comparison, "accuracy", "train")

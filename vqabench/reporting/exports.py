@@ -125,7 +125,8 @@ def narrow(comparison: Comparison, metric: str | None, split: str | None) -> Com
         )
     printed = tuple(one for one in comparison.published if keeps(SPLIT, one.metric))
     if not printed and not any(row.cells for row in rows):
-        raise InputError(f"no run has a number {' '.join(filter(None, [metric, f'of {split}' if split else '']))}")
+        which = " ".join(filter(None, [metric, f"of {split}" if split else ""]))
+        raise InputError(f"no run has scores for {which}")
     return replace(comparison, rows=tuple(rows), published=printed)
 
 

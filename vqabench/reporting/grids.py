@@ -113,7 +113,7 @@ def lay_out(
         grids += _lay_out_published(comparison.published, metric)
     if not grids:
         which = " ".join(filter(None, [metric, f"of {split}" if split else ""]))
-        raise InputError(f"no run has a number {which}".rstrip())
+        raise InputError("no run has scores" + (f" for {which}" if which else ""))
     return [keep_columns(grid, columns) for grid in grids] if columns else grids
 
 
