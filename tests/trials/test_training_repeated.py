@@ -114,7 +114,7 @@ def test_predict_keeps_stored_answers_where_an_edited_plugin_gives_others(trial:
     forget_plugins()
     ended = vqabench("predict", run)
     assert_refused(
-        ended, "other source files of vqabench-edited", "otherwise", "--out", "--force", str(answers.name)
+        ended, "other source files of vqabench-edited", "different answers", "--out", "--force", str(answers.name)
     )
     assert (answers.read_bytes(), scores.read_bytes()) == (before, scored)
     ended = vqabench("predict", run, "--out", "elsewhere.json")
@@ -221,5 +221,5 @@ def test_a_folder_in_the_place_of_weights_cannot_be_read(vqabench: Run, trained:
     (trained / "model.safetensors").unlink()
     (trained / "model.safetensors").mkdir()
     ended = vqabench("predict", trained)
-    assert_refused(ended, "model.safetensors: cannot be read: Is a directory")
+    assert_refused(ended, "model.safetensors: a folder, not a file")
     assert "missing" not in ended.stderr

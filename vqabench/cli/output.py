@@ -131,6 +131,5 @@ def print_comparison(
         say(exports.to_markdown(laid_out, grids.choose_notes(compared, by)))
     else:
         tables.print_comparison(compared, metric, by, split, columns)
-    if form is not Format.json:  # which has them among its notes
-        for told in compared.left_out:
-            lists.warn(told)
+    for told in compared.left_out:
+        lists.warn(told)

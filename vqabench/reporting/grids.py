@@ -111,7 +111,7 @@ def lay_out(
                 grids.append(replace(grid, key=(dataset, own, chosen)))
     if split in (None, SPLIT):
         grids += _lay_out_published(comparison.published, metric)
-    if not grids:
+    if not grids and split is not None:
         which = " ".join(filter(None, [metric, f"of {split}" if split else ""]))
         raise InputError("no run has scores" + (f" for {which}" if which else ""))
     return [keep_columns(grid, columns) for grid in grids] if columns else grids
