@@ -404,8 +404,8 @@ def replaced(name: str, array: Any) -> Callable[[h5py.File, Path], None]:
 
 
 ARRAYS: dict[str, tuple[Callable[[h5py.File, Path], None], str]] = {
-    "external storage": (external, "features is kept in other files"),
-    "a virtual array without its source": (virtual, "features is kept in other files"),
+    "external storage": (external, "features is stored in other files"),
+    "a virtual array without its source": (virtual, "features is stored in other files"),
     "a link to another file": (linked, "features is a link"),
     "ids that claim terabytes": (claimed("image_ids", 10**12), "image_ids claims 1,000,000,000,000 numbers"),
     "sizes that claim terabytes": (claimed("image_w", 10**13), "image_w claims 10,000,000,000,000 numbers"),
@@ -419,7 +419,7 @@ ARRAYS: dict[str, tuple[Callable[[h5py.File, Path], None], str]] = {
     ),
     "halves of ids": (replaced("image_ids", np.arange(6) / 2), "image_ids holds 0.5, not whole numbers"),
     "rounded ids": (replaced("image_ids", np.full(6, 2.0**24, np.float32)), "which are rounded"),
-    "ids of another kind": (replaced("image_ids", np.array([b"\xff"] * 6, "V1")), "image_ids is no array"),
+    "ids of another kind": (replaced("image_ids", np.array([b"\xff"] * 6, "V1")), "image_ids is not an array"),
     "ids that are no text": (replaced("image_ids", np.array([b"\xff\xfe"] * 6)), "features of none of the 6"),
     "one side alone": (lambda file, _: file.__delitem__("image_h"), "holds image_w, but not the other of"),
     "sizes that are no numbers": (replaced("image_w", np.full(6, np.inf)), "image_w holds values that are not"),
@@ -582,7 +582,7 @@ def test_companions_are_passed_over_other_kinds_told_and_pipes_refused(pictures:
     (pictures / ".ipynb_checkpoints" / "x-checkpoint.jpg").write_bytes(b"\0")
     said: list[str] = []
     assert [image.image_id for image in list_images(pictures, said.append)] == [1]
-    assert said == [f"{pictures}: files of other kinds are left out: 1 .heic"]
+    assert said == [f"{pictures}: files of other kinds are skipped: 1 .heic"]
     os.mkfifo(pictures / "3.png")
     with pytest.raises(InputError, match=r"3\.png: is a pipe, a device"):
         list_images(pictures)
