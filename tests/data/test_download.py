@@ -379,7 +379,7 @@ def test_a_changed_file_is_refused_until_it_is_fetched_again(server: FileServer,
     with pytest.raises(InputError, match=r"a\.zip: changed since .*--force"):
         fetch(server, tmp_path)
     (tmp_path / "a.zip").write_bytes(SECOND[:50])
-    with pytest.raises(InputError, match=r"not the file that is meant: it is not whole.*--force"):
+    with pytest.raises(InputError, match=r"not the expected file: it is not whole.*--force"):
         fetch(server, tmp_path)
     fetch(server, tmp_path, way=Way(force=True, patience=QUICK))
     assert finals(tmp_path) == {"a.zip": FIRST}

@@ -167,7 +167,7 @@ def test_a_broken_image_is_refused_or_left_out(images: Path, model: Path, tmp_pa
     told: list[str] = []
     asked = Extraction(str(model), broken="skip")
     assert extract(images, tmp_path / "f.h5", asked, CPU, told.append) == 5
-    assert "continuing behind the 2 images that are done" in told
+    assert "continuing after the 2 images that are done" in told
     assert re.fullmatch(r"1 image is left out: .*000003\.jpg: not an image, or a damaged one: .*", told[-1])
     assert not list(tmp_path.glob(".f.h5*"))
     assert open_features(tmp_path / "f.h5").image_ids.tolist() == [1, 2, 4, 5, 7]
@@ -211,7 +211,7 @@ def test_a_killed_extraction_goes_on_where_it_came_to(images: Path, model: Path,
     assert not destination.exists()
     told: list[str] = []
     assert extract(images, destination, Extraction(str(model), batch_size=1), CPU, told.append) == 6
-    assert "continuing behind the 2 images that are done" in told
+    assert "continuing after the 2 images that are done" in told
     quietly(images, tmp_path / "whole.h5", model=str(model), batch_size=1)
     one, other = open_features(destination), open_features(tmp_path / "whole.h5")
     assert np.array_equal(one.regions, other.regions)
@@ -429,7 +429,7 @@ def test_an_image_that_was_changed_since_is_computed_anew_with_those_behind_it(
     whole.write_bytes(content)
     told: list[str] = []
     extract(images, tmp_path / "f.h5", Extraction(str(model)), CPU, told.append)
-    assert "continuing behind the 1 images that are done" in told
+    assert "continuing after the 1 images that are done" in told
     quietly(images, tmp_path / "whole.h5", model=str(model))
     np.testing.assert_array_equal(
         open_features(tmp_path / "f.h5").regions, open_features(tmp_path / "whole.h5").regions
@@ -438,7 +438,7 @@ def test_an_image_that_was_changed_since_is_computed_anew_with_those_behind_it(
 
 def test_numbers_and_words_for_ids_do_not_mix(images: Path) -> None:
     draw(images / "dog.png", 3)
-    with pytest.raises(InputError, match=r"dog\.png: its name is no number"):
+    with pytest.raises(InputError, match=r"dog\.png: its name is not a number"):
         list_images(images)
 
 

@@ -184,4 +184,6 @@ def contents(doomed: Doomed) -> dict[str, bytes]:
     files = {path.name: path.read_bytes() for path in found if path.is_file() and path.name != "run.json"}
     records = [json.loads(line) for line in files["epochs.jsonl"].splitlines()]
     timeless = [{name: value for name, value in record.items() if name != "seconds"} for record in records]
-    return files | {"epochs.jsonl": json.dumps(timeless).encode()}
+    seal = {name: value for name, value in json.loads(files["features.h5.json"]).items() if name != "mtime_ns"}
+    timed = {"epochs.jsonl": timeless, "features.h5.json": seal}
+    return files | {name: json.dumps(content).encode() for name, content in timed.items()}

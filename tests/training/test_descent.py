@@ -29,7 +29,7 @@ def test_where_memory_is_short_batches_are_computed_in_pieces_to_the_same_result
     pieces = run_greedy(places, watch, settings=settings | {"room": 5})
     assert pieces.read_manifest().pieces == 4
     assert whole.read_manifest().pieces == 1
-    assert [told for told in watch.told if "in 2 pieces" in told or "in 4 pieces" in told]
+    assert [told for told in watch.told if "into 2 pieces" in told or "into 4 pieces" in told]
     one, other = weights(whole), weights(pieces)
     for name in one:
         torch.testing.assert_close(one[name], other[name], rtol=1e-4, atol=1e-5)
