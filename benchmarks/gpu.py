@@ -47,10 +47,6 @@ class Context:
     published: Path | None
     log: Path
 
-    @property
-    def on_gpu(self) -> bool:
-        return self.device.startswith("cuda")
-
     def run(self, *arguments: object, seconds: float, **environment: str) -> tuple[int, str]:
         """Run a Python program; return its exit code and what it printed, which goes to the log as well."""
         command = [sys.executable, *map(str, arguments)]
