@@ -346,10 +346,12 @@ def measure(trial: Trial, folder: Path, command: tuple[str, ...]) -> tuple[subpr
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
         resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))
 
+    # Not ru_maxrss: a child inherits that of the process which forked it.
     code = (
-        "import resource, sys; from vqabench.cli import main\n"
+        "import re, sys; from pathlib import Path; from vqabench.cli import main\n"
         "try: main()\n"
-        "finally: print('PEAK', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)"
+        "finally: print('PEAK', re.search(r'VmHWM:\\s*(\\d+)', Path('/proc/self/status').read_text())[1], "
+        "file=sys.stderr)"
     )
     done = subprocess.run(
         ["python", "-c", code, *command],
