@@ -15,14 +15,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from benchmarks.evaluate_speed import make_data
-from vqabench.data.annotation_table import tabulate
-from vqabench.data.annotations import Prediction, SurePrediction, write_predictions
-from vqabench.data.answers import vocabulary
-from vqabench.evaluation.answered import read_answered
-from vqabench.evaluation.breakdowns import break_down, upper_bound
-from vqabench.evaluation.calibration import calibrate
-from vqabench.evaluation.reliance import prior_reliance
-from vqabench.evaluation.train_prior import count_train_prior, group_questions
+from vqabench.data.vqa.annotation_table import tabulate
+from vqabench.data.vqa.annotations import Prediction, SurePrediction, write_predictions
+from vqabench.data.vqa.answers import vocabulary
+from vqabench.evaluation.breakdowns import break_down, calibrate, upper_bound
+from vqabench.evaluation.prior import count_train_prior, group_questions, prior_reliance
+from vqabench.evaluation.run_answers import read_answered
 from vqabench.results import Run
 
 Result = TypeVar("Result")

@@ -18,17 +18,17 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 
-from vqabench.data.placement import PlacedFeatures
-from vqabench.data.prepared import prepare
+from vqabench.data.batches.placement import PlacedFeatures
+from vqabench.data.prepare.prepared import prepare
 from vqabench.evaluation.comparison import compare, compare_cells
 from vqabench.evaluation.predict import load_split, predict
 from vqabench.evaluation.published import Published, find_published
 from vqabench.evaluation.rows import Cell, Row
-from vqabench.reporting.grids import spell_p
+from vqabench.paths import Paths
+from vqabench.reporting.grids import format_p
 from vqabench.results import find_runs
 from vqabench.training.progress import Silence
 from vqabench.training.run import load_model
-from vqabench.workflows.places import Places
 
 TEST = ("test", "accuracy", "answer-type", "all")
 VAL = ("val", "accuracy", "answer-type", "all")
@@ -92,12 +92,12 @@ def print_claim(claim: Claim, rows: Iterable[Row]) -> None:
 def describe(before: Row, after: Row) -> str:
     """Spell one line."""
     tests = compare_cells(after, before)
-    cells = [after.backbone, after.objective, str(len(after.seeds)), spell_published(before, after)]
+    cells = [after.backbone, after.objective, str(len(after.seeds)), format_published(before, after)]
     for key in (TEST, VAL):
         one, other = before.cells[key], after.cells[key]
         cells.append(f"{spell(one)} → {spell(other)}")
         gain, test = (other.mean or 0.0) - (one.mean or 0.0), tests[key]
-        tested = f" ({test.low:+.1f} to {test.high:+.1f}), p {spell_p(test.p)}" if test else ""
+        tested = f" ({test.low:+.1f} to {test.high:+.1f}), p {format_p(test.p)}" if test else ""
         cells.append(f"{gain:+.2f}{tested}")
     return f"| {' | '.join(cells)} |"
 
@@ -106,7 +106,7 @@ def spell(cell: Cell) -> str:
     return f"{cell.mean:.2f}" + ("" if cell.deviation is None else f" ±{cell.deviation:.2f}")
 
 
-def spell_published(before: Row, after: Row) -> str:
+def format_published(before: Row, after: Row) -> str:
     """Give what the paper has on VQA-CP v2 where it is of the same backbone, objective and loss."""
     numbers = [published_all(row) for row in (before, after)]
     return "–" if None in numbers else f"{numbers[0]:.2f} → {numbers[1]:.2f}"
@@ -142,14 +142,14 @@ def of_dropout(row: Row, dropout: float) -> bool:
     return bool(options["dropout"] == dropout and options["activation"] == "softplus-g")
 
 
-def print_costs(rows: Iterable[Row], places: Places, rounds: int) -> None:
+def print_costs(rows: Iterable[Row], paths: Paths, rounds: int) -> None:
     """Print parameters and the time of answering `test`, in turns, of plain and of the strategies."""
     chosen = {row.loss: row for row in rows if (row.backbone, row.objective) == ("updn", "ce") and not row.label}
-    prepared = prepare(places.dataset("digits-cp"), lambda _: None)
+    prepared = prepare(paths.dataset("digits-cp"), lambda _: None)
     features = PlacedFeatures(prepared.features, torch.device("cpu"))
     losses = [loss for loss in ("plain", "rescale", "mask", "mask+rescale") if loss in chosen]
     models = {loss: load_model(chosen[loss].runs[0], prepared, Silence()) for loss in losses}
-    data = load_split(models["plain"], prepared, places.dataset("digits-cp"), "test", features)
+    data = load_split(models["plain"], prepared, paths.dataset("digits-cp"), "test", features)
     times: dict[str, list[float]] = {loss: [] for loss in losses}
     for _ in range(rounds):
         for loss in losses:
@@ -174,7 +174,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     arguments = parser.parse_args()
     rows = compare(find_runs([arguments.runs]), "digits-cp").rows
-    print_costs(rows, Places(arguments.runs, arguments.data_dir), arguments.rounds)
+    print_costs(rows, Paths(arguments.runs, arguments.data_dir), arguments.rounds)
     for claim in CLAIMS:
         print_claim(claim, rows)
     print_dropouts(rows)

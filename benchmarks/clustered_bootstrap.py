@@ -13,7 +13,7 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from vqabench.evaluation.clustered import compare_questions
+from vqabench.evaluation.significance import compare_questions
 
 QUESTIONS = 220_000
 IMAGES = 98_000

@@ -14,8 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from vqabench.data.annotation_table import tabulate
-from vqabench.data.annotations import (
+from vqabench.data.vqa.annotation_table import tabulate
+from vqabench.data.vqa.annotations import (
     Annotation,
     Answer,
     Prediction,

@@ -20,7 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vqabench.data.annotations import (
+from vqabench.data.features.store import write_features
+from vqabench.data.vqa.annotations import (
     Annotation,
     Answer,
     Prediction,
@@ -29,7 +30,6 @@ from vqabench.data.annotations import (
     write_predictions,
     write_questions,
 )
-from vqabench.data.features import write_features
 
 SIZES = {"train": 438_183, "test": 219_928}
 IMAGES = 123_287

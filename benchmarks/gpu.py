@@ -115,7 +115,7 @@ def check_plugins(context: Context) -> Found:
         checked = list(pool.map(check, names))
     return {
         "checked": len(checked),
-        "failed": {name: told or f"exit {code}" for name, code, told in checked if code},
+        "failed": {name: message or f"exit {code}" for name, code, message in checked if code},
     }
 
 

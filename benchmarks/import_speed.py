@@ -24,7 +24,7 @@ from typing import TextIO, cast
 
 import numpy as np
 
-from vqabench.data.conversion import convert_features
+from vqabench.data.features.conversion import convert_features
 
 REGIONS, WIDTH = 36, 2048
 COLUMNS = ("image_id", "image_w", "image_h", "num_boxes", "boxes", "features")

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import torch
 
-from vqabench.data.placement import PlacedFeatures
-from vqabench.data.prepared import prepare
+from vqabench.data.batches.placement import PlacedFeatures
+from vqabench.data.prepare.prepared import prepare
 from vqabench.evaluation.predict import load_split
+from vqabench.paths import Paths
 from vqabench.results import Run
 from vqabench.training.progress import Silence
 from vqabench.training.run import load_model
-from vqabench.workflows.places import Places
 
 BATCH = 512
 
@@ -26,7 +26,7 @@ def measure(run: Run, kind: str) -> tuple[float, float, float]:
 
     They are those of the best answer that was given to the question's type, and of the best that never was.
     """
-    dataset = Places().dataset(run.read_manifest().dataset)
+    dataset = Paths().dataset(run.read_manifest().dataset)
     prepared = prepare(dataset, lambda _: None)
     model = load_model(run, prepared, Silence()).eval()
     features = PlacedFeatures(prepared.features, torch.device("cpu"))

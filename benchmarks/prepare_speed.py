@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vqabench.data.annotations import read_questions
-from vqabench.data.features import write_features
+from vqabench.data.features.store import write_features
+from vqabench.data.vqa.annotations import read_questions
 
 FILES = ("v2_OpenEnded_mscoco_train2014_questions.60000.json.gz", "v2_mscoco_train2014_annotations.60000.json.gz")
 CATALOG = """

@@ -27,11 +27,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from benchmarks.synthetic_vqa import DATASET, places
-from vqabench.data.annotations import read_questions
-from vqabench.data.features import FeatureStore
-from vqabench.data.prepared import Prepared, prepare
-from vqabench.data.questions import SPECIAL_WORDS
+from benchmarks.synthetic_vqa import DATASET, paths
+from vqabench.data.features.store import FeatureStore
+from vqabench.data.prepare.prepared import Prepared, prepare
+from vqabench.data.vqa.annotations import read_questions
+from vqabench.data.vqa.words import SPECIAL_WORDS
 
 BATCH_SIZE, HIDDEN, EMBEDDING = 512, 1024, 300
 WORKERS = min(4, os.cpu_count() or 1)
@@ -155,7 +155,7 @@ class TimedLoader:
 
 
 def train(clone: Path, folder: Path, device: torch.device, batches: int) -> TimedLoader:
-    prepared = prepare(places(folder).dataset(DATASET), lambda message: None)
+    prepared = prepare(paths(folder).dataset(DATASET), lambda message: None)
     files = write_files(folder, prepared)
     code = load(clone, files, prepared)
     if device.type == "cpu":

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.full_scale import Zipf
-from vqabench.data.annotations import Annotation, Answer, Question, write_annotations, write_questions
-from vqabench.data.half_precision import Rounding
-from vqabench.data.partial_features import PartialFeatures
-from vqabench.data.region_rows import Regions
-from vqabench.workflows.places import Places
+from vqabench.data.features.half_precision import Rounding
+from vqabench.data.features.rows import Regions
+from vqabench.data.features.writer import PartialFeatures
+from vqabench.data.vqa.annotations import Annotation, Answer, Question, write_annotations, write_questions
+from vqabench.paths import Paths
 
 DATASET = "synthetic"
 WIDTH, ANSWERS, TYPES, WORDS = 2048, 2274, 65, 14_000
@@ -56,8 +56,8 @@ class Sizes:
         return parent / f"{self.questions}-questions-{self.images}-images-{self.regions}-regions"
 
 
-def places(folder: Path, runs: Path | None = None) -> Places:
-    return Places(runs or folder / "runs", folder, folder / "catalog.toml")
+def paths(folder: Path, runs: Path | None = None) -> Paths:
+    return Paths(runs or folder / "runs", folder, folder / "catalog.toml")
 
 
 def make(parent: Path, sizes: Sizes) -> Path:

@@ -19,17 +19,17 @@ from typing import Any
 import torch
 
 from benchmarks.step_floor import Step, measure_rates, synchronize
-from benchmarks.synthetic_vqa import DATASET, TEST, places
+from benchmarks.synthetic_vqa import DATASET, TEST, paths
 from vqabench.config import make_config
-from vqabench.data.placement import PlacedFeatures, Room, choose_place
-from vqabench.data.prepared import Prepared, prepare
+from vqabench.data.batches.placement import PlacedFeatures, Room, choose_place
+from vqabench.data.prepare.prepared import Prepared, prepare
 from vqabench.evaluation.predict import evaluation_batch, load_split, predict
+from vqabench.paths import Paths
 from vqabench.results import Run, find_runs
 from vqabench.training.device import number_type
 from vqabench.training.interruption import Interruption, Stopped
 from vqabench.training.progress import Silence
 from vqabench.training.run import load_model
-from vqabench.workflows.places import Places
 from vqabench.workflows.training import train
 
 NOT_TIMED = 5
@@ -93,7 +93,7 @@ def describe_step(prepared: Prepared, run: Run) -> Step:
     )
 
 
-def time_answering(run: Run, where: Places, prepared: Prepared, device: torch.device, precision: str) -> float:
+def time_answering(run: Run, where: Paths, prepared: Prepared, device: torch.device, precision: str) -> float:
     """Answer `test`, as a run does at its end, and give the questions a second."""
     model = load_model(run, prepared, Silence()).to(device)
     place = choose_place("auto", prepared.features, Room(device))
@@ -123,7 +123,7 @@ def main() -> None:
     settings = {"recipe.batch_size": options.batch_size}
     config = make_config(asked | {"backbone": "updn", "loss": "rescale", "dataset": DATASET, "settings": settings})
     with tempfile.TemporaryDirectory(dir=options.folder) as runs:
-        where = places(options.folder, Path(runs))
+        where = paths(options.folder, Path(runs))
         with suppress(Stopped):
             train(config, where, "force", watch, interruption)
         trained_at = time.monotonic()

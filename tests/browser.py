@@ -44,7 +44,7 @@ def chromium() -> Iterator[Browser]:
 
 
 @dataclass
-class Opened:
+class OpenedDataset:
     """A page, and what has come of opening it."""
 
     page: Page
@@ -60,11 +60,13 @@ class Opened:
 
 
 @contextmanager
-def opened(browser: Browser, path: Path, width: int = 1200, height: int = 900, **context: Any) -> Iterator[Opened]:
+def opened(
+    browser: Browser, path: Path, width: int = 1200, height: int = 900, **context: Any
+) -> Iterator[OpenedDataset]:
     """Open a file in a window of its own."""
     window = browser.new_context(viewport={"width": width, "height": height}, **context)
     try:
-        shown = Opened(window.new_page())
+        shown = OpenedDataset(window.new_page())
         shown.page.on("console", lambda message: shown.console.append(message.text))
         shown.page.on("pageerror", lambda error: shown.console.append(str(error)))
         shown.page.on("dialog", shown.hear)

@@ -11,8 +11,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from vqabench.data.conversion import convert_features
-from vqabench.data.features import FeatureStore, open_features, write_features
+from vqabench.data.features.conversion import convert_features
+from vqabench.data.features.store import FeatureStore, open_features, write_features
 
 WIDTH = 3
 Array = NDArray[Any]

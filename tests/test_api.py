@@ -65,7 +65,7 @@ def test_a_loss_that_a_backbone_spoils_by_itself_is_noticed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("output", "told"),
+    ("output", "message"),
     [
         (
             Output(logits_BA=torch.zeros(2, 3)),
@@ -78,8 +78,8 @@ def test_a_loss_that_a_backbone_spoils_by_itself_is_noticed() -> None:
         (Output(logits_BA=torch.zeros(2, 2), penalties={"answers": torch.tensor(0.0)}), "have the name 'answers'"),
     ],
 )
-def test_a_malformed_output_names_its_field(output: Output, told: str) -> None:
-    with pytest.raises(PluginError, match=told):
+def test_a_malformed_output_names_its_field(output: Output, message: str) -> None:
+    with pytest.raises(PluginError, match=message):
         Criterion(Plain(SPEC, "ce"))(output, BATCH)
 
 

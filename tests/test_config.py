@@ -59,19 +59,19 @@ def test_a_file_names_one_log_or_several(tmp_path: Path, text: str, logs: tuple[
 
 
 @pytest.mark.parametrize(
-    ("logs", "told"),
+    ("logs", "message"),
     [
         (("tensorbord",), "--log: unknown value 'tensorbord': did you mean 'tensorboard'"),
         (("wandb", "wandb"), "--log wandb: given twice"),
     ],
 )
-def test_logs_that_are_unknown_or_named_twice_are_refused(logs: tuple[str, ...], told: str) -> None:
-    with pytest.raises(InputError, match=told):
+def test_logs_that_are_unknown_or_named_twice_are_refused(logs: tuple[str, ...], message: str) -> None:
+    with pytest.raises(InputError, match=message):
         make_config({"backbone": "updn", "log": logs})
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("los = 'plain'", "did you mean 'loss'"),
         ("epochs = 'three'", "epochs = 'three' is of the wrong kind"),
@@ -80,12 +80,12 @@ def test_logs_that_are_unknown_or_named_twice_are_refused(logs: tuple[str, ...],
         ("loss = ", "not a configuration in TOML"),
     ],
 )
-def test_a_broken_file_names_itself_and_what_is_wrong(tmp_path: Path, text: str, told: str) -> None:
+def test_a_broken_file_names_itself_and_what_is_wrong(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "own.toml"
     path.write_text(text)
     with pytest.raises(InputError, match=r"own\.toml") as raised:
         read_config_file(path)
-    assert told in str(raised.value)
+    assert message in str(raised.value)
 
 
 def test_the_command_line_wins_over_the_file_in_either_spelling() -> None:

@@ -15,11 +15,11 @@ import pytest
 from tests.conftest import CommandLine
 from tests.tiny import write_tiny
 from vqabench.api import Recipe
+from vqabench.bench.matrix import make_matrix, read_blocks
 from vqabench.options import fields_of, options_of
+from vqabench.paths import Paths
 from vqabench.plugins import BACKBONES, LOSSES, available, load
 from vqabench.testing import assert_conforms
-from vqabench.workflows.matrix import make_matrix, read_blocks
-from vqabench.workflows.places import Places
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "plugins").glob("*/README.md")])
@@ -98,11 +98,11 @@ def test_every_command_stands_where_it_is_tested(page: Path) -> None:
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
 def test_every_command_and_option_of_the_documentation_exists(cli: CommandLine, words: list[str]) -> None:
     name = words[:2] if words[0] in ("data", "plugins") else words[:1]
-    told = cli(*name, "--help", COLUMNS="200", TERM="dumb")
-    assert told.returncode == 0
+    message = cli(*name, "--help", COLUMNS="200", TERM="dumb")
+    assert message.returncode == 0
     for word in words:
         if word.startswith("--"):
-            assert spelled(word.partition("=")[0]).search(told.stdout), word
+            assert spelled(word.partition("=")[0]).search(message.stdout), word
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -118,8 +118,8 @@ def test_every_strategy_and_option_that_the_readme_sets_exists(cli: CommandLine)
         if part == "recipe":
             assert option in fields_of(Recipe)
             continue
-        told = json.loads(cli("plugins", "show", part, "--json").stdout)
-        assert option in [one["name"] for one in told["options"]]
+        message = json.loads(cli("plugins", "show", part, "--json").stdout)
+        assert option in [one["name"] for one in message["options"]]
 
 
 def test_every_snippet_on_plugins_runs_and_what_they_define_conforms() -> None:
@@ -138,9 +138,9 @@ def test_the_matrix_of_the_page_on_running_is_one(tmp_path: Path) -> None:
     (toml,) = blocks(ROOT / "docs" / "running.md", "toml")
     path = tmp_path / "matrix.toml"
     path.write_text(toml)
-    matrix = make_matrix(read_blocks(path, {"settings": {}}), Places(tmp_path / "runs", tmp_path / "data"))
+    matrix = make_matrix(read_blocks(path, {"settings": {}}), Paths(tmp_path / "runs", tmp_path / "data"))
     assert len(matrix.cells) == 5 * (2 * 2 + 2) + 2 * 2
-    assert [told.partition(":")[0] for told in matrix.undefined] == ["lmh is not defined for --objective ce"]
+    assert [message.partition(":")[0] for message in matrix.undefined] == ["lmh is not defined for --objective ce"]
 
 
 def test_the_page_on_strategies_has_every_part_with_its_options_and_objectives() -> None:

@@ -107,7 +107,7 @@ class TwoTypes(Loss):
 
 
 @pytest.mark.parametrize(
-    ("kind", "told"),
+    ("kind", "message"),
     [
         (NoDefault, "NoDefault: its option 'gamma' has no default"),
         (NoType, "NoType: its option 'gamma' has no type"),
@@ -116,10 +116,10 @@ class TwoTypes(Loss):
         (TwoTypes, "TwoTypes: its option 'gamma' has the type int | str; supported: bool, int, float, str"),
     ],
 )
-def test_a_plugin_with_an_option_that_cannot_be_set_is_refused(kind: type, told: str) -> None:
+def test_a_plugin_with_an_option_that_cannot_be_set_is_refused(kind: type, message: str) -> None:
     with pytest.raises(PluginError) as caught:
         options_of(kind)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_defaults_fill_what_is_not_given() -> None:
@@ -135,7 +135,7 @@ def test_an_unknown_option_is_answered_with_the_nearest() -> None:
 
 
 @pytest.mark.parametrize(
-    ("annotation", "value", "told"),
+    ("annotation", "value", "message"),
     [
         (float, "abc", "part.x: 'abc' is not float"),
         (float, "nan", "'nan' is not float"),
@@ -156,10 +156,10 @@ def test_an_unknown_option_is_answered_with_the_nearest() -> None:
         (Literal[1, 2], True, "True is not 1 | 2"),
     ],
 )
-def test_a_wrong_value_is_told_with_what_is_allowed(annotation: Any, value: object, told: str) -> None:
+def test_a_wrong_value_is_told_with_what_is_allowed(annotation: Any, value: object, message: str) -> None:
     with pytest.raises(InputError) as caught:
         convert(option(annotation), value, "part.x")
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert str(caught.value).startswith("part.x: ")
 
 

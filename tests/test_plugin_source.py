@@ -51,7 +51,7 @@ MODEL = "from vqabench.api import Backbone\nclass Model(Backbone):\n    '''A mod
 
 
 @pytest.mark.parametrize(
-    ("sources", "told"),
+    ("sources", "message"),
     [
         ({}, "there is no module PACKAGE.model"),
         ({"model": "class Other: ...\n"}, "PACKAGE.model defines no Model"),
@@ -75,15 +75,17 @@ MODEL = "from vqabench.api import Backbone\nclass Model(Backbone):\n    '''A mod
     ],
     ids=str,
 )
-def test_a_fault_is_found_in_the_source(package: str, tmp_path: Path, sources: dict[str, str], told: str) -> None:
+def test_a_fault_is_found_in_the_source(
+    package: str, tmp_path: Path, sources: dict[str, str], message: str
+) -> None:
     for name, text in sources.items():
         (tmp_path / package / f"{name}.py").write_text(text.replace("PACKAGE", package), encoding="utf-8")
-    if not told:
+    if not message:
         assert read_class(f"{package}.model:Model") == ClassSource()
         return
     with pytest.raises(SourceError) as error:
         read_class(f"{package}.model:Model")
-    assert told.replace("PACKAGE", package) in str(error.value)
+    assert message.replace("PACKAGE", package) in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -124,8 +124,8 @@ def test_a_plugin_for_another_version_of_the_api_is_refused(
     on_path(installed["other_api"])
     with pytest.raises(PluginError, match="vqabench-other-api") as caught:
         load(find(BACKBONES, "other-api"))
-    for told in ("version 99", f"has {API_VERSION};", "install versions"):
-        assert told in str(caught.value)
+    for message in ("version 99", f"has {API_VERSION};", "install versions"):
+        assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(("group", "kind"), [(BACKBONES, "backbone"), (LOSSES, "loss")])
@@ -228,7 +228,7 @@ def test_a_part_of_a_strategy_is_a_transform_or_a_loss(module: str, name: str) -
 
 
 @pytest.mark.parametrize(
-    ("group", "attribute", "told"),
+    ("group", "attribute", "message"),
     [
         (BACKBONES, ":Elsewhere", "is a transform; it belongs in the group vqabench.losses"),
         (BACKBONES, ":Scored", "is not a class derived from Backbone of"),
@@ -239,10 +239,10 @@ def test_a_part_of_a_strategy_is_a_transform_or_a_loss(module: str, name: str) -
         (BACKBONES, ".missing:Missing", "cannot be loaded: ModuleNotFoundError"),
     ],
 )
-def test_what_is_no_such_plugin_is_refused(module: str, group: str, attribute: str, told: str) -> None:
+def test_what_is_no_such_plugin_is_refused(module: str, group: str, attribute: str, message: str) -> None:
     with pytest.raises(PluginError) as caught:
         load(Plugin("part", group, "some-dist", "1", module + attribute))
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert "'part' of some-dist 1" in str(caught.value)
 
 

@@ -7,21 +7,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vqabench.errors import InputError, VqabenchError
-from vqabench.results import LONGEST_LABEL, Run, find_runs, run_folder, spell_label, write_file, write_through
+from vqabench.files.atomic import write_file, write_through
+from vqabench.results import LONGEST_LABEL, Run, find_runs, format_label, run_folder
 
 VALUES = st.one_of(st.integers(), st.floats(allow_nan=False), st.booleans(), st.none(), st.text(max_size=60))
 CHANGES = st.dictionaries(st.text(min_size=1, max_size=20), VALUES, max_size=6)
 
 
 def test_a_short_label_spells_every_change() -> None:
-    assert spell_label({"rescale.variant": "released", "epochs": 3}) == "epochs=3,rescale.variant=released"
-    assert spell_label({}) == ""
-    assert spell_label({"recipe.clip": None}) == "recipe.clip=none"
+    assert format_label({"rescale.variant": "released", "epochs": 3}) == "epochs=3,rescale.variant=released"
+    assert format_label({}) == ""
+    assert format_label({"recipe.clip": None}) == "recipe.clip=none"
 
 
 @given(CHANGES)
 def test_a_label_is_always_the_name_of_one_folder(changes: dict[str, object]) -> None:
-    label = spell_label(changes)
+    label = format_label(changes)
     assert len(label) <= LONGEST_LABEL
     folder = run_folder(Path("runs"), "d", "b", "ce-plain", label, 0)
     assert len(folder.parts) == 5
@@ -30,13 +31,13 @@ def test_a_label_is_always_the_name_of_one_folder(changes: dict[str, object]) ->
 
 @given(CHANGES, CHANGES)
 def test_two_configurations_never_share_a_label(first: dict[str, object], second: dict[str, object]) -> None:
-    assert spell_label({"a": "1,b=2"}) != spell_label({"a": "1", "b": "2"})
+    assert format_label({"a": "1,b=2"}) != format_label({"a": "1", "b": "2"})
     spelled = [
         sorted((key, "none" if value is None else str(value)) for key, value in changes.items())
         for changes in (first, second)
     ]
     if spelled[0] != spelled[1]:
-        assert spell_label(first) != spell_label(second)
+        assert format_label(first) != format_label(second)
 
 
 def test_a_reader_never_sees_half_a_file(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vqabench.data.annotations import Annotation, Answer, Question, write_annotations, write_questions
+from vqabench.data.vqa.annotations import Annotation, Answer, Question, write_annotations, write_questions
 
 CATALOG = """
 [tiny]

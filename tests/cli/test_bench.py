@@ -90,8 +90,8 @@ def test_however_a_run_fails_the_others_are_trained_and_it_is_named(
     assert done.returncode == 1, done.stderr
     assert scored(done) == ["prior ce-plain", "updn ce-plain"]
     assert len(json.loads(done.stdout)["failed"]) == 5
-    told = done.stderr.splitlines()
-    assert told.pop() == "2 of 7 runs finished, 5 failed"
+    message = done.stderr.splitlines()
+    assert message.pop() == "2 of 7 runs finished, 5 failed"
     expected = {
         "dying ce-plain @epochs=2,of=exit": "its process ended with exit code 3 before the run was finished",
         "dying ce-plain @epochs=2,of=signal": "its process was killed by SIGKILL",
@@ -99,11 +99,11 @@ def test_however_a_run_fails_the_others_are_trained_and_it_is_named(
         "prior ce-mask ": "mask (from vqabench): it builds on question features",
         "updn ce-sick ": "no longer finite",
     }
-    for line, (name, reason) in zip(sorted(told[-5:]), expected.items(), strict=True):
+    for line, (name, reason) in zip(sorted(message[-5:]), expected.items(), strict=True):
         assert line.startswith(f"warning: tiny {name}")
         assert line.count(name) == 1
         assert reason in line
-    assert sum("failed: " in line for line in told) == 5
+    assert sum("failed: " in line for line in message) == 5
 
 
 @pytest.mark.slow
@@ -141,9 +141,9 @@ def test_ctrl_c_saves_all_and_the_same_command_goes_on_to_the_same_bits(
     process = start(tmp_path, *command[1:], "--jobs", "2", command="bench")
     go_on_until(process, tmp_path / "runs", 2)
     process.send_signal(signal.SIGINT)
-    out, told = process.communicate(timeout=60)
+    out, message = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
-    assert told.splitlines()[-1] == (
+    assert message.splitlines()[-1] == (
         "warning: stopped by Ctrl-C; 0 of 2 runs finished; everything is saved; rerun the same command to continue"
     )
     stopped = runs_in(tmp_path / "runs")
@@ -171,7 +171,7 @@ def test_a_terminal_shows_bars_that_are_gone_at_the_end(own: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         ([], "which backbones? name some, as in: vqabench bench --backbones NAME,NAME"),
         (["--backbones", "updn,"], "--backbones 'updn,': write one or more"),
@@ -187,9 +187,9 @@ def test_a_terminal_shows_bars_that_are_gone_at_the_end(own: Path, tmp_path: Pat
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_a_mistake_is_one_line(cli: CommandLine, own: Path, arguments: list[str], told: str) -> None:
+def test_a_mistake_is_one_line(cli: CommandLine, own: Path, arguments: list[str], message: str) -> None:
     done = cli("bench", *arguments, "--datasets", "tiny")
     assert (done.returncode, done.stdout) == (2, "")
     last = done.stderr.splitlines()[-1]
     assert last.startswith("error: ")
-    assert told in last
+    assert message in last

@@ -24,8 +24,8 @@ from tests.conftest import CommandLine
 from tests.file_server import FileServer, serving
 from tests.terminal import in_terminal
 from tests.tiny import questions_of, write_tsv
-from vqabench.data.catalog import read_catalog
-from vqabench.data.dataset import find_dataset
+from vqabench.data.catalog.dataset import find_dataset
+from vqabench.data.catalog.entries import read_catalog
 from vqabench.results import Run
 
 CATALOG = """
@@ -180,7 +180,7 @@ def test_a_list_that_changed_makes_the_splits_anew(cli: CommandLine, server: Fil
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "message"),
     [
         ("questions = 60", "questions = 61", "small, train: holds 60 questions, but the catalogue expects 61"),
         ("answers = 600", "answers = 599", "small, train: holds 600 answers, but the catalogue expects 599"),
@@ -188,13 +188,13 @@ def test_a_list_that_changed_makes_the_splits_anew(cli: CommandLine, server: Fil
     ],
 )
 def test_other_counts_than_expected_are_refused(
-    cli: CommandLine, server: FileServer, tmp_path: Path, old: str, new: str, told: str
+    cli: CommandLine, server: FileServer, tmp_path: Path, old: str, new: str, message: str
 ) -> None:
     catalog = tmp_path / "catalog.toml"
     catalog.write_text(catalog.read_text().replace(old, new))
     for _ in range(2):
         done = cli("data", "fetch", "small-cp")
-        assert (done.returncode, told in done.stderr) == (1, True), done.stderr
+        assert (done.returncode, message in done.stderr) == (1, True), done.stderr
     assert not list(tmp_path.glob("data/small-cp/raw/*questions.json"))
 
 
@@ -260,7 +260,7 @@ def test_what_needs_no_fetching_says_so(cli: CommandLine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "message"),
     [
         ("{{ urls".format(), "{ url", ["small", "unknown key 'url': did you mean 'urls'"]),
         ('"test_a.zip" =', '"../test_a.zip" =', ["'../test_a.zip' is not a valid file name"]),
@@ -273,11 +273,11 @@ def test_what_needs_no_fetching_says_so(cli: CommandLine) -> None:
     ],
 )
 def test_a_catalogue_that_cannot_be_meant_is_one_line(
-    cli: CommandLine, server: FileServer, tmp_path: Path, old: str, new: str, told: list[str]
+    cli: CommandLine, server: FileServer, tmp_path: Path, old: str, new: str, message: list[str]
 ) -> None:
     catalog = tmp_path / "catalog.toml"
     catalog.write_text(catalog.read_text().replace(old, new))
-    fails(cli("data", "fetch", "small-cp"), "catalog.toml", *told)
+    fails(cli("data", "fetch", "small-cp"), "catalog.toml", *message)
 
 
 def test_a_chain_of_derived_data_sets_is_refused(cli: CommandLine, server: FileServer, tmp_path: Path) -> None:

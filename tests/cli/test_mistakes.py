@@ -23,18 +23,18 @@ from vqabench.training.state import State
 FAST = ("--epochs", "1", "--set", "hidden=8", "--set", "embedding=8")
 
 
-def fails(done: object, *told: str) -> None:
-    """Check exit code 2 and one line that tells all of `told`."""
+def fails(done: object, *message: str) -> None:
+    """Check exit code 2 and one line that tells all of `message`."""
     stderr, returncode = done.stderr, done.returncode  # type: ignore[attr-defined]
     assert returncode == 2, stderr
     lines = [line for line in stderr.splitlines() if not line.startswith(("preparing", "features of", "rounded"))]
     assert len(lines) == 1, stderr
-    for part in ("error: ", *told):
+    for part in ("error: ", *message):
         assert part in lines[0]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["train"], ["which backbone", "vqabench train NAME"]),
         (["train", "updm"], ["unknown backbone 'updm'", "did you mean 'updn'?"]),
@@ -98,8 +98,8 @@ def fails(done: object, *told: str) -> None:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_a_wrong_word_is_answered_in_one_line(cli: CommandLine, arguments: list[str], told: list[str]) -> None:
-    fails(cli(*arguments), *told)
+def test_a_wrong_word_is_answered_in_one_line(cli: CommandLine, arguments: list[str], message: list[str]) -> None:
+    fails(cli(*arguments), *message)
 
 
 @pytest.fixture
@@ -120,14 +120,14 @@ def edit_json(path: Path, key: str, change: object) -> None:
 def test_files_that_are_not_json_name_file_and_position(cli: CommandLine, own: Path) -> None:
     path = own / "train_questions.json"
     whole = path.read_text()
-    for content, told in (
+    for content, message in (
         ("", "empty"),
         (whole[:300], "broken JSON"),
         ("[1, 2]", "entry 1 of the questions"),
         ("nonsense", "broken JSON in line 1, column 1"),
     ):
         path.write_text(content)
-        fails(prepare(cli, own), "train_questions.json", told)
+        fails(prepare(cli, own), "train_questions.json", message)
 
 
 def test_entries_of_another_shape_name_the_place(cli: CommandLine, own: Path) -> None:
@@ -209,7 +209,7 @@ def test_a_split_without_questions_is_refused(cli: CommandLine, own: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "message"),
     [
         ("question_length = 6", "question_length = 0", ["[tiny]", "question_length", ">= 1"]),
         ("minimum_answer_count = 2", "minimum_answer_count = 0", ["minimum_answer_count", ">= 1"]),
@@ -217,11 +217,11 @@ def test_a_split_without_questions_is_refused(cli: CommandLine, own: Path) -> No
     ],
 )
 def test_a_catalogue_with_an_impossible_value_is_refused(
-    cli: CommandLine, own: Path, old: str, new: str, told: list[str]
+    cli: CommandLine, own: Path, old: str, new: str, message: list[str]
 ) -> None:
     catalog = own / "catalog.toml"
     catalog.write_text(catalog.read_text().replace(old, new, 1))
-    fails(cli("data", "prepare", "tiny", "--catalog", catalog), *told)
+    fails(cli("data", "prepare", "tiny", "--catalog", catalog), *message)
 
 
 def test_files_may_begin_with_a_mark_of_their_encoding(cli: CommandLine, own: Path) -> None:
@@ -244,7 +244,7 @@ def test_a_catalogue_names_its_unknown_key(cli: CommandLine, own: Path) -> None:
 def test_a_results_file_must_answer_each_question_once(cli: CommandLine, own: Path, tmp_path: Path) -> None:
     files = ("--questions", own / "test_questions.json", "--annotations", own / "test_annotations.json")
     answers = [{"question_id": 2000 + number, "answer": "1"} for number in range(12)]
-    for content, told in (
+    for content, message in (
         (answers[:10], "questions not answered: 2 (ids 2010, 2011)"),
         (
             [*answers, {"question_id": 2003, "answer": "2"}],
@@ -254,7 +254,7 @@ def test_a_results_file_must_answer_each_question_once(cli: CommandLine, own: Pa
         ([{"question_id": 2000}], "answer"),
     ):
         (tmp_path / "results.json").write_text(json.dumps(content))
-        fails(cli("evaluate", "results.json", *files), "results.json", told)
+        fails(cli("evaluate", "results.json", *files), "results.json", message)
 
 
 def test_an_existing_run_is_kept_unless_told_otherwise(cli: CommandLine, own: Path, tmp_path: Path) -> None:
@@ -372,7 +372,7 @@ def test_a_trained_run_without_weights_and_scores_is_told_apart(
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "message"),
     [
         ('features = "features.tsv"', 'features = "features.tsv"\nimages_without_features = "skp"', "refuse, skip"),
         (
@@ -383,11 +383,11 @@ def test_a_trained_run_without_weights_and_scores_is_told_apart(
     ],
 )
 def test_a_catalogues_wrong_value_is_told_with_the_right_ones(
-    cli: CommandLine, own: Path, old: str, new: str, told: str
+    cli: CommandLine, own: Path, old: str, new: str, message: str
 ) -> None:
     catalog = own / "catalog.toml"
     catalog.write_text(catalog.read_text().replace(old, new, 1))
-    fails(prepare(cli, own), told)
+    fails(prepare(cli, own), message)
 
 
 def test_a_catalogue_in_another_encoding_is_refused(cli: CommandLine, own: Path) -> None:
@@ -450,7 +450,7 @@ def test_predicting_with_an_unfinished_run_is_told(cli: CommandLine, own: Path, 
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         (["--set", "hidden=0"], ["updn", "hidden must be at least 1, not 0"]),
         (["--loss", "rescale", "--set", "rescale.minimum=0"], ["minimum must be at least 1, not 0"]),
@@ -458,10 +458,10 @@ def test_predicting_with_an_unfinished_run_is_told(cli: CommandLine, own: Path, 
     ],
 )
 def test_an_option_out_of_range_is_refused(
-    cli: CommandLine, own: Path, options: list[str], told: list[str]
+    cli: CommandLine, own: Path, options: list[str], message: list[str]
 ) -> None:
     assert cli("data", "prepare", "tiny", "--catalog", own / "catalog.toml").returncode == 0
-    fails(cli("train", "updn", "--dataset", "tiny", "--catalog", own / "catalog.toml", *options), *told)
+    fails(cli("train", "updn", "--dataset", "tiny", "--catalog", own / "catalog.toml", *options), *message)
 
 
 @contextmanager

@@ -27,7 +27,7 @@ FIRST_PARTY = [plugin.name for plugin in INSTALLED if "vqabench" in plugin.distr
 @pytest.mark.parametrize("name", FIRST_PARTY)
 def test_first_party_plugins_keep_what_the_api_promises(cli: CommandLine, name: str) -> None:
     done = cli("plugins", "check", name, "--json")
-    bad = [one for one in json.loads(done.stdout) if one["status"] == "failed" or "here it holds" in one["told"]]
+    bad = [one for one in json.loads(done.stdout) if one["status"] == "failed" or "here it holds" in one["message"]]
     assert (done.returncode, bad) == (0, [])
 
 
@@ -175,9 +175,9 @@ def test_settings_that_a_loss_refuses_are_a_mistake_and_no_failed_check(cli: Com
     fails(cli("plugins", "check", "updn", "--set", "recipe.lr=1"), "the checks have a recipe of their own")
 
 
-@pytest.mark.parametrize(("fixture", "told"), [("other_api", "version 99"), ("broken", "cannot be loaded")])
+@pytest.mark.parametrize(("fixture", "message"), [("other_api", "version 99"), ("broken", "cannot be loaded")])
 def test_a_plugin_that_cannot_be_loaded_fails_its_check(
-    cli: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fixture: str, told: str
+    cli: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fixture: str, message: str
 ) -> None:
     install_fixture(fixture, tmp_path / "installed")
     monkeypatch.syspath_prepend(tmp_path / "installed")
@@ -185,4 +185,4 @@ def test_a_plugin_that_cannot_be_loaded_fails_its_check(
     done = cli("plugins", "check", name)
     assert done.returncode == 1
     assert f"FAILED    load: backbone '{name}' of " in done.stdout
-    assert told in done.stdout
+    assert message in done.stdout

@@ -20,7 +20,7 @@ from tests.evaluation.test_comparison import write_run
 from tests.reporting.findings import HOSTILE, describe_changed, gather_written
 from tests.tiny import write_tiny
 from tests.training.runs import SIZES, places_in, run
-from vqabench.data.annotations import read_annotations, read_questions, write_annotations, write_questions
+from vqabench.data.vqa.annotations import read_annotations, read_questions, write_annotations, write_questions
 from vqabench.reporting.page import make_page
 from vqabench.results import find_runs
 
@@ -53,12 +53,12 @@ def make_hostile(folder: Path) -> None:
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Train two strategies with two seeds on hostile data, and make a report with the real command line."""
     folder = tmp_path_factory.mktemp("report")
-    places = places_in(folder)
+    paths = places_in(folder)
     make_hostile(folder / "own")
     for loss in ("plain", "focal"):
         for seed in (0, 1):
-            run(places, loss=loss, seeds=(seed,), track_test=loss == "focal", **LEARNING)
-    for one in find_runs([places.runs]):
+            run(paths, loss=loss, seeds=(seed,), track_test=loss == "focal", **LEARNING)
+    for one in find_runs([paths.runs]):
         manifest = one.read_manifest()
         manifest.label = HOSTILE
         manifest.notes.append(HOSTILE)
@@ -240,9 +240,9 @@ def test_the_page_begins_with_what_can_be_said_and_a_scatter(browser: Browser, r
         assert "images" in lines[0]  # the questions are here, too
         assert shown.page.locator(".dots .mark").count() == 2
         top = [shown.page.locator(f"#{key}").bounding_box() for key in ("d1-said", "d1-domains", "d1-tables")]
-        places = [box["y"] for box in top if box is not None]
-        assert len(places) == 3
-        assert places == sorted(places)
+        paths = [box["y"] for box in top if box is not None]
+        assert len(paths) == 3
+        assert paths == sorted(paths)
 
 
 def test_distributions_lie_over_one_another(browser: Browser, report: Path) -> None:
@@ -347,17 +347,18 @@ def test_the_same_runs_make_the_same_bytes_from_data_or_without(cli: CommandLine
         assert cli("report", "-o", name, "--catalog", catalog).returncode == 0
         pages.append((tmp_path / name).read_bytes())
     assert pages[0] == pages[1]
-    told = cli("report", "runs", "--out", "c.html", "--catalog", catalog, "--data-dir", "elsewhere")
-    assert told.returncode == 0
+    message = cli("report", "runs", "--out", "c.html", "--catalog", catalog, "--data-dir", "elsewhere")
+    assert message.returncode == 0
     assert (
-        "warning: answer distributions and changed questions are left out: tiny is not prepared here" in told.stderr
+        "warning: answer distributions and changed questions are left out: tiny is not prepared here"
+        in message.stderr
     )
     assert "Not all that a report can show" in (tmp_path / "c.html").read_text(encoding="utf-8")
     assert {path.name for path in tmp_path.iterdir()} == {"a.html", "b.html", "c.html", "data", "own", "runs"}
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["-o", "nowhere/report.html"], "there is no folder"),
         (["-o", "own"], "not a file"),
@@ -367,11 +368,11 @@ def test_the_same_runs_make_the_same_bytes_from_data_or_without(cli: CommandLine
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_nothing(
-    cli: CommandLine, tmp_path: Path, arguments: list[str], told: str
+    cli: CommandLine, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     write_tiny(tmp_path / "own")
     done = cli("report", *arguments)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
-    assert told in line
+    assert message in line
     assert {path.name for path in tmp_path.iterdir()} == {"own"}

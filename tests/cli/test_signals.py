@@ -24,8 +24,8 @@ def stop(process: subprocess.Popen[str], *signals: signal.Signals) -> tuple[int,
         assert line, process.poll()
     for one in signals:
         process.send_signal(one)
-    _, told = process.communicate(timeout=60)
-    return process.returncode, told
+    _, message = process.communicate(timeout=60)
+    return process.returncode, message
 
 
 @pytest.fixture
@@ -42,9 +42,9 @@ def test_whatever_stops_a_run_it_goes_on_at_that_step_to_the_same_bits(cli: Comm
         (signal.SIGUSR1, 75, "SIGUSR1"),
         (signal.SIGINT, 130, "Ctrl-C"),
     ):
-        found, told = stop(start(folder, *COMMAND, "--force"), one)
-        assert (found, told.count("Traceback")) == (code, 0)
-        assert f"stopped by {name}; rerun the same command with --resume to continue" in told
+        found, message = stop(start(folder, *COMMAND, "--force"), one)
+        assert (found, message.count("Traceback")) == (code, 0)
+        assert f"stopped by {name}; rerun the same command with --resume to continue" in message
         assert run_in(folder / "runs").read_manifest().status == "stopped"
     for options in (("--resume",), ("--runs", "whole")):
         assert "60/60" in cli("train", *COMMAND, *options).stderr
@@ -52,6 +52,6 @@ def test_whatever_stops_a_run_it_goes_on_at_that_step_to_the_same_bits(cli: Comm
 
 
 def test_a_second_ctrl_c_ends_it_at_once_and_the_last_checkpoint_is_kept(folder: Path) -> None:
-    code, told = stop(start(folder, *COMMAND), signal.SIGINT, signal.SIGINT)
-    assert (code, told.count("Traceback")) == (130, 0)
+    code, message = stop(start(folder, *COMMAND), signal.SIGINT, signal.SIGINT)
+    assert (code, message.count("Traceback")) == (130, 0)
     load_state(run_in(folder / "runs").resume_file)

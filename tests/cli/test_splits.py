@@ -16,8 +16,8 @@ import pytest
 from tests.cli.test_mistakes import fails
 from tests.conftest import CommandLine
 from tests.tiny import questions_of, write_tiny
-from vqabench.data import changing_priors, derivation
-from vqabench.data.annotations import Prediction, write_predictions
+from vqabench.data.catalog import changing_priors, derivation
+from vqabench.data.vqa.annotations import Prediction, write_predictions
 
 
 @pytest.fixture
@@ -51,11 +51,11 @@ def test_the_next_command_can_be_pasted(cli: CommandLine, catalog: Path, tmp_pat
 
 def test_splits_of_other_seeds_and_shares_have_other_names(cli: CommandLine, catalog: Path) -> None:
     options = [(), ("--seed", "3"), ("--share", "0.25"), ("--seed", "3", "--share", "0.25")]
-    told = [
+    message = [
         cli("data", "resplit", "tiny", "--out", f"out{n}", "--catalog", catalog, *given).stdout
         for n, given in enumerate(options)
     ]
-    assert [line.partition(":")[0] for line in told] == [
+    assert [line.partition(":")[0] for line in message] == [
         "tiny-resplit",
         "tiny-resplit-seed3",
         "tiny-resplit-share0.25",

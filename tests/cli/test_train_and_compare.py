@@ -199,10 +199,10 @@ def test_stored_answers_tell_of_the_prior_and_what_can_be_concluded(
     lines = cli("compare", "--by", "prior", "--format", "csv", *where).stdout.splitlines()
     assert sum(",upper bound,prior,all,100.0," in line for line in lines) == 4  # two rows, two splits
 
-    told = cli("compare", plain, rescale, "--explain", *where)
-    assert told.returncode == 0, told.stderr
-    assert told.stdout.startswith("A: updn ce-plain")
-    assert "What can be said" in told.stdout
+    message = cli("compare", plain, rescale, "--explain", *where)
+    assert message.returncode == 0, message.stderr
+    assert message.stdout.startswith("A: updn ce-plain")
+    assert "What can be said" in message.stdout
     document = json.loads(cli("compare", plain, rescale, "--explain", "--format", "json", *where).stdout)
     assert document["splits"][0]["categories"]["all"]["questions"]["questions"] == 12
     swapped = cli("compare", plain, plain, "--explain", *where)

@@ -11,7 +11,7 @@ import pytest
 from tests.cli.test_mistakes import fails
 from tests.conftest import CommandLine
 from tests.tiny import write_tiny
-from vqabench.data.questions import guess_type, split_words
+from vqabench.data.vqa.words import guess_type, split_words
 
 FAST = ("--epochs", "1", "--set", "hidden=8", "--set", "embedding=8")
 

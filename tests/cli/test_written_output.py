@@ -120,9 +120,9 @@ def test_what_scores_lack_stands_in_every_form(cli: CommandLine, tmp_path: Path,
         done = cli("evaluate", "results.json", *files, "--out", name)
         assert done.returncode == 0, done.stderr
         notes[name] = (tmp_path / name).read_text() + (done.stderr if name.endswith("csv") else "")
-    for told in notes.values():
-        assert "questions count only in All" in told
-        assert "have no answer and count as wrong" in told
+    for message in notes.values():
+        assert "questions count only in All" in message
+        assert "have no answer and count as wrong" in message
     with (tmp_path / "scores.csv").open(newline="") as file:
         (line,) = [line for line in csv.DictReader(file) if line["by"] == "other answer type"]
     assert (line["category"], line["questions"]) == ("odd", "1")
@@ -141,7 +141,7 @@ def test_the_papers_own_tables_come_in_every_form(cli: CommandLine, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["compare", "--out", "nowhere/t.csv"], "there is no folder"),
         (["compare", "--out", "own"], "not a file"),
@@ -166,12 +166,12 @@ def test_the_papers_own_tables_come_in_every_form(cli: CommandLine, tmp_path: Pa
 )
 @pytest.mark.usefixtures("catalog", "runs")
 def test_a_file_that_cannot_be_is_one_line_before_anything_is_done(
-    cli: CommandLine, tmp_path: Path, arguments: list[str], told: str
+    cli: CommandLine, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     before = sorted(tmp_path.rglob("*"))
     done = cli(*arguments)
     assert done.returncode == 2
-    assert told in done.stderr
+    assert message in done.stderr
     assert len(done.stderr.splitlines()) <= 4
     assert sorted(tmp_path.rglob("*")) == before
 

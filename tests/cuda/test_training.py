@@ -16,11 +16,12 @@ from tests.small_plans import PLUGINS, plans
 from tests.tiny import write_tiny
 from tests.training.runs import Counting, places_in, run, start, weights
 from vqabench.api import Backbone, Batch, Loss
-from vqabench.data.batches import SplitData
-from vqabench.data.placement import Place, PlacedFeatures
-from vqabench.data.prepared import prepare
+from vqabench.data.batches.placement import Place, PlacedFeatures
+from vqabench.data.batches.split_data import SplitData
+from vqabench.data.prepare.prepared import prepare
 from vqabench.errors import VqabenchError
 from vqabench.evaluation.predict import predict
+from vqabench.paths import Paths
 from vqabench.results import Run
 from vqabench.testing.samples import make_sample, make_spec
 from vqabench.training.assembly import build_losses, build_model
@@ -31,7 +32,6 @@ from vqabench.training.plan import Plan
 from vqabench.training.progress import Silence
 from vqabench.training.session import Session
 from vqabench.training.state import State
-from vqabench.workflows.places import Places
 
 pytestmark = [
     pytest.mark.cuda,
@@ -125,8 +125,8 @@ def test_a_step_never_waits_for_the_gpu(backbone: str) -> None:
 @pytest.mark.parametrize("place", ["device", "host", "disk"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_batch_is_the_same_wherever_features_are(tmp_path: Path, place: Place, dtype: torch.dtype) -> None:
-    places = Places(data=tmp_path, catalog=write_tiny(tmp_path / "own"))
-    prepared = prepare(places.dataset("tiny"), lambda _: None)
+    paths = Paths(data=tmp_path, catalog=write_tiny(tmp_path / "own"))
+    prepared = prepare(paths.dataset("tiny"), lambda _: None)
     parts = torch.split(torch.randperm(60, generator=torch.Generator().manual_seed(0)), 7)
     batches = [
         list(SplitData(prepared, "train", features).batches(parts, with_targets=True))
@@ -153,8 +153,8 @@ def test_a_run_trains_answers_and_is_scored(tmp_path: Path, precision: str, feat
 
 
 def test_answers_on_the_gpu_are_those_on_the_cpu(tmp_path: Path) -> None:
-    places = places_in(tmp_path)
-    prepared = prepare(places.dataset("tiny"), lambda _: None)
+    paths = places_in(tmp_path)
+    prepared = prepare(paths.dataset("tiny"), lambda _: None)
     torch.manual_seed(0)
     (plan, *_) = plans("updn")
     model = build_model(plan, prepared.spec).eval()
@@ -212,7 +212,7 @@ def test_a_batch_too_large_for_the_gpu_is_cut() -> None:
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0, GPU)
     assert state.position.pieces > 1
-    assert "no memory" in progress.told[0]
+    assert "no memory" in progress.messages[0]
     assert all(float(value) > 0 for value, _ in criterion.steps)
 
 

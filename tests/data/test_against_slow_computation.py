@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vqabench.data.answers import normalise  # checked against the official code's own values
-from vqabench.data.dataset import find_dataset
-from vqabench.data.features import write_features
-from vqabench.data.prepared import Prepared, prepare
+from vqabench.data.catalog.dataset import find_dataset
+from vqabench.data.features.store import write_features
+from vqabench.data.prepare.prepared import Prepared, prepare
+from vqabench.data.vqa.answers import normalise  # checked against the official code's own values
 from vqabench.losses.rescale import Rescale
 
 NAMES = {

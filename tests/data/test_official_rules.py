@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from vqabench.data.accuracy import question_accuracies
-from vqabench.data.annotation_table import AnnotationTable, read_annotation_table
-from vqabench.data.result_files import read_results
+from vqabench.data.vqa.accuracy import question_accuracies
+from vqabench.data.vqa.annotation_table import AnnotationTable, read_annotation_table
+from vqabench.data.vqa.result_files import read_results
 from vqabench.evaluation.scores import score
 
 TABLES: dict[str, Any] = json.loads((Path(__file__).parents[1] / "golden" / "official_tables.json").read_text())

@@ -11,9 +11,9 @@ from torch import Tensor
 from vqabench_baselines.priors import answers_to_draw
 
 from tests.conftest import CommandLine
-from vqabench.data.annotations import read_annotations, read_questions, write_annotations, write_questions
-from vqabench.data.dataset import find_dataset
-from vqabench.data.prepared import Prepared, prepare
+from vqabench.data.catalog.dataset import find_dataset
+from vqabench.data.prepare.prepared import Prepared, prepare
+from vqabench.data.vqa.annotations import read_annotations, read_questions, write_annotations, write_questions
 from vqabench.results import Run
 
 CATALOG = """

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from hypothesis import strategies as st
 
-from vqabench.data.annotation_table import AnnotationTable, tabulate
-from vqabench.data.annotations import ANNOTATORS, Annotation, Answer
+from vqabench.data.vqa.annotation_table import AnnotationTable, tabulate
+from vqabench.data.vqa.annotations import ANNOTATORS, Annotation, Answer
 
 Asked = tuple[str, str]
 """Type and answer."""

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from tests.evaluation.tables import ask
-from vqabench.data.annotations import Prediction, SurePrediction, write_predictions
+from vqabench.data.vqa.annotations import Prediction, SurePrediction, write_predictions
 from vqabench.errors import InputError
-from vqabench.evaluation.answered import read_answered
+from vqabench.evaluation.run_answers import read_answered
 from vqabench.evaluation.scores import score
 from vqabench.results import Run
 
@@ -47,7 +47,7 @@ def test_confidences_are_of_every_question_or_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "message"),
     [
         ([{"question_id": 7, "answer": "red"}], "questions never asked: 1 (ids 7)"),
         (
@@ -60,14 +60,14 @@ def test_confidences_are_of_every_question_or_none(tmp_path: Path) -> None:
     ],
 )
 def test_answers_that_do_not_fit_the_annotations_are_refused(
-    tmp_path: Path, given: list[dict[str, Any]], told: str
+    tmp_path: Path, given: list[dict[str, Any]], message: str
 ) -> None:
     run = Run(tmp_path)
     run.predictions_file("test").write_text(json.dumps(given))
     with pytest.raises(InputError) as caught:
         read_answered(run, "test", TABLE)
     assert str(caught.value).startswith(str(run.predictions_file("test")))
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -10,24 +10,25 @@ from hypothesis import strategies as st
 
 from tests.conftest import CommandLine
 from tests.evaluation.tables import LISTS, Asked, ask, repeat
-from vqabench.data.accuracy import question_accuracies
-from vqabench.data.annotation_table import AnnotationTable, tabulate
-from vqabench.data.annotations import read_annotations
-from vqabench.data.answers import vocabulary
-from vqabench.data.human_answers import count_human_answers
-from vqabench.evaluation.answered import Answered, read_answered
+from vqabench.data.vqa.accuracy import question_accuracies
+from vqabench.data.vqa.annotation_table import AnnotationTable, tabulate
+from vqabench.data.vqa.annotations import read_annotations
+from vqabench.data.vqa.answers import vocabulary
+from vqabench.data.vqa.encoding import count_human_answers
 from vqabench.evaluation.breakdowns import Breakdown, break_down, upper_bound
+from vqabench.evaluation.prior import GROUPS, TrainPrior, count_train_prior, group_questions
+from vqabench.evaluation.run_answers import RunAnswers, read_answered
 from vqabench.evaluation.scores import Scores
-from vqabench.evaluation.train_prior import GROUPS, TrainPrior, count_train_prior, group_questions
-from vqabench.results import Run, find_runs, read_json
-from vqabench.workflows.places import Places
+from vqabench.files.atomic import read_json
+from vqabench.paths import Paths
+from vqabench.results import Run, find_runs
 
 VOCABULARY = ("yes", "no", "2")
 
 
-def answer(table: AnnotationTable, answers: list[str], sure: float | None = None) -> Answered:
+def answer(table: AnnotationTable, answers: list[str], sure: float | None = None) -> RunAnswers:
     accuracies_N = question_accuracies(answers, table.answers, table.records)
-    return Answered(answers, accuracies_N, None if sure is None else np.full(len(answers), sure))
+    return RunAnswers(answers, accuracies_N, None if sure is None else np.full(len(answers), sure))
 
 
 @given(LISTS, LISTS, st.data())
@@ -90,7 +91,7 @@ def test_on_the_embedded_benchmark_the_numbers_tell_who_relies_on_the_prior(
 ) -> None:
     for arguments in TRAINED:
         assert cli("train", *arguments).returncode == 0
-    dataset = Places(data=tmp_path / "data").dataset("digits-cp")
+    dataset = Paths(data=tmp_path / "data").dataset("digits-cp")
     tables = {split: dataset.read_split(split)[1] for split in ("train", "val", "test")}
     prior = count_train_prior(tables["train"])
     answers = vocabulary(tables["train"].modal_answers.counts(), dataset.entry.minimum_answer_count)

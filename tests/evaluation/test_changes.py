@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vqabench.evaluation.changes import find_changes
+from vqabench.evaluation.run_answers import find_changes
 
 LEVELS = st.sampled_from([0.0, 0.3, 0.6, 0.9, 1.0])
 PAIRS = st.lists(st.tuples(LEVELS, LEVELS, st.sampled_from("xyz")), min_size=1, max_size=30)

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
-from vqabench.evaluation import clustered
-from vqabench.evaluation.clustered import QuestionTest, compare_questions
+from vqabench.evaluation import significance
+from vqabench.evaluation.significance import QuestionTest, compare_questions
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
-Answered = tuple[Floats, Floats, Integers]
+RunAnswers = tuple[Floats, Floats, Integers]
 """Accuracies of both sides and the images: [N] each."""
 
 ACCURACIES = (0.0, 0.3, 0.6, 0.9, 1.0)
@@ -24,7 +24,7 @@ QUESTIONS = st.lists(st.tuples(ACCURACY, ACCURACY, st.integers(0, 4)), min_size=
 FEW = 99
 
 
-def columns(questions: list[tuple[float, float, int]]) -> Answered:
+def columns(questions: list[tuple[float, float, int]]) -> RunAnswers:
     ours, theirs, images = zip(*questions, strict=True)
     return np.array(ours), np.array(theirs), np.array(images)
 
@@ -36,7 +36,7 @@ def sums_of(ours: Floats, theirs: Floats, images: Integers) -> tuple[Floats, Flo
     return np.array(sums), np.array([float(member.sum()) for member in members])
 
 
-def draw(generator: np.random.Generator, images: int, gain: float = 0.0, *, alone: bool = False) -> Answered:
+def draw(generator: np.random.Generator, images: int, gain: float = 0.0, *, alone: bool = False) -> RunAnswers:
     """Two answerers, alike but for a gain, of 1 to 8 questions an image: each knows an image well or badly.
 
     Alone, a question has nothing to do with the others of its image.
@@ -197,7 +197,7 @@ def test_a_seed_decides_and_memory_does_not(monkeypatch: pytest.MonkeyPatch) -> 
     found = compare_questions(*answered, resamples=1000)
     assert compare_questions(*answered, resamples=1000) == found
     assert compare_questions(*answered, resamples=1000, seed=1) != found
-    monkeypatch.setattr(clustered, "_AT_ONCE", 700)  # a few resamples at once
+    monkeypatch.setattr(significance, "_AT_ONCE", 700)  # a few resamples at once
     assert compare_questions(*answered, resamples=1000) == found
 
 

@@ -12,7 +12,7 @@ from tests.manifests import make_manifest
 from vqabench.errors import InputError
 from vqabench.evaluation.breakdowns import Breakdown, GroupScore
 from vqabench.evaluation.comparison import Comparison, compare
-from vqabench.evaluation.reliance import Reliance
+from vqabench.evaluation.prior import Reliance
 from vqabench.evaluation.rows import Row
 from vqabench.evaluation.scores import CATEGORIES, Scores, TypeScore
 from vqabench.results import Manifest, Run, find_runs
@@ -160,9 +160,9 @@ def test_what_is_not_finished_or_is_damaged_is_left_out_and_told(tmp_path: Path)
     assert comparison.rows[0].seeds == (0,)
     *damaged, stopped = comparison.left_out
     assert stopped == f"left out, stopped: {tmp_path / 'plain--1'}"
-    for told, name in zip(damaged, ("plain--2", "plain--3"), strict=True):
-        assert told.startswith("left out, damaged: ")
-        assert name in told
+    for message, name in zip(damaged, ("plain--2", "plain--3"), strict=True):
+        assert message.startswith("left out, damaged: ")
+        assert name in message
 
 
 def test_runs_on_other_states_of_the_data_are_told(tmp_path: Path) -> None:
@@ -182,8 +182,8 @@ def test_a_seed_counts_once_however_often_it_is_given(tmp_path: Path) -> None:
     comparison = compare(find_runs([tmp_path / "first", tmp_path / "copy"]))
     assert [row.seeds for row in comparison.rows] == [(0,)]
     assert any(
-        "another run with this seed is already in the row" in told and "copy" in told
-        for told in comparison.left_out
+        "another run with this seed is already in the row" in message and "copy" in message
+        for message in comparison.left_out
     )
 
 
@@ -203,7 +203,7 @@ def test_files_that_lack_a_part_are_damaged(tmp_path: Path, file: str, content: 
     path.write_text(content)
     comparison = compare(find_runs([tmp_path]))
     assert [row.seeds for row in comparison.rows] == [(0,)]
-    assert any(told.startswith("left out, damaged: ") and file in told for told in comparison.left_out)
+    assert any(message.startswith("left out, damaged: ") and file in message for message in comparison.left_out)
 
 
 def test_a_single_seed_is_no_claim_and_a_branded_run_is_marked(tmp_path: Path) -> None:
@@ -262,8 +262,8 @@ def test_one_seed_on_either_side_makes_no_claim(tmp_path: Path) -> None:
     cell = by_loss(comparison)["rescale"].cells[ALL]
     assert cell.gain is not None
     assert cell.test is None
-    told = "Only one seed of updn ce-rescale, so gains with it are not tested. Use --seeds 0-4."
-    assert told in comparison.notes
+    message = "Only one seed of updn ce-rescale, so gains with it are not tested. Use --seeds 0-4."
+    assert message in comparison.notes
     assert comparison.marks == ()
 
 

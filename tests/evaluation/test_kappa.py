@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import cohen_kappa_score
 
-from vqabench.evaluation.kappa import kappa
+from vqabench.evaluation.scores import kappa
 
 LABELS = st.integers(0, 3)
 PAIRS = st.lists(st.tuples(LABELS, LABELS), min_size=1, max_size=40)

@@ -10,15 +10,15 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.evaluation.test_comparison import write_run
-from vqabench.data.annotation_table import AnnotationTable, tabulate
-from vqabench.data.annotations import ANNOTATORS, Annotation, Answer, SurePrediction, write_predictions
+from vqabench.data.vqa.annotation_table import AnnotationTable, tabulate
+from vqabench.data.vqa.annotations import ANNOTATORS, Annotation, Answer, SurePrediction, write_predictions
 from vqabench.errors import InputError
-from vqabench.evaluation.answered import Answered, read_answered
-from vqabench.evaluation.clustered import compare_questions
 from vqabench.evaluation.comparison import compare
 from vqabench.evaluation.pair import Pair, compare_pair
 from vqabench.evaluation.rows import Row
+from vqabench.evaluation.run_answers import RunAnswers, read_answered
 from vqabench.evaluation.scores import score
+from vqabench.evaluation.significance import compare_questions
 from vqabench.results import Manifest, Run, find_runs
 
 QUESTIONS = 240
@@ -35,7 +35,7 @@ def annotate(number: int) -> Annotation:
 TABLE = tabulate(map(annotate, range(QUESTIONS)))
 
 
-def read(run: Run, manifest: Manifest, split: str) -> tuple[AnnotationTable, Answered]:
+def read(run: Run, manifest: Manifest, split: str) -> tuple[AnnotationTable, RunAnswers]:
     return read_answered(run, split, TABLE)
 
 

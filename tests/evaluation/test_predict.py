@@ -8,11 +8,11 @@ from torch import Tensor
 
 from tests.tiny import write_tiny
 from vqabench.api import Backbone, Batch, DataSpec, Output
-from vqabench.data.batches import SplitData
-from vqabench.data.placement import PlacedFeatures
-from vqabench.data.prepared import prepare
+from vqabench.data.batches.placement import PlacedFeatures
+from vqabench.data.batches.split_data import SplitData
+from vqabench.data.prepare.prepared import prepare
 from vqabench.evaluation.predict import predict, spell
-from vqabench.workflows.places import Places
+from vqabench.paths import Paths
 
 
 class Fixed(Backbone):
@@ -30,8 +30,8 @@ class Fixed(Backbone):
 def test_a_confidence_is_the_probability_that_the_objective_reads_from_the_logits(
     tmp_path: Path, objective: str
 ) -> None:
-    places = Places(data=tmp_path, catalog=write_tiny(tmp_path / "own"))
-    prepared = prepare(places.dataset("tiny"), lambda _: None)
+    paths = Paths(data=tmp_path, catalog=write_tiny(tmp_path / "own"))
+    prepared = prepare(paths.dataset("tiny"), lambda _: None)
     logits_XA = torch.randn(7, len(prepared.spec.answers), generator=torch.Generator().manual_seed(0))
     data = SplitData(prepared, "test", PlacedFeatures(prepared.features, torch.device("cpu")))
     chosen = predict(Fixed(prepared.spec, logits_XA), data, 5, objective)
@@ -58,8 +58,8 @@ class Rounding(Backbone):
 
 def test_answers_of_a_run_in_bfloat16_do_not_tie(tmp_path: Path) -> None:
     """Computed in bfloat16, the two largest logits of some questions are equal; in scoring they never are."""
-    places = Places(data=tmp_path, catalog=write_tiny(tmp_path / "own", {"train": 60, "val": 12, "test": 900}))
-    prepared = prepare(places.dataset("tiny"), lambda _: None)
+    paths = Paths(data=tmp_path, catalog=write_tiny(tmp_path / "own", {"train": 60, "val": 12, "test": 900}))
+    prepared = prepare(paths.dataset("tiny"), lambda _: None)
     features = PlacedFeatures(prepared.features, torch.device("cpu"), dtype=torch.bfloat16)
     data = SplitData(prepared, "test", features)
     data.answers = 400  # as if the vocabulary were so large

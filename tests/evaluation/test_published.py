@@ -12,7 +12,7 @@ from tests.conftest import CommandLine
 from tests.evaluation.test_comparison import write_run
 from tests.manifests import make_manifest
 from tests.tiny import write_tiny
-from vqabench.data.catalog import read_catalog
+from vqabench.data.catalog.entries import read_catalog
 from vqabench.evaluation.comparison import compare
 from vqabench.evaluation.published import SPLITS, find_split, read_published
 from vqabench.evaluation.rows import Row
@@ -112,9 +112,9 @@ def test_a_run_on_other_splits_of_the_same_name_has_no_published_row(
 ) -> None:
     row, notes = row_of(tmp_path, objective="bce", **changes)
     assert row.published == ()
-    (told,) = [note for note in notes if "is not the published split" in note]
-    assert difference in told
-    assert row.title in told
+    (message,) = [note for note in notes if "is not the published split" in note]
+    assert difference in message
+    assert row.title in message
 
 
 def test_a_test_of_the_right_size_with_other_questions_is_not_the_published_one() -> None:

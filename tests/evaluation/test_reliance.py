@@ -10,12 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.evaluation.tables import LISTS, Asked, ask, counts_of, repeat
-from vqabench.data.annotation_table import AnnotationTable, tabulate
-from vqabench.data.annotations import read_annotations
-from vqabench.data.carving import Carving
-from vqabench.data.changing_priors import groups_of, resplit
-from vqabench.evaluation.reliance import LEAST_DISTANCE, TIMES_CHANCE, Reliance, prior_reliance
-from vqabench.evaluation.train_prior import count_train_prior
+from vqabench.data.catalog.changing_priors import groups_of, resplit
+from vqabench.data.catalog.entries import Carving
+from vqabench.data.vqa.annotation_table import AnnotationTable, tabulate
+from vqabench.data.vqa.annotations import read_annotations
+from vqabench.evaluation.prior import LEAST_DISTANCE, TIMES_CHANCE, Reliance, count_train_prior, prior_reliance
 
 KINDS = ("how many", "is the", "what")
 TRAIN = [*repeat("how many", {"2": 600, "1": 300, "0": 100}), *repeat("is the", {"yes": 700, "no": 300})]

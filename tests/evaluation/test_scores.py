@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score
 
-from vqabench.data.annotation_table import tabulate
-from vqabench.data.annotations import Annotation, Answer, Prediction
+from vqabench.data.vqa.annotation_table import tabulate
+from vqabench.data.vqa.annotations import Annotation, Answer, Prediction
 from vqabench.errors import InputError
 from vqabench.evaluation.scores import Scores, TypeScore, check_predictions, score
 

@@ -7,13 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.evaluation.tables import LISTS, Asked, ask, counts_of, repeat
-from vqabench.evaluation.shifts import (
-    OTHERS,
-    compare_answers,
-    count_by_type,
-    distance_between,
-    largest_shifts,
-)
+from vqabench.evaluation.prior import OTHERS, compare_answers, count_by_type, distance_between, largest_shifts
 
 COUNTS = st.dictionaries(st.sampled_from("abcde"), st.integers(1, 20), min_size=1).map(Counter)
 

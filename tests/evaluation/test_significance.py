@@ -195,11 +195,11 @@ def test_a_planted_gain_is_found_and_lies_in_its_interval(paired: bool) -> None:
 def holm_by_its_definition(p_values: list[float]) -> list[float]:
     """Over what stands at or before each p-value in their order: the greatest, times those that remain there."""
     order = sorted(range(len(p_values)), key=p_values.__getitem__)
-    places = {which: place for place, which in enumerate(order)}
+    paths = {which: place for place, which in enumerate(order)}
     adjusted = []
     for which in range(len(p_values)):
-        before = order[: places[which] + 1]
-        adjusted.append(min(1.0, max(p_values[at] * (len(p_values) - places[at]) for at in before)))
+        before = order[: paths[which] + 1]
+        adjusted.append(min(1.0, max(p_values[at] * (len(p_values) - paths[at]) for at in before)))
     return adjusted
 
 

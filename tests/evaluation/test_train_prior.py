@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 
 from tests.evaluation.tables import LISTS, Asked, ask, counts_of, repeat
-from vqabench.evaluation.train_prior import GROUPS, count_train_prior, group_questions
+from vqabench.evaluation.prior import GROUPS, count_train_prior, group_questions
 
 
 def groups_of(train: list[Asked], questions: list[Asked]) -> list[set[str]]:

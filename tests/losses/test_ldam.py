@@ -107,7 +107,7 @@ def test_reweighted_terms_have_the_class_balanced_weights() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"largest": -1.0}, "largest must be at least 0"),
         ({"scale": 0.0}, "scale above 0"),
@@ -116,6 +116,6 @@ def test_reweighted_terms_have_the_class_balanced_weights() -> None:
         ({"beta": 1.0}, "beta must be at least 0 and below 1"),
     ],
 )
-def test_impossible_options_are_refused(options: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_impossible_options_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         Ldam(SPEC, "ce", **options)

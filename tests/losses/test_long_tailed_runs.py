@@ -13,10 +13,10 @@ from safetensors.torch import load_file
 from tests.conftest import CommandLine
 from tests.tiny import write_tiny
 from vqabench.config import make_config
+from vqabench.paths import Paths
 from vqabench.results import Run
 from vqabench.training.checkpoint import load_state
 from vqabench.training.progress import Silence
-from vqabench.workflows.places import Places
 from vqabench.workflows.training import IfExists, train
 
 SIZES = {"hidden": 8, "embedding": 8, "recipe.batch_size": 16}
@@ -35,23 +35,23 @@ class StopInTheLastEpoch(Silence):
             raise KeyboardInterrupt
 
 
-def run(places: Places, loss: str, if_exists: IfExists = "refuse", progress: Silence | None = None) -> Run:
+def run(paths: Paths, loss: str, if_exists: IfExists = "refuse", progress: Silence | None = None) -> Run:
     given: dict[str, Any] = {"backbone": "updn", "dataset": "tiny", "epochs": 5, "settings": SIZES, "loss": loss}
     given["objective"] = "bce" if loss == "equalized-focal" else "ce"
-    (done,) = train(make_config(given), places, if_exists, progress)
+    (done,) = train(make_config(given), paths, if_exists, progress)
     return done
 
 
 @pytest.mark.parametrize("loss", ["equalized-focal", "ldam"])
 def test_a_loss_whose_state_or_schedule_moves_on_resumes_to_the_same_bits(tmp_path: Path, loss: str) -> None:
-    places = Places(tmp_path / "runs", tmp_path / "data", write_tiny(tmp_path / "own"))
-    whole = run(dataclasses.replace(places, runs=tmp_path / "whole"), loss)
+    paths = Paths(tmp_path / "runs", tmp_path / "data", write_tiny(tmp_path / "own"))
+    whole = run(dataclasses.replace(paths, runs=tmp_path / "whole"), loss)
     with pytest.raises(KeyboardInterrupt):
-        run(places, loss, progress=StopInTheLastEpoch())
-    (folder,) = places.runs.glob("**/seed-0")
+        run(paths, loss, progress=StopInTheLastEpoch())
+    (folder,) = paths.runs.glob("**/seed-0")
     kept = load_state(Run(folder).resume_file)["losses"]
     assert any(sums.any() for sums in kept.values()) == (loss == "equalized-focal")
-    first, second = (load_file(one.weights_file) for one in (whole, run(places, loss, "resume")))
+    first, second = (load_file(one.weights_file) for one in (whole, run(paths, loss, "resume")))
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
@@ -70,7 +70,7 @@ def test_equalized_focal_loss_is_trained_with_bce_unless_told_otherwise(cli: Com
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (("class-balanced", "--set", "class-balanced.beta=1"), "class-balanced (from vqabench): beta must be at"),
         (("logit-adjust", "--set", "logit-adjust.tau=-1"), "logit-adjust (from vqabench): tau must be at least 0"),
@@ -85,9 +85,9 @@ def test_equalized_focal_loss_is_trained_with_bce_unless_told_otherwise(cli: Com
     ids=lambda value: value[-1] if isinstance(value, tuple) else "",
 )
 def test_what_is_not_possible_is_refused_in_one_line(
-    cli: CommandLine, tmp_path: Path, words: tuple[str, ...], told: str
+    cli: CommandLine, tmp_path: Path, words: tuple[str, ...], message: str
 ) -> None:
     done = cli("train", "updn", "--loss", *words, *TINY, "--catalog", write_tiny(tmp_path / "own"))
     assert done.returncode == 2
-    assert told in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr

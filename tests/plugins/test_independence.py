@@ -61,10 +61,10 @@ def test_a_plugin_imports_the_public_api_alone_and_its_tests_the_kit_besides(fol
 def test_every_plugin_is_linted_typed_and_installed() -> None:
     assert set(LINTER["root_packages"]) == PACKAGES | {"vqabench"}
     assert set(CONTRACTS[API]["source_modules"]) == set(CONTRACTS[OWN]["modules"]) == PACKAGES
-    places = {f"plugins/{folder.name}" for folder in FOLDERS}
-    assert set(PROJECT["tool"]["mypy"]["mypy_path"]) == places
+    paths = {f"plugins/{folder.name}" for folder in FOLDERS}
+    assert set(PROJECT["tool"]["mypy"]["mypy_path"]) == paths
     required = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    assert {f"-e {place}" for place in places} == {line for line in required if line.startswith("-e plugins/")}
+    assert {f"-e {place}" for place in paths} == {line for line in required if line.startswith("-e plugins/")}
 
 
 def test_all_of_the_library_but_its_public_modules_is_forbidden_to_plugins() -> None:

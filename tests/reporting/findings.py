@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from vqabench.data.pictures import Picture
+from vqabench.data.prepare.digits import Picture
 from vqabench.evaluation.findings import ChangedPair, ChangedQuestion, DatasetFindings, Region, Reply
 from vqabench.evaluation.rows import Row
-from vqabench.workflows.places import Places
+from vqabench.paths import Paths
 from vqabench.workflows.report import gather
 
 HOSTILE = "<script>alert(1)</script>\"'&"
@@ -16,7 +16,7 @@ HOSTILE = "<script>alert(1)</script>\"'&"
 
 def gather_written(folder: Path) -> DatasetFindings:
     """Gather runs of one data set, of which nothing but the runs is there."""
-    (findings,) = gather([folder], None, Places(folder, folder / "no-data"))
+    (findings,) = gather([folder], None, Paths(folder, folder / "no-data"))
     return findings
 
 

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from vqabench.data.pictures import Picture
+from vqabench.data.prepare.digits import Picture
 from vqabench.evaluation.findings import Region
-from vqabench.reporting.drawings import draw_regions, spell_picture
+from vqabench.reporting.drawings import draw_regions, format_picture
 
 REGIONS = (
     Region((0.0, 0.0, 0.2, 0.2), "sheep", None),
@@ -23,7 +23,7 @@ REGIONS = (
 @given(st.integers(1, 9), st.integers(1, 9), st.data())
 def test_a_picture_is_a_png_that_others_read(width: int, height: int, data: st.DataObject) -> None:
     rgb = data.draw(st.binary(min_size=3 * width * height, max_size=3 * width * height))
-    kind, _, content = spell_picture(Picture(width, height, rgb)).partition(",")
+    kind, _, content = format_picture(Picture(width, height, rgb)).partition(",")
     assert kind == "data:image/png;base64"
     with Image.open(io.BytesIO(b64decode(content))) as image:
         image.load()

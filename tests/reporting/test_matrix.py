@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from vqabench.reporting.matrix import WatchedMatrix, plan_to_json, spell_time
+from vqabench.reporting.matrix import WatchedMatrix, format_time, plan_to_json
 from vqabench.reporting.terminal import Terminal
 
 LONG = "vqa-cp-v2 css-lmh bce-mask+rescale @base.hidden=512,mask.dropout=0.5,rescale.variant=released seed 12"
@@ -135,4 +135,4 @@ def test_a_bar_goes_with_its_run_and_all_go_at_the_end() -> None:
     ],
 )
 def test_times_are_told_as_one_says_them(seconds: float, told: str) -> None:
-    assert spell_time(seconds) == told
+    assert format_time(seconds) == told

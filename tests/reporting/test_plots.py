@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vqabench.evaluation.curves import Curve, Point
+from vqabench.evaluation.findings import Curve, Point
 from vqabench.reporting.plots import (
     DASHES,
     LONGEST_LABEL,

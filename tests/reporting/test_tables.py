@@ -193,7 +193,7 @@ def test_columns_are_chosen_by_their_heads(chosen: str, by: By, heads: tuple[str
 
 
 @pytest.mark.parametrize(
-    ("chosen", "by", "told"),
+    ("chosen", "by", "message"),
     [
         ("gian", "answer-type", "unknown column 'gian': did you mean 'gain'"),
         (" , ", "answer-type", "expected at least one column; valid: seeds, Y/N"),
@@ -201,8 +201,8 @@ def test_columns_are_chosen_by_their_heads(chosen: str, by: By, heads: tuple[str
         ("all", "question-type", "have one column per run"),
     ],
 )
-def test_a_column_that_does_not_exist_is_an_error(chosen: str, by: By, told: str) -> None:
-    with pytest.raises(InputError, match=re.escape(told)):
+def test_a_column_that_does_not_exist_is_an_error(chosen: str, by: By, message: str) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
         parse_columns(chosen, by)
 
 

@@ -48,11 +48,11 @@ def test_a_loss_is_told_as_one(tmp_path: Path) -> None:
 def test_one_seed_claims_nothing_and_says_what_to_do(tmp_path: Path) -> None:
     write_run(tmp_path, 40.0)
     write_run(tmp_path, 60.0, loss="rescale")
-    told = judge_rows(gather_written(tmp_path))
-    assert "differ by +20.00 points" in told[0]
-    assert "not tested over seeds: one side has only one seed" in told[0]
-    assert told[1] == "Only one seed, so gains are not tested. Use --seeds 0-4."
-    assert "accurate" not in " ".join(told)
+    message = judge_rows(gather_written(tmp_path))
+    assert "differ by +20.00 points" in message[0]
+    assert "not tested over seeds: one side has only one seed" in message[0]
+    assert message[1] == "Only one seed, so gains are not tested. Use --seeds 0-4."
+    assert "accurate" not in " ".join(message)
 
 
 def test_without_plain_runs_no_gain_is_told(tmp_path: Path) -> None:
@@ -65,18 +65,18 @@ def test_without_plain_runs_no_gain_is_told(tmp_path: Path) -> None:
 def test_rows_that_do_not_compare_with_others_are_named_at_the_top(tmp_path: Path) -> None:
     write_seeds(tmp_path, "plain", [40.0, 41.5], select="test")
     write_seeds(tmp_path, "focal", [0.0, 0.0], label="lost")
-    told = judge_rows(gather_written(tmp_path))
-    assert "‡ the epoch was chosen on the test split: not comparable with honest runs." in told
-    assert any("do not rank it by d." in line and "focal" in line for line in told)
+    message = judge_rows(gather_written(tmp_path))
+    assert "‡ the epoch was chosen on the test split: not comparable with honest runs." in message
+    assert any("do not rank it by d." in line and "focal" in line for line in message)
 
 
 def test_many_rows_are_counted_where_they_are_not_listed(tmp_path: Path) -> None:
     write_run(tmp_path, 40.0)
     for number in range(MOST_VERDICTS + 3):
         write_run(tmp_path, 41.0 + number, loss=f"loss{number}")
-    told = judge_rows(gather_written(tmp_path))
-    assert "3 more rows have smaller differences: see the gains in the tables." in told
-    assert f"loss{MOST_VERDICTS + 2} and" in told[0]
+    message = judge_rows(gather_written(tmp_path))
+    assert "3 more rows have smaller differences: see the gains in the tables." in message
+    assert f"loss{MOST_VERDICTS + 2} and" in message[0]
 
 
 @pytest.mark.parametrize("certain", [True, False])
@@ -88,9 +88,9 @@ def test_questions_are_told_of_beside_seeds(rows: tuple[Row, Row], certain: bool
         category = replace(split.categories["all"], questions=replace(test, permutation_p=0.5))
         pair = replace(pair, splits=(replace(split, categories={"all": category}),))
     findings = DatasetFindings("d", Comparison(rows, ()), ({}, {}), (), (), (), (pair,))
-    told = judge_rows(findings)[0]
-    assert ("would differ in the same direction" in told) == certain
-    assert ("Only one of the two tests is significant" in told) == (not certain)
+    message = judge_rows(findings)[0]
+    assert ("would differ in the same direction" in message) == certain
+    assert ("Only one of the two tests is significant" in message) == (not certain)
 
 
 def test_the_scatter_has_a_point_for_each_row_with_both_accuracies(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from vqabench.testing import Innermost, check_class
 
 def failed(kind: type[Any], *only: str) -> dict[str, str]:
     """Give what is told of each check that fails."""
-    return {check.name: check.told for check in check_class(kind, only=only) if check.status == "failed"}
+    return {check.name: check.message for check in check_class(kind, only=only) if check.status == "failed"}
 
 
 class Sound(Innermost):

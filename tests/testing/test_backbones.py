@@ -201,7 +201,7 @@ class Forgetful(Sound):
 
 
 @pytest.mark.parametrize(
-    ("kind", "name", "told"),
+    ("kind", "name", "message"),
     [
         (Infinite, "output", "logits_BA is not finite"),
         (Narrow, "output", "joint_features_BH is 15 wide, but the class says 16"),
@@ -228,8 +228,8 @@ class Forgetful(Sound):
         (Forgetful, "questions", "lengths has 8 rows for 9 questions"),
     ],
 )
-def test_each_fault_is_found(kind: type[Backbone], name: str, told: str) -> None:
-    assert told in failed(kind, name)[name]
+def test_each_fault_is_found(kind: type[Backbone], name: str, message: str) -> None:
+    assert message in failed(kind, name)[name]
 
 
 class Tied(Sound):

@@ -55,7 +55,7 @@ def test_a_refusal_in_words_is_nothing_wrong() -> None:
     assert check.status == "passed"
     assert (
         "nothing but logits: refused (no question features); a base with a tokeniser of its own: trained"
-        in check.told
+        in check.message
     )
     (check,) = check_class(Wrapper, only=["bases"])
     assert check.status == "passed"

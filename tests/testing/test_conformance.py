@@ -40,7 +40,7 @@ class Broken(Sound):
 def test_nothing_else_is_tried_of_a_backbone_that_does_not_answer() -> None:
     checks = list(check_class(Broken))
     assert checks[-1].name == "output"
-    assert checks[-1].told.startswith("IndexError: no such layer (test_conformance.py, line ")
+    assert checks[-1].message.startswith("IndexError: no such layer (test_conformance.py, line ")
 
 
 class Nameless(Sound):
@@ -105,7 +105,7 @@ class Unreasonable(Sound):
 
 
 @pytest.mark.parametrize(
-    ("kind", "name", "told"),
+    ("kind", "name", "message"),
     [
         (Nameless, "docs", "no docstring"),
         (Foreign, "api", "version 99 of the plugin API"),
@@ -119,8 +119,8 @@ class Unreasonable(Sound):
         (Unreasonable, "declarations", "'compile' is declared without a reason"),
     ],
 )
-def test_each_fault_of_a_class_is_found(kind: type[Backbone], name: str, told: str) -> None:
-    assert told in failed(kind, name)[name]
+def test_each_fault_of_a_class_is_found(kind: type[Backbone], name: str, message: str) -> None:
+    assert message in failed(kind, name)[name]
 
 
 class Declared(Idle):
@@ -137,9 +137,9 @@ class Outdated(Sound):
 
 def test_what_is_declared_is_told_with_its_reason_and_fails_nothing() -> None:
     (check,) = check_class(Declared, only=["gradients"])
-    assert (check.status, check.told) == ("declared", "the layer is for later")
+    assert (check.status, check.message) == ("declared", "the layer is for later")
     (check,) = check_class(Outdated, only=["compile"])
-    assert check.told == "its parser runs in Python (but here it holds)"
+    assert check.message == "its parser runs in Python (but here it holds)"
 
 
 def test_a_test_of_the_authors_fails_with_all_that_is_wrong() -> None:

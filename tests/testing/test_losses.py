@@ -128,7 +128,7 @@ class Plural(Loss):
 
 
 @pytest.mark.parametrize(
-    ("kind", "name", "told"),
+    ("kind", "name", "message"),
     [
         (Biased, "average", "of a batch given twice"),
         (Overflowing, "gradients", "at logits of 100 are missing, 0 or not finite"),
@@ -148,14 +148,14 @@ class Plural(Loss):
         (Late, "stages", "not finite in epoch 4 of 5"),
     ],
 )
-def test_each_fault_of_a_loss_is_found(kind: type[Loss], name: str, told: str) -> None:
-    assert told in failed(kind, name)[name]
+def test_each_fault_of_a_loss_is_found(kind: type[Loss], name: str, message: str) -> None:
+    assert message in failed(kind, name)[name]
 
 
 def test_a_loss_that_draws_from_the_run_s_generator_is_nothing_wrong() -> None:
     assert failed(Noisy) == {}
     (check,) = check_class(Noisy, only=["average"])
-    assert (check.status, check.told) == (
+    assert (check.status, check.message) == (
         "skipped",
         "it draws random numbers, so no two batches have the same loss",
     )

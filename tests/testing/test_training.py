@@ -110,7 +110,7 @@ class Fussy(Sound):
 
 
 @pytest.mark.parametrize(
-    ("kind", "name", "told"),
+    ("kind", "name", "message"),
     [
         (Noisy, "seeds", "trained twice with one seed, words.weight, regions.weight, regions.bias differ"),
         (Seeding, "seeds", "it seeds PyTorch's generator"),
@@ -125,8 +125,8 @@ class Fussy(Sound):
         (Fussy, "strategies", "bce-focal: RuntimeError: not with this one (test_training.py, line"),
     ],
 )
-def test_each_fault_is_found(kind: type[Backbone], name: str, told: str) -> None:
-    assert told in failed(kind, name)[name]
+def test_each_fault_is_found(kind: type[Backbone], name: str, message: str) -> None:
+    assert message in failed(kind, name)[name]
 
 
 class Spared(Idle):
@@ -144,7 +144,7 @@ class SparedWholly(Idle):
 def test_parameters_that_idle_can_be_declared_by_name_and_others_are_found_still() -> None:
     assert failed(Spared, "gradients") == {"gradients": "bce: no gradient reaches unused.bias"}
     (check,) = check_class(SparedWholly, only=["gradients"])
-    assert (check.status, check.told) == ("passed", "reach all 7 parameters; not unused.*: for later")
+    assert (check.status, check.message) == ("passed", "reach all 7 parameters; not unused.*: for later")
 
 
 class Outdated(Sound):
@@ -171,4 +171,4 @@ class Featureless(Changed):
 def test_a_strategy_that_it_cannot_be_built_with_is_told_with_the_reason() -> None:
     (check,) = check_class(Featureless, only=["strategies"])
     assert check.status == "passed"
-    assert "not with mask, mask+rescale: it builds on question features" in check.told
+    assert "not with mask, mask+rescale: it builds on question features" in check.message

@@ -17,14 +17,15 @@ from typing import Any, Protocol
 import h5py
 
 from vqabench.config import make_config
-from vqabench.data.annotations import read_predictions
-from vqabench.data.features import check_numbers, open_features
-from vqabench.data.features_seal import see_unbroken
-from vqabench.data.hdf5 import differing
+from vqabench.data.features.seal import check_unbroken
+from vqabench.data.features.store import check_numbers, open_features
+from vqabench.data.vqa.annotations import read_predictions
 from vqabench.evaluation.scores import Scores
-from vqabench.results import Run, read_json
+from vqabench.files.atomic import read_json
+from vqabench.files.hdf5 import differing
+from vqabench.paths import Paths
+from vqabench.results import Run
 from vqabench.training.checkpoint import load_state, load_weights
-from vqabench.workflows.places import Places
 from vqabench.workflows.training import train
 
 EPOCHS = 2
@@ -41,7 +42,7 @@ FORKSERVER.set_forkserver_preload(LOADED)  # a process begins in milliseconds, n
 class Doomed:
     """A run, and the folders that its processes may be killed over."""
 
-    places: Places
+    paths: Paths
     seed: int
     select: str
     checkpoint_minutes: float = EVERY_BATCH
@@ -49,13 +50,13 @@ class Doomed:
     @property
     def run(self) -> Run:
         """Give the run, which may not have begun."""
-        found = list(self.places.runs.glob(f"*/*/*/seed-{self.seed}"))
-        return Run(found[0] if found else self.places.runs / "none")
+        found = list(self.paths.runs.glob(f"*/*/*/seed-{self.seed}"))
+        return Run(found[0] if found else self.paths.runs / "none")
 
     @property
     def data(self) -> Path:
         """Give the folder of prepared data."""
-        return self.places.dataset("tiny").folder
+        return self.paths.dataset("tiny").folder
 
     def position(self) -> tuple[int, int]:
         """Give the epochs that the run will not train again, and the batches of the next one."""
@@ -101,15 +102,15 @@ def go_on(doomed: Doomed) -> None:
     """Begin the run, or go on with it."""
     fields: dict[str, Any] = {"backbone": "updn", "dataset": "tiny", "epochs": EPOCHS, "settings": SETTINGS}
     fields |= {"seeds": (doomed.seed,), "select": doomed.select, "checkpoint_minutes": doomed.checkpoint_minutes}
-    train(make_config(fields), doomed.places, "resume")
+    train(make_config(fields), doomed.paths, "resume")
 
 
 def commanded(doomed: Doomed) -> subprocess.Popen[bytes]:
     """Start the real command line."""
     options: dict[str, object] = {"dataset": "tiny", "epochs": EPOCHS, "seeds": doomed.seed}
     options |= {"select": doomed.select, "checkpoint-minutes": doomed.checkpoint_minutes}
-    options |= {"runs": doomed.places.runs}
-    options |= {"data-dir": doomed.places.data, "catalog": doomed.places.catalog}
+    options |= {"runs": doomed.paths.runs}
+    options |= {"data-dir": doomed.paths.data, "catalog": doomed.paths.catalog}
     line = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     line += [word for name, value in SETTINGS.items() for word in ("--set", f"{name}={value}")]
     return subprocess.Popen(
@@ -153,7 +154,7 @@ def where_it_fell(doomed: Doomed, began: float) -> str:
     return "scoring" if has(folder, "predictions.val.json", began) else "evaluation"
 
 
-def see_whole(doomed: Doomed) -> None:
+def check_whole(doomed: Doomed) -> None:
     """See that no file of the run's or the data's is half-written. Raises where one is."""
     run = doomed.run
     if run.manifest_file.is_file():
@@ -172,7 +173,7 @@ def see_whole(doomed: Doomed) -> None:
         assert all(json.loads(line) for line in lines[:-1])  # the last, unended, may be broken
     if (doomed.data / "features.h5").is_file():
         check_numbers(open_features(doomed.data / "features.h5"))
-        see_unbroken(doomed.data / "features.h5")
+        check_unbroken(doomed.data / "features.h5")
     if (doomed.data / "prepared.h5").is_file():
         with h5py.File(doomed.data / "prepared.h5") as file:
             differing(file, file)  # reads everything, and compares the checksums

@@ -14,27 +14,27 @@ from safetensors.torch import load_file
 
 from tests.tiny import write_tiny
 from vqabench.config import make_config
+from vqabench.paths import Paths
 from vqabench.results import Run
 from vqabench.training.interruption import Interruption
 from vqabench.training.progress import Progress, Silence
-from vqabench.workflows.places import Places
 from vqabench.workflows.training import IfExists, train
 
 SIZES = {"hidden": 8, "embedding": 8, "recipe.batch_size": 16}
 
 
-def places_in(folder: Path) -> Places:
+def places_in(folder: Path) -> Paths:
     """Write the tiny data set, and give the places of its runs."""
-    return Places(folder / "runs", folder / "data", write_tiny(folder / "own"))
+    return Paths(folder / "runs", folder / "data", write_tiny(folder / "own"))
 
 
-def elsewhere(places: Places, name: str) -> Places:
+def elsewhere(paths: Paths, name: str) -> Paths:
     """Give places with another folder of runs."""
-    return dataclasses.replace(places, runs=places.runs.with_name(name))
+    return dataclasses.replace(paths, runs=paths.runs.with_name(name))
 
 
 def run(
-    places: Places,
+    paths: Paths,
     if_exists: IfExists = "refuse",
     progress: Progress | None = None,
     interruption: Interruption | None = None,
@@ -42,7 +42,7 @@ def run(
 ) -> Run:
     """Train with one seed, by default a small UpDn for four epochs."""
     fields = {"backbone": "updn", "dataset": "tiny", "epochs": 4, "settings": SIZES}
-    (done,) = train(make_config(fields | given), places, if_exists, progress, interruption)
+    (done,) = train(make_config(fields | given), paths, if_exists, progress, interruption)
     return done
 
 
@@ -89,10 +89,10 @@ class Counting(Silence):
 
     def __init__(self, stop_at: int | None = None, interruption: Interruption | None = None) -> None:
         self.batches, self.stop_at, self.interruption = 0, stop_at, interruption
-        self.told: list[str] = []
+        self.messages: list[str] = []
 
     def say(self, message: str) -> None:
-        self.told.append(message)
+        self.messages.append(message)
 
     warn = say
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from tests.training.runs import places_in, run
-from vqabench.data.placement import PlacedFeatures
-from vqabench.data.prepared import prepare
+from vqabench.data.batches.placement import PlacedFeatures
+from vqabench.data.prepare.prepared import prepare
 from vqabench.errors import InputError
 from vqabench.evaluation.predict import load_split
 from vqabench.training.attention import attend
@@ -16,9 +16,9 @@ from vqabench.training.run import load_model
 
 
 def test_attention_is_that_of_the_whole_split_at_these_questions(tmp_path: Path) -> None:
-    places = places_in(tmp_path)
-    done = run(places, loss="mask+rescale", epochs=1, finetune_epochs=1, precision="float32")
-    dataset = places.dataset("tiny")
+    paths = places_in(tmp_path)
+    done = run(paths, loss="mask+rescale", epochs=1, finetune_epochs=1, precision="float32")
+    dataset = paths.dataset("tiny")
     prepared = prepare(dataset, lambda _: None)
     found = attend(done, dataset, prepared, "test", [4, 1], Silence())
     model = load_model(done, prepared, Silence()).eval()
@@ -34,16 +34,16 @@ def test_attention_is_that_of_the_whole_split_at_these_questions(tmp_path: Path)
 
 
 def test_a_backbone_without_attention_has_none(tmp_path: Path) -> None:
-    places = places_in(tmp_path)
-    done = run(places, backbone="prior", settings={})
-    dataset = places.dataset("tiny")
+    paths = places_in(tmp_path)
+    done = run(paths, backbone="prior", settings={})
+    dataset = paths.dataset("tiny")
     assert attend(done, dataset, prepare(dataset, lambda _: None), "test", [0], Silence()) is None
 
 
 def test_weights_that_are_gone_are_told(tmp_path: Path) -> None:
-    places = places_in(tmp_path)
-    done = run(places, epochs=1)
+    paths = places_in(tmp_path)
+    done = run(paths, epochs=1)
     done.weights_file.unlink()
-    dataset = places.dataset("tiny")
+    dataset = paths.dataset("tiny")
     with pytest.raises(InputError, match=r"model\.safetensors"):
         attend(done, dataset, prepare(dataset, lambda _: None), "test", [0], Silence())

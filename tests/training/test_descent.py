@@ -8,74 +8,74 @@ import torch
 
 from tests.plugin_installation import install_fixture
 from tests.training.runs import Counting, elsewhere, places_in, run, weights
-from vqabench.data.memory import is_out_of_memory
 from vqabench.errors import TrainingError
+from vqabench.files.resources import is_out_of_memory
+from vqabench.paths import Paths
 from vqabench.results import Run
 from vqabench.training.descent import telling_of_no_room
-from vqabench.workflows.places import Places
 from vqabench.workflows.training import IfExists
 
 
 @pytest.fixture
-def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
+def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
     monkeypatch.syspath_prepend(install_fixture("greedy", tmp_path / "installed"))
     return places_in(tmp_path)
 
 
-def test_where_memory_is_short_batches_are_computed_in_pieces_to_the_same_result(places: Places) -> None:
+def test_where_memory_is_short_batches_are_computed_in_pieces_to_the_same_result(paths: Paths) -> None:
     settings = {"recipe.batch_size": 16}
-    whole = run_greedy(elsewhere(places, "whole"), settings=settings | {"room": 16})
+    whole = run_greedy(elsewhere(paths, "whole"), settings=settings | {"room": 16})
     watch = Counting()
-    pieces = run_greedy(places, watch, settings=settings | {"room": 5})
+    pieces = run_greedy(paths, watch, settings=settings | {"room": 5})
     assert pieces.read_manifest().pieces == 4
     assert whole.read_manifest().pieces == 1
-    assert [told for told in watch.told if "into 2 pieces" in told or "into 4 pieces" in told]
+    assert [message for message in watch.messages if "into 2 pieces" in message or "into 4 pieces" in message]
     one, other = weights(whole), weights(pieces)
     for name in one:
         torch.testing.assert_close(one[name], other[name], rtol=1e-4, atol=1e-5)
 
 
 def run_greedy(
-    places: Places,
+    paths: Paths,
     watch: Counting | None = None,
     if_exists: IfExists = "refuse",
     backbone: str = "greedy",
     settings: dict[str, int] | None = None,
 ) -> Run:
     given: dict[str, Any] = {"backbone": backbone, "epochs": 2, "settings": settings, "precision": "float32"}
-    return run(places, if_exists, watch, **given)
+    return run(paths, if_exists, watch, **given)
 
 
-def test_a_stopped_run_goes_on_with_as_many_pieces(places: Places) -> None:
+def test_a_stopped_run_goes_on_with_as_many_pieces(paths: Paths) -> None:
     settings = {"recipe.batch_size": 16, "room": 5}
     with pytest.raises(KeyboardInterrupt):
-        run_greedy(places, Counting(6), settings=settings)
+        run_greedy(paths, Counting(6), settings=settings)
     watch = Counting()
-    run_greedy(places, watch, "resume", settings=settings)
-    assert not [told for told in watch.told if "pieces" in told]
+    run_greedy(paths, watch, "resume", settings=settings)
+    assert not [message for message in watch.messages if "pieces" in message]
 
 
-def test_a_backbone_that_takes_several_steps_stops_and_tells_which_batch_size_to_try(places: Places) -> None:
+def test_a_backbone_that_takes_several_steps_stops_and_tells_which_batch_size_to_try(paths: Paths) -> None:
     with pytest.raises(TrainingError, match=r"several|of its own.*recipe\.batch_size=8"):
-        run_greedy(places, backbone="greedy-twice", settings={"recipe.batch_size": 16, "room": 5})
+        run_greedy(paths, backbone="greedy-twice", settings={"recipe.batch_size": 16, "room": 5})
 
 
-def test_a_question_too_large_for_memory_ends_the_run(places: Places) -> None:
+def test_a_question_too_large_for_memory_ends_the_run(paths: Paths) -> None:
     with pytest.raises(TrainingError, match="a single question"):
-        run_greedy(places, settings={"recipe.batch_size": 4, "room": 0})
+        run_greedy(paths, settings={"recipe.batch_size": 4, "room": 0})
 
 
-def test_scoring_a_run_again_keeps_what_its_record_says_of_pieces(places: Places) -> None:
+def test_scoring_a_run_again_keeps_what_its_record_says_of_pieces(paths: Paths) -> None:
     settings = {"recipe.batch_size": 16, "room": 5}
-    done = run_greedy(places, settings=settings)
+    done = run_greedy(paths, settings=settings)
     done.scores_file.unlink()
-    again = run_greedy(places, if_exists="resume", settings=settings)
+    again = run_greedy(paths, if_exists="resume", settings=settings)
     assert again.read_manifest().pieces == 4
 
 
 def test_memory_that_runs_out_elsewhere_is_an_error_that_tells_what_may_help() -> None:
-    told = r"cpu has no memory left: try .*batch_size.*--features disk"
-    with pytest.raises(TrainingError, match=told), telling_of_no_room(torch.device("cpu")):
+    message = r"cpu has no memory left: try .*batch_size.*--features disk"
+    with pytest.raises(TrainingError, match=message), telling_of_no_room(torch.device("cpu")):
         torch.empty(10**15)
 
 

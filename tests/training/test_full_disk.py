@@ -33,10 +33,10 @@ def test_a_full_disk_is_told_in_a_line_and_the_earlier_checkpoint_goes_on_to_the
     done = cli(*line, small_disk)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
-    told = done.stderr.splitlines()[-1]
-    assert told.startswith("error: ")
-    assert f"{file}: cannot be written" in told
-    assert "No space left on device" in told
+    message = done.stderr.splitlines()[-1]
+    assert message.startswith("error: ")
+    assert f"{file}: cannot be written" in message
+    assert "No space left on device" in message
     run = only_run(small_disk)
     assert load_state(run.resume_file)["position"]["epochs"] == 1
     assert load_weights(run.weights_file).keys() == load_weights(whole.weights_file).keys()

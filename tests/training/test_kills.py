@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.tiny import write_tiny
-from tests.training.kills import Doomed, Forked, Process, commanded, contents, has, kill, see_whole, where_it_fell
-from vqabench.workflows.places import Places
+from tests.training.kills import Doomed, Forked, Process, check_whole, commanded, contents, has, kill, where_it_fell
+from vqabench.paths import Paths
 
 KILLS = 50
 COMMANDED = (3, 17, 31)
@@ -56,9 +56,9 @@ def doomed_runs(folder: Path) -> Iterator[tuple[Doomed, Doomed]]:
     catalog = write_tiny(folder / "own", {"train": 400, "val": 400, "test": 1200}, images=600)
     for number in count():
         seed, select = number % 2, ("last", "val")[number % 2]
-        whole = Doomed(Places(folder / "whole", folder / "whole-data", catalog), seed, select, 10)
-        places = Places(folder / f"runs-{number}", folder / f"data-{number}", catalog)
-        yield Doomed(places, seed, select), whole
+        whole = Doomed(Paths(folder / "whole", folder / "whole-data", catalog), seed, select, 10)
+        paths = Paths(folder / f"runs-{number}", folder / f"data-{number}", catalog)
+        yield Doomed(paths, seed, select), whole
 
 
 @pytest.mark.slow
@@ -73,7 +73,7 @@ def test_whatever_is_killed_wherever_goes_on_to_the_same_bits(tmp_path: Path) ->
             if not kill(process, partial(sign, doomed, began), chance.uniform(0, longest)):
                 break  # it was finished first
             fallen[where_it_fell(doomed, began)] += 1
-            see_whole(doomed)
+            check_whole(doomed)
             assert doomed.position() >= before
         assert Forked(doomed).wait() == 0
         assert contents(doomed) == contents(whole)

@@ -21,8 +21,8 @@ from tests.tiny import write_tiny
 from tests.training.runs import SIZES, Counting, elsewhere, places_in, run, run_in, start
 from vqabench.api import Batch, Output
 from vqabench.errors import InputError
+from vqabench.paths import Paths
 from vqabench.results import Run
-from vqabench.workflows.places import Places
 
 BOTH = ("tensorboard", "wandb")
 ONE_BY_ONE = SIZES | {"recipe.batch_size": 1}  # 60 batches an epoch, of which losses are read three times
@@ -35,7 +35,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def places(tmp_path: Path) -> Places:
+def paths(tmp_path: Path) -> Paths:
     return places_in(tmp_path)
 
 
@@ -110,9 +110,9 @@ def final_scores(run: Run) -> dict[str, float]:
     }
 
 
-def test_tensorboard_has_losses_by_step_epochs_over_both_stages_scores_and_settings(places: Places) -> None:
+def test_tensorboard_has_losses_by_step_epochs_over_both_stages_scores_and_settings(paths: Paths) -> None:
     two_stages: dict[str, Any] = {"loss": "mask+rescale", "epochs": 2, "finetune_epochs": 1}
-    done = run(places, log=("tensorboard",), settings=ONE_BY_ONE, track_test=True, **two_stages)
+    done = run(paths, log=("tensorboard",), settings=ONE_BY_ONE, track_test=True, **two_stages)
     found, recorded = curves(done), epochs(done)
     assert [step for step, _ in found["step/loss"]] == list(range(20, 181, 20))
     means = [sum(value for _, value in found["step/loss"][at : at + 3]) / 3 for at in (0, 3, 6)]
@@ -131,8 +131,8 @@ def test_tensorboard_has_losses_by_step_epochs_over_both_stages_scores_and_setti
     assert not {"status", "seconds", "epoch"} & settings.keys()
 
 
-def test_wandb_has_losses_by_step_epochs_scores_and_settings(places: Places) -> None:
-    done = run(places, log=("wandb",), settings=ONE_BY_ONE, epochs=2)
+def test_wandb_has_losses_by_step_epochs_scores_and_settings(paths: Paths) -> None:
+    done = run(paths, log=("wandb",), settings=ONE_BY_ONE, epochs=2)
     recorded, (session,) = epochs(done), sessions(done)
     losses = points(done, "step", "step/loss")
     assert [step for step, _ in losses] == [20, 40, 60, 80, 100, 120]
@@ -154,13 +154,13 @@ def test_wandb_has_losses_by_step_epochs_scores_and_settings(places: Places) -> 
     assert [record.exit.exit_code for record in session if record.HasField("exit")] == [0]
 
 
-def test_a_run_that_goes_on_has_each_step_and_epoch_once_where_steps_are_trained_again(places: Places) -> None:
-    whole = run(elsewhere(places, "whole"), log=BOTH, settings=ONE_BY_ONE)
+def test_a_run_that_goes_on_has_each_step_and_epoch_once_where_steps_are_trained_again(paths: Paths) -> None:
+    whole = run(elsewhere(paths, "whole"), log=BOTH, settings=ONE_BY_ONE)
     with pytest.raises(KeyboardInterrupt):  # steps 80 and 100 are told already, 60 is the last that is saved
-        run(places, progress=Counting(110), log=BOTH, settings=ONE_BY_ONE)
-    begun = run_in(places.runs)
+        run(paths, progress=Counting(110), log=BOTH, settings=ONE_BY_ONE)
+    begun = run_in(paths.runs)
     assert [step for step, _ in curves(begun)["step/loss"]] == [20, 40, 60, 80, 100]
-    again = run(places, "resume", log=BOTH, settings=ONE_BY_ONE)
+    again = run(paths, "resume", log=BOTH, settings=ONE_BY_ONE)
     found, expected = curves(again), curves(whole)
     for name in expected.keys() - {"epoch/seconds"}:
         assert found[name] == expected[name], name
@@ -171,55 +171,55 @@ def test_a_run_that_goes_on_has_each_step_and_epoch_once_where_steps_are_trained
 
 
 @pytest.mark.slow
-def test_a_kill_costs_tensorboard_nothing(places: Places, tmp_path: Path) -> None:
+def test_a_kill_costs_tensorboard_nothing(paths: Paths, tmp_path: Path) -> None:
     process = start(tmp_path, *LINE, "--epochs", "40", "--log", "tensorboard")
     assert process.stderr is not None
     while "epoch 3/" not in process.stderr.readline():
         assert process.poll() is None
     process.kill()
     process.communicate(timeout=60)
-    before = curves(run_in(places.runs))["epoch"]
+    before = curves(run_in(paths.runs))["epoch"]
     assert len(before) >= 3
-    found = curves(run(places, "resume", epochs=40, log=("tensorboard",)))
+    found = curves(run(paths, "resume", epochs=40, log=("tensorboard",)))
     assert found["epoch"] == [(4 * epoch, epoch) for epoch in range(1, 41)]
     assert [step for step, _ in found["step/loss"]] == [4 * epoch for epoch in range(1, 41)]
 
 
-def test_what_is_only_scored_again_keeps_its_curves(places: Places) -> None:
-    done = run(places, log=BOTH)
+def test_what_is_only_scored_again_keeps_its_curves(paths: Paths) -> None:
+    done = run(paths, log=BOTH)
     before = curves(done)
     done.predictions_file("test").unlink()
-    found = curves(run(places, "resume", log=BOTH))
+    found = curves(run(paths, "resume", log=BOTH))
     assert found["step/loss"] == before["step/loss"]
     assert found["test/accuracy/all"] == before["test/accuracy/all"] * 2
     assert len(points(done, "epoch", "epoch/loss")) == 4
 
 
-def test_a_run_that_is_replaced_begins_its_logs_anew(places: Places) -> None:
-    first = run(places, log=BOTH)
+def test_a_run_that_is_replaced_begins_its_logs_anew(paths: Paths) -> None:
+    first = run(paths, log=BOTH)
     (known,) = ids(first)
-    again = run(places, "force", log=BOTH, epochs=4)
+    again = run(paths, "force", log=BOTH, epochs=4)
     assert curves(again)["epoch"] == [(4, 1), (8, 2), (12, 3), (16, 4)]
     assert len(list((again.folder / "tensorboard").iterdir())) == 1
     assert len(sessions(again)) == 1
     assert ids(again).isdisjoint({known})
 
 
-def test_logs_are_no_part_of_what_a_run_is(places: Places) -> None:
+def test_logs_are_no_part_of_what_a_run_is(paths: Paths) -> None:
     with pytest.raises(KeyboardInterrupt):
-        run(places, progress=Counting(6))
-    again = run(places, "resume", log=BOTH)
+        run(paths, progress=Counting(6))
+    again = run(paths, "resume", log=BOTH)
     assert curves(again)["epoch"] == [(8, 2), (12, 3), (16, 4)]
     assert "log" not in json.loads(again.manifest_file.read_text())
 
 
-def test_a_backbone_that_has_nothing_to_train_has_scores_alone(places: Places) -> None:
-    done = run(places, backbone="prior", settings={}, epochs=None, log=BOTH)
+def test_a_backbone_that_has_nothing_to_train_has_scores_alone(paths: Paths) -> None:
+    done = run(paths, backbone="prior", settings={}, epochs=None, log=BOTH)
     assert curves(done).keys() == final_scores(done).keys()
 
 
 def test_parts_that_cannot_go_together_leave_no_folder_for_the_sake_of_a_log(
-    places: Places, monkeypatch: pytest.MonkeyPatch
+    paths: Paths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     forward = UpDn.forward
 
@@ -229,28 +229,28 @@ def test_parts_that_cannot_go_together_leave_no_folder_for_the_sake_of_a_log(
 
     monkeypatch.setattr(UpDn, "forward", lacks_an_answer)
     with pytest.raises(InputError, match="logits_BA"):
-        run(places, log=BOTH)
-    assert not list(places.runs.glob("**/seed-0"))
+        run(paths, log=BOTH)
+    assert not list(paths.runs.glob("**/seed-0"))
 
 
-def test_a_log_whose_place_is_taken_is_warned_of_and_the_run_is_finished(places: Places) -> None:
+def test_a_log_whose_place_is_taken_is_warned_of_and_the_run_is_finished(paths: Paths) -> None:
     with pytest.raises(KeyboardInterrupt):
-        run(places, progress=Counting(6))
-    begun = run_in(places.runs)
+        run(paths, progress=Counting(6))
+    begun = run_in(paths.runs)
     for name in BOTH:
         (begun.folder / name).touch()
     watch = Counting()
-    assert run(places, "resume", progress=watch, log=BOTH).read_manifest().status == "finished"
-    warnings = [line for line in watch.told if "has failed" in line]
+    assert run(paths, "resume", progress=watch, log=BOTH).read_manifest().status == "finished"
+    warnings = [line for line in watch.messages if "has failed" in line]
     assert [line.partition(": --log ")[2].partition(" has failed and is turned off")[0] for line in warnings] == [
         *BOTH
     ]
 
 
-def test_a_disk_that_is_full_for_tensorboard_alone_is_warned_of_once(places: Places, small_disk: Path) -> None:
+def test_a_disk_that_is_full_for_tensorboard_alone_is_warned_of_once(paths: Paths, small_disk: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        run(places, progress=Counting(6), epochs=30)
-    begun = run_in(places.runs)
+        run(paths, progress=Counting(6), epochs=30)
+    begun = run_in(paths.runs)
     (begun.folder / "tensorboard").symlink_to(small_disk)
 
     class Filling(Counting):
@@ -261,9 +261,9 @@ def test_a_disk_that_is_full_for_tensorboard_alone_is_warned_of_once(places: Pla
                     (small_disk / "ballast").write_bytes(bytes(1_000_000))
 
     watch = Filling()
-    done = run(places, "resume", progress=watch, log=("tensorboard",), epochs=30)
+    done = run(paths, "resume", progress=watch, log=("tensorboard",), epochs=30)
     assert done.read_manifest().status == "finished"
-    assert sum("--log tensorboard has failed" in line for line in watch.told) == 1
+    assert sum("--log tensorboard has failed" in line for line in watch.messages) == 1
 
 
 @pytest.mark.slow

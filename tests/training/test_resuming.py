@@ -12,17 +12,17 @@ import torch
 
 from tests.training.runs import SIZES, Counting, elsewhere, places_in, run, same_bits, weights
 from vqabench.api import Recipe
+from vqabench.paths import Paths
 from vqabench.results import Run
 from vqabench.training.interruption import Interruption, Stopped
 from vqabench.training.state import State
-from vqabench.workflows.places import Places
 
 BATCHES = 4  # of an epoch: 60 questions in batches of 16
 EVERY_BATCH = 1e-9  # minutes between checkpoints
 
 
 @pytest.fixture
-def places(tmp_path: Path) -> Places:
+def paths(tmp_path: Path) -> Paths:
     return places_in(tmp_path)
 
 
@@ -34,8 +34,8 @@ def same_threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def only_run(places: Places) -> Run:
-    (folder,) = places.runs.glob("**/seed-0")
+def only_run(paths: Paths) -> Run:
+    (folder,) = paths.runs.glob("**/seed-0")
     return Run(folder)
 
 
@@ -46,16 +46,16 @@ def losses(run: Run) -> list[float]:
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("stop_at", [1, 6, BATCHES, 4 * BATCHES])
 def test_a_signal_saves_the_very_step_and_the_run_goes_on_to_the_same_bits(
-    places: Places, precision: Any, stop_at: int
+    paths: Paths, precision: Any, stop_at: int
 ) -> None:
-    whole = run(elsewhere(places, "whole"), precision=precision)
+    whole = run(elsewhere(paths, "whole"), precision=precision)
     interruption = Interruption()
     with pytest.raises(Stopped) as stopped:
-        run(places, progress=Counting(stop_at, interruption), interruption=interruption, precision=precision)
+        run(paths, progress=Counting(stop_at, interruption), interruption=interruption, precision=precision)
     assert stopped.value.exit_code == 75
-    assert only_run(places).read_manifest().status == "stopped"
+    assert only_run(paths).read_manifest().status == "stopped"
     watch = Counting()
-    again = run(places, "resume", progress=watch, precision=precision)
+    again = run(paths, "resume", progress=watch, precision=precision)
     assert watch.batches == 4 * BATCHES - stop_at
     assert same_bits(whole, again)
     assert losses(whole) == losses(again)
@@ -71,84 +71,84 @@ def test_a_signal_saves_the_very_step_and_the_run_goes_on_to_the_same_bits(
     ],
 )
 def test_what_stops_without_a_word_goes_on_from_the_latest_checkpoint(
-    places: Places, backbone: str, loss: str, settings: dict[str, Any]
+    paths: Paths, backbone: str, loss: str, settings: dict[str, Any]
 ) -> None:
     given: dict[str, Any] = {"backbone": backbone, "loss": loss, "epochs": 2}
     given["settings"] = settings | {"recipe.batch_size": 16}
     given |= {"finetune_epochs": 2} if "mask" in loss else {}
-    whole = run(elsewhere(places, "whole"), **given)
+    whole = run(elsewhere(paths, "whole"), **given)
     with pytest.raises(KeyboardInterrupt):  # in the midst of the step
-        run(places, progress=Counting(7), checkpoint_minutes=EVERY_BATCH, **given)
+        run(paths, progress=Counting(7), checkpoint_minutes=EVERY_BATCH, **given)
     watch = Counting()
-    again = run(places, "resume", progress=watch, **given)
+    again = run(paths, "resume", progress=watch, **given)
     batches = BATCHES * (4 if "mask" in loss else 2)
     assert watch.batches == batches - 6
     assert same_bits(whole, again)
 
 
-def test_a_signal_while_answers_are_given_loses_no_step(places: Places) -> None:
-    whole = run(elsewhere(places, "whole"), epochs=1)
+def test_a_signal_while_answers_are_given_loses_no_step(paths: Paths) -> None:
+    whole = run(elsewhere(paths, "whole"), epochs=1)
     interruption = Interruption()
     with pytest.raises(Stopped):
-        run(places, progress=Counting(BATCHES, interruption), interruption=interruption, epochs=1)
+        run(paths, progress=Counting(BATCHES, interruption), interruption=interruption, epochs=1)
     watch = Counting()
-    again = run(places, "resume", progress=watch, epochs=1)
+    again = run(paths, "resume", progress=watch, epochs=1)
     assert watch.batches == 0
     assert same_bits(whole, again)
 
 
-def test_a_run_goes_on_in_the_precision_that_another_machine_began_it_with(places: Places) -> None:
+def test_a_run_goes_on_in_the_precision_that_another_machine_began_it_with(paths: Paths) -> None:
     with pytest.raises(KeyboardInterrupt):
-        run(places, progress=Counting(6))
-    manifest = only_run(places).read_manifest()
+        run(paths, progress=Counting(6))
+    manifest = only_run(paths).read_manifest()
     manifest.precision = other = {"float32": "bfloat16", "bfloat16": "float32"}[manifest.precision]
-    only_run(places).write_manifest(manifest)
-    assert run(places, "resume").read_manifest().precision == other
+    only_run(paths).write_manifest(manifest)
+    assert run(paths, "resume").read_manifest().precision == other
 
 
 @pytest.mark.parametrize("name", [".resume.pt.part-12345", ".tmpaBc123"])  # ours, and safetensors' own
-def test_what_a_killed_process_had_begun_to_write_is_swept_away(places: Places, name: str) -> None:
+def test_what_a_killed_process_had_begun_to_write_is_swept_away(paths: Paths, name: str) -> None:
     with pytest.raises(KeyboardInterrupt):
-        run(places, progress=Counting(6))
-    part = only_run(places).folder / name
+        run(paths, progress=Counting(6))
+    part = only_run(paths).folder / name
     part.write_bytes(b"half")
-    run(places, "resume")
+    run(paths, "resume")
     assert not part.exists()
 
 
 @pytest.mark.parametrize("if_exists", ["refuse", "resume"])
-def test_a_kill_within_the_very_first_file_leaves_no_run(places: Places, if_exists: Any) -> None:
-    begun = run(places, epochs=1)
+def test_a_kill_within_the_very_first_file_leaves_no_run(paths: Paths, if_exists: Any) -> None:
+    begun = run(paths, epochs=1)
     part = begun.folder / ".run.json.part-12345"
     begun.clear()
     begun.folder.mkdir()
     part.write_bytes(b"half")
-    assert run(places, if_exists, epochs=1).read_manifest().status == "finished"
+    assert run(paths, if_exists, epochs=1).read_manifest().status == "finished"
     assert not part.exists()
 
 
-def test_a_run_that_was_being_replaced_is_the_new_one_or_the_old_one(places: Places) -> None:
-    whole = run(places)
+def test_a_run_that_was_being_replaced_is_the_new_one_or_the_old_one(paths: Paths) -> None:
+    whole = run(paths)
     manifest = whole.read_manifest()
     manifest.status, manifest.epoch = "running", None
     old = weights(whole)
     whole.write_manifest(manifest)  # a kill comes here, before anything is deleted
-    assert all(torch.equal(old[name], tensor) for name, tensor in weights(run(places, "resume")).items())
+    assert all(torch.equal(old[name], tensor) for name, tensor in weights(run(paths, "resume")).items())
     assert len(losses(whole)) == 4
     whole.resume_file.touch()
     whole.begin_anew(manifest)
     assert list(whole.folder.iterdir()) == [whole.manifest_file]
 
 
-def test_a_kill_behind_the_end_of_a_run_leaves_nothing_for_ever(places: Places) -> None:
-    finished = run(places, epochs=1)
+def test_a_kill_behind_the_end_of_a_run_leaves_nothing_for_ever(paths: Paths) -> None:
+    finished = run(paths, epochs=1)
     before = sorted(finished.folder.parent.rglob("*"))
     lock = finished.folder.with_name(".seed-0.lock")
     for left in (finished.resume_file, lock):
         left.touch()
     watch = Counting()
-    run(places, "resume", progress=watch, epochs=1)
-    assert any("finished already" in line for line in watch.told)
+    run(paths, "resume", progress=watch, epochs=1)
+    assert any("finished already" in line for line in watch.messages)
     assert sorted(finished.folder.parent.rglob("*")) == before
 
 
@@ -162,18 +162,18 @@ class Impatient(Counting):
                 os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_a_second_ctrl_c_leaves_the_latest_checkpoint_as_it_is(places: Places) -> None:
-    whole = run(elsewhere(places, "whole"))
+def test_a_second_ctrl_c_leaves_the_latest_checkpoint_as_it_is(paths: Paths) -> None:
+    whole = run(elsewhere(paths, "whole"))
     interruption = Interruption()
     with interruption.watching(), pytest.raises(KeyboardInterrupt):
-        run(places, progress=Impatient(), interruption=interruption)
-    kept = torch.load(only_run(places).resume_file, weights_only=True)
+        run(paths, progress=Impatient(), interruption=interruption)
+    kept = torch.load(only_run(paths).resume_file, weights_only=True)
     steps = {int(state["step"]) for state in kept["optimizer"]["state"].values()}
     assert steps == {BATCHES} == {kept["position"]["steps"]}
-    assert same_bits(whole, run(places, "resume"))
+    assert same_bits(whole, run(paths, "resume"))
 
 
-def test_the_random_numbers_of_a_batch_depend_on_its_place_alone(places: Places) -> None:
+def test_the_random_numbers_of_a_batch_depend_on_its_place_alone(paths: Paths) -> None:
     state = State(torch.nn.Linear(1, 1), torch.nn.ModuleList(), Recipe(), 3)  # type: ignore[arg-type]
     drawn = []
     for epochs, batch in ((0, 0), (0, 1), (1, 0), (0, 0)):

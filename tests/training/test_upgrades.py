@@ -15,8 +15,8 @@ import torch
 from tests.training.runs import Counting, places_in, run, run_in
 from vqabench.api import Recipe
 from vqabench.errors import InputError
+from vqabench.paths import Paths
 from vqabench.results import Run
-from vqabench.workflows.places import Places
 from vqabench.workflows.prediction import predict_run
 
 EARLIER = Path(__file__).parents[1] / "fixtures" / "earlier_runs"
@@ -26,7 +26,7 @@ LABELS["stopped"] = LABELS["finished"].replace("epochs=2", "epochs=6")
 
 
 @pytest.fixture
-def places(tmp_path: Path) -> Places:
+def paths(tmp_path: Path) -> Paths:
     return places_in(tmp_path)
 
 
@@ -37,31 +37,29 @@ def same_threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def place(version: str, state: str, places: Places) -> Run:
-    folder = places.runs / "tiny" / "updn" / f"ce-plain@{LABELS[state]}" / "seed-0"
+def place(version: str, state: str, paths: Paths) -> Run:
+    folder = paths.runs / "tiny" / "updn" / f"ce-plain@{LABELS[state]}" / "seed-0"
     shutil.copytree(EARLIER / version / state, folder)
     return Run(folder)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_finished_run_of_an_earlier_version_is_finished_and_answers_as_it_did(
-    version: str, places: Places
-) -> None:
-    earlier = place(version, "finished", places)
+def test_a_finished_run_of_an_earlier_version_is_finished_and_answers_as_it_did(version: str, paths: Paths) -> None:
+    earlier = place(version, "finished", paths)
     before = {file.name: file.read_bytes() for file in earlier.folder.iterdir()}
     watch = Counting()
-    run(places, "resume", progress=watch, epochs=2)
+    run(paths, "resume", progress=watch, epochs=2)
     assert watch.batches == 0
-    predict_run(earlier.folder, "test", None, places, "cpu")
+    predict_run(earlier.folder, "test", None, paths, "cpu")
     assert {file.name: file.read_bytes() for file in earlier.folder.iterdir()} == before
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_stopped_run_of_an_earlier_version_goes_on(version: str, places: Places) -> None:
-    earlier = place(version, "stopped", places)
+def test_a_stopped_run_of_an_earlier_version_goes_on(version: str, paths: Paths) -> None:
+    earlier = place(version, "stopped", paths)
     done = len(earlier.read_epochs())
     watch = Counting()
-    finished = run(places, "resume", progress=watch, epochs=6)
+    finished = run(paths, "resume", progress=watch, epochs=6)
     assert finished.folder == earlier.folder
     assert 0 < watch.batches <= 4 * (6 - done)
     assert [record["epoch"] for record in finished.read_epochs()] == [1, 2, 3, 4, 5, 6]
@@ -80,18 +78,18 @@ def change_manifest(run: Run, part: str, **changes: Any) -> None:
 
 
 @pytest.fixture
-def finished(places: Places) -> Run:
-    return run(places, epochs=1)
+def finished(paths: Paths) -> Run:
+    return run(paths, epochs=1)
 
 
-def test_a_key_that_was_added_since_counts_as_its_default(places: Places, finished: Run) -> None:
+def test_a_key_that_was_added_since_counts_as_its_default(paths: Paths, finished: Run) -> None:
     own = finished.read_manifest().recipe
     added = [one.name for one in dataclasses.fields(Recipe) if own[one.name] == one.default]
     assert {"sampling", "schedule", "weight_decay"} <= set(added)
     change_manifest(finished, "recipe", **dict.fromkeys(added))
     change_manifest(finished, "backbone", attention_dropout=None)
     watch = Counting()
-    run(places, "resume", progress=watch, epochs=1)
+    run(paths, "resume", progress=watch, epochs=1)
     assert watch.batches == 0
 
 
@@ -100,19 +98,19 @@ def test_a_key_that_was_added_since_counts_as_its_default(places: Places, finish
     [("recipe", {"lr": 0.5}), ("recipe", {"sampling": "balanced"}), ("backbone", {"hidden": 9})],
 )
 def test_what_differs_from_the_default_still_makes_another_run(
-    places: Places, finished: Run, part: str, changes: dict[str, Any]
+    paths: Paths, finished: Run, part: str, changes: dict[str, Any]
 ) -> None:
     change_manifest(finished, part, **changes)
     with pytest.raises(InputError, match=next(iter(changes))):
-        run(places, "resume", epochs=1)
+        run(paths, "resume", epochs=1)
 
 
-def test_a_checkpoint_with_unknown_positions_is_read(places: Places, tmp_path: Path) -> None:
+def test_a_checkpoint_with_unknown_positions_is_read(paths: Paths, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        run(places, progress=Counting(6), checkpoint_minutes=1e-9, epochs=2)
-    begun = run_in(places.runs)
+        run(paths, progress=Counting(6), checkpoint_minutes=1e-9, epochs=2)
+    begun = run_in(paths.runs)
     kept = torch.load(begun.resume_file, weights_only=True)
     kept["position"]["invented_later"] = 1
     kept["position"]["tally"] = {"steps": 1, "loss": 2.0, "counted_otherwise": 3}
     torch.save(kept, begun.resume_file)
-    assert run(places, "resume", epochs=2).read_manifest().status == "finished"
+    assert run(paths, "resume", epochs=2).read_manifest().status == "finished"

@@ -17,7 +17,7 @@ import pytest
 from tests.conftest import CommandLine
 from tests.trials.conftest import Trial
 from tests.trials.outcomes import assert_done, assert_refused
-from vqabench.data import packed_files
+from vqabench.files import packed
 
 pytestmark = pytest.mark.slow
 FILES = ("--questions", "own/test_questions.json", "--annotations", "own/test_annotations.json")
@@ -182,7 +182,7 @@ def test_what_is_no_file_is_refused_at_once_by_name(
     replace: Callable[[Path], object],
     said: str,
 ) -> None:
-    monkeypatch.setattr(packed_files, "PATIENCE", 0.2)
+    monkeypatch.setattr(packed, "PATIENCE", 0.2)
     answer(trial)
     replace(trial.folder / name)
     done = cli("evaluate", "r.json", *FILES)

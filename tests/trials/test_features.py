@@ -254,13 +254,13 @@ FAULTS: dict[str, tuple[Given, str]] = {
 def test_boxes_of_another_layout_are_refused_also_where_broken_rows_are_left_out(
     prepare: Prepare, form: str, fault: str
 ) -> None:
-    given, told = FAULTS[fault]
+    given, message = FAULTS[fault]
     source = FORMS[form](prepare.folder, given)
-    assert_refused(prepare(source), told)
+    assert_refused(prepare(source), message)
     assert not prepare.features.exists()
     skipped = prepare(source, broken_features="skip")
     if fault not in ("thousandths", "nan"):  # which may be damage
-        assert_refused(skipped, told)
+        assert_refused(skipped, message)
     assert "Traceback" not in skipped.stderr
 
 
@@ -429,11 +429,11 @@ ARRAYS: dict[str, tuple[Callable[[h5py.File, Path], None], str]] = {
 
 @pytest.mark.parametrize("attack", ARRAYS)
 def test_a_hostile_or_odd_array_file_is_named(prepare: Prepare, attack: str) -> None:
-    change, told = ARRAYS[attack]
+    change, message = ARRAYS[attack]
     write_hdf5(prepare.folder, Given(PIXELS))
     with h5py.File(prepare.folder / "f.h5", "r+") as file:
         change(file, prepare.folder)
-    assert_refused(prepare("f.h5"), "f.h5", told)
+    assert_refused(prepare("f.h5"), "f.h5", message)
 
 
 @pytest.mark.parametrize("change", [external, virtual, linked, claimed("features", 6, 5, 8, dtype="f4")])
@@ -550,7 +550,7 @@ EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage
     ids=["eps", "ppm", "png", "bmp", "tiff", "gif", "webp"],
 )
 def test_only_images_of_the_kinds_that_are_meant_are_opened(pictures: Path, name: str, content: bytes) -> None:
-    from vqabench.data.images import decode, list_images
+    from vqabench.data.features.images import decode, list_images
     from vqabench.errors import InputError
 
     (pictures / name).write_bytes(content)
@@ -561,7 +561,7 @@ def test_only_images_of_the_kinds_that_are_meant_are_opened(pictures: Path, name
 
 
 def test_a_picture_that_unpacks_to_gigabytes_is_refused(pictures: Path) -> None:
-    from vqabench.data.images import decode, list_images
+    from vqabench.data.features.images import decode, list_images
     from vqabench.errors import InputError
 
     size = b"IHDR" + struct.pack(">IIBBBBB", 30_000, 30_000, 1, 0, 0, 0, 0)
@@ -573,7 +573,7 @@ def test_a_picture_that_unpacks_to_gigabytes_is_refused(pictures: Path) -> None:
 
 
 def test_companions_are_passed_over_other_kinds_told_and_pipes_refused(pictures: Path) -> None:
-    from vqabench.data.images import list_images
+    from vqabench.data.features.images import list_images
     from vqabench.errors import InputError
 
     (pictures / "._COCO_val2014_000000000001.jpg").write_bytes(b"\0")
@@ -605,9 +605,9 @@ def test_features_that_change_while_a_run_trains_end_it_in_a_line(trial: Trial, 
                 file.seek(features.stat().st_size // 2)
                 file.write(b"other")
         assert process.wait(timeout=120) == 1
-    told = (trial.folder / "err").read_text()
-    assert "features.h5: changed while it was in use" in told
-    assert "Traceback" not in told
+    message = (trial.folder / "err").read_text()
+    assert "features.h5: changed while it was in use" in message
+    assert "Traceback" not in message
     assert '"failed"' in (trial.runs("updn")[0] / "run.json").read_text()
     if fault == "overwritten":  # one that was cut short is prepared again
         again = trial.run("train", "updn", *trial.data, *options, "--resume")

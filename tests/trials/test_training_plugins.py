@@ -66,12 +66,12 @@ ENDS = {
 def test_whatever_a_forward_pass_raises_fails_the_run_and_names_plugin_file_and_line(
     trial: Trial, vqabench: Run, name: str
 ) -> None:
-    body, told = ENDS[name]
+    body, message = ENDS[name]
     module = trial.plugin(name, body)
     line = module.read_text().splitlines().index(f"        {body}") + 1
     ended = vqabench("train", name, *TRAIN)
     place = f"({module}, line {line})"
-    assert_refused(ended, f"{name} (from vqabench-", told, place, f"vqabench plugins check {name}", code=1)
+    assert_refused(ended, f"{name} (from vqabench-", message, place, f"vqabench plugins check {name}", code=1)
     (run,) = trial.runs(name)
     assert json.loads((run / "run.json").read_text())["status"] == "failed"
 

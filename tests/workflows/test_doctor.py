@@ -34,9 +34,9 @@ def examine(cli: CommandLine, tmp_path: Path) -> tuple[int, list[dict[str, Any]]
     catalog = tmp_path / "own" / "catalog.toml"
     named = ["--catalog", catalog] if catalog.exists() else []
     done = cli("doctor", "--json", *named)
-    told = json.loads(done.stdout)
-    assert told["well"] == (done.returncode == 0)
-    return done.returncode, [finding for finding in told["findings"] if finding["state"] != "ok"]
+    message = json.loads(done.stdout)
+    assert message["well"] == (done.returncode == 0)
+    return done.returncode, [finding for finding in message["findings"] if finding["state"] != "ok"]
 
 
 def test_where_all_is_well_it_says_so(cli: CommandLine, prepared: Path, tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_data_prepared_from_other_files_is_a_note(cli: CommandLine, prepared: Pa
 
 
 @pytest.mark.parametrize(
-    ("fixtures", "told", "fix"),
+    ("fixtures", "message", "fix"),
     [
         (["broken"], ["vqabench-broken", "line 3: importing it raises an error"], "pip uninstall vqabench-broken"),
         (
@@ -121,7 +121,7 @@ def test_a_plugin_that_cannot_be_used_is_named(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     fixtures: list[str],
-    told: list[str],
+    message: list[str],
     fix: str,
 ) -> None:
     for name in fixtures:
@@ -129,7 +129,7 @@ def test_a_plugin_that_cannot_be_used_is_named(
     code, problems = examine(cli, tmp_path)
     (problem,) = [problem for problem in problems if problem["what"] == "plugins"]
     assert (code, problem["state"]) == (1, "broken")
-    assert all(part in problem["found"] for part in told)
+    assert all(part in problem["found"] for part in message)
     assert fix in problem["fix"]
 
 
@@ -193,8 +193,8 @@ def test_a_disk_to_read_only_serves_data_that_is_prepared(
     remount = ["mount", "-o", "remount,ro", str(small_disk)]
     shutil.copytree(prepared, small_disk / "tiny")
     subprocess.run(remount, check=True)
-    told = json.loads(cli("doctor", "--json", "--data-dir", small_disk).stdout)["findings"]
-    (folder,) = [finding for finding in told if finding["what"] == "data folder"]
+    message = json.loads(cli("doctor", "--json", "--data-dir", small_disk).stdout)["findings"]
+    (folder,) = [finding for finding in message if finding["what"] == "data folder"]
     assert (folder["state"], "Read-only" in folder["found"]) == ("note", True)
     subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
     shutil.rmtree(small_disk / "tiny")
@@ -203,7 +203,7 @@ def test_a_disk_to_read_only_serves_data_that_is_prepared(
 
 
 @pytest.mark.parametrize(
-    ("supported", "gpus", "visible", "state", "told"),
+    ("supported", "gpus", "visible", "state", "message"),
     [
         (True, 0, None, "ok", "no NVIDIA GPU"),
         (False, 0, "0", "ok", "no NVIDIA GPU"),
@@ -214,9 +214,9 @@ def test_a_disk_to_read_only_serves_data_that_is_prepared(
         (True, 1, None, "broken", "PyTorch cannot use this machine's GPU"),
     ],
 )
-def test_why_there_is_no_gpu(supported: bool, gpus: int, visible: str | None, state: str, told: str) -> None:
+def test_why_there_is_no_gpu(supported: bool, gpus: int, visible: str | None, state: str, message: str) -> None:
     found = explain_no_gpu(supported, gpus, visible)
-    assert (found.state, told in found.found) == (state, True)
+    assert (found.state, message in found.found) == (state, True)
     assert bool(found.fix) == (state != "ok")
 
 

@@ -9,11 +9,11 @@ import pytest
 
 from tests.evaluation.test_comparison import write_run
 from tests.training.runs import SIZES, Counting, places_in, run
-from vqabench.data.annotations import read_predictions
+from vqabench.data.vqa.annotations import read_predictions
 from vqabench.evaluation.findings import DatasetFindings
+from vqabench.paths import Paths
 from vqabench.reporting.page import make_page
 from vqabench.results import Run, find_runs
-from vqabench.workflows.places import Places
 from vqabench.workflows.report import gather
 
 STRATEGIES = ("plain", "focal")
@@ -22,37 +22,37 @@ LEARNING: dict[str, Any] = {"precision": "float32", "settings": SIZES | {"recipe
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Places:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Paths:
     """Two strategies, two seeds each, on the tiny data set; the test was watched for one of them."""
-    places = places_in(tmp_path_factory.mktemp("trained"))
+    paths = places_in(tmp_path_factory.mktemp("trained"))
     for loss in STRATEGIES:
         for seed in (0, 1):
-            run(places, loss=loss, seeds=(seed,), epochs=8, track_test=loss == "focal", **LEARNING)
-    return places
+            run(paths, loss=loss, seeds=(seed,), epochs=8, track_test=loss == "focal", **LEARNING)
+    return paths
 
 
 @pytest.fixture
-def places(trained: Places, tmp_path: Path) -> Places:
+def paths(trained: Paths, tmp_path: Path) -> Paths:
     """The same runs, to be spoilt; the data is where it was."""
     shutil.copytree(trained.runs, tmp_path / "runs")
-    return Places(tmp_path / "runs", trained.data, trained.catalog)
+    return Paths(tmp_path / "runs", trained.data, trained.catalog)
 
 
-def gather_one(places: Places, told: Counting | None = None) -> DatasetFindings:
-    (findings,) = gather([], None, places, told)
+def gather_one(paths: Paths, message: Counting | None = None) -> DatasetFindings:
+    (findings,) = gather([], None, paths, message)
     return findings
 
 
-def run_of(places: Places, loss: str, seed: int) -> Run:
+def run_of(paths: Paths, loss: str, seed: int) -> Run:
     (found,) = (
         run
-        for run in find_runs([places.runs])
+        for run in find_runs([paths.runs])
         if f"ce-{loss}" in str(run.folder) and run.folder.name == f"seed-{seed}"
     )
     return found
 
 
-def test_everything_is_gathered_where_all_is_there(trained: Places) -> None:
+def test_everything_is_gathered_where_all_is_there(trained: Paths) -> None:
     findings = gather_one(trained)
     assert findings.missing == ()
     assert [row.loss for row in findings.comparison.rows] == ["plain", "focal"]
@@ -63,7 +63,7 @@ def test_everything_is_gathered_where_all_is_there(trained: Places) -> None:
     assert [len(shift.shares) for shift in findings.shifts] == [4, 4]
 
 
-def test_predicted_shares_are_those_of_the_stored_answers_of_all_seeds(trained: Places) -> None:
+def test_predicted_shares_are_those_of_the_stored_answers_of_all_seeds(trained: Paths) -> None:
     findings = gather_one(trained)
     (shift,) = (shift for shift in findings.shifts if shift.question_type == "how many")
     given = [
@@ -78,7 +78,7 @@ def test_predicted_shares_are_those_of_the_stored_answers_of_all_seeds(trained: 
             assert share == pytest.approx(given.count(answer) / len(given))
 
 
-def test_changed_questions_are_those_whose_accuracy_differs(trained: Places) -> None:
+def test_changed_questions_are_those_whose_accuracy_differs(trained: Paths) -> None:
     (pair,) = gather_one(trained).pairs
     assert (pair.before.loss, pair.after.loss, pair.seed, pair.missing) == ("plain", "focal", 0, ())
     assert (pair.questions, len(pair.best), len(pair.worst)) == (12, min(4, pair.gained), min(4, pair.lost))
@@ -99,64 +99,64 @@ def test_changed_questions_are_those_whose_accuracy_differs(trained: Places) -> 
             assert sum(reply.attention) == pytest.approx(1, abs=1e-4)
 
 
-def test_weights_that_are_gone_cost_attention_alone(places: Places) -> None:
-    run_of(places, "plain", 0).weights_file.unlink()
-    told = Counting()
-    (pair,) = gather_one(places, told).pairs
+def test_weights_that_are_gone_cost_attention_alone(paths: Paths) -> None:
+    run_of(paths, "plain", 0).weights_file.unlink()
+    message = Counting()
+    (pair,) = gather_one(paths, message).pairs
     assert len(pair.missing) == 1
     assert "no attention over regions" in pair.missing[0]
     assert "model.safetensors" in pair.missing[0]
-    assert any("model.safetensors" in line for line in told.told)
+    assert any("model.safetensors" in line for line in message.messages)
     for asked in (*pair.best, *pair.worst):
         assert asked.before.attention is None
         assert asked.after.attention is not None
 
 
-def test_a_plugin_that_is_not_installed_costs_attention_alone(places: Places) -> None:
-    for one in find_runs([places.runs]):
+def test_a_plugin_that_is_not_installed_costs_attention_alone(paths: Paths) -> None:
+    for one in find_runs([paths.runs]):
         manifest = one.read_manifest()
         manifest.backbone, manifest.distributions["backbone"] = "gone", "vqabench-gone"
         one.write_manifest(manifest)
-    (pair,) = gather_one(places).pairs
+    (pair,) = gather_one(paths).pairs
     assert any("vqabench-gone is not installed" in line for line in pair.missing)
     assert pair.gained + pair.lost > 0
 
 
-def test_answers_that_are_gone_leave_the_other_rows(places: Places) -> None:
-    run_of(places, "focal", 1).predictions_file("test").unlink()
-    findings = gather_one(places)
+def test_answers_that_are_gone_leave_the_other_rows(paths: Paths) -> None:
+    run_of(paths, "focal", 1).predictions_file("test").unlink()
+    findings = gather_one(paths)
     assert all(not any("focal" in name for name in shift.shares) for shift in findings.shifts)
     assert all(any("plain" in name for name in shift.shares) for shift in findings.shifts)
-    told, also = findings.missing
-    assert "answer distributions of updn ce-focal" in told
+    message, also = findings.missing
+    assert "answer distributions of updn ce-focal" in message
     assert also.startswith("updn ce-focal")
     assert " is not compared over questions: " in also
     assert len(findings.pairs) == 1  # of the seed whose answers are there
 
 
-def test_runs_alone_are_enough(places: Places, tmp_path: Path) -> None:
-    told = Counting()
-    findings = gather_one(Places(places.runs, tmp_path / "no-data", places.catalog), told)
+def test_runs_alone_are_enough(paths: Paths, tmp_path: Path) -> None:
+    message = Counting()
+    findings = gather_one(Paths(paths.runs, tmp_path / "no-data", paths.catalog), message)
     assert (findings.shifts, findings.pairs) == ((), ())
     assert [len(curves) for curves in findings.curves] == [1, 2]
     (why,) = findings.missing
     assert "tiny is not prepared here; vqabench data prepare tiny does it" in why
-    assert why in told.told
+    assert why in message.messages
     assert not (tmp_path / "no-data").exists()
 
 
 def test_a_data_set_that_no_catalogue_knows_is_told(tmp_path: Path) -> None:
     write_run(tmp_path / "runs", 40.0)
-    findings = gather_one(Places(tmp_path / "runs", tmp_path / "data"))
+    findings = gather_one(Paths(tmp_path / "runs", tmp_path / "data"))
     assert "unknown dataset 'd'" in findings.missing[0]
     assert findings.curves == ({},)
 
 
-def test_data_that_has_changed_since_is_not_shown(places: Places) -> None:
-    for one in find_runs([places.runs]):
+def test_data_that_has_changed_since_is_not_shown(paths: Paths) -> None:
+    for one in find_runs([paths.runs]):
         document = json.loads(one.manifest_file.read_bytes())
         one.manifest_file.write_text(json.dumps(document | {"fingerprint": "another"}))
-    findings = gather_one(places)
+    findings = gather_one(paths)
     assert (findings.shifts, findings.pairs) == ((), ())
     assert "has changed since these runs were trained" in findings.missing[0]
 
@@ -164,50 +164,50 @@ def test_data_that_has_changed_since_is_not_shown(places: Places) -> None:
 def test_each_data_set_has_findings_and_notes_of_its_own(tmp_path: Path) -> None:
     write_run(tmp_path / "runs" / "a", 40.0, dataset="a", select="test")
     write_run(tmp_path / "runs" / "b", 50.0, dataset="b")
-    first, second = gather([], None, Places(tmp_path / "runs", tmp_path / "data"))
+    first, second = gather([], None, Paths(tmp_path / "runs", tmp_path / "data"))
     assert (first.name, second.name) == ("a", "b")
     assert any("‡" in note for note in first.comparison.notes)
     assert not any("‡" in note for note in second.comparison.notes)
 
 
-def test_the_prior_is_taken_into_account_where_it_is_asked_for(trained: Places, tmp_path: Path) -> None:
+def test_the_prior_is_taken_into_account_where_it_is_asked_for(trained: Paths, tmp_path: Path) -> None:
     (findings,) = gather([], None, trained, prior=True)
     assert all(("test", "accuracy", "prior", "tail") in row.cells for row in findings.comparison.rows)
     assert "<summary>By the training prior</summary>" in make_page([findings])
     assert "<summary>By the training prior</summary>" not in make_page([gather_one(trained)])
-    (alone,) = gather([], None, Places(trained.runs, tmp_path / "no-data", trained.catalog), prior=True)
+    (alone,) = gather([], None, Paths(trained.runs, tmp_path / "no-data", trained.catalog), prior=True)
     assert not any(key[2] == "prior" for row in alone.comparison.rows for key in row.cells)
     assert not (tmp_path / "no-data").exists()
 
 
 @pytest.mark.slow
 def test_what_models_look_at_is_drawn_for_the_embedded_benchmark(tmp_path: Path) -> None:
-    places = Places(tmp_path / "runs", tmp_path / "data")
+    paths = Paths(tmp_path / "runs", tmp_path / "data")
     small = SIZES | {"recipe.batch_size": 512}
     for loss in STRATEGIES:
-        run(places, loss=loss, dataset="digits-cp", epochs=1, settings=small)
-    (pair,) = gather_one(places).pairs
+        run(paths, loss=loss, dataset="digits-cp", epochs=1, settings=small)
+    (pair,) = gather_one(paths).pairs
     assert pair.questions == 6000
     for asked in (*pair.best, *pair.worst):
         assert 4 <= len(asked.regions) <= 10
         assert all(region.picture is not None for region in asked.regions)
-    page = make_page([gather_one(places)])
+    page = make_page([gather_one(paths)])
     regions = sum(len(asked.regions) for asked in (*pair.best, *pair.worst))
     assert page.count('href="data:image/png;base64,') == 2 * regions > 0
 
 
 def test_published_rows_stand_beside_ours_where_they_are_asked_for(tmp_path: Path) -> None:
     write_run(tmp_path / "runs", 40.0, dataset="vqa-cp-v2")
-    places = Places(tmp_path / "runs", tmp_path / "data")
-    (findings,) = gather([], None, places, published=True)
+    paths = Paths(tmp_path / "runs", tmp_path / "data")
+    (findings,) = gather([], None, paths, published=True)
     page = make_page([findings])
     assert "Table II" in page or "Table V" in page
-    assert "published" not in make_page(gather([], None, places))
+    assert "published" not in make_page(gather([], None, paths))
 
 
-def test_rows_without_a_plain_one_have_no_changed_questions(places: Places) -> None:
+def test_rows_without_a_plain_one_have_no_changed_questions(paths: Paths) -> None:
     for seed in (0, 1):
-        shutil.rmtree(run_of(places, "plain", seed).folder)
-    findings = gather_one(places)
+        shutil.rmtree(run_of(paths, "plain", seed).folder)
+    findings = gather_one(paths)
     assert findings.pairs == ()
     assert [len(shift.shares) for shift in findings.shifts] == [3, 3]

@@ -152,9 +152,9 @@ def bench(
     Finished runs are kept, interrupted ones continue, and a run that fails does not stop the others. Rerun the same
     command to train the runs that are left. At the end all runs are compared.
     """
+    from vqabench.bench.matrix import parse_grid, parse_names, read_blocks, with_grid
     from vqabench.config import parse_seeds, parse_settings
     from vqabench.errors import InputError
-    from vqabench.workflows.matrix import parse_grid, parse_names, read_blocks, with_grid
 
     form = choose_form(out, as_json, TEXT if dry_run else tuple(Format))
     if dry_run and out is not None and form is not Format.json:
@@ -172,17 +172,17 @@ def bench(
     }
     blocks = read_blocks(config, {name: value for name, value in spelled.items() if value is not None})
 
+    from vqabench.paths import Paths
     from vqabench.reporting import exports
     from vqabench.reporting.matrix import WatchedMatrix, plan_to_json
     from vqabench.training.interruption import Interruption
     from vqabench.workflows import bench as workflow
     from vqabench.workflows import comparison
-    from vqabench.workflows.places import Places
 
-    places = Places(runs, data_dir, catalog)
+    paths = Paths(runs, data_dir, catalog)
     progress, interruption = WatchedMatrix(), Interruption()
-    matrix = workflow.plan(blocks, places)
-    outlook = workflow.look_out(matrix, places)
+    matrix = workflow.plan(blocks, paths)
+    outlook = workflow.look_out(matrix, paths)
     progress.plan(outlook)
     if dry_run:
         if form is Format.json:
@@ -191,10 +191,10 @@ def bench(
         return
     course = workflow.Course(outlook, progress)
     with telling_of_signals(progress.warn, course.saved), interruption.watching():
-        workflow.bench(course, places, interruption)
+        workflow.bench(course, paths, interruption)
     failures = course.failures
     finished = [cell.run.folder for cell in matrix.cells if cell.name not in failures]
-    compared = comparison.compare(finished, None, places) if finished else None
+    compared = comparison.compare(finished, None, paths) if finished else None
     if form is Format.json:
         with writing(out):
             say_json(exports.to_json({"failed": failures} | exports.lay_flat(compared)))

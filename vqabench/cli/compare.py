@@ -13,7 +13,7 @@ from vqabench.cli.parameters import AsJson, Catalog, DataDir, Runs
 from vqabench.reporting.output import say, say_json
 
 if TYPE_CHECKING:
-    from vqabench.workflows.places import Places
+    pass
 
 
 EXAMPLES = examples(
@@ -133,7 +133,7 @@ def compare(
     loss with its confidence interval and p-value.
     """
     from vqabench.errors import InputError
-    from vqabench.workflows.places import Places
+    from vqabench.paths import Paths
 
     form = choose_form(out, as_json, TEXT if explain else ANY, form)
     if explain and (dataset or metric or published or split or against or columns or by is not By.answer_type):
@@ -142,7 +142,7 @@ def compare(
             "--out"
         )
     if explain:
-        _explain(run or [], form, out, Places(runs, data_dir, catalog))
+        _explain(run or [], form, out, Paths(runs, data_dir, catalog))
         return
     if by is not By.answer_type and metric is Metric.kappa:
         raise InputError(f"--by {by.value}: kappa is defined by answer type; drop --metric kappa")
@@ -157,17 +157,17 @@ def compare(
     from vqabench.workflows import comparison as workflow
 
     chosen = parse_columns(columns, by.value) if columns is not None else ()
-    places = Places(runs, data_dir, catalog)
+    paths = Paths(runs, data_dir, catalog)
     break_down = None
     if by is By.prior:
         from vqabench.reporting.progress import WatchedLines
-        from vqabench.workflows.stored import Stored
+        from vqabench.workflows.stored import StoredAnswers
 
-        break_down = Stored(places, WatchedLines().say).break_down
+        break_down = StoredAnswers(paths, WatchedLines().say).break_down
     compared = workflow.compare(
         run or [],
         dataset,
-        places,
+        paths,
         by_type=by is By.question_type or everything,
         published=published,
         break_down=break_down,
@@ -179,7 +179,7 @@ def compare(
         )
 
 
-def _explain(folders: list[Path], form: Format, out: Path | None, places: "Places") -> None:
+def _explain(folders: list[Path], form: Format, out: Path | None, paths: "Paths") -> None:
     """Print what can be concluded from two configurations."""
     from vqabench.errors import InputError
 
@@ -187,10 +187,10 @@ def _explain(folders: list[Path], form: Format, out: Path | None, places: "Place
         raise InputError("--explain: name two folders of runs, as in: vqabench compare A B --explain")
     from vqabench.reporting import explanation, exports
     from vqabench.reporting.progress import WatchedLines
-    from vqabench.workflows import explanation as workflow
+    from vqabench.workflows import comparison as workflow
 
     before, after = folders
-    pair, questions, notes = workflow.explain(before, after, places, WatchedLines().say)
+    pair, questions, notes = workflow.explain(before, after, paths, WatchedLines().say)
     with writing(out):
         if form is Format.json:
             say_json(exports.to_json(explanation.explanation_to_json(pair, questions, notes)))

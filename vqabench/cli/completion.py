@@ -184,6 +184,6 @@ def _losses() -> list[str]:
 
 
 def _datasets(ctx: typer.Context) -> list[str]:
-    from vqabench.data.catalog import read_catalog
+    from vqabench.data.catalog.entries import read_catalog
 
     return list(read_catalog(ctx.params.get("catalog")))

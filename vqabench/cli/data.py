@@ -15,8 +15,8 @@ from vqabench.cli.parameters import AsJson, Catalog, DataDir, DatasetName, Devic
 from vqabench.reporting.output import say, say_json
 
 if TYPE_CHECKING:
-    from vqabench.data.changing_priors import Shift
-    from vqabench.workflows.fetching import Outcome
+    from vqabench.data.catalog.changing_priors import Shift
+    from vqabench.workflows.datasets import Outcome
     from vqabench.workflows.splits import Derived
 
 app = typer.Typer(
@@ -33,11 +33,11 @@ def list_datasets(
 ) -> None:
     """List the data sets, and whether they are fetched and prepared."""
     form = choose_form(out, as_json, LISTS)
+    from vqabench.paths import Paths
     from vqabench.reporting import exports
     from vqabench.workflows import datasets
-    from vqabench.workflows.places import Places
 
-    listed = datasets.list_datasets(Places(data=data_dir, catalog=catalog))
+    listed = datasets.list_datasets(Paths(data=data_dir, catalog=catalog))
     spelled = {True: "yes", False: "no", None: "-"}
     rows = [(one.name, spelled[one.fetched], one.prepared, one.title) for one in listed]
     with writing(out):
@@ -62,13 +62,13 @@ def info(
     Once it is prepared, the answers of its most frequent question types are drawn, in train next to test.
     """
     form = choose_form(out, as_json, TEXT)
-    from vqabench.reporting import charts, exports, lists
+    from vqabench.paths import Paths
+    from vqabench.reporting import exports, lists
     from vqabench.workflows import datasets
-    from vqabench.workflows.places import Places
 
-    places = Places(data=data_dir, catalog=catalog)
-    facts = datasets.describe_dataset(name, places)
-    shares = datasets.compare_answers(name, places, types, answers)
+    paths = Paths(data=data_dir, catalog=catalog)
+    facts = datasets.describe_dataset(name, paths)
+    shares = datasets.compare_answers(name, paths, types, answers)
     with writing(out):
         if form is Format.json:
             say_json(exports.to_json(facts | {"answers by question type": shares}))
@@ -76,7 +76,7 @@ def info(
         spelled = {key: f"{value:,}" if isinstance(value, int) else str(value) for key, value in facts.items()}
         console = lists.stdout_console()
         console.print(lists.draw_facts(spelled))
-        for drawn in charts.draw_answer_shares(shares, console):
+        for drawn in lists.draw_answer_shares(shares, console):
             console.print(drawn)
 
 
@@ -106,12 +106,12 @@ def rebuild_cp(
 
     For example, rebuild VQA-CP from VQA and the list of VQA-CP's test questions.
     """
+    from vqabench.paths import Paths
     from vqabench.reporting.progress import WatchedProgress
     from vqabench.workflows import splits
-    from vqabench.workflows.places import Places
 
-    places = Places(data=data_dir, catalog=catalog)
-    _tell(splits.rebuild_cp(name, test_ids, out, places, WatchedProgress().say), data_dir)
+    paths = Paths(data=data_dir, catalog=catalog)
+    _tell(splits.rebuild_cp(name, test_ids, out, paths, WatchedProgress().say), data_dir)
 
 
 @app.command(
@@ -138,21 +138,21 @@ def resplit(
 
     Like VQA-CP's, but not VQA-CP itself: for that, use vqabench data fetch vqa-cp-v2.
     """
+    from vqabench.paths import Paths
     from vqabench.reporting.progress import WatchedProgress
     from vqabench.workflows import splits
-    from vqabench.workflows.places import Places
 
-    places = Places(data=data_dir, catalog=catalog)
-    _tell(splits.resplit(name, share, seed, out, places, WatchedProgress().say), data_dir)
+    paths = Paths(data=data_dir, catalog=catalog)
+    _tell(splits.resplit(name, share, seed, out, paths, WatchedProgress().say), data_dir)
 
 
 def _tell(derived: "Derived", data_dir: Path | None) -> None:
     say(f"{derived.name}: train {derived.train_questions:,}, test {derived.test_questions:,} questions")
-    _tell_shift(derived.shift)
-    say(f"next: {_spell_preparation(derived.name, derived.has_features, data_dir, [derived.catalog])}")
+    _describe_shift(derived.shift)
+    say(f"next: {_format_preparation(derived.name, derived.has_features, data_dir, [derived.catalog])}")
 
 
-def _tell_shift(shift: "Shift") -> None:
+def _describe_shift(shift: "Shift") -> None:
     from vqabench.errors import first_few
 
     distance, covered = f"{shift.distance:.3f}", f"{shift.concepts_covered:.1%}"
@@ -160,12 +160,12 @@ def _tell_shift(shift: "Shift") -> None:
     say(f"words of types and answers of the test split that are also in train: {covered}")
     both = shift.types - len(shift.train_only) - len(shift.test_only)
     say(f"question types in both splits: {both} of {shift.types}")
-    for told, names in (
+    for message, names in (
         ("only in train (one answer, few questions, or a word that no other type has)", shift.train_only),
         ("only in the test split, so they have no prior", shift.test_only),
     ):
         if names:
-            say(f"  {told}: {first_few(map(repr, names))}")
+            say(f"  {message}: {first_few(map(repr, names))}")
 
 
 @app.command(
@@ -187,22 +187,22 @@ def fetch(
 
     Checks checksums, tries mirrors, and continues an interrupted download when it is run again.
     """
-    from vqabench.data.raw_files import Way
-    from vqabench.reporting.downloads import WatchedDownloads
-    from vqabench.workflows import fetching
-    from vqabench.workflows.places import Places
+    from vqabench.data.catalog.raw_files import Way
+    from vqabench.paths import Paths
+    from vqabench.reporting.progress import WatchedDownloads
+    from vqabench.workflows import datasets
 
     watcher = WatchedDownloads()
-    places = Places(data=data_dir, catalog=catalog)
+    paths = Paths(data=data_dir, catalog=catalog)
     goes_on = "all other files are unchanged" if force else "rerun the same command to continue"
     with telling_of_signals(watcher.warn, f"downloaded data is kept: {goes_on}"):
-        outcome = fetching.fetch_dataset(name, places, Way(own_folder, offline, force), watcher)
-    _tell_fetched(outcome, data_dir, catalog)
+        outcome = datasets.fetch_dataset(name, paths, Way(own_folder, offline, force), watcher)
+    _describe_fetched(outcome, data_dir, catalog)
 
 
-def _tell_fetched(outcome: "Outcome", data_dir: Path | None, catalog: list[Path] | None) -> None:
+def _describe_fetched(outcome: "Outcome", data_dir: Path | None, catalog: list[Path] | None) -> None:
     dataset = outcome.dataset
-    next_command = _spell_preparation(dataset.name, dataset.has_features(), data_dir, catalog)
+    next_command = _format_preparation(dataset.name, dataset.has_features(), data_dir, catalog)
     if not outcome.counts:
         say(f"{dataset.name}: nothing to fetch; next: {next_command}")
         return
@@ -210,11 +210,11 @@ def _tell_fetched(outcome: "Outcome", data_dir: Path | None, catalog: list[Path]
     there = "" if outcome.news else "everything was there already: "
     say(f"{dataset.source}: {there}{sizes} questions")
     if outcome.shift:
-        _tell_shift(outcome.shift)
+        _describe_shift(outcome.shift)
     say(f"next: {next_command}")
 
 
-def _spell_preparation(name: str, has_features: bool, data_dir: Path | None, catalogs: list[Path] | None) -> str:
+def _format_preparation(name: str, has_features: bool, data_dir: Path | None, catalogs: list[Path] | None) -> str:
     """Return the command that prepares a data set, ready to be pasted."""
     given: list[str] = []
     if data_dir and os.environ.get("VQABENCH_DATA") != str(data_dir):
@@ -258,14 +258,14 @@ def prepare(
     Builds the vocabulary, tokens, soft targets, answer priors and features. Training does this automatically if
     no option is needed.
     """
+    from vqabench.paths import Paths
     from vqabench.reporting.progress import WatchedProgress
     from vqabench.workflows import datasets
-    from vqabench.workflows.places import Places
 
-    places = Places(data=data_dir, catalog=catalog)
+    paths = Paths(data=data_dir, catalog=catalog)
     progress = WatchedProgress()
     with telling_of_signals(progress.warn, GOES_ON):
-        dataset, summary = datasets.prepare_dataset(name, places, progress, features or (), word_vectors)
+        dataset, summary = datasets.prepare_dataset(name, paths, progress, features or (), word_vectors)
     sizes = ", ".join(f"{split} {count:,}" for split, count in summary.questions.items())
     say(f"{dataset.folder}: {sizes} questions; {summary.answers:,} answers; ready")
 
@@ -315,14 +315,14 @@ def extract(
     Regions form a grid. Needs the extra `extract`: pip install "vqabench[extract]". Continues where it stopped
     when it is run again.
     """
-    from vqabench.data.extraction import Extraction
+    from vqabench.data.features.extraction import Extraction
     from vqabench.reporting.progress import WatchedProgress
-    from vqabench.workflows import extraction
+    from vqabench.workflows import datasets
 
     asked = Extraction(model, revision, regions, batch_size, broken.value)
     progress = WatchedProgress()
     with telling_of_signals(progress.warn, GOES_ON):
-        count = extraction.extract(images, out, asked, device, progress)
+        count = datasets.extract(images, out, asked, device, progress)
     say(f"{out}: features of {count:,} images; next: vqabench data prepare DATASET --features {out}")
 
 
@@ -340,13 +340,13 @@ def verify(
     1 if something is wrong.
     """
     form = choose_form(out, as_json, TEXT)
+    from vqabench.paths import Paths
     from vqabench.reporting import exports
     from vqabench.workflows import datasets
-    from vqabench.workflows.places import Places
 
     checks = []
     with writing(out):
-        for check in datasets.verify_dataset(name, Places(data=data_dir, catalog=catalog)):
+        for check in datasets.verify_dataset(name, Paths(data=data_dir, catalog=catalog)):
             checks.append(check)
             if form is not Format.json:
                 say(f"{'ok ' if check.fine else 'BAD'} {check.what}: {check.found}")

@@ -72,16 +72,16 @@ def evaluate(
 
     form = choose_form(out, as_json, LISTS)
 
+    from vqabench.paths import Paths
     from vqabench.reporting.progress import WatchedProgress
     from vqabench.workflows import evaluation
-    from vqabench.workflows.places import Places
 
     predictions = Path("/dev/stdin") if predictions == Path("-") else predictions
     progress, as_wrong = WatchedProgress(), missing is Missing.wrong
     if dataset is not None:
-        places = Places(data=data_dir, catalog=catalog)
+        paths = Paths(data=data_dir, catalog=catalog)
         scores = evaluation.evaluate_on_dataset(
-            predictions, dataset, split or "test", places, progress, missing_is_wrong=as_wrong
+            predictions, dataset, split or "test", paths, progress, missing_is_wrong=as_wrong
         )
     elif questions is not None and annotations is not None:
         scores = evaluation.evaluate(predictions, questions, annotations, progress, missing_is_wrong=as_wrong)

@@ -59,7 +59,7 @@ def choose_form(
     if as_json:
         form = Format.json
     if out is not None and out != STDOUT:
-        from vqabench.results import find_output  # loads msgspec
+        from vqabench.files.atomic import find_output  # loads msgspec
 
         find_output(out)
         by_name = ENDINGS.get(out.suffix.lower())
@@ -79,7 +79,7 @@ def writing(out: Path | None) -> Iterator[None]:
     if out is None or out == STDOUT:
         yield
         return
-    from vqabench.results import write_file
+    from vqabench.files.atomic import write_file
 
     printed = StringIO()
     with redirect_stdout(printed):
@@ -131,5 +131,5 @@ def print_comparison(
         say(exports.to_markdown(laid_out, grids.choose_notes(compared, by)))
     else:
         tables.print_comparison(compared, metric, by, split, columns)
-    for told in compared.left_out:
-        lists.warn(told)
+    for message in compared.left_out:
+        lists.warn(message)

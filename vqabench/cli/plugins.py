@@ -168,7 +168,7 @@ def check(
             checks = []
             for one in results:
                 checks.append(one)
-                console.print(f"{SIGNS[one.status]:8}  {one.name}: {one.told}", markup=False, soft_wrap=True)
+                console.print(f"{SIGNS[one.status]:8}  {one.name}: {one.message}", markup=False, soft_wrap=True)
             counts = Counter(one.status for one in checks)
             console.print(", ".join(f"{count} {status}" for status, count in counts.items()))
     if any(one.status == "failed" for one in checks):
@@ -196,7 +196,7 @@ def new(
 
     Writes a distribution with code, tests, README and CI.
     """
-    from vqabench.workflows.new_plugin import write_plugin
+    from vqabench.workflows.plugins import write_plugin
 
     made = write_plugin(name, "loss" if loss else "backbone", folder)
     say(f"{made}: a working {'loss' if loss else 'backbone'} to start from")

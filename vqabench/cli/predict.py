@@ -42,16 +42,16 @@ def predict(
 
     Writes a file in the official results format and prints its accuracy.
     """
+    from vqabench.paths import Paths
     from vqabench.reporting import tables
     from vqabench.reporting.progress import WatchedProgress
     from vqabench.workflows import prediction
-    from vqabench.workflows.places import Places
 
-    places = Places(data=data_dir, catalog=catalog)
+    paths = Paths(data=data_dir, catalog=catalog)
     path, scores = prediction.predict_run(
-        run, split, out, places, device, WatchedProgress(), shuffle_images, force=force
+        run, split, out, paths, device, WatchedProgress(), shuffle_images, force=force
     )
     if scores is None:
         say(f"{path}: answers to {split} are not scored, because it has no annotations")
     else:
-        say(f"{path}: {scores.questions} answers, accuracy {tables.spell_number(scores.accuracy['all'])}")
+        say(f"{path}: {scores.questions} answers, accuracy {tables.format_number(scores.accuracy['all'])}")

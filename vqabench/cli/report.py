@@ -49,15 +49,15 @@ def report(
     The page holds tables, learning curves, changed answers and attention maps. It needs no network and no other
     file.
     """
+    from vqabench.files.atomic import find_output, write_file
+    from vqabench.paths import Paths
     from vqabench.reporting.page import make_page
     from vqabench.reporting.progress import WatchedProgress
-    from vqabench.results import find_output, write_file
     from vqabench.workflows import report as workflow
-    from vqabench.workflows.places import Places
 
     find_output(out)  # before anything is computed
-    places = Places(runs, data_dir, catalog)
-    findings = workflow.gather(run or [], dataset, places, WatchedProgress(), published=published, prior=prior)
+    paths = Paths(runs, data_dir, catalog)
+    findings = workflow.gather(run or [], dataset, paths, WatchedProgress(), published=published, prior=prior)
     page = make_page(findings, title, _today()).encode()
     write_file(out, page)
     say(f"{out}: {len(page) / 1000:,.0f} kB")

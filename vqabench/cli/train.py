@@ -224,21 +224,21 @@ def train(
     line = {name: value for name, value in spelled.items() if value is not None}
     made = make_config(combine(given, line | {"settings": parse_settings(settings or [])}))
 
+    from vqabench.bench.commands import CHILD
+    from vqabench.paths import Paths
     from vqabench.reporting.progress import WatchedProgress
     from vqabench.training.interruption import Interruption
     from vqabench.workflows import comparison, training
-    from vqabench.workflows.commands import CHILD
-    from vqabench.workflows.places import Places
 
-    places = Places(runs, data_dir, catalog)
+    paths = Paths(runs, data_dir, catalog)
     progress = WatchedProgress()
     if_exists: training.IfExists = "resume" if resume else "force" if force else "refuse"
     interruption = Interruption()
     warn = (lambda _: None) if rank() else progress.warn  # of several processes, the first one speaks
     with telling_of_signals(warn, "rerun the same command with --resume to continue"), interruption.watching():
-        trained = training.train(made, places, if_exists, progress, interruption)
+        trained = training.train(made, paths, if_exists, progress, interruption)
     if not trained or CHILD in os.environ:  # whoever started this one compares all runs
         return
-    compared = comparison.compare([run.folder for run in trained], None, places)
+    compared = comparison.compare([run.folder for run in trained], None, paths)
     with writing(out):
         print_comparison(compared, form, METRIC.get(form))

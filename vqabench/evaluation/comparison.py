@@ -12,9 +12,9 @@ from vqabench.errors import InputError, first_few
 from vqabench.evaluation.notes import (
     ABOUT_PUBLISHED,
     PRIOR_NOTE,
+    describe_gains,
+    describe_published,
     explain_marks,
-    tell_of_gains,
-    tell_of_published,
     warn,
 )
 from vqabench.evaluation.published import SPLITS, Published, find_published, find_split, read_tables
@@ -86,9 +86,9 @@ def compare(
         on = find_split(row.manifests[0], row.test_questions)
         row.published = find_published(row.manifests[0], on) if on else ()
     notes += warn(rows)
-    notes += _tell_of_choices(rows) if against is None else []
-    notes += tell_of_gains(rows, bases, against)
-    notes += tell_of_published(rows) if published else []
+    notes += _describe_choices(rows) if against is None else []
+    notes += describe_gains(rows, bases, against)
+    notes += describe_published(rows) if published else []
     return Comparison(tuple(rows), tuple(notes), explain_marks(rows, against), left_out=tuple(left_out))
 
 
@@ -110,9 +110,9 @@ def _take_apart(rows: Sequence[Row], break_down: TakeApart) -> list[str]:
             add_breakdowns(row, break_down)
         except InputError as error:
             failed.setdefault(str(error), []).append(row.title)
-    told = [f"no breakdown of {first_few(which, 3)}: {why}" for why, which in failed.items()]
+    message = [f"no breakdown of {first_few(which, 3)}: {why}" for why, which in failed.items()]
     done = len(rows) - sum(map(len, failed.values()))
-    return [PRIOR_NOTE, *told] if done else told
+    return [PRIOR_NOTE, *message] if done else message
 
 
 def find_plain(rows: Iterable[Row]) -> list[tuple[Row, Row]]:
@@ -166,13 +166,13 @@ def _unlike(row: Row, base: Row) -> tuple[bool, bool, int]:
     return base.label != row.label, base.seeds != row.seeds, -len(base.seeds)
 
 
-def _tell_of_choices(rows: Sequence[Row]) -> list[str]:
+def _describe_choices(rows: Sequence[Row]) -> list[str]:
     """Tell which of several plain rows in one setting gains are against."""
     several = {key for key, plain in _group_plain(rows).items() if len(plain) > 1}
     chosen = {(row.title, base.title) for row, base in find_plain(rows) if _setting(row) in several}
-    told = first_few((f"{row} against {base}" for row, base in sorted(chosen)), 3)
+    message = first_few((f"{row} against {base}" for row, base in sorted(chosen)), 3)
     return (
-        [f"several plain rows have the same setting; gains are against the most similar one: {told}"]
+        [f"several plain rows have the same setting; gains are against the most similar one: {message}"]
         if chosen
         else []
     )

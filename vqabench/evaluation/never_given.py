@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vqabench.data.dataset import Dataset
+from vqabench.data.catalog.dataset import Dataset
 from vqabench.errors import InputError, first_few
 from vqabench.evaluation.notes import UNRANKED
 from vqabench.evaluation.rows import Row
-from vqabench.evaluation.stored_answers import read_stored
+from vqabench.evaluation.run_answers import read_stored
 
 SUSPECT = 40.0
 """Percent. Only rows with a lower accuracy on yes/no questions are looked into: guessing earns more."""
@@ -71,16 +71,16 @@ def _describe(row: Row, split: str, counts: _Counts) -> str | None:
         return None
     shares_T = counts.never_given_T / np.maximum(1, counts.answers_T)
     worst = [int(number) for number in np.argsort(-shares_T, kind="stable") if shares_T[number] >= TOLD_TYPE]
-    told = first_few((f"“{counts.types[number]}” ({shares_T[number]:.0%})" for number in worst), 3)
+    message = first_few((f"“{counts.types[number]}” ({shares_T[number]:.0%})" for number in worst), 3)
     return (
         f"{row.title}: {share:.0%} of its answers to {split} never occur with their question type in training"
-        f"{f', such as {told}' if worst else ''}: {UNRANKED} {row.dataset}"
+        f"{f', such as {message}' if worst else ''}: {UNRANKED} {row.dataset}"
     )
 
 
 def _count(row: Row, split: str, open_dataset: Open) -> _Counts | None:
     """Count a row's answers by question type, all seeds together; None where data or answers are not here."""
-    from vqabench.data.hdf5 import reading  # h5py takes its time to load, and few rows need it
+    from vqabench.files.hdf5 import reading  # h5py takes its time to load, and few rows need it
 
     try:
         with reading(open_dataset(row.dataset).prepared_file) as file:

@@ -57,7 +57,7 @@ def is_warning(note: str) -> bool:
     return note.startswith("‡") or UNRANKED in note
 
 
-def tell_of_gains(rows: Sequence[Row], bases: Sequence[tuple[Row, Row]], against: str | None = None) -> list[str]:
+def describe_gains(rows: Sequence[Row], bases: Sequence[tuple[Row, Row]], against: str | None = None) -> list[str]:
     """Return notes on rows without a gain and gains without a test; `bases` are rows with what they gain on."""
     notes = []
     based = {id(row) for row, _ in bases}
@@ -96,7 +96,7 @@ def explain_marks(rows: Sequence[Row], against: str | None = None) -> tuple[str,
     )
 
 
-def tell_of_published(rows: Sequence[Row]) -> list[str]:
+def describe_published(rows: Sequence[Row]) -> list[str]:
     """Explain the published rows, and say for which rows of ours there is none, and why."""
     on = {id(row): find_split(row.manifests[0], row.test_questions) for row in rows}
     unknown = dict.fromkeys(row.dataset for row in rows if on[id(row)] is None and row.dataset not in SPLITS)

@@ -11,18 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vqabench.data.annotation_table import AnnotationTable
+from vqabench.data.vqa.annotation_table import AnnotationTable
 from vqabench.errors import InputError
-from vqabench.evaluation.answered import Answered
-from vqabench.evaluation.changes import find_changes
-from vqabench.evaluation.clustered import QuestionTest, compare_questions
 from vqabench.evaluation.comparison import compare_cells
-from vqabench.evaluation.rows import Row, SeedTest, spell_origin
+from vqabench.evaluation.rows import Row, SeedTest, format_origin
+from vqabench.evaluation.run_answers import RunAnswers, find_changes
 from vqabench.evaluation.scores import CATEGORIES
-from vqabench.evaluation.significance import holm
+from vqabench.evaluation.significance import QuestionTest, compare_questions, holm
 from vqabench.results import Manifest, Run
 
-Read = Callable[[Run, Manifest, str], tuple[AnnotationTable, Answered]]
+Read = Callable[[Run, Manifest, str], tuple[AnnotationTable, RunAnswers]]
 """Reads what a run answered to a split, and the annotations of these questions."""
 
 
@@ -197,17 +195,19 @@ def _describe(row: int, sides: Sequence[_Side]) -> Change:
 
 def _differing_settings(before: Manifest, after: Manifest) -> list[str]:
     """Spell each setting that both have, with another value on either side."""
-    told = []
+    message = []
     for name in ("backbone", "objective", "select", "precision", "vocabulary", "bases", "pretraining"):
-        told += _differ(name, getattr(before, name), getattr(after, name))
-    told += _differ("epochs", *(sum(int(stage["epochs"]) for stage in run.stages) for run in (before, after)))
-    told += _differ("start from", *(spell_origin(run) for run in (before, after)))
+        message += _differ(name, getattr(before, name), getattr(after, name))
+    message += _differ("epochs", *(sum(int(stage["epochs"]) for stage in run.stages) for run in (before, after)))
+    message += _differ("start from", *(format_origin(run) for run in (before, after)))
     for part in sorted(before.options.keys() & after.options.keys()):
         for option in sorted(before.options[part].keys() | after.options[part].keys()):
-            told += _differ(f"{part}.{option}", before.options[part].get(option), after.options[part].get(option))
+            message += _differ(
+                f"{part}.{option}", before.options[part].get(option), after.options[part].get(option)
+            )
     for key in sorted((before.recipe.keys() | after.recipe.keys()) - {"epochs", "finetune_epochs"}):
-        told += _differ(f"recipe.{key}", before.recipe.get(key), after.recipe.get(key))
-    return told
+        message += _differ(f"recipe.{key}", before.recipe.get(key), after.recipe.get(key))
+    return message
 
 
 def _differ(name: str, was: Any, is_: Any) -> list[str]:

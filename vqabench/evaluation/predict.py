@@ -8,17 +8,53 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vqabench.api import Backbone
-from vqabench.data.annotations import Prediction, SurePrediction
-from vqabench.data.batches import SplitData
-from vqabench.data.dataset import Dataset
-from vqabench.data.fingerprint import check_questions
-from vqabench.data.memory import is_out_of_memory
-from vqabench.data.placement import PlacedFeatures
-from vqabench.data.prepared import Prepared
+from vqabench.api import Backbone, Output
+from vqabench.data.batches.placement import PlacedFeatures
+from vqabench.data.batches.split_data import SplitData
+from vqabench.data.catalog.dataset import Dataset, check_questions
+from vqabench.data.prepare.prepared import Prepared
+from vqabench.data.vqa.annotations import Prediction, SurePrediction
 from vqabench.errors import OutputError, TrainingError
-from vqabench.evaluation.outputs import check_output
 from vqabench.evaluation.scores import Scores, score
+from vqabench.files.resources import is_out_of_memory
+
+
+def check_output(output: object, shape: tuple[int, int], culprit: object = None) -> None:
+    """Check an output for logits of this shape: a row for each question of the batch, a column for each answer.
+
+    Raises OutputError.
+    """
+    if not isinstance(output, Output):
+        raise OutputError(f"a backbone must return an Output, not {_name(output)}", culprit)
+    logits: dict[str, object] = {"logits_BA": output.logits_BA}
+    if output.training_logits_BA is not None:
+        logits["training_logits_BA"] = output.training_logits_BA
+    for kind, given in (("auxiliary", output.auxiliary), ("penalties", output.penalties)):
+        if not isinstance(given, Mapping):
+            raise OutputError(f"its {kind} must be a mapping, not {_name(given)}", culprit)
+    for name, pair in output.auxiliary.items():
+        if not isinstance(pair, tuple) or len(pair) != 2:
+            raise OutputError(f"its auxiliary[{name!r}] must be a pair of logits and weight", culprit)
+        logits[f"auxiliary[{name!r}]"] = pair[0]
+    for name, one in logits.items():
+        require_tensor(one, shape, f"its {name}", culprit)
+    for name, penalty in output.penalties.items():
+        require_tensor(penalty, (), f"its penalties[{name!r}]", culprit)
+
+
+def require_tensor(given: object, shape: tuple[int, ...], what: str, culprit: object = None) -> None:
+    """Raise OutputError unless something is a floating-point tensor of this shape."""
+    if isinstance(given, Tensor) and given.is_floating_point() and tuple(given.shape) == shape:
+        return
+    wanted = "a scalar" if not shape else f"{list(shape)} ({shape[0]} questions, {shape[1]} answers)"
+    raise OutputError(f"{what} must be a floating-point tensor, {wanted}, not {_name(given)}", culprit)
+
+
+def _name(given: object) -> str:
+    if not isinstance(given, Tensor):
+        return f"a {type(given).__name__}"
+    return f"{str(given.dtype).removeprefix('torch.')} {list(given.shape)}"
+
 
 NOT_A_NUMBER = -1
 """Stands for the answer to a question whose largest logit is not finite."""
@@ -51,13 +87,15 @@ def load_split(
 def _check_extras(extras: object, questions: int, model: Backbone) -> None:
     """Raise OutputError unless a tokeniser returned tensors with a row for each question."""
     if not isinstance(extras, Mapping):
-        told = f"prepare_questions must return a mapping of names to tensors, not a {type(extras).__name__}"
-        raise OutputError(told, model)
+        message = f"prepare_questions must return a mapping of names to tensors, not a {type(extras).__name__}"
+        raise OutputError(message, model)
     for name, rows in extras.items():
         found = list(rows.shape) if isinstance(rows, Tensor) else f"a {type(rows).__name__}"
         if not isinstance(rows, Tensor) or rows.ndim == 0 or len(rows) != questions:
-            told = f"its prepare_questions must return a row for each of {questions} questions; {name!r} is {found}"
-            raise OutputError(told, model)
+            message = (
+                f"its prepare_questions must return a row for each of {questions} questions; {name!r} is {found}"
+            )
+            raise OutputError(message, model)
 
 
 @dataclass(frozen=True)

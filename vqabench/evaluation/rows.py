@@ -138,7 +138,7 @@ def gather_rows(
         loaded = _load(run, dataset, left_out)
         if loaded is not None:
             manifest = loaded[1]
-            group = groups.setdefault((*_name(manifest), _spell_identity(manifest)), [])
+            group = groups.setdefault((*_name(manifest), _format_identity(manifest)), [])
             if manifest.seed in (other.seed for _, other, _ in group):
                 left_out.setdefault("another run with this seed is already in the row", []).append(str(run.folder))
             else:
@@ -163,7 +163,7 @@ def _choose_types(loaded: Sequence[Finished], left_out: dict[str, list[str]]) ->
 
 def describe_left_out(left_out: Mapping[str, Sequence[str]]) -> list[str]:
     """Describe what `gather_rows` left out: damaged runs in a line each, others by what they share."""
-    damaged = [f"left out, {DAMAGED}: {told}" for told in left_out.get(DAMAGED, ())]
+    damaged = [f"left out, {DAMAGED}: {message}" for message in left_out.get(DAMAGED, ())]
     more = len(damaged) - MOST_DAMAGED
     rest = [f"left out, {DAMAGED}: {more} more"] if more > 0 else []
     others = [f"left out, {why}: {first_few(which, 3)}" for why, which in left_out.items() if why != DAMAGED]
@@ -202,7 +202,7 @@ def _make_row(group: Sequence[Finished], types: Set[str]) -> Row:
         tuple(dict.fromkeys(brand for manifest in manifests for brand in manifest.brands())),
         first.fingerprint,
         first.loss == "plain" and first.distributions.get("plain") == "vqabench",
-        _spell_setting(first),
+        _format_setting(first),
         tuple(run for run, _, _ in group),
         manifests,
         group[0][2]["test"].questions if "test" in group[0][2] else None,
@@ -214,21 +214,21 @@ def _name(manifest: Manifest) -> tuple[str, ...]:
     return manifest.dataset, manifest.backbone, manifest.objective, manifest.loss, manifest.label
 
 
-def _spell_identity(manifest: Manifest) -> str:
+def _format_identity(manifest: Manifest) -> str:
     """Spell what seeds of one row share: a label leaves defaults out, and they change, as data and weights do."""
     shared = [manifest.options, manifest.bases, manifest.recipe, manifest.distributions, manifest.fingerprint]
-    chosen = [manifest.select, manifest.vocabulary, manifest.precision, spell_origin(manifest)]
+    chosen = [manifest.select, manifest.vocabulary, manifest.precision, format_origin(manifest)]
     return json.dumps([*shared, *chosen, manifest.pretraining], sort_keys=True)
 
 
-def spell_origin(manifest: Manifest) -> str | None:
+def format_origin(manifest: Manifest) -> str | None:
     """Name the configuration that a run started from, if it did."""
     return " ".join(Path(manifest.start_from).parts[-3:-1]) if manifest.start_from else None
 
 
-def _spell_setting(manifest: Manifest) -> str:
+def _format_setting(manifest: Manifest) -> str:
     """Spell what a strategy and its plain counterpart share; a second stage is the strategy's own."""
-    origin = spell_origin(manifest)
+    origin = format_origin(manifest)
     unused = "epochs" if origin else "finetune_epochs"
     recipe = {name: value for name, value in manifest.recipe.items() if name != unused}
     backbones = {label: manifest.options[label] for label in ("backbone", *manifest.bases)}

@@ -1,4 +1,4 @@
-"""All numbers of one results file: official accuracy and kappa, by answer type and by question type."""
+"""All numbers of one results file: official accuracy and Cohen's kappa, by answer type and question type."""
 
 from __future__ import annotations
 
@@ -9,14 +9,30 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from vqabench.data.accuracy import mean_percent, question_accuracies
-from vqabench.data.annotation_table import AnnotationTable, Labels
-from vqabench.data.annotations import ANSWER_TYPES, Prediction
-from vqabench.data.answers import normalise
-from vqabench.data.numbering import Numbering
+from vqabench.data.vqa.accuracy import mean_percent, question_accuracies
+from vqabench.data.vqa.annotation_table import AnnotationTable, Categorical, Numbering
+from vqabench.data.vqa.annotations import ANSWER_TYPES, Prediction
+from vqabench.data.vqa.answers import normalise
 from vqabench.errors import InputError, first_few, unknown
-from vqabench.evaluation.kappa import kappa
-from vqabench.results import Count, Run, read_json, write_file
+from vqabench.files.atomic import read_json, write_file
+from vqabench.results import Count, Run
+
+
+def kappa(predicted: NDArray[np.int32], expected: NDArray[np.int32]) -> float | None:
+    """Give Cohen's unweighted kappa x 100, in [-100, 100], of labels numbered alike from 0: [N] each.
+
+    None where it is undefined: no question, or both sides hold one and the same label only.
+
+    scikit-learn gives the same (the tests compare them), but from a dense matrix of labels: gigabytes at the
+    tens of thousands of answers that a test split holds. Counts are enough, and exact up to one division.
+    """
+    total = len(predicted)
+    agreed = total * int((predicted == expected).sum())
+    labels = 1 + max(predicted.max(initial=-1), expected.max(initial=-1))
+    left, right = (np.bincount(side, minlength=labels) for side in (predicted, expected))
+    chance = int(left @ right)
+    return None if total**2 == chance else 100 * (agreed - chance) / (total**2 - chance)
+
 
 CATEGORIES = (*ANSWER_TYPES, "all")
 
@@ -93,11 +109,11 @@ def check_predictions(
         "never asked": [number for number in answers if number not in asked],
         "not answered": [] if may_lack else [number for number in question_ids if number not in answers],
     }
-    told = [f"questions {what}: {len(ids):,} (ids {first_few(ids)})" for what, ids in problems.items() if ids]
+    message = [f"questions {what}: {len(ids):,} (ids {first_few(ids)})" for what, ids in problems.items() if ids]
     if problems["not answered"] and advice:
-        told.append(advice)
-    if told:
-        raise InputError(f"{source}: {'; '.join(told)}")
+        message.append(advice)
+    if message:
+        raise InputError(f"{source}: {'; '.join(message)}")
     return answers
 
 
@@ -123,7 +139,7 @@ def score(answers: Mapping[int, str], annotations: AnnotationTable) -> Scores:
     )
 
 
-def _number_alike(given: Sequence[str | None], modal: Labels) -> tuple[Codes, Codes]:
+def _number_alike(given: Sequence[str | None], modal: Categorical) -> tuple[Codes, Codes]:
     """Number predicted and most common answers, all normalised: [N] each. No answer is a label of its own."""
     numbers = Numbering()
     expected = numbers.number(modal.names)[modal.codes] if len(modal) else modal.codes
@@ -137,7 +153,7 @@ def _score_types(accuracies: NDArray[np.float64], rows: Mapping[str, NDArray[np.
     return {name: TypeScore(len(rows[name]), mean) for name, mean in means.items() if mean is not None}
 
 
-def _group(labels: Labels) -> dict[str, NDArray[np.int64]]:
+def _group(labels: Categorical) -> dict[str, NDArray[np.int64]]:
     """Give the rows of each name that occurs."""
     order = np.argsort(labels.codes, kind="stable")
     counts = np.bincount(labels.codes, minlength=len(labels.names))

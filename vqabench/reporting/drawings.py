@@ -1,4 +1,4 @@
-"""The regions of an image, and how much a model attends to each, as SVG."""
+"""The regions of an image, how much a model attends to each, and changed questions, as SVG."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import struct
 import zlib
 from base64 import b64encode
 from collections.abc import Sequence
+from dataclasses import dataclass
 from xml.etree.ElementTree import SubElement
 
 from markupsafe import Markup
 
-from vqabench.data.pictures import Picture
-from vqabench.evaluation.findings import Region
+from vqabench.data.prepare.digits import Picture
+from vqabench.evaluation.findings import ChangedPair, ChangedQuestion, Region, Reply
+from vqabench.reporting.figures import Keys, name_row, name_split
 from vqabench.reporting.plots import begin, finish
 
 TOLD = 0.095
@@ -31,7 +33,7 @@ def draw_regions(key: str, title: str, regions: Sequence[Region], attention: Seq
         left, top, right, bottom = (100 * side for side in region.box)
         box = {"x": _short(left), "y": _short(top), "width": _short(right - left), "height": _short(bottom - top)}
         if region.picture is not None:
-            href = spell_picture(region.picture)
+            href = format_picture(region.picture)
             SubElement(drawing, "image", {**box, "preserveAspectRatio": "none", "href": href})
         if attention is not None or region.picture is None:
             strong = weight / largest
@@ -48,8 +50,8 @@ def _describe(regions: Sequence[Region], attention: Sequence[float] | None) -> s
     if attention is None:
         return f"{count}."
     order = sorted(range(len(regions)), key=lambda number: -attention[number])[:5]
-    told = "; ".join(f"{attention[number]:.0%} on {_name(regions[number], number)}" for number in order)
-    return f"{count}. Attention: {told}."
+    message = "; ".join(f"{attention[number]:.0%} on {_name(regions[number], number)}" for number in order)
+    return f"{count}. Attention: {message}."
 
 
 def _name(region: Region, number: int) -> str:
@@ -60,7 +62,7 @@ def _name(region: Region, number: int) -> str:
     return f"{region.name or f'region {number + 1}'}, {down} {across}"
 
 
-def spell_picture(picture: Picture) -> str:
+def format_picture(picture: Picture) -> str:
     """Give a picture as a PNG in a `data:` address."""
     width = 3 * picture.width
     rows = [picture.rgb[start : start + width] for start in range(0, len(picture.rgb), width)]
@@ -76,3 +78,67 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 def _short(value: float) -> str:
     return f"{round(value, 2):g}"
+
+
+@dataclass(frozen=True)
+class Side:
+    """What one of two runs made of a question."""
+
+    name: str
+    reply: Reply
+    drawing: Markup | None
+
+
+@dataclass(frozen=True)
+class Card:
+    """A question."""
+
+    asked: ChangedQuestion
+    scene: Markup | None
+    """Its image, where it is drawn for neither side."""
+    sides: tuple[Side, Side]
+
+
+@dataclass(frozen=True)
+class PairCards:
+    """Two runs, and examples of what the second changed."""
+
+    title: str
+    summary: str
+    missing: tuple[str, ...]
+    parts: tuple[tuple[str, tuple[Card, ...]], ...]
+    """Gained and lost."""
+
+
+def lay_out_pair(pair: ChangedPair, keys: Keys) -> PairCards:
+    """Lay out what a strategy changed."""
+    changed = pair.gained + pair.lost
+    summary = (
+        f"Of {pair.questions:,} questions ({name_split(pair.split, pair.after)}, seed {pair.seed}), {changed:,} "
+        f"changed in accuracy: {pair.gained:,} gained, {pair.lost:,} lost. Some of those that changed the most:"
+    )
+    titles = (f"Gained, {len(pair.best)} of {pair.gained:,}", f"Lost, {len(pair.worst)} of {pair.lost:,}")
+    parts = tuple(
+        (title, tuple(_lay_out(asked, pair, keys) for asked in chosen))
+        for title, chosen in zip(titles, (pair.best, pair.worst), strict=True)
+        if chosen
+    )
+    return PairCards(f"{name_row(pair.after)} against {name_row(pair.before)}", summary, pair.missing, parts)
+
+
+def _lay_out(asked: ChangedQuestion, pair: ChangedPair, keys: Keys) -> Card:
+    sides = tuple(
+        Side(name_row(row), reply, _draw(asked, name_row(row), reply, keys))
+        for row, reply in ((pair.before, asked.before), (pair.after, asked.after))
+    )
+    seen = any(side.drawing is not None for side in sides)
+    known = any(region.picture is not None for region in asked.regions)
+    title = f"Image of “{asked.question}”"
+    scene = draw_regions(keys(), title, asked.regions, None) if known and not seen else None
+    return Card(asked, scene, (sides[0], sides[1]))
+
+
+def _draw(asked: ChangedQuestion, name: str, reply: Reply, keys: Keys) -> Markup | None:
+    if reply.attention is None or not asked.regions:
+        return None
+    return draw_regions(keys(), f"Attention of {name} to “{asked.question}”", asked.regions, reply.attention)

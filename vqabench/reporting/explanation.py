@@ -10,7 +10,7 @@ import msgspec
 from vqabench.evaluation.notes import LEVEL
 from vqabench.evaluation.pair import CategoryPair, Change, Pair, SplitPair
 from vqabench.evaluation.rows import Row
-from vqabench.reporting.grids import HEADS, spell_p
+from vqabench.reporting.grids import HEADS, format_p
 from vqabench.reporting.output import clean_line
 
 CERTAIN = 0.05
@@ -68,7 +68,7 @@ def _introduce(pair: Pair, notes: Sequence[str]) -> str:
 
 def _name(row: Row) -> str:
     count = len(row.seeds)
-    return f"{clean_line(row.title)} ({_spell_count(count, 'seed')})"
+    return f"{clean_line(row.title)} ({_format_count(count, 'seed')})"
 
 
 def _explain_split(split: SplitPair, pair: Pair) -> str:
@@ -105,16 +105,16 @@ def _over_questions(one: CategoryPair) -> str:
         interval += ", which is too narrow for so few images"
     return (
         f"{interval}, {_spell(test.permutation_p)} (permutation; {_spell(one.p_holm)} by Holm), "
-        f"{_spell_count(test.questions, 'question')}, {_spell_count(test.images, 'image')}"
+        f"{_format_count(test.questions, 'question')}, {_format_count(test.images, 'image')}"
     )
 
 
-def _spell_count(count: int, what: str) -> str:
+def _format_count(count: int, what: str) -> str:
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def _spell(p: float) -> str:
-    spelled = spell_p(p)
+    spelled = format_p(p)
     return f"p {spelled}" if spelled.startswith("<") else f"p = {spelled}"
 
 

@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
-from vqabench.evaluation.curves import Curve, Point
-from vqabench.evaluation.findings import DatasetFindings
+from vqabench.evaluation.findings import Curve, DatasetFindings, Point
+from vqabench.evaluation.prior import TypeShift
 from vqabench.evaluation.rows import Cell, Key, Row
-from vqabench.evaluation.shifts import TypeShift
 from vqabench.reporting.grids import SPLITS, Grid, Text
 from vqabench.reporting.plots import (
     STYLES,
@@ -188,12 +187,12 @@ def _tabulate_curves(title: str, learned: Sequence[Learned]) -> Grid:
     lines = []
     for row, split, curve in every:
         points = {point.epoch: point for point in curve.points}
-        cells = [_spell_point(points.get(epoch), curve) for epoch in epochs]
+        cells = [_format_point(points.get(epoch), curve) for epoch in epochs]
         lines.append((Text(name_row(row)), Text(split), Text(str(curve.seeds)), *cells))
     return Grid(title, ("row", "split", "seeds", *map(str, epochs)), 2, tuple(lines))
 
 
-def _spell_point(point: Point | None, curve: Curve) -> Text:
+def _format_point(point: Point | None, curve: Curve) -> Text:
     if point is None:
         return Text("–")
     spread = f" ({point.lowest:.1f} to {point.highest:.1f})" if curve.seeds > 1 else ""
@@ -269,7 +268,7 @@ def draw_gains(findings: DatasetFindings, keys: Keys) -> list[Charts]:
     notes += [f"The {len(shown)} rows of {len(gaining)} that differ the most."] * (len(shown) < len(gaining))
     notes += [f"The {len(order)} question types of {len(types)} that differ the most."] * (len(order) < len(types))
     head = ("question type", *(column for row in shown for column in (name_row(row), "95 % CI")))
-    lines = tuple((Text(kind), *(t for cell in own for t in _spell_gain(cell))) for kind, own in cells.items())
+    lines = tuple((Text(kind), *(t for cell in own for t in _format_gain(cell))) for kind, own in cells.items())
     return [Charts(what, " ".join(notes), tuple(figures), Grid(what, head, 1, lines), small=True)]
 
 
@@ -293,7 +292,7 @@ def _gain_bar(cell: Cell) -> Bar:
     return Bar(cell.gain, None if cell.test is None else (cell.test.low, cell.test.high))
 
 
-def _spell_gain(cell: Cell) -> tuple[Text, Text]:
+def _format_gain(cell: Cell) -> tuple[Text, Text]:
     interval = "–" if cell.test is None else f"{cell.test.low:+.1f} to {cell.test.high:+.1f}"
     return Text("–" if cell.gain is None else f"{cell.gain:+.2f}"), Text(interval)
 

@@ -224,13 +224,13 @@ def _by_answer_type(title: str, rows: list[Row], split: str, metric: str) -> Gri
 
 def _line(row: Row, rows: Sequence[Row], split: str, metric: str) -> dict[str, Text]:
     cells = {category: row.cells.get((split, metric, "answer-type", category)) for category in CATEGORIES}
-    line = _name(row, rows) | {HEADS[category]: _spell_marked(cell) for category, cell in cells.items()}
+    line = _name(row, rows) | {HEADS[category]: _format_marked(cell) for category, cell in cells.items()}
     everything, beside = cells["all"], row.cells.get(("val", metric, "answer-type", "all"))
     if everything is not None and everything.gain is not None:
         line["gain"] = Text(f"{everything.gain:+.2f}")
         if everything.test is not None:
             line["95 % CI"] = Text(f"{everything.test.low:+.1f} to {everything.test.high:+.1f}")
-            line["p (Holm)"] = Text(spell_p(everything.test.p_holm))
+            line["p (Holm)"] = Text(format_p(everything.test.p_holm))
     if split == "test" and row.test_domain == "out-of-domain" and beside is not None:
         line["in-domain"] = replace(_spell(beside), best=False)
     return line
@@ -299,13 +299,13 @@ def _strategy(row: Row) -> str:
     return f"{row.strategy}{' ‡' if row.branded else ''}"
 
 
-def _spell_marked(cell: Cell | None) -> Text:
+def _format_marked(cell: Cell | None) -> Text:
     """Spell a number, with the paper's mark where its gain would hardly come of the seeds alone."""
     text = _spell(cell)
     return replace(text, mark="†") if cell is not None and cell.test and cell.test.p < LEVEL else text
 
 
-def spell_p(p: float) -> str:
+def format_p(p: float) -> str:
     """Spell a p-value with two digits that count; what is tiny only as a bound."""
     return "<0.0001" if p < 1e-4 else f"{p:.2g}" if p < 0.095 else f"{p:.2f}"
 

@@ -82,21 +82,21 @@ class WatchedMatrix(WatchedLines):
         left = [*outlook.begun, *outlook.new]
         for cell in left:
             self.say(f"  {cell.name}")
-        for told in (*outlook.warnings, *(f"{name}: {reason}" for name, reason in outlook.wrong.items())):
-            self.warn(told)
+        for message in (*outlook.warnings, *(f"{name}: {reason}" for name, reason in outlook.wrong.items())):
+            self.warn(message)
         if left:
-            self.say(_spell_estimate(outlook.estimate))
+            self.say(_format_estimate(outlook.estimate))
 
     def begin(self, runs: int, at_a_time: int, seconds: float | None, *, or_more: bool) -> None:
         """Print how many are trained at a time; in a terminal show bars."""
         self.total, self.ended = runs, 0
         self.tasks: dict[str, TaskID] = {}
         many = f"{at_a_time} at a time" + (", or more if there is room" if or_more else "")
-        last = f": about {spell_time(seconds)}" if seconds is not None else ""
+        last = f": about {format_time(seconds)}" if seconds is not None else ""
         self.say(f"training {many}, each in a process of its own{last}")
         if self.console.is_terminal:
             self.bar = _make_bars(self.console)
-            latest = _spell_left(seconds)
+            latest = _format_left(seconds)
             self.all = self.bar.add_task("all runs", total=self.total, seed="", latest=latest)
             self.bar.start()
 
@@ -113,15 +113,15 @@ class WatchedMatrix(WatchedLines):
                 latest += f"  val {records[-1]['val_accuracy']:.1f}"
             self.bar.update(self.tasks[name], completed=records[-1]["epoch"], latest=latest)
 
-    def end(self, name: str, told: str, *, failed: bool, seconds_left: float | None) -> None:
+    def end(self, name: str, message: str, *, failed: bool, seconds_left: float | None) -> None:
         """Print how a run has ended, and take its bar away."""
         self.ended += 1
         if self.bar is not None and name in self.tasks:
             self.bar.remove_task(self.tasks.pop(name))
-        left = _spell_left(seconds_left)
+        left = _format_left(seconds_left)
         colour, mark = ("red", "failed: ") if failed else ("green", "")
         behind = f" ({left})" if left else ""
-        line = clean_line(f"{name}: {mark}{told}{behind}")
+        line = clean_line(f"{name}: {mark}{message}{behind}")
         self.console.print(Text.assemble((f"[{self.ended}/{self.total}]", colour), f" {line}"))
         if self.bar is not None:
             self.bar.update(self.all, completed=self.ended, latest=left)
@@ -156,18 +156,18 @@ def plan_to_json(outlook: Planned) -> dict[str, Any]:
     }
 
 
-def _spell_estimate(estimate: Expected | None) -> str:
+def _format_estimate(estimate: Expected | None) -> str:
     if estimate is None:
         return "the time is unknown until the first run has finished"
-    told = f"about {spell_time(estimate.seconds)} if run one after another, judging by earlier runs"
-    return f"{told}; there are none yet of {', '.join(estimate.guessed)}" if estimate.guessed else told
+    message = f"about {format_time(estimate.seconds)} if run one after another, judging by earlier runs"
+    return f"{message}; there are none yet of {', '.join(estimate.guessed)}" if estimate.guessed else message
 
 
-def _spell_left(seconds: float | None) -> str:
-    return f"about {spell_time(seconds)} left" if seconds else ""
+def _format_left(seconds: float | None) -> str:
+    return f"about {format_time(seconds)} left" if seconds else ""
 
 
-def spell_time(seconds: float) -> str:
+def format_time(seconds: float) -> str:
     """Spell a time in the units that one would say it in."""
     minutes = round(seconds / 60)
     if seconds < 90:

@@ -18,7 +18,7 @@ from vqabench import __version__
 from vqabench.evaluation.comparison import Comparison
 from vqabench.evaluation.findings import DatasetFindings
 from vqabench.reporting import figures
-from vqabench.reporting.cards import PairCards, lay_out_pair
+from vqabench.reporting.drawings import PairCards, lay_out_pair
 from vqabench.reporting.figures import Charts, Keys, name_row
 from vqabench.reporting.grids import By, Grid, choose_notes, lay_out
 from vqabench.reporting.output import clean

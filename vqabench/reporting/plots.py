@@ -14,7 +14,7 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 
 from markupsafe import Markup
 
-from vqabench.evaluation.curves import Curve
+from vqabench.evaluation.findings import Curve
 
 STYLES = 8
 """Series that can be told apart."""
@@ -126,8 +126,8 @@ class Scale:
 def draw_bars(key: str, title: str, groups: Sequence[Bars], scale: Scale) -> Markup:
     """Draw bars that lie, in groups under their names, each with its number."""
     heights = [LABEL_HEIGHT + BAR_HEIGHT * len(group.bars) + 8 for group in groups]
-    told = f"{len(groups)} bars" if all(len(group.bars) == 1 for group in groups) else f"{len(groups)} groups"
-    drawing = begin(key, title, f"Bar chart of {told}; the table beside it has the numbers.")
+    message = f"{len(groups)} bars" if all(len(group.bars) == 1 for group in groups) else f"{len(groups)} groups"
+    drawing = begin(key, title, f"Bar chart of {message}; the table beside it has the numbers.")
     drawing.attrib |= {"class": "bars", "width": "100%", "height": str(sum(heights) + 2)}
     top = 0
     for group, height in zip(groups, heights, strict=True):
@@ -253,9 +253,9 @@ def draw_dots(key: str, title: str, dots: Sequence[Dot], across: str, up: str) -
     (x, y), (x0, y0) = place(both, both), place(0.0, 0.0)
     ends = {"x1": _percent(x0), "x2": _percent(x), "y1": _pixels(y0), "y2": _pixels(y)}
     SubElement(plot, "line", {"class": "equal", "stroke-dasharray": "4 4", **ends})
-    places = [place(dot.x, dot.y) for dot in dots]
+    paths = [place(dot.x, dot.y) for dot in dots]
     for number, dot in enumerate(dots, 1):
-        _draw_dot(plot, number, dot, place, places)
+        _draw_dot(plot, number, dot, place, paths)
     return finish(drawing)
 
 
@@ -264,7 +264,7 @@ def _draw_dot(
     number: int,
     dot: Dot,
     place: Callable[[float, float], tuple[float, float]],
-    places: Sequence[tuple[float, float]],
+    paths: Sequence[tuple[float, float]],
 ) -> None:
     x, y = place(dot.x, dot.y)
     group = SubElement(plot, "g")
@@ -277,7 +277,7 @@ def _draw_dot(
         _draw_line_across(group, "whisker", x, x, low, high)
     at = {"x": _percent(x), "y": _pixels(y)}
     SubElement(group, "use", {"href": f"#marker-{dot.style}", "class": f"mark s{dot.style}", **at})
-    others = [(other_x, other_y) for other_x, other_y in places if (other_x, other_y) != (x, y)]
+    others = [(other_x, other_y) for other_x, other_y in paths if (other_x, other_y) != (x, y)]
 
     def crowd(offset: tuple[int, int]) -> int:
         """Count the points where the number would stand; a hundredth of the width is some five pixels."""

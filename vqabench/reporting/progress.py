@@ -1,4 +1,4 @@
-"""A training run as one watches it, on stderr: a line per epoch, and in a terminal a bar below them."""
+"""Progress of training and downloads on stderr: a line per epoch, and in a terminal a bar below them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 from vqabench.reporting.output import clean_line
-from vqabench.reporting.terminal import spell_warning, stderr_console
+from vqabench.reporting.terminal import format_warning, stderr_console
 
 
 @dataclass(frozen=True)
@@ -49,7 +57,7 @@ class WatchedLines:
 
     def warn(self, message: str) -> None:
         """Print a warning."""
-        self.console.print(spell_warning(message))
+        self.console.print(format_warning(message))
 
     def stop(self) -> None:
         """Take the bar away."""
@@ -110,3 +118,44 @@ class WatchedProgress(WatchedLines):
         epoch = min(self.epochs, self.done + self.seen // self.samples + 1)
         rate = (self.seen - self.at_first) / max(1e-9, time.perf_counter() - self.began)
         return {"epoch": epoch, "epochs": self.epochs, "latest": self.latest, "rate": rate}
+
+
+SILENCE = 15.0
+"""Seconds without a line after which a pipe gets one."""
+
+
+class WatchedDownloads(WatchedLines):
+    """Tells of downloads."""
+
+    def start(self, name: str, done: int, total: int | None) -> None:
+        """Announce a transfer; in a terminal, show its bar."""
+        self.name, self.done, self.total, self.told = name, done, total, time.monotonic()
+        if not self.console.is_terminal:
+            behind = f", going on behind {_format_size(done)}" if done else ""
+            self.say(f"fetching {name}: {_format_size(total) if total else 'size unknown'}{behind}")
+            return
+        self.bar = Bars(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=None),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+        )
+        self.task = self.bar.add_task(name, total=total, completed=done)
+        self.bar.start()
+
+    def advance(self, size: int) -> None:
+        """Move the bar on, or print a line after a while of silence."""
+        self.done += size
+        if self.bar is not None:
+            self.bar.update(self.task, completed=self.done)
+        elif time.monotonic() - self.told > SILENCE:
+            self.told = time.monotonic()
+            of_all = f" of {_format_size(self.total)}" if self.total else ""
+            self.say(f"{self.name}: {_format_size(self.done)}{of_all}")
+
+
+def _format_size(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB" if size >= 1_000_000 else f"{size / 1e3:,.1f} kB"

@@ -9,7 +9,7 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text as RichText
 
-from vqabench.data.annotations import ANSWER_TYPES
+from vqabench.data.vqa.annotations import ANSWER_TYPES
 from vqabench.evaluation.comparison import Comparison
 from vqabench.evaluation.scores import CATEGORIES, Scores
 from vqabench.reporting.grids import HEADS, By, Grid, choose_notes, deal, lay_out, without_spreads
@@ -74,12 +74,12 @@ def draw_scores(scores: Scores) -> list[Table]:
     for category in CATEGORIES:
         by_answer.add_column(HEADS[category], justify="right")
     for name, values in (("accuracy", scores.accuracy), ("kappa", scores.kappa)):
-        by_answer.add_row(name, *(spell_number(values[category]) for category in CATEGORIES))
+        by_answer.add_row(name, *(format_number(values[category]) for category in CATEGORIES))
     by_type = Table(title="accuracy by question type", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for name, justify in (("question type", "left"), ("questions", "right"), ("accuracy", "right")):
         by_type.add_column(name, justify=justify)  # type: ignore[arg-type]
     for name, scored in scores.per_question_type.items():
-        by_type.add_row(RichText(name), f"{scored.questions:,}", spell_number(scored.accuracy))
+        by_type.add_row(RichText(name), f"{scored.questions:,}", format_number(scored.accuracy))
     return [by_answer, by_type]
 
 
@@ -90,7 +90,7 @@ def list_scores(scores: Scores, *, exact: bool) -> tuple[tuple[str, ...], list[t
     """
 
     def spell(value: float | None) -> str:
-        return "" if value is None else repr(value) if exact else spell_number(value)
+        return "" if value is None else repr(value) if exact else format_number(value)
 
     rows = [
         ("answer type", category, "", *(spell(one[category]) for one in (scores.accuracy, scores.kappa)))
@@ -109,7 +109,7 @@ def describe_gaps(scores: Scores) -> list[str]:
     notes = []
     if scores.other_answer_types:
         listed = ", ".join(
-            f"{name!r} {scored.questions:,} questions, accuracy {spell_number(scored.accuracy)}"
+            f"{name!r} {scored.questions:,} questions, accuracy {format_number(scored.accuracy)}"
             for name, scored in scores.other_answer_types.items()
         )
         count = sum(scored.questions for scored in scores.other_answer_types.values())
@@ -122,6 +122,6 @@ def describe_gaps(scores: Scores) -> list[str]:
     return notes
 
 
-def spell_number(value: float | None) -> str:
+def format_number(value: float | None) -> str:
     """Spell percent with two digits; a dash where it is undefined."""
     return "–" if value is None else f"{value:.2f}"

@@ -39,9 +39,9 @@ def stderr_console() -> Terminal:
 
 def warn(message: str) -> None:
     """Print a warning on stderr, in one line."""
-    stderr_console().print(spell_warning(message))
+    stderr_console().print(format_warning(message))
 
 
-def spell_warning(message: str) -> Text:
+def format_warning(message: str) -> Text:
     """Return a warning as it is printed."""
     return Text.assemble(("warning:", "yellow"), f" {clean_line(message)}")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vqabench.evaluation.clustered import QuestionTest
 from vqabench.evaluation.findings import DatasetFindings
 from vqabench.evaluation.notes import is_warning
 from vqabench.evaluation.rows import Cell, Row
+from vqabench.evaluation.significance import QuestionTest
 from vqabench.reporting.explanation import CERTAIN
 from vqabench.reporting.figures import name_row, name_split
-from vqabench.reporting.grids import SPLITS, spell_p
+from vqabench.reporting.grids import SPLITS, format_p
 
 MOST_VERDICTS = 8
 ONE_SEED = "Only one seed, so gains are not tested. Use --seeds 0-4."
@@ -25,16 +25,16 @@ def judge_rows(findings: DatasetFindings) -> list[str]:
     rows = findings.comparison.rows
     gaining = [(row, split) for row in rows if (split := _split_of(row)) is not None]
     gaining.sort(key=lambda pair: -abs(_all(*pair).gain or 0.0))
-    told = [_judge(row, split, _find_test(findings, row, split)) for row, split in gaining[:MOST_VERDICTS]]
+    message = [_judge(row, split, _find_test(findings, row, split)) for row, split in gaining[:MOST_VERDICTS]]
     if len(gaining) > MOST_VERDICTS:
-        told.append(
+        message.append(
             f"{len(gaining) - MOST_VERDICTS} more rows have smaller differences: see the gains in the tables."
         )
     if not gaining:
-        told.append("No gain can be computed: no strategy has plain runs in the same setting.")
+        message.append("No gain can be computed: no strategy has plain runs in the same setting.")
     elif all(_all(*pair).test is None for pair in gaining) and all(len(row.seeds) == 1 for row in rows):
-        told.append(ONE_SEED)
-    return [*told, *(f"{note}." for note in findings.comparison.notes if is_warning(note))]
+        message.append(ONE_SEED)
+    return [*message, *(f"{note}." for note in findings.comparison.notes if is_warning(note))]
 
 
 def _split_of(row: Row) -> str | None:
@@ -70,15 +70,15 @@ def _judge_seeds(row: Row, split: str) -> Iterator[str]:
         )
         yield f"{names} differ by {gain:+.2f} points ({where}). This is not tested over seeds: {why}."
     else:
-        told = (
+        message = (
             f"{gain:+.2f} points, 95 % CI {cell.test.low:+.2f} to {cell.test.high:+.2f}, p (Holm) "
             f"{_spell(cell.test.p_holm)} over {len(row.seeds)} seeds"
         )
         if cell.test.p_holm < CERTAIN:
             more = "more" if gain > 0 else "less"
-            yield f"{name_row(row)} is {more} accurate than {row.against} ({where}): {told}."
+            yield f"{name_row(row)} is {more} accurate than {row.against} ({where}): {message}."
         else:
-            yield f"No difference between {names} is shown ({where}): {told}. Other seeds may reverse the sign."
+            yield f"No difference between {names} is shown ({where}): {message}. Other seeds may reverse the sign."
     beside = row.cells.get(("val", "accuracy", "answer-type", "all"))
     if split == "test" and row.test_domain == "out-of-domain" and beside is not None and beside.gain is not None:
         yield f"In domain (val): {beside.gain:+.2f} points."
@@ -97,5 +97,5 @@ def _judge_questions(row: Row, split: str, test: QuestionTest | None) -> Iterato
 
 
 def _spell(p: float) -> str:
-    spelled = spell_p(p)
+    spelled = format_p(p)
     return spelled if spelled.startswith("<") else f"= {spelled}"

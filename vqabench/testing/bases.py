@@ -29,8 +29,8 @@ class BaseChecks:
 
     def check_bases(self) -> str:
         """It is trained around each, or refuses it: with ValueError, or an error of vqabench.errors."""
-        told = [f"{name}: {self._try(name, base)}" for name, base in BASES.items()]
-        return "; ".join(told)
+        message = [f"{name}: {self._try(name, base)}" for name, base in BASES.items()]
+        return "; ".join(message)
 
     def _try(self, name: str, base: type[Innermost]) -> str:
         spec = make_spec()

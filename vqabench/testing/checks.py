@@ -38,7 +38,7 @@ class Check:
 
     name: str
     status: Status
-    told: str
+    message: str
     """What was found; of one that is declared not to hold, the author's reason."""
 
 
@@ -90,9 +90,9 @@ def describe_error(error: BaseException) -> str:
     lines = str(error).strip().splitlines() or [""]
     kind = "" if isinstance(error, VqabenchError) else f"{type(error).__name__}: "
     origin = error if error.__cause__ is None else error.__cause__
-    places = [(one.filename, one.lineno) for one in traceback.extract_tb(origin.__traceback__)]
-    places += [(name, int(line)) for name, line in re.findall(r'File "(.+)", line (\d+)', str(error))]
-    own = [(Path(name).name, line) for name, line in places if not _is_foreign(name)]
+    paths = [(one.filename, one.lineno) for one in traceback.extract_tb(origin.__traceback__)]
+    paths += [(name, int(line)) for name, line in re.findall(r'File "(.+)", line (\d+)', str(error))]
+    own = [(Path(name).name, line) for name, line in paths if not _is_foreign(name)]
     return f"{kind}{lines[0]}" + (f" ({own[-1][0]}, line {own[-1][1]})" if own else "")
 
 

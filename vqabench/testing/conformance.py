@@ -147,7 +147,7 @@ def check_class(
 
 def assert_conforms(kind: type[Backbone] | type[Loss], **options: Any) -> None:
     """Raise AssertionError, with a line for each check that fails, unless a class holds to all of them."""
-    failed = [f"{check.name}: {check.told}" for check in check_class(kind, options) if check.status == "failed"]
+    failed = [f"{check.name}: {check.message}" for check in check_class(kind, options) if check.status == "failed"]
     assert not failed, "\n".join(failed)
 
 
@@ -254,8 +254,8 @@ def _check_options(kind: type[Any]) -> str:
             same = False
         require(same, f"{option.name}: its default {option.default!r} is not of its type")
     small = ", ".join(f"{name}={value}" for name, value in getattr(kind, "check_options", {}).items())
-    told = f"{len(options)}, each with a type and a default" if options else "none"
-    return f"{told}; made small for what follows: {small}" if small else told
+    message = f"{len(options)}, each with a type and a default" if options else "none"
+    return f"{message}; made small for what follows: {small}" if small else message
 
 
 def _check_declarations(kind: type[Any]) -> str:

@@ -54,12 +54,12 @@ class StrategyChecks:
                     self._take_step(model, strategy, objective)
                     trained += 1
         reasons = dict.fromkeys(refused.values())
-        told = "".join(
+        message = "".join(
             f"; not with {', '.join(name for name, why in refused.items() if why == reason)}: {reason}"
             for reason in reasons
         )
-        require(trained > 0, f"it can be trained with no strategy{told}")
-        return f"{trained} trained{told}"
+        require(trained > 0, f"it can be trained with no strategy{message}")
+        return f"{trained} trained{message}"
 
     def _build(self, transform: Part | None) -> Backbone:
         torch.manual_seed(0)

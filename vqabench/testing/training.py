@@ -96,9 +96,9 @@ class TrainingChecks:
             idle = [name for name, size in largest.items() if size <= enough and not self._may_idle(name)]
             more = " and others" if len(idle) > 5 else ""
             require(not idle, f"{objective}: no gradient reaches {', '.join(idle[:5])}{more}")
-        return f"reach all {len(largest)} parameters{self._spell_idle()}"
+        return f"reach all {len(largest)} parameters{self._format_idle()}"
 
-    def _spell_idle(self) -> str:
+    def _format_idle(self) -> str:
         of_reason: dict[str, list[str]] = {}
         for pattern, reason in self.idle.items():
             of_reason.setdefault(reason, []).append(pattern)

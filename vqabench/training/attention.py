@@ -7,11 +7,10 @@ from collections.abc import Sequence
 
 import torch
 
-from vqabench.data.dataset import Dataset
-from vqabench.data.placement import PlacedFeatures
-from vqabench.data.prepared import Prepared
-from vqabench.evaluation.outputs import check_output
-from vqabench.evaluation.predict import load_split
+from vqabench.data.batches.placement import PlacedFeatures
+from vqabench.data.catalog.dataset import Dataset
+from vqabench.data.prepare.prepared import Prepared
+from vqabench.evaluation.predict import check_output, load_split
 from vqabench.results import Run
 from vqabench.training.device import number_type
 from vqabench.training.guard import calling

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from vqabench.api import Backbone
 from vqabench.errors import InputError, VqabenchError, first_few
+from vqabench.files.atomic import require_regular, write_through
 from vqabench.plugins import one_line
-from vqabench.results import require_regular, write_through
 
 RESTORE = "restore it from a copy, or train the run again with --force"
 
@@ -95,9 +95,9 @@ def adopt(model: Backbone, origin: Backbone) -> str | None:
         other = [name for name, source in sources.items() if now[name].shape != given[source].shape]
         raise InputError(f"--from: its model does not fit this one: {first_few(other)}") from error
     fresh, unused = sorted(own.keys() - sources.keys()), sorted(given.keys() - sources.values())
-    told = [f"{len(fresh)} start afresh ({first_few(fresh, 3)})"] if fresh else []
-    told += [f"{len(unused)} are not used ({first_few(unused, 3)})"] if unused else []
-    return f"parameters: {'; '.join(told)}" if told else None
+    message = [f"{len(fresh)} start afresh ({first_few(fresh, 3)})"] if fresh else []
+    message += [f"{len(unused)} are not used ({first_few(unused, 3)})"] if unused else []
+    return f"parameters: {'; '.join(message)}" if message else None
 
 
 def _parts(model: Backbone) -> list[tuple[str, type[Backbone]]]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vqabench.api import Batch, Loss, Output
 from vqabench.errors import OutputError, TrainingError
-from vqabench.evaluation.outputs import check_output, require_tensor
+from vqabench.evaluation.predict import check_output, require_tensor
 
 Parts = dict[str, Tensor]
 

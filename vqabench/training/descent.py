@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from vqabench.api import Backbone, Batch
-from vqabench.data.memory import is_out_of_memory
 from vqabench.errors import OutputError, TrainingError
-from vqabench.evaluation.outputs import require_tensor
+from vqabench.evaluation.predict import require_tensor
+from vqabench.files.resources import is_out_of_memory
 from vqabench.training.capture import WARM_UP, CapturedPass, can_capture
 from vqabench.training.criterion import Criterion
 from vqabench.training.device import Autocast
@@ -111,8 +111,10 @@ class Descent:
                 criterion.forget_batch(*known)
                 if not is_out_of_memory(error):
                     reason = str(error).strip().partition("\n")[0]
-                    told = f"its step cannot be recorded as a CUDA graph, so it must not be `capturable`: {reason}"
-                    raise OutputError(told, model) from error
+                    message = (
+                        f"its step cannot be recorded as a CUDA graph, so it must not be `capturable`: {reason}"
+                    )
+                    raise OutputError(message, model) from error
             if self.captured is None:  # behind the block, whose error holds what was computed
                 self._give_up_graph()
                 return None
@@ -130,8 +132,8 @@ class Descent:
         model = self.state.model
         losses = model.training_losses(batch, criterion)
         if not isinstance(losses, Iterator):
-            told = f"its training_losses must yield losses, but returned a {type(losses).__name__}"
-            raise OutputError(told, model)
+            message = f"its training_losses must yield losses, but returned a {type(losses).__name__}"
+            raise OutputError(message, model)
         for value in losses:
             require_tensor(value, (), "a loss that its training_losses yields", model)
             if not value.requires_grad:
@@ -200,8 +202,8 @@ def telling_of_no_room(device: torch.device) -> Iterator[None]:
         yield
     except (RuntimeError, MemoryError) as error:
         if is_out_of_memory(error):
-            told = "try a smaller --set recipe.batch_size, or --features disk"
-            raise TrainingError(f"{device} has no memory left: {told}") from error
+            message = "try a smaller --set recipe.batch_size, or --features disk"
+            raise TrainingError(f"{device} has no memory left: {message}") from error
         raise
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import torch
 
-from vqabench.data.processors import count_processors
 from vqabench.errors import InputError
+from vqabench.files.resources import count_processors
 
 SMALL_MODEL = 500_000
 """Parameters up to which one thread trains as fast as two (a recurrent one on `digits-cp`, batches of 128)."""

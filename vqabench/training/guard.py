@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from vqabench.data.memory import is_out_of_memory
 from vqabench.errors import OutputError, PluginCrashError, PluginError, VqabenchError, is_interruption
+from vqabench.files.resources import is_out_of_memory
 from vqabench.plugins import Plugin, contained, find_culprit, one_line
 from vqabench.training.plan import Part
 
@@ -36,8 +36,8 @@ def calling(parts: Sequence[Part], action: str, failure: type[VqabenchError] = P
         if found is None and not isinstance(error, ENDINGS):
             raise
         plugin, place = found or (parts[0].plugin, "")
-        told = f"{describe(plugin)} failed while {action}: {_describe_end(error)}{place}; {advice(plugin)}"
-        raise failure(told) from error
+        message = f"{describe(plugin)} failed while {action}: {_describe_end(error)}{place}; {advice(plugin)}"
+        raise failure(message) from error
 
 
 @contextmanager

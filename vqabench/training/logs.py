@@ -29,7 +29,7 @@ class Log(Protocol):
     def __init__(self, run: Run) -> None: ...
 
     @staticmethod
-    def see_ready() -> None:
+    def check_ready() -> None:
         """Raise InputError where more than its package is needed, and lacks."""
 
     def start(self, manifest: Manifest, steps: int | None) -> str:
@@ -75,10 +75,10 @@ def load_log(name: str) -> type[Log]:
         raise InputError(f'--log {name}: needs more ({why}): pip install "vqabench[{name}]"') from error
 
 
-def see_ready(names: Iterable[str]) -> None:
+def check_ready(names: Iterable[str]) -> None:
     """Raise InputError unless all of these logs can be written."""
     for name in names:
-        load_log(name).see_ready()
+        load_log(name).check_ready()
 
 
 class Logs:

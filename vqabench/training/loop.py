@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from vqabench.api import Backbone, Loss
-from vqabench.data.batches import SplitData
+from vqabench.data.batches.split_data import SplitData
 from vqabench.errors import PluginError, TrainingError
 from vqabench.evaluation.predict import Chosen, evaluation_batch, mean_soft_target, predict
 from vqabench.results import Run

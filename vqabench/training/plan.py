@@ -11,11 +11,12 @@ from typing import Any
 
 from vqabench.api import Backbone, Loss, Recipe, Transform
 from vqabench.config import RESERVED, TrainConfig
+from vqabench.data.catalog.dataset import Dataset
 from vqabench.errors import InputError, NotDefinedError, PluginError, unknown
 from vqabench.options import base_parameters, fields_of, options_of, resolve_options
 from vqabench.plugins import BACKBONES, LIBRARY, LOSSES, Plugin, find, load
 from vqabench.plugins import names as names_of
-from vqabench.results import run_folder, spell_label
+from vqabench.results import format_label, run_folder
 from vqabench.training.recipe import change_recipe
 
 PLAIN = f"{LIBRARY}:plain"
@@ -146,7 +147,7 @@ def make_plan(config: TrainConfig, dataset_recipe: Mapping[str, object] | None =
         objective=_choose_objective(config, (*chain, *transforms, *losses)),
         recipe=recipe,
         stages=_make_stages(config, recipe, losses),
-        label=spell_label(changes) if config.label is None else config.label,
+        label=format_label(changes) if config.label is None else config.label,
     )
 
 
@@ -287,8 +288,8 @@ def _choose_objective(config: TrainConfig, parts: Sequence[Part]) -> str:
     for part in parts:
         if config.objective not in part.kind.objectives:
             reason = part.kind.declarations.get(config.objective, f"it is for {' and '.join(part.kind.objectives)}")
-            told = f"{part.plugin.name} is not defined for --objective {config.objective}: {reason}"
-            raise NotDefinedError(told)
+            message = f"{part.plugin.name} is not defined for --objective {config.objective}: {reason}"
+            raise NotDefinedError(message)
     return config.objective
 
 
@@ -305,3 +306,12 @@ def _make_stages(config: TrainConfig, recipe: Recipe, losses: Sequence[Part]) ->
             f"--finetune-epochs: {config.loss} has no second stage; set --epochs, or start --from a run"
         )
     return (Stage("train", own, recipe.epochs),)
+
+
+def check_splits(config: TrainConfig, dataset: Dataset) -> None:
+    """Raise InputError where a data set lacks a split that is asked for."""
+    has = f"{dataset.name} has no such split with annotations; valid: {', '.join(dataset.scored)}"
+    if config.select != "last" and config.select not in dataset.scored:
+        raise InputError(f"--select {config.select}: {has}")
+    if config.track_test and "test" not in dataset.scored:
+        raise InputError(f"--track-test: {has}")

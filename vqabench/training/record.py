@@ -13,9 +13,9 @@ import torch
 from vqabench import __version__
 from vqabench.api import Backbone, Recipe
 from vqabench.config import TrainConfig, make_config
-from vqabench.data.annotations import hash_ids
-from vqabench.data.dataset import Dataset
-from vqabench.data.prepared import Prepared
+from vqabench.data.catalog.dataset import Dataset
+from vqabench.data.prepare.prepared import Prepared
+from vqabench.data.vqa.annotations import hash_ids
 from vqabench.errors import InputError, first_few
 from vqabench.options import options_of
 from vqabench.plugins import LIBRARY, hash_sources, requirements
@@ -85,24 +85,24 @@ def sources(plan: Plan) -> dict[str, str]:
 def changed_code(before: Manifest, plan: Plan) -> list[str]:
     """Return a message for each version, and each plugin's source, that has changed since a run began."""
     now = versions(plan)
-    told = {
+    message = {
         name: f"{name} {was}, now {now[name]}"
         for name, was in sorted(before.versions.items())
         if now.get(name, was) != was
     }
     for name, digest in sources(plan).items():
-        if before.sources.get(name, digest) != digest and name.partition(":")[0] not in told:
-            told[name] = f"other source files of {name} (same version)"
-    return list(told.values())
+        if before.sources.get(name, digest) != digest and name.partition(":")[0] not in message:
+            message[name] = f"other source files of {name} (same version)"
+    return list(message.values())
 
 
-def see_same(run: Run, before: Manifest, now: Mapping[str, object]) -> None:
+def check_same(run: Run, before: Manifest, now: Mapping[str, object]) -> None:
     """Raise InputError unless a run began with these values of its manifest."""
     for name, value in now.items():
         was = getattr(before, name)
         if was != value:
-            told = "; ".join(_differences(name, was, value))
-            raise InputError(f"{run.folder}: began with {told}; train it again with --force")
+            message = "; ".join(_differences(name, was, value))
+            raise InputError(f"{run.folder}: began with {message}; train it again with --force")
 
 
 def _differences(name: str, was: object, value: object) -> list[str]:
@@ -110,7 +110,7 @@ def _differences(name: str, was: object, value: object) -> list[str]:
     if not isinstance(was, dict) or not isinstance(value, dict):
         return [f"{name} {was}, now {value}"]
     keys = [key for key in was | value if was.get(key) != value.get(key)]
-    return [told for key in keys for told in _differences(f"{name}.{key}", was.get(key), value.get(key))]
+    return [message for key in keys for message in _differences(f"{name}.{key}", was.get(key), value.get(key))]
 
 
 def complete(before: Manifest, plan: Plan) -> Manifest:
@@ -127,26 +127,26 @@ def take_over(run: Run, manifest: Manifest, plan: Plan, progress: Progress) -> N
     """See that a run goes on as it began; take over its threads, its time so far, and its epoch if it has one."""
     before = complete(run.read_manifest(), plan)
     names = ("fingerprint", "precision", "start_from")
-    see_same(run, before, plan.identity() | {name: getattr(manifest, name) for name in names})
+    check_same(run, before, plan.identity() | {name: getattr(manifest, name) for name in names})
     manifest.notes, manifest.pretraining = before.notes, before.pretraining
-    for told in changed_code(before, plan):
-        progress.warn(f"{run.folder}: began with {told}")
-        manifest.notes.append(f"began with {told}")
+    for message in changed_code(before, plan):
+        progress.warn(f"{run.folder}: began with {message}")
+        manifest.notes.append(f"began with {message}")
     if before.threads != manifest.threads:
         progress.say(f"{run.folder}: continues with {before.threads} threads, as before")
         torch.set_num_threads(before.threads)
     manifest.threads, manifest.pieces = before.threads, before.pieces
     if before.processes != manifest.processes:
-        told = f"{before.processes} processes, continues with {manifest.processes}: not identical bit for bit"
+        message = f"{before.processes} processes, continues with {manifest.processes}: not identical bit for bit"
         if before.epoch is None:
-            manifest.notes.append(f"began with {told}")
+            manifest.notes.append(f"began with {message}")
         else:
             manifest.processes = before.processes
     manifest.started, manifest.seconds, manifest.epoch = before.started, before.seconds, before.epoch
     manifest.checksums = before.checksums if before.epoch is not None else {}
     if before.epoch is not None and not run.weights_file.is_file():
-        told = f"was trained, but {run.weights_file.name} is missing; restore it, or train it again with --force"
-        raise InputError(f"{run.folder}: {told}")
+        message = f"was trained, but {run.weights_file.name} is missing; restore it, or train it again with --force"
+        raise InputError(f"{run.folder}: {message}")
     if before.epoch is not None:
         progress.say(f"{run.folder}: trained already; scoring it again")
     elif run.epochs_file.is_file() and not run.resume_file.is_file():

@@ -12,15 +12,16 @@ import torch
 from torch import nn
 
 from vqabench.api import Backbone
-from vqabench.data.annotations import SurePrediction, write_predictions
-from vqabench.data.batches import SplitData
-from vqabench.data.dataset import Dataset
-from vqabench.data.prepared import Prepared
+from vqabench.data.batches.split_data import SplitData
+from vqabench.data.catalog.dataset import Dataset
+from vqabench.data.prepare.prepared import Prepared
+from vqabench.data.vqa.annotations import SurePrediction, write_predictions
 from vqabench.errors import InputError, OutputError, VqabenchError, is_interruption
 from vqabench.evaluation.predict import load_split, score_split, spell
+from vqabench.evaluation.run_answers import count_differences, read_stored
 from vqabench.evaluation.scores import Scores, write_scores
-from vqabench.evaluation.stored_answers import count_differences, read_stored
-from vqabench.results import Manifest, Run, hash_file
+from vqabench.files.atomic import hash_file
+from vqabench.results import Manifest, Run
 from vqabench.training.assembly import build_losses, build_model, count_parameters, start_model
 from vqabench.training.checkpoint import RESTORE, adopt, load_state, restore, restore_begun, save_weights
 from vqabench.training.descent import telling_of_no_room
@@ -275,9 +276,9 @@ def _begin(plan: Plan, model: Backbone, manifest: Manifest, prepared: Prepared, 
         start_model(plan, model)
     else:
         origin = Run(Path(manifest.start_from))
-        told = adopt(model, load_model(origin, prepared, progress))
-        if told:
-            progress.say(f"from {origin.folder}: {told}")
+        message = adopt(model, load_model(origin, prepared, progress))
+        if message:
+            progress.say(f"from {origin.folder}: {message}")
         manifest.pretraining = [f"the run it started from: {brand}" for brand in origin.read_manifest().brands()]
     parts = [part for part in model.modules() if isinstance(part, Backbone)]
     with calling(plan.parts, "starting"):
@@ -308,8 +309,8 @@ def load_model(run: Run, prepared: Prepared, progress: Progress, plan: Plan | No
     if manifest.fingerprint != prepared.fingerprint:
         raise InputError(f"{run.folder}: it was trained on different data than {manifest.dataset} holds now")
     plan = plan or recall_plan(manifest)
-    for told in changed_code(manifest, plan):
-        progress.warn(f"{run.folder}: was trained with {told}")
+    for message in changed_code(manifest, plan):
+        progress.warn(f"{run.folder}: was trained with {message}")
     model = build_model(plan, prepared.spec)
     run.check_file(run.weights_file, RESTORE)
     restore(model, run.weights_file)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from vqabench.data.features import FeatureStore
-from vqabench.data.placement import PlacedFeatures, Room, choose_place, spell_place
+from vqabench.data.batches.placement import PlacedFeatures, Room, choose_place, format_place
+from vqabench.data.features.store import FeatureStore
 from vqabench.training.device import Autocast, autocast, number_type
 from vqabench.training.interruption import Interruption
 from vqabench.training.processes import Processes
@@ -45,7 +45,7 @@ class Session:
             room = Room(self.device, dtype, self.sharers, self.processes.local_count * self.gpus)
             place = choose_place(self.features, features, room)
             self._placed = PlacedFeatures(features, self.device, place, dtype)
-            self.progress.say(spell_place(self._placed))
+            self.progress.say(format_place(self._placed))
         return self._placed
 
     def autocast(self, precision: str) -> Autocast:

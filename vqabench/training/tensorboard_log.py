@@ -13,7 +13,8 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import RecordWriter
 from torch.utils.tensorboard.summary import hparams, scalar
 
-from vqabench.results import Manifest, Run, Status, require_own
+from vqabench.files.atomic import require_own
+from vqabench.results import Manifest, Run, Status
 from vqabench.training.logs import hyperparameters
 
 
@@ -28,7 +29,7 @@ class TensorBoardLog:
         self.records: RecordWriter | None = None
 
     @staticmethod
-    def see_ready() -> None:
+    def check_ready() -> None:
         """Nothing is needed but the package."""
 
     def start(self, manifest: Manifest, steps: int | None) -> str:

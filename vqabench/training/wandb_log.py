@@ -16,7 +16,8 @@ import msgspec
 from wandb import Error, Settings, init, login, setup
 
 from vqabench.errors import InputError, unknown
-from vqabench.results import Manifest, Run, Status, require_own
+from vqabench.files.atomic import require_own
+from vqabench.results import Manifest, Run, Status
 from vqabench.training.logs import hyperparameters
 
 MODES = ("online", "offline", "disabled", "dryrun", "run", "shared")
@@ -45,7 +46,7 @@ class WandbLog:
         self.session: Any = None
 
     @staticmethod
-    def see_ready() -> None:
+    def check_ready() -> None:
         """Log in to W&B, in a terminal by asking. Raises InputError where that cannot be."""
         mode = os.environ.get("WANDB_MODE", "online")
         if mode not in MODES:

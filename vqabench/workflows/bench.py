@@ -7,22 +7,22 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from vqabench.data.prepared import Prepared, prepare
-from vqabench.data.processors import count_processors
+from vqabench.bench.commands import Child, Choose, Pool, Task
+from vqabench.bench.matrix import Block, Cell, Matrix, find_plugins, make_matrix
+from vqabench.bench.pace import Estimate, Pace
+from vqabench.bench.probe import find_broken
+from vqabench.bench.scheduler import at_most, on_gpus, on_processors
+from vqabench.data.prepare.prepared import Prepared, prepare
 from vqabench.errors import InputError
 from vqabench.evaluation.scores import read_scores
+from vqabench.files.resources import count_processors
+from vqabench.paths import Paths
 from vqabench.results import find_runs
 from vqabench.training.device import choose_device, count_gpus, is_small, threads_of_small
 from vqabench.training.interruption import Interruption
-from vqabench.training.logs import see_ready
-from vqabench.training.record import see_same
-from vqabench.workflows.commands import Child, Choose, Pool, Task
-from vqabench.workflows.matrix import Block, Cell, Matrix, find_plugins, make_matrix
-from vqabench.workflows.pace import Estimate, Pace
-from vqabench.workflows.places import Places
-from vqabench.workflows.probe import find_broken
-from vqabench.workflows.scheduler import at_most, on_gpus, on_processors
-from vqabench.workflows.training import is_done, see_origin, spell_scores, warnings_of
+from vqabench.training.logs import check_ready
+from vqabench.training.record import check_same
+from vqabench.workflows.training import check_origin, format_scores, is_done, warnings_of
 
 
 @dataclass(frozen=True)
@@ -85,22 +85,22 @@ class Placement:
     """Whether there may be more, by what the first ones leave free."""
 
 
-def plan(blocks: Sequence[Block], places: Places) -> Matrix:
+def plan(blocks: Sequence[Block], paths: Paths) -> Matrix:
     """Make all runs of a matrix. A plugin that exits or hangs as it is imported costs its own runs only."""
-    return make_matrix(blocks, places, find_broken(find_plugins(blocks)))
+    return make_matrix(blocks, paths, find_broken(find_plugins(blocks)))
 
 
-def look_out(matrix: Matrix, places: Places) -> Outlook:
+def look_out(matrix: Matrix, paths: Paths) -> Outlook:
     """See which runs of a matrix are done, which have begun, and which stand in the way.
 
     Raises InputError where the device is not there.
     """
-    places.see_runs()
+    paths.check_runs()
     for device in dict.fromkeys(cell.config.device for cell in matrix.cells):
         choose_device(device)
     pace = Pace()
     with suppress(InputError):  # there may be no run yet
-        for run in find_runs([places.runs]):
+        for run in find_runs([paths.runs]):
             pace.learn(run)
     found: dict[str, list[Cell]] = {"done": [], "begun": [], "new": []}
     wrong: dict[str, str] = dict(matrix.broken)
@@ -119,7 +119,7 @@ def _see(cell: Cell) -> str:
     """Tell how far a run is. Raises InputError where it cannot be gone on with, or begun."""
     if is_done(cell.run, "resume", cell.plan, cell.seed):
         return "done"
-    see_origin(cell.config, cell.run, cell.seed, afresh=False)
+    check_origin(cell.config, cell.run, cell.seed, afresh=False)
     return "begun" if cell.run.has_begun() else "new"
 
 
@@ -174,7 +174,7 @@ class Course:
         if failure is None:
             self.finished += 1
             self.outlook.pace.learn(cell.run)
-            told = spell_scores(read_scores(cell.run))
+            told = format_scores(read_scores(cell.run))
         else:
             told = self.failures[task.name] = str(failure)
         self.progress.end(task.name, told, failed=failure is not None, seconds_left=self.seconds_left())
@@ -200,16 +200,16 @@ class Course:
             self.progress.warn(f"{task.name}: {text}")
 
 
-def bench(course: Course, places: Places, interruption: Interruption) -> None:
+def bench(course: Course, paths: Paths, interruption: Interruption) -> None:
     """Train the runs of a matrix that are left. The course then has those that failed.
 
     Runs that have begun continue; one that fails does not stop the others. Raises Stopped if a signal has come.
     """
     outlook, progress = course.outlook, course.progress
     for cell in outlook.left:  # before anything is prepared
-        see_ready(cell.config.log)
+        check_ready(cell.config.log)
     names = dict.fromkeys(cell.config.dataset for cell in (*outlook.done, *outlook.left))
-    ready = {name: prepare(places.dataset(name), progress.say) for name in names}
+    ready = {name: prepare(paths.dataset(name), progress.say) for name in names}
     for name, reason in _find_outdated(outlook.done, ready).items():
         course.fail(name, reason)
     if not outlook.left:
@@ -217,7 +217,7 @@ def bench(course: Course, places: Places, interruption: Interruption) -> None:
     placement = _place(outlook.left, outlook.pace)
     course.at_a_time = placement.at_a_time
     progress.begin(len(outlook.left), placement.at_a_time, course.seconds_left(), or_more=placement.or_more)
-    pool = Pool(places, placement.choose, interruption, course.end, course.show, course.follow, progress.warn)
+    pool = Pool(paths, placement.choose, interruption, course.end, course.show, course.follow, progress.warn)
     try:
         pool.train([_task(cell, outlook.pace) for cell in outlook.left])
     finally:
@@ -234,7 +234,7 @@ def _find_outdated(cells: Sequence[Cell], ready: Mapping[str, Prepared]) -> dict
     outdated: dict[str, str] = {}
     for cell in cells:
         try:
-            see_same(cell.run, cell.run.read_manifest(), {"fingerprint": ready[cell.config.dataset].fingerprint})
+            check_same(cell.run, cell.run.read_manifest(), {"fingerprint": ready[cell.config.dataset].fingerprint})
         except InputError as error:
             outdated[cell.name] = str(error)
     return outdated

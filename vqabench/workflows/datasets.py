@@ -3,23 +3,42 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from msgspec.structs import replace
+from msgspec import structs
 
-from vqabench.data.answer_shares import TypeShares, read_answer_shares
-from vqabench.data.catalog import read_catalog
-from vqabench.data.dataset import Dataset
-from vqabench.data.file_choice import FileChoice, check_chosen, remember_choice
-from vqabench.data.preparation import Summary, prepare_files, summarise
-from vqabench.data.raw_files import holds_all
-from vqabench.data.verification import Check, verify
-from vqabench.errors import InputError
+from vqabench.data.catalog.changing_priors import Shift
+from vqabench.data.catalog.dataset import Dataset, FileChoice, check_chosen, remember_choice
+from vqabench.data.catalog.download import Watcher
+from vqabench.data.catalog.entries import Counts, read_catalog
+from vqabench.data.catalog.integrity import hash_content
+from vqabench.data.catalog.raw_files import (
+    AGAIN,
+    Record,
+    Way,
+    check_unchanged,
+    describe_file,
+    get_files,
+    holds_all,
+    one_at_a_time,
+    write_record,
+)
+from vqabench.data.features import extraction
+from vqabench.data.features.extraction import Extraction
+from vqabench.data.prepare.answer_shares import TypeShares, read_answer_shares
+from vqabench.data.prepare.preparation import Summary, prepare_files, summarise
+from vqabench.data.prepare.verification import Check, verify
+from vqabench.errors import InputError, VqabenchError
+from vqabench.files.atomic import find_place
+from vqabench.paths import Paths
+from vqabench.training.device import choose_device
 from vqabench.training.progress import Progress, Silence
-from vqabench.workflows.places import Places
+from vqabench.workflows.splits import rebuild_cp
 
 State = Literal["yes", "no", "outdated", "damaged"]
 """Whether a data set is prepared; outdated: from other files or settings than those of now."""
@@ -36,9 +55,9 @@ class DatasetLine:
     prepared: State
 
 
-def list_datasets(places: Places) -> list[DatasetLine]:
+def list_datasets(paths: Paths) -> list[DatasetLine]:
     """List the catalogue."""
-    datasets = map(places.dataset, read_catalog(places.catalog))
+    datasets = map(paths.dataset, read_catalog(paths.catalog))
     return [DatasetLine(one.name, one.entry.title, is_fetched(one), _state(one)) for one in datasets]
 
 
@@ -57,9 +76,9 @@ def is_fetched(dataset: Dataset) -> bool | None:
     return holds_all(dataset.source, [*dataset.entry.files, *made])
 
 
-def describe_dataset(name: str, places: Places) -> dict[str, str | int]:
+def describe_dataset(name: str, paths: Paths) -> dict[str, str | int]:
     """Tell what the catalogue says of a data set, and what its prepared form holds, if there is one."""
-    dataset = places.dataset(name)
+    dataset = paths.dataset(name)
     entry = dataset.entry
     facts: dict[str, str | int] = {"name": name, "title": entry.title, "licence": entry.licence}
     facts |= {"citation": entry.citation} if entry.citation else {}
@@ -90,12 +109,12 @@ def describe_dataset(name: str, places: Places) -> dict[str, str | int]:
     }
 
 
-def compare_answers(name: str, places: Places, types: int, answers: int) -> list[TypeShares]:
+def compare_answers(name: str, paths: Paths, types: int, answers: int) -> list[TypeShares]:
     """Tell how the answers of the most frequent question types are shared out, in train and in the test.
 
     Where there is no test split, in val; nothing where the data set is not prepared.
     """
-    dataset = places.dataset(name)
+    dataset = paths.dataset(name)
     summary = summarise(dataset)
     if summary is None or not summary.current:
         return []
@@ -103,9 +122,9 @@ def compare_answers(name: str, places: Places, types: int, answers: int) -> list
     return read_answer_shares(dataset, against, types, answers)
 
 
-def verify_dataset(name: str, places: Places) -> Iterator[Check]:
+def verify_dataset(name: str, paths: Paths) -> Iterator[Check]:
     """Check all files of a data set, raw and prepared."""
-    return verify(places.dataset(name))
+    return verify(paths.dataset(name))
 
 
 def _describe_sources(dataset: Dataset) -> dict[str, str | int]:
@@ -126,7 +145,7 @@ def _describe_sources(dataset: Dataset) -> dict[str, str | int]:
 
 def prepare_dataset(
     name: str,
-    places: Places,
+    paths: Paths,
     progress: Progress | None = None,
     features: Sequence[Path] = (),
     word_vectors: Path | None = None,
@@ -135,23 +154,23 @@ def prepare_dataset(
 
     Raises InputError where its files are broken, or nobody named features.
     """
-    dataset = places.dataset(name)
+    dataset = paths.dataset(name)
     before = chosen = _remembered(dataset, features)
     if features:
-        _see_free("--features", f"{name}'s features", dataset.entry.features)
-        chosen = replace(
+        _check_free("--features", f"{name}'s features", dataset.entry.features)
+        chosen = structs.replace(
             chosen, features=tuple(check_chosen("--features", file, may_be_folder=True) for file in features)
         )
     if word_vectors:
-        _see_free("--word-vectors", f"{name}'s word vectors", dataset.entry.word_vectors)
-        chosen = replace(chosen, word_vectors=check_chosen("--word-vectors", word_vectors))
+        _check_free("--word-vectors", f"{name}'s word vectors", dataset.entry.word_vectors)
+        chosen = structs.replace(chosen, word_vectors=check_chosen("--word-vectors", word_vectors))
     summary = prepare_files(dataclasses.replace(dataset, named=chosen), (progress or Silence()).say)
     if chosen != before:
         remember_choice(dataset.folder, chosen)
     return dataset, summary
 
 
-def _see_free(option: str, what: str, in_catalog: object) -> None:
+def _check_free(option: str, what: str, in_catalog: object) -> None:
     if in_catalog:
         raise InputError(f"{option}: the catalogue names {what}; change them there")
 
@@ -164,3 +183,107 @@ def _remembered(dataset: Dataset, features: Sequence[Path]) -> FileChoice:
         if not features:
             raise
         return FileChoice()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was fetched, or was there."""
+
+    dataset: Dataset
+    counts: dict[str, Counts]
+    """Split -> what its files hold; empty where nothing can be fetched."""
+    news: bool
+    """Whether anything was done."""
+    shift: Shift | None = None
+    """Of the answer priors, where splits were made now."""
+
+
+def fetch_dataset(name: str, paths: Paths, way: Way, watcher: Watcher) -> Outcome:
+    """Get a data set's raw files and, where it is derived, its parent's, and make its splits of them.
+
+    Raises InputError where a file is not what it was, or is missing offline; VqabenchError where one cannot be
+    fetched, or the splits hold other than the catalogue says. What was fetched until then stays.
+    """
+    if way.force and way.offline:
+        raise InputError("--force fetches again, --offline fetches nothing: choose one")
+    dataset = paths.dataset(name)
+    if not dataset.entry.files:
+        return Outcome(dataset, {}, news=False)
+    parent = _fetch_parent(dataset, paths, way, watcher)
+    with one_at_a_time(dataset.source, watcher):
+        record = get_files(dataset.source, dataset.entry.files, way, watcher)
+        if parent is None:
+            news = _count_new(dataset, record, watcher)
+            return Outcome(dataset, record.counts, news)
+        shift = _derive(dataset, parent.dataset, record, paths, watcher)
+        return Outcome(dataset, record.counts, parent.news or shift is not None, shift)
+
+
+def _fetch_parent(dataset: Dataset, paths: Paths, way: Way, watcher: Watcher) -> Outcome | None:
+    if dataset.entry.derived is None:
+        return None
+    parent = paths.dataset(dataset.entry.derived.parent)
+    if parent.entry.derived:
+        raise InputError(f"{dataset.name}: derived from {parent.name}, which is derived itself; name its parent")
+    return fetch_dataset(parent.name, paths, way, watcher)
+
+
+def _derive(dataset: Dataset, parent: Dataset, record: Record, paths: Paths, watcher: Watcher) -> Shift | None:
+    """Make the splits, unless they were made of the same files. Raises InputError where they changed since."""
+    assert dataset.entry.derived is not None
+    test_ids = dataset.source / dataset.entry.derived.test_ids
+    inputs = {path.name: hash_content(path) for path in (*parent.archives(), test_ids)}
+    made = dataset.question_files()
+    if record.made_of == inputs and record.counts and all(path.is_file() for path in made):
+        for path in made:
+            check_unchanged(path, record.files[path.name], "delete it, and fetching makes it again")
+        return None
+    for stray in dataset.folder.glob("splitting-*"):  # of a call that was killed
+        shutil.rmtree(stray, ignore_errors=True)
+    watcher.say(f"{dataset.name}: splitting the questions of {parent.name} by {test_ids.name}")
+    with tempfile.TemporaryDirectory(dir=dataset.folder, prefix="splitting-") as folder:
+        derived = rebuild_cp(parent.name, test_ids, Path(folder) / "splits", paths, watcher.say)
+        _count(replace(dataset, source=derived.catalog.parent), record)
+        for path in (*made, dataset.source / "split.json"):
+            shutil.move(derived.catalog.parent / path.name, path)
+            record.files[path.name] = describe_file(path, f"made of {parent.name} and {test_ids.name}")
+    record.made_of = inputs
+    write_record(dataset.source, record)
+    return derived.shift
+
+
+def _count_new(dataset: Dataset, record: Record, watcher: Watcher) -> bool:
+    """Count what new files hold; tells whether there are any."""
+    if record.counts:
+        return False
+    watcher.say(f"{dataset.name}: counting questions, images and answers")
+    _count(dataset, record)
+    write_record(dataset.source, record)
+    return True
+
+
+def _count(dataset: Dataset, record: Record) -> None:
+    """Count every split's files into the record. Raises VqabenchError where the catalogue expects other counts."""
+    counted: dict[str, Counts] = {}
+    for split in dataset.entry.splits:
+        try:
+            counted[split] = dataset.count(split)
+        except InputError as error:
+            raise InputError(f"{dataset.source}: the downloaded files cannot be used: {error}; {AGAIN}") from error
+        difference = dataset.entry.counts.get(split, Counts()).find_difference(counted[split])
+        if difference:
+            raise VqabenchError(f"{dataset.name}, {split}: {difference}; {AGAIN}")
+    record.counts = counted
+
+
+def extract(
+    images: Path, out: Path, asked: Extraction, device_name: str = "auto", progress: Progress | None = None
+) -> int:
+    """Compute the region features of a folder or zip of images, and give how many they are.
+
+    Raises InputError where the file is there already, or images or model cannot be used.
+    """
+    if find_place(out).exists():
+        raise InputError(f"{out}: exists; delete it to compute it again")
+    device = choose_device(device_name)
+    return extraction.extract(images, out, asked, device, (progress or Silence()).say)

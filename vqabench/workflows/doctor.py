@@ -24,9 +24,9 @@ from vqabench.errors import first_few
 from vqabench.plugin_source import SourceError, read_class
 
 if TYPE_CHECKING:
-    from vqabench.data.dataset import Dataset
+    from vqabench.data.catalog.dataset import Dataset
+    from vqabench.paths import Paths
     from vqabench.plugins import Plugin
-    from vqabench.workflows.places import Places
 
 State = Literal["ok", "note", "broken"]
 """`note`: works, but not as well as it could."""
@@ -111,14 +111,16 @@ def check_device() -> Iterator[Finding]:
     """Check which device and which precision `auto` chooses, and why not a GPU."""
     import torch
 
-    from vqabench.data.memory import spell_bytes
+    from vqabench.files.resources import format_bytes
     from vqabench.training.device import choose_device, choose_precision
 
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
             free, total = torch.cuda.mem_get_info(index)
             name = torch.cuda.get_device_name(index)
-            yield Finding("device", "ok", f"cuda:{index}, {name}, {spell_bytes(free)} of {spell_bytes(total)} free")
+            yield Finding(
+                "device", "ok", f"cuda:{index}, {name}, {format_bytes(free)} of {format_bytes(total)} free"
+            )
     else:
         yield explain_no_gpu(
             torch.version.cuda is not None or torch.version.hip is not None,
@@ -141,14 +143,14 @@ def explain_no_gpu(supported: bool, gpus: int, visible: str | None) -> Finding:
     """
     if gpus == 0:
         return Finding("device", "ok", "cpu; this machine has no NVIDIA GPU")
-    told = "this machine's GPU" if gpus == 1 else f"this machine's {gpus} GPUs"
+    message = "this machine's GPU" if gpus == 1 else f"this machine's {gpus} GPUs"
     if visible is not None and visible.strip() in ("", "-1"):
-        found = f"cpu; CUDA_VISIBLE_DEVICES={visible!r} hides {told}"
+        found = f"cpu; CUDA_VISIBLE_DEVICES={visible!r} hides {message}"
         return Finding("device", "note", found, "unset CUDA_VISIBLE_DEVICES")
     if not supported:
-        found = f"cpu; PyTorch was built without CUDA and cannot use {told}"
+        found = f"cpu; PyTorch was built without CUDA and cannot use {message}"
         return Finding("device", "broken", found, "pip install --force-reinstall torch")
-    return Finding("device", "broken", f"cpu; PyTorch cannot use {told}{_ask_cuda()}", "nvidia-smi")
+    return Finding("device", "broken", f"cpu; PyTorch cannot use {message}{_ask_cuda()}", "nvidia-smi")
 
 
 def _count_nvidia_gpus() -> int:
@@ -170,7 +172,7 @@ def check_processors() -> Iterator[Finding]:
     """Check how many processors there are, and whether as many threads would be used."""
     import torch
 
-    from vqabench.data.processors import count_processors
+    from vqabench.files.resources import count_processors
 
     usable, threads = count_processors(), torch.get_num_threads()
     allowed = read_quota(Path("/sys/fs/cgroup/cpu.max"))
@@ -195,7 +197,7 @@ def read_quota(path: Path) -> float | None:
 
 def check_memory() -> Iterator[Finding]:
     """Check how much memory is free."""
-    from vqabench.data.memory import free_host_memory, spell_bytes
+    from vqabench.files.resources import format_bytes, free_host_memory
 
     free = free_host_memory()
     if free == 0:
@@ -203,12 +205,12 @@ def check_memory() -> Iterator[Finding]:
     else:
         little = free < LITTLE_MEMORY
         fix = "end other programs, or ask for more memory" if little else ""
-        yield Finding("memory", "note" if little else "ok", f"{spell_bytes(free)} free", fix)
+        yield Finding("memory", "note" if little else "ok", f"{format_bytes(free)} free", fix)
 
 
 def check_data_folder(data: Path | None) -> Iterator[Finding]:
     """Check that data sets can be prepared; a folder that can only be read serves for those that are."""
-    from vqabench.data.dataset import data_folder
+    from vqabench.data.catalog.dataset import data_folder
 
     folder = data_folder(data)
     found = check_folder("data folder", folder, "--data-dir DIR, or export VQABENCH_DATA=DIR")
@@ -222,7 +224,7 @@ def check_data_folder(data: Path | None) -> Iterator[Finding]:
 
 def check_folder(what: str, folder: Path, other: str) -> Finding:
     """Check that a folder can be written to, or made; `other` is how to choose another."""
-    from vqabench.data.memory import spell_bytes
+    from vqabench.files.resources import format_bytes
 
     fix = f"choose another folder: {other}"
     if folder.is_symlink() and not folder.exists():
@@ -241,9 +243,9 @@ def check_folder(what: str, folder: Path, other: str) -> Finding:
     made = "" if folder.exists() else " (made when needed)"
     if free < LITTLE_DISK:
         return Finding(
-            what, "broken", f"{folder}{made}: only {spell_bytes(free)} free", f"free some space, or {fix}"
+            what, "broken", f"{folder}{made}: only {format_bytes(free)} free", f"free some space, or {fix}"
         )
-    return Finding(what, "ok", f"{folder}{made}: {spell_bytes(free)} free")
+    return Finding(what, "ok", f"{folder}{made}: {format_bytes(free)} free")
 
 
 def check_plugins() -> Iterator[Finding]:
@@ -253,8 +255,8 @@ def check_plugins() -> Iterator[Finding]:
     found = [plugins.available(group) for group in plugins.KINDS]
     every = [plugin for discovery in found for plugin in discovery.plugins]
     counts = Counter(plugins.KINDS[plugin.group] for plugin in every)
-    told = f"{counts['backbone']} backbones, {counts['loss']} losses"
-    yield Finding("plugins", "ok", told) if every else Finding("plugins", "broken", told)
+    message = f"{counts['backbone']} backbones, {counts['loss']} losses"
+    yield Finding("plugins", "ok", message) if every else Finding("plugins", "broken", message)
     for problem in dict.fromkeys(problem for discovery in found for problem in discovery.problems):
         distribution = problem.partition(":")[0]
         yield Finding("plugins", "broken", problem, f"pip install --force-reinstall {distribution}")
@@ -292,35 +294,35 @@ def find_plugin_fault(plugin: Plugin) -> str | None:
 
 def check_datasets(data: Path | None, catalog: Sequence[Path] | None) -> Iterator[Finding]:
     """Check every data set of the catalogue that is prepared, and name those that are not."""
-    from vqabench.data.catalog import read_catalog
-    from vqabench.workflows.places import Places
+    from vqabench.data.catalog.entries import read_catalog
+    from vqabench.paths import Paths
 
-    places = Places(data=data, catalog=catalog)
-    datasets = [places.dataset(name) for name in read_catalog(places.catalog)]
+    paths = Paths(data=data, catalog=catalog)
+    datasets = [paths.dataset(name) for name in read_catalog(paths.catalog)]
     prepared = [dataset for dataset in datasets if dataset.prepared_file.exists()]
     for dataset in prepared:
-        yield check_prepared(dataset, places)
+        yield check_prepared(dataset, paths)
     others = [dataset.name for dataset in datasets if dataset not in prepared]
     if others:
         yield Finding("data sets", "ok", f"not prepared: {first_few(others)}")
 
 
-def check_prepared(dataset: Dataset, places: Places) -> Finding:
+def check_prepared(dataset: Dataset, paths: Paths) -> Finding:
     """Read a data set's prepared file to its end, where checksums are compared, and look at its features."""
-    from vqabench.data.features import open_features
-    from vqabench.data.hdf5 import reading
-    from vqabench.data.preparation import summarise
+    from vqabench.data.features.store import open_features
+    from vqabench.data.prepare.preparation import summarise
+    from vqabench.files.hdf5 import reading
 
     what = f"data set {dataset.name}"
-    prepare = _spell_command("prepare", dataset.name, places)
+    prepare = _format_command("prepare", dataset.name, paths)
     try:
         open_features(dataset.features_file)
         with reading(dataset.prepared_file) as file:
             file.visititems(_read_array)
         summary = summarise(dataset)
     except Exception as error:  # a damaged file raises errors of many kinds
-        told = str(error).partition("; delete it")[0]
-        return Finding(what, "broken", told, f"rm {shlex.quote(str(dataset.prepared_file))} && {prepare}")
+        message = str(error).partition("; delete it")[0]
+        return Finding(what, "broken", message, f"rm {shlex.quote(str(dataset.prepared_file))} && {prepare}")
     if summary is None:
         return Finding(what, "broken", f"{dataset.prepared_file}: damaged", prepare)
     if not summary.current:
@@ -336,10 +338,10 @@ def _read_array(_: str, item: object) -> None:
         item[()]
 
 
-def _spell_command(command: str, name: str, places: Places) -> str:
-    catalogs = [places.catalog] if isinstance(places.catalog, Path) else places.catalog or ()
+def _format_command(command: str, name: str, paths: Paths) -> str:
+    catalogs = [paths.catalog] if isinstance(paths.catalog, Path) else paths.catalog or ()
     options = [
-        *(("--data-dir", folder) for folder in [places.data] if folder),
+        *(("--data-dir", folder) for folder in [paths.data] if folder),
         *(("--catalog", c) for c in catalogs),
     ]
     named = [word for option, value in options for word in (option, str(value))]

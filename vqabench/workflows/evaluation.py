@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from vqabench.data.accuracy import explain_oddities, find_oddities
-from vqabench.data.annotation_table import AnnotationTable, read_annotation_table
-from vqabench.data.annotations import Prediction, match, read_questions
-from vqabench.data.dataset import Dataset
-from vqabench.data.result_files import read_results
+from vqabench.data.catalog.dataset import Dataset
+from vqabench.data.vqa.accuracy import explain_oddities, find_oddities
+from vqabench.data.vqa.annotation_table import AnnotationTable, read_annotation_table
+from vqabench.data.vqa.annotations import Prediction, match, read_questions
+from vqabench.data.vqa.result_files import read_results
 from vqabench.errors import InputError
 from vqabench.evaluation.scores import Scores, check_predictions, score
+from vqabench.paths import Paths
 from vqabench.training.progress import Progress, Silence
-from vqabench.workflows.places import Places
 
 
 def evaluate(
@@ -43,7 +43,7 @@ def evaluate_on_dataset(
     predictions: Path,
     name: str,
     split: str,
-    places: Places,
+    paths: Paths,
     progress: Progress | None = None,
     *,
     missing_is_wrong: bool = False,
@@ -52,7 +52,7 @@ def evaluate_on_dataset(
 
     Raises InputError as `evaluate` does.
     """
-    dataset = places.dataset(name)
+    dataset = paths.dataset(name)
     dataset.require_scored(split)
     given = read_results(predictions)
     table = _read_asked(dataset, split, (progress or Silence()).say)
@@ -78,12 +78,12 @@ def _score(
 
 def _read_asked(dataset: Dataset, split: str, say: Callable[[str], None]) -> AnnotationTable:
     """Read the annotations of a split, without the questions that preparation leaves out."""
-    from vqabench.data.preparation import generate, prepare_files, read_question_ids  # slow to load
+    from vqabench.data.prepare.preparation import generate, prepare_files, read_question_ids  # slow to load
 
     skips = dataset.entry.images_without_features == "skip" and dataset.has_features()
     if skips:
         prepare_files(dataset, say)
     generate(dataset, say)
-    dataset.see_questions()
+    dataset.check_questions_readable()
     _, table = dataset.read_split(split)
     return table.choose(set(read_question_ids(dataset, split))) if skips else table

@@ -1,13 +1,23 @@
-"""`vqabench plugins show` and `check`."""
+"""`vqabench plugins`."""
 
 from __future__ import annotations
 
 import inspect
+import keyword
+import os
+import re
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from importlib import metadata, resources
+from pathlib import Path
+from string import Template
+from typing import TYPE_CHECKING, Any, Literal
 
-from vqabench import options, plugins
+from vqabench import __version__, options, plugins
+from vqabench.config import RESERVED
+from vqabench.errors import InputError
+from vqabench.plugins import BACKBONES, KINDS, LOSSES, available
 
 if TYPE_CHECKING:
     from vqabench.testing import Check
@@ -82,3 +92,78 @@ def _has_recipe(kind: type[Any], bases: Sequence[str]) -> bool:
     from vqabench.api import Backbone  # loaded with the plugin
 
     return not bases or kind.recipe is not Backbone.recipe
+
+
+Kind = Literal["backbone", "loss"]
+GROUPS = {"backbone": BACKBONES, "loss": LOSSES}
+LONGEST_NAME = 50
+
+
+def write_plugin(name: str, kind: Kind, parent: Path) -> Path:
+    """Write the distribution `vqabench-NAME` into a folder of that name, and give it.
+
+    Raises InputError where the name cannot be one, is taken by what is installed, or the folder is there.
+    """
+    _check_name(name, kind)
+    folder = parent / f"vqabench-{name}"
+    if os.path.lexists(folder):
+        raise InputError(f"{folder}: exists; choose another name, or move the existing one")
+    parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=parent) as begun:  # whole, or not at all
+        made = Path(begun) / "made"
+        for path, text in _fill_templates(name, kind).items():
+            (made / path).parent.mkdir(parents=True, exist_ok=True)
+            (made / path).write_text(text, encoding="utf-8")
+        made.rename(folder)
+    return folder
+
+
+def _check_name(name: str, kind: Kind) -> None:
+    if len(name) > LONGEST_NAME or not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
+        raise InputError(
+            f"{name!r} is not a valid plugin name: use at most {LONGEST_NAME} lower-case letters, digits and "
+            f"single hyphens, as in my-{kind}"
+        )
+    for group, other in KINDS.items():  # `plugins show` and `check` take either by its name
+        taken = [plugin for plugin in available(group).plugins if plugin.name == name]
+        if taken:
+            raise InputError(
+                f"{other} {name!r} is there already, from {taken[0].distribution}; choose another name"
+            )
+    if kind == "loss" and name in RESERVED:
+        raise InputError(f"{name!r} cannot name a loss: --set {name}.KEY is the run's own; choose another name")
+    if any(True for _ in metadata.distributions(name=f"vqabench-{name}")):
+        raise InputError(f"a distribution vqabench-{name} is installed already; choose another name")
+
+
+def _fill_templates(name: str, kind: Kind) -> dict[str, str]:
+    """Give the text of each file by its path."""
+    module = f"vqabench_{name.replace('-', '_')}"
+    train = f"vqabench train {name}" if kind == "backbone" else f"vqabench train BACKBONE --loss {name}"
+    values = {
+        **{"name": name, "kind": kind, "group": GROUPS[kind], "version": __version__, "module": module},
+        "distribution": f"vqabench-{name}",
+        "class_name": _name_class(name, kind),
+        "try_it": train,
+    }
+    files = {
+        "pyproject.toml": "pyproject.toml",
+        "README.md": "README.md",
+        f"{module}/__init__.py": f"{kind}.py",
+        f"{module}/py.typed": "py.typed",
+        ".gitignore": "gitignore",
+        f"tests/test_{module.removeprefix('vqabench_')}.py": f"test_{kind}.py",
+        ".github/workflows/test.yml": "ci.yml",
+    }
+    return {path: Template(_read_template(template)).substitute(values) for path, template in files.items()}
+
+
+def _name_class(name: str, kind: Kind) -> str:
+    """Give `MyModel` for `my-model`, or `OutputBackbone` where the code around it has an `Output` already."""
+    joined = "".join(part.capitalize() for part in name.split("-"))
+    around = re.findall(r"\w+", _read_template(f"{kind}.py") + _read_template(f"test_{kind}.py"))
+    return joined + kind.capitalize() if keyword.iskeyword(joined) or joined in around else joined
+
+
+def _read_template(name: str) -> str:
+    return (resources.files("vqabench.workflows") / "templates" / f"{name}.txt").read_text(encoding="utf-8")

@@ -5,26 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from vqabench.data.annotations import Prediction, SurePrediction, write_predictions
-from vqabench.data.placement import PlacedFeatures, Room, choose_place
-from vqabench.data.prepared import prepare
+from vqabench.data.batches.placement import PlacedFeatures, Room, choose_place
+from vqabench.data.prepare.prepared import prepare
+from vqabench.data.vqa.annotations import Prediction, SurePrediction, write_predictions
 from vqabench.errors import InputError, unknown
 from vqabench.evaluation.predict import evaluation_batch, load_split, predict, score_split, spell
+from vqabench.evaluation.run_answers import count_differences, read_stored
 from vqabench.evaluation.scores import Scores, read_scores, write_scores
-from vqabench.evaluation.stored_answers import count_differences, read_stored
-from vqabench.results import Run, find_output, find_place, hash_file
+from vqabench.files.atomic import find_output, find_place, hash_file
+from vqabench.paths import Paths
+from vqabench.results import Run
 from vqabench.training.device import choose_device, number_type, tune
 from vqabench.training.guard import calling
 from vqabench.training.progress import Progress, Silence
 from vqabench.training.run import load_model, recall_plan
-from vqabench.workflows.places import Places
 
 
 def predict_run(
     folder: Path,
     split: str,
     out: Path | None,
-    places: Places,
+    paths: Paths,
     device_name: str = "auto",
     progress: Progress | None = None,
     shuffle_images: int | None = None,
@@ -43,7 +44,7 @@ def predict_run(
     progress = progress or Silence()
     run = Run(folder)
     manifest = run.read_manifest()
-    dataset = places.dataset(manifest.dataset)
+    dataset = paths.dataset(manifest.dataset)
     if split not in dataset.splits:
         raise InputError(unknown(f"split of {dataset.name}", split, dataset.splits))
     if manifest.status != "finished":

@@ -8,19 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from vqabench.errors import InputError, VqabenchError
-from vqabench.evaluation.answered import read_answered
 from vqabench.evaluation.comparison import Comparison, find_plain
-from vqabench.evaluation.curves import Curve, read_curve
-from vqabench.evaluation.findings import ChangedPair, DatasetFindings
+from vqabench.evaluation.findings import ChangedPair, Curve, DatasetFindings, read_curve
 from vqabench.evaluation.pair import Pair, compare_pair
+from vqabench.evaluation.prior import Counts, TypeShift, compare_answers, count_by_type, largest_shifts
 from vqabench.evaluation.rows import Row
-from vqabench.evaluation.shifts import Counts, TypeShift, compare_answers, count_by_type, largest_shifts
+from vqabench.evaluation.run_answers import read_answered
+from vqabench.paths import Paths
 from vqabench.training.progress import Progress, Silence
-from vqabench.workflows.changed_questions import describe_pair
-from vqabench.workflows.comparison import compare
-from vqabench.workflows.places import Places
-from vqabench.workflows.stored import Stored
-from vqabench.workflows.tested import Tested, read_tested
+from vqabench.workflows.comparison import compare, describe_pair
+from vqabench.workflows.stored import StoredAnswers, TestedSplit, read_tested
 
 TYPES = 4
 """Question types whose answers are shown."""
@@ -40,7 +37,7 @@ Pairs = list[tuple[Row, Row]]
 def gather(
     folders: Sequence[Path],
     name: str | None,
-    places: Places,
+    paths: Paths,
     progress: Progress | None = None,
     *,
     published: bool = False,
@@ -53,11 +50,11 @@ def gather(
     InputError where there is no finished run.
     """
     progress = progress or Silence()
-    stored = Stored(places, progress.say)
+    stored = StoredAnswers(paths, progress.say)
     groups: dict[str, list[Row]] = {}
-    everything = compare(folders, name, places, by_type=False)
-    for told in everything.left_out:
-        progress.warn(told)
+    everything = compare(folders, name, paths, by_type=False)
+    for message in everything.left_out:
+        progress.warn(message)
     for row in everything.rows:
         groups.setdefault(row.dataset, []).append(row)
     found = []
@@ -65,12 +62,14 @@ def gather(
         progress.say(f"{one}: {len(rows)} rows of {sum(len(row.runs) for row in rows)} runs")
         tested, missing = _find_data(rows, stored, progress)
         taken_apart = stored.break_down if prior and tested is not None else None
-        comparison = compare(folders, one, places, published=published, break_down=taken_apart)
+        comparison = compare(folders, one, paths, published=published, break_down=taken_apart)
         found.append(_gather(one, comparison, tested, stored, missing, progress))
     return found
 
 
-def _find_data(rows: Sequence[Row], stored: Stored, progress: Progress) -> tuple[Tested | None, list[str]]:
+def _find_data(
+    rows: Sequence[Row], stored: StoredAnswers, progress: Progress
+) -> tuple[TestedSplit | None, list[str]]:
     try:
         return read_tested(rows, stored, progress), []
     except (VqabenchError, OSError) as error:
@@ -80,8 +79,8 @@ def _find_data(rows: Sequence[Row], stored: Stored, progress: Progress) -> tuple
 def _gather(
     name: str,
     comparison: Comparison,
-    tested: Tested | None,
-    stored: Stored,
+    tested: TestedSplit | None,
+    stored: StoredAnswers,
     missing: list[str],
     progress: Progress,
 ) -> DatasetFindings:
@@ -94,8 +93,8 @@ def _gather(
         described = _describe_pairs(tested, pairs[:PAIRS], missing, progress)
         tests = _test_pairs(tested, pairs[:TESTED], stored, missing)
         findings = replace(findings, shifts=shifts, pairs=described, tests=tests)
-    for told in missing:
-        progress.warn(told)
+    for message in missing:
+        progress.warn(message)
     return replace(findings, missing=tuple(missing))
 
 
@@ -128,7 +127,7 @@ def _choose_rows(rows: Sequence[Row]) -> list[Row]:
 
 
 def _compare_answers(
-    tested: Tested, rows: Sequence[Row], missing: list[str], progress: Progress
+    tested: TestedSplit, rows: Sequence[Row], missing: list[str], progress: Progress
 ) -> tuple[TypeShift, ...]:
     """Compare the answers of training and test with those given, all seeds of a row together."""
     progress.say(f"{tested.dataset.name}: answer distributions")
@@ -147,7 +146,7 @@ def _compare_answers(
     return tuple(compare_answers(kind, splits, predicted, ANSWERS) for kind in kinds)
 
 
-def _count_predicted(tested: Tested, row: Row) -> Counts:
+def _count_predicted(tested: TestedSplit, row: Row) -> Counts:
     counts: Counts = {}
     for run in row.runs:
         table, answered = read_answered(run, tested.split, tested.table)
@@ -156,7 +155,7 @@ def _count_predicted(tested: Tested, row: Row) -> Counts:
     return counts
 
 
-def _test_pairs(tested: Tested, pairs: Pairs, stored: Stored, missing: list[str]) -> tuple[Pair, ...]:
+def _test_pairs(tested: TestedSplit, pairs: Pairs, stored: StoredAnswers, missing: list[str]) -> tuple[Pair, ...]:
     """Compare strategies with plain rows over the questions of the tested split."""
     found = []
     for after, before in pairs:
@@ -168,7 +167,7 @@ def _test_pairs(tested: Tested, pairs: Pairs, stored: Stored, missing: list[str]
 
 
 def _describe_pairs(
-    tested: Tested, pairs: Pairs, missing: list[str], progress: Progress
+    tested: TestedSplit, pairs: Pairs, missing: list[str], progress: Progress
 ) -> tuple[ChangedPair, ...]:
     described = []
     for after, before in pairs:

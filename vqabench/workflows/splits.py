@@ -8,16 +8,15 @@ from itertools import compress
 from pathlib import Path
 from typing import Any
 
-from vqabench.data import changing_priors
-from vqabench.data.annotations import hash_ids
-from vqabench.data.changing_priors import Group, groups_of
-from vqabench.data.dataset import Dataset
-from vqabench.data.derivation import write_split
-from vqabench.data.fingerprint import hash_questions
-from vqabench.data.id_lists import read_test_ids
-from vqabench.data.preparation import Say, generate, read_raw
+from vqabench.data.catalog import changing_priors
+from vqabench.data.catalog.changing_priors import Group, groups_of
+from vqabench.data.catalog.dataset import Dataset, hash_questions
+from vqabench.data.catalog.derivation import write_split
+from vqabench.data.prepare.preparation import Say, generate, read_raw
+from vqabench.data.vqa.annotations import hash_ids
+from vqabench.data.vqa.id_lists import read_test_ids
 from vqabench.errors import InputError
-from vqabench.workflows.places import Places
+from vqabench.paths import Paths
 
 SHARE = 1 / 3
 """Of all questions, for the test."""
@@ -36,12 +35,12 @@ class Derived:
     """Whether its catalogue names region features, as that of its source does."""
 
 
-def rebuild_cp(name: str, test_ids: Path, out: Path, places: Places, say: Say) -> Derived:
+def rebuild_cp(name: str, test_ids: Path, out: Path, paths: Paths, say: Say) -> Derived:
     """Split all questions of a data set by a list of test questions, as VQA-CP is published.
 
     Raises InputError where the list names a question that the data set does not have.
     """
-    dataset = places.dataset(name)
+    dataset = paths.dataset(name)
     ids = read_test_ids(test_ids)
     read = _read_everything(dataset, say)
     in_test = changing_priors.split_by_ids(read.ids, ids)
@@ -50,11 +49,11 @@ def rebuild_cp(name: str, test_ids: Path, out: Path, places: Places, say: Say) -
     return _derive(dataset, out, f"{name}-cp", title, read, in_test, record)
 
 
-def resplit(name: str, share: float, seed: int, out: Path, places: Places, say: Say) -> Derived:
+def resplit(name: str, share: float, seed: int, out: Path, paths: Paths, say: Say) -> Derived:
     """Split all questions of a data set so that the priors change. Raises InputError where that cannot be."""
     if not 0 < share < 1:
         raise InputError(f"--share must be above 0 and below 1, not {share}")
-    dataset = places.dataset(name)
+    dataset = paths.dataset(name)
     read = _read_everything(dataset, say)
     in_test = changing_priors.resplit(read.groups, share, seed)
     record = {"method": "re-split with changing priors; not VQA-CP", "share": share, "seed": seed}
@@ -91,7 +90,7 @@ class _Read:
 def _read_everything(dataset: Dataset, say: Say) -> _Read:
     """Read the ids and groups of all questions that have annotations; none may be in two splits."""
     generate(dataset, say)
-    dataset.see_questions()
+    dataset.check_questions_readable()
     hashes = hash_questions(dataset)
     tables = [table for _, table in read_raw(dataset).values()]
     ids = [question_id for table in tables for question_id in table.question_ids.tolist()]

@@ -1,4 +1,4 @@
-"""Data sets beside the answers that runs have stored: what any later number is computed from."""
+"""Stored answers and the data sets that they were given on."""
 
 from __future__ import annotations
 
@@ -6,23 +6,67 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from vqabench.data.annotation_table import AnnotationTable
-from vqabench.data.annotations import Question
-from vqabench.data.dataset import Dataset
-from vqabench.data.fingerprint import fingerprint_of
-from vqabench.data.preparation import summarise
-from vqabench.data.prepared import read_vocabulary
+from vqabench.data.catalog.dataset import Dataset
+from vqabench.data.prepare.fingerprint import fingerprint_of
+from vqabench.data.prepare.preparation import summarise
+from vqabench.data.prepare.prepared import Prepared, prepare, read_vocabulary
+from vqabench.data.vqa.annotation_table import AnnotationTable
+from vqabench.data.vqa.annotations import Question
 from vqabench.errors import InputError
-from vqabench.evaluation.answered import Answered, read_answered
 from vqabench.evaluation.breakdowns import Breakdown, break_down
+from vqabench.evaluation.prior import TrainPrior, count_train_prior
 from vqabench.evaluation.rows import Row
-from vqabench.evaluation.train_prior import TrainPrior, count_train_prior
+from vqabench.evaluation.run_answers import RunAnswers, read_answered
+from vqabench.paths import Paths
 from vqabench.results import Manifest, Run
-from vqabench.workflows.places import Places
+from vqabench.training.progress import Progress
+
+
+@dataclass(frozen=True)
+class TestedSplit:
+    """One split of a data set, with its annotations and images."""
+
+    prepared: Prepared
+    opened: OpenedDataset
+    split: str
+    """`test`, or `val` where there is no other."""
+    rows: dict[int, int]
+    """Question id -> row of the prepared split."""
+
+    @property
+    def dataset(self) -> Dataset:
+        """Give the data set."""
+        return self.opened.dataset
+
+    @property
+    def questions(self) -> dict[int, Question]:
+        """Give the questions by their ids."""
+        return self.opened.questions[self.split]
+
+    @property
+    def table(self) -> AnnotationTable:
+        """Give the annotations."""
+        return self.opened.tables[self.split]
+
+
+def read_tested(rows: Sequence[Row], stored: StoredAnswers, progress: Progress) -> TestedSplit:
+    """Read what the runs of one data set were tested on; nothing is fetched or prepared.
+
+    Raises InputError where the data set is not prepared, is now in a state that none of them saw, or has no split
+    to test on.
+    """
+    opened = stored.open_any(rows)
+    dataset = opened.dataset
+    split = next((name for name in ("test", "val") if name in dataset.scored), None)
+    if split is None:
+        raise InputError(f"{dataset.name} has neither a test nor a val split")
+    prepared = prepare(dataset, progress.say)
+    numbered = {number: row for row, number in enumerate(prepared.splits[split].question_ids.tolist())}
+    return TestedSplit(prepared, opened, split, numbered)
 
 
 @dataclass
-class Opened:
+class OpenedDataset:
     """One data set, read."""
 
     dataset: Dataset
@@ -44,14 +88,14 @@ class Opened:
 
 
 @dataclass
-class Stored:
+class StoredAnswers:
     """Reads data sets as they are needed, each once; nothing is fetched or prepared."""
 
-    places: Places
+    paths: Paths
     say: Callable[[str], None]
-    opened: dict[str, Opened] = field(default_factory=dict)
+    opened: dict[str, OpenedDataset] = field(default_factory=dict)
 
-    def open(self, run: Run, manifest: Manifest) -> Opened:
+    def open(self, run: Run, manifest: Manifest) -> OpenedDataset:
         """Give the data set of a run. Raises InputError where it is not prepared, or has changed since."""
         if manifest.dataset not in self.opened:
             self.opened[manifest.dataset] = self._open(manifest.dataset)
@@ -60,7 +104,7 @@ class Stored:
             raise InputError(f"{run.folder}: it was trained on different data than {manifest.dataset} holds now")
         return found
 
-    def open_any(self, rows: Sequence[Row]) -> Opened:
+    def open_any(self, rows: Sequence[Row]) -> OpenedDataset:
         """Give the data set of some rows. Raises InputError where it is not prepared, or none of them saw it so."""
         name = rows[0].dataset
         if name not in self.opened:
@@ -70,8 +114,8 @@ class Stored:
             raise InputError(f"{name} has changed since these runs were trained")
         return found
 
-    def _open(self, name: str) -> Opened:
-        dataset = self.places.dataset(name)
+    def _open(self, name: str) -> OpenedDataset:
+        dataset = self.paths.dataset(name)
         summary = summarise(dataset)
         if summary is None or not summary.current:
             raise InputError(f"{name} is not prepared here; vqabench data prepare {name} does it")
@@ -81,14 +125,14 @@ class Stored:
             raise InputError(
                 f"{name}: its files have changed since it was prepared; run: vqabench data prepare {name}"
             )
-        return Opened(
+        return OpenedDataset(
             dataset,
             summary.fingerprint,
             {split: {one.question_id: one for one in questions} for split, (questions, _) in raw.items()},
             {split: table for split, (_, table) in raw.items()},
         )
 
-    def read(self, run: Run, manifest: Manifest, split: str) -> tuple[AnnotationTable, Answered]:
+    def read(self, run: Run, manifest: Manifest, split: str) -> tuple[AnnotationTable, RunAnswers]:
         """Read what a run answered to a split. Raises InputError as `open` and `read_answered` do."""
         return read_answered(run, split, self.open(run, manifest).tables[split])
 

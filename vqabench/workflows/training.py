@@ -8,34 +8,34 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import Literal
 
+from vqabench.bench.commands import Pool, Task, has_scored_answers, read_peers
+from vqabench.bench.scheduler import at_most
 from vqabench.config import TrainConfig
-from vqabench.data.dataset import Dataset
-from vqabench.data.prepared import Prepared, prepare
-from vqabench.data.processors import count_processors
+from vqabench.data.catalog.dataset import Dataset
+from vqabench.data.prepare.prepared import Prepared, prepare
 from vqabench.errors import InputError
 from vqabench.evaluation.scores import Scores
+from vqabench.files.resources import count_processors
+from vqabench.paths import Paths
 from vqabench.results import Run
 from vqabench.training.assembly import build_model, count_parameters
 from vqabench.training.checkpoint import RESTORE, load_weights
 from vqabench.training.device import choose_device, is_small, threads_of_small, tune
 from vqabench.training.interruption import Interruption, stop_without_parent
-from vqabench.training.logs import see_ready
-from vqabench.training.plan import Plan, make_plan
+from vqabench.training.logs import check_ready
+from vqabench.training.plan import Plan, check_splits, make_plan
 from vqabench.training.processes import joined, read_local_rank
 from vqabench.training.progress import Progress, Silence
-from vqabench.training.record import complete, see_same
+from vqabench.training.record import check_same, complete
 from vqabench.training.run import find_origin, needs_origin, train_run
 from vqabench.training.session import Session
-from vqabench.workflows.commands import Pool, Task, has_scored_answers, read_peers
-from vqabench.workflows.places import Places
-from vqabench.workflows.scheduler import at_most
 
 IfExists = Literal["refuse", "resume", "force"]
 
 
 def train(
     config: TrainConfig,
-    places: Places,
+    paths: Paths,
     if_exists: IfExists = "refuse",
     progress: Progress | None = None,
     interruption: Interruption | None = None,
@@ -68,25 +68,25 @@ def train(
             config.checkpoint_minutes,
             *(peers or (1, 1)),
         )
-        runs = _train(config, places, if_exists, session)
+        runs = _train(config, paths, if_exists, session)
         return runs if processes.writes else []
 
 
-def _train(config: TrainConfig, places: Places, if_exists: IfExists, session: Session) -> list[Run]:
+def _train(config: TrainConfig, paths: Paths, if_exists: IfExists, session: Session) -> list[Run]:
     """Train all seeds, one after another or at once."""
     progress = session.progress
-    dataset = places.dataset(config.dataset)
+    dataset = paths.dataset(config.dataset)
     plan = make_plan(config, dataset.entry.recipe)
     check_splits(config, dataset)
     if session.processes.writes:
-        see_ready(config.log)
-    places.see_runs()
-    runs = {seed: Run(plan.folder(places.runs, seed)) for seed in config.seeds}
+        check_ready(config.log)
+    paths.check_runs()
+    runs = {seed: Run(plan.folder(paths.runs, seed)) for seed in config.seeds}
     done = {seed for seed, run in runs.items() if is_done(run, if_exists, plan, seed)}
     for seed in set(config.seeds) - done:
-        see_origin(config, runs[seed], seed, afresh=if_exists == "force")
-    for told in warnings_of(plan):
-        progress.warn(told)
+        check_origin(config, runs[seed], seed, afresh=if_exists == "force")
+    for message in warnings_of(plan):
+        progress.warn(message)
     for split in dataset.splits:
         if split not in dataset.scored:
             progress.say(
@@ -96,7 +96,7 @@ def _train(config: TrainConfig, places: Places, if_exists: IfExists, session: Se
     prepared = _prepare(dataset, session)
     tune(session.device)
     for seed in sorted(done, key=config.seeds.index):
-        see_same(runs[seed], runs[seed].read_manifest(), {"fingerprint": prepared.fingerprint})
+        check_same(runs[seed], runs[seed].read_manifest(), {"fingerprint": prepared.fingerprint})
         if session.processes.writes:
             runs[seed].tidy()
         progress.say(f"{runs[seed].folder}: finished already")
@@ -104,7 +104,7 @@ def _train(config: TrainConfig, places: Places, if_exists: IfExists, session: Se
     jobs = choose_jobs(plan, prepared, len(left), session)
     if jobs > 1:
         progress.say(f"{jobs} seeds at a time, each in a process of its own")
-        _train_at_once(plan, places, {seed: runs[seed] for seed in left}, jobs, session, if_exists == "force")
+        _train_at_once(plan, paths, {seed: runs[seed] for seed in left}, jobs, session, if_exists == "force")
         return list(runs.values())
     for seed in left:
         _train_seed(plan, prepared, dataset, seed, runs[seed], session, afresh=if_exists == "force")
@@ -116,11 +116,11 @@ def _train_seed(
 ) -> None:
     with run.lock() if session.processes.writes else nullcontext():
         scores = train_run(plan, prepared, dataset, seed, run, session, afresh=afresh)
-    session.progress.say(f"{run.folder}: {spell_scores(scores)}")
+    session.progress.say(f"{run.folder}: {format_scores(scores)}")
 
 
 def _train_at_once(
-    plan: Plan, places: Places, runs: Mapping[int, Run], jobs: int, session: Session, afresh: bool
+    plan: Plan, paths: Paths, runs: Mapping[int, Run], jobs: int, session: Session, afresh: bool
 ) -> None:
     """Train some seeds at the same time, each as a command of its own; a failure stops the others."""
     progress, seen = session.progress, set(warnings_of(plan))
@@ -138,7 +138,7 @@ def _train_at_once(
             raise type(failure)(f"{task.name}: {failure}")
 
     tasks = [Task(f"seed {seed}", replace(plan.config, seeds=(seed,)), run, afresh) for seed, run in runs.items()]
-    pool = Pool(places, at_most(jobs), session.interruption, end, show, warn=progress.warn)
+    pool = Pool(paths, at_most(jobs), session.interruption, end, show, warn=progress.warn)
     try:
         pool.train(tasks)
     finally:
@@ -183,19 +183,10 @@ def warnings_of(plan: Plan) -> list[str]:
     return [chosen] * (plan.config.select == "test") + plan.warnings()
 
 
-def see_origin(config: TrainConfig, run: Run, seed: int, *, afresh: bool) -> None:
+def check_origin(config: TrainConfig, run: Run, seed: int, *, afresh: bool) -> None:
     """Raise InputError where a run that is to start from another has need of it, and it is not there."""
     if config.start_from is not None and needs_origin(config.start_from, run, afresh):
         find_origin(config.start_from, seed)
-
-
-def check_splits(config: TrainConfig, dataset: Dataset) -> None:
-    """Raise InputError where a data set lacks a split that is asked for."""
-    has = f"{dataset.name} has no such split with annotations; valid: {', '.join(dataset.scored)}"
-    if config.select != "last" and config.select not in dataset.scored:
-        raise InputError(f"--select {config.select}: {has}")
-    if config.track_test and "test" not in dataset.scored:
-        raise InputError(f"--track-test: {has}")
 
 
 def is_done(run: Run, if_exists: IfExists, plan: Plan, seed: int) -> bool:
@@ -214,7 +205,7 @@ def is_done(run: Run, if_exists: IfExists, plan: Plan, seed: int) -> bool:
         identity["precision"] = plan.config.precision
     if origin is not None and origin.exists():  # it may have been deleted since
         identity["start_from"] = str(find_origin(origin, seed).folder.resolve())
-    see_same(run, manifest, identity)
+    check_same(run, manifest, identity)
     return manifest.status == "finished" and _is_scored(run)
 
 
@@ -226,7 +217,7 @@ def _is_scored(run: Run) -> bool:
     return has_scored_answers(run)
 
 
-def spell_scores(scores: Mapping[str, Scores]) -> str:
+def format_scores(scores: Mapping[str, Scores]) -> str:
     """Give the accuracies of a run in a few words."""
     spelled = [
         f"{split} accuracy {form.accuracy['all']:.2f}"

@@ -98,8 +98,8 @@ def test_a_type_without_an_answer_left_draws_from_all_it_was_given_or_from_all()
         ({"share": 1.5}, r"share must be in \[0, 1\], not 1.5"),
     ],
 )
-def test_bounds_that_cannot_be_are_refused(options: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_bounds_that_cannot_be_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         InvertedPrior(make_spec(), **options)
 
 

@@ -432,10 +432,10 @@ def test_a_base_with_its_own_tokeniser_has_words_of_its_own() -> None:
     ],
 )
 def test_a_base_with_its_own_tokeniser_that_keeps_its_words_to_itself_is_refused(
-    kind: type[Product], told: str
+    kind: type[Product], message: str
 ) -> None:
     batch = make().replace(extras={"pieces": torch.full((2, 7), DOG)})
-    with pytest.raises(PluginError, match=told):
+    with pytest.raises(PluginError, match=message):
         train_on(Css(SPEC, kind(SPEC), branch="question"), batch)
     assert len(train_on(Css(SPEC, kind(SPEC), branch="visual"), batch)) == 2
 
@@ -457,8 +457,8 @@ def test_answers_and_weights_are_the_base_s() -> None:
         ({"sharpness": 0.0}, "sharpness must be above 0, not 0.0"),
     ],
 )
-def test_an_option_out_of_range_is_refused(options: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_an_option_out_of_range_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         Css(SPEC, Product(SPEC), **options)
 
 

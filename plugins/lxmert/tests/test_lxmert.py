@@ -243,6 +243,6 @@ def test_dropout_falls_where_the_option_says() -> None:
         ({"weights": ""}, "weights must name a folder or a repository"),
     ],
 )
-def test_an_option_out_of_range_says_what_is_allowed(options: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_an_option_out_of_range_says_what_is_allowed(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         make_model(**options)

@@ -294,9 +294,9 @@ MISTAKES: dict[str, tuple[Callable[[Path], object], dict[str, Any], str]] = {
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_weights_that_do_not_fit_are_refused_in_one_line(folder: Path, mistake: str) -> None:
-    change, options, told = MISTAKES[mistake]
+    change, options, message = MISTAKES[mistake]
     change(folder)
-    with pytest.raises(ValueError, match=told) as raised:
+    with pytest.raises(ValueError, match=message) as raised:
         answer(folder, **options)
     assert "\n" not in str(raised.value)
 

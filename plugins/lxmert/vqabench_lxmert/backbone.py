@@ -16,7 +16,7 @@ from transformers import LxmertConfig, LxmertModel
 from vqabench.api import Backbone, Batch, DataSpec, Output, Recipe
 from vqabench.errors import first_few
 from vqabench_lxmert.pieces import Vocabulary, WordPieces, learn_vocabulary, read_tensor
-from vqabench_lxmert.published import load_head, load_transformer, read_published, see_settings
+from vqabench_lxmert.published import check_settings, load_head, load_transformer, read_published
 
 PIECES = "pieces"
 """Name of the word pieces in `Batch.extras`."""
@@ -134,13 +134,15 @@ class Lxmert(Backbone):
             self.notes = (RANDOM,)
             return
         published = read_published(self.weights)
-        see_settings(published, self.sizes, self.spec.region_width)
+        check_settings(published, self.sizes, self.spec.region_width)
         self._take_vocabulary(published.vocabulary)
         load_transformer(self.transformer, published)
-        told = load_head(self.head, published, self.spec.answers)
+        message = load_head(self.head, published, self.spec.answers)
         if published.unused:
-            told += f"; {len(published.unused)} of their parameters are not used ({first_few(published.unused, 3)})"
-        self.notes = (f"starts from the weights {published.where}: {told}",)
+            message += (
+                f"; {len(published.unused)} of their parameters are not used ({first_few(published.unused, 3)})"
+            )
+        self.notes = (f"starts from the weights {published.where}: {message}",)
         self.brands = (SEEN.format(published.digest[:12]),)  # so that runs from other weights are in other rows
 
     def prepare_questions(self, questions: Sequence[str]) -> Mapping[str, Tensor]:

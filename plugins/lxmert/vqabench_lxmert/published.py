@@ -110,7 +110,7 @@ def sort_key(key: str) -> tuple[str, str]:
     return ("transformer", inner) if inner.startswith(TRANSFORMER) else ("", key)
 
 
-def see_settings(published: Published, options: Mapping[str, int], region_width: int) -> None:
+def check_settings(published: Published, options: Mapping[str, int], region_width: int) -> None:
     """Raise ValueError unless `config.json`, where there is one, has the model's sizes."""
     names = {
         "hidden": "hidden_size",
@@ -142,9 +142,9 @@ def load_transformer(transformer: nn.Module, published: Published) -> None:
     ]
     if POSITIONS in given and len(given[POSITIONS]) < len(own[POSITIONS]):
         raise ValueError(f"weights {published.where} have other sizes: --set pieces={len(given[POSITIONS])}")
-    told = [f"{what} {len(names)} ({first_few(names, 3)})" for what, names in problems if names]
-    if told:
-        raise ValueError(f"weights {published.where} do not fit the model: they {'; they '.join(told)}")
+    message = [f"{what} {len(names)} ({first_few(names, 3)})" for what, names in problems if names]
+    if message:
+        raise ValueError(f"weights {published.where} do not fit the model: they {'; they '.join(message)}")
     transformer.load_state_dict({name: given[name] for name in own})
 
 

@@ -1,0 +1,428 @@
+"""A run as a command: `vqabench train ... --resume` in a process of its own.
+
+Its exit code and its run folder say all there is to know of it. What a plugin does to its process (exits, hangs,
+leaves threads or processes behind) stays there.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import sysconfig
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vqabench.config import TrainConfig
+from vqabench.data.vqa.annotations import read_predictions
+from vqabench.errors import InputError, VqabenchError
+from vqabench.evaluation.run_answers import ANSWER_AGAIN
+from vqabench.evaluation.scores import read_scores
+from vqabench.paths import Paths
+from vqabench.results import BUSY, Manifest, Run
+from vqabench.training.interruption import SAVING, Interruption, Stopped
+
+CHILD = "VQABENCH_CHILD"
+"""Set for a run that another process started: how many runs share its device, and on how many GPUs they train."""
+POLL = 0.1
+"""Seconds between looks at the processes."""
+GRACE = 10.0
+"""Seconds that a process has to exit once its run is finished, or to react to SIGTERM."""
+SLOW_START = 300.0
+"""Seconds after which a run that has not begun is reported."""
+LOOK_ELSEWHERE = 2.0
+"""Seconds between looks at runs that other programs train."""
+LONGEST_LINE = 10_000
+"""Bytes of one line of stderr that are read at once."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A run to be trained."""
+
+    name: str
+    config: TrainConfig
+    """With its one seed."""
+    run: Run
+    afresh: bool = False
+    """Whether to replace a run that is there."""
+    parameters: int | None = None
+    """Those of its model, as far as that can be told beforehand."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where a run is trained, and beside how many others."""
+
+    device: str | None = None
+    sharers: int = 1
+    """Runs that share the device, or the processors."""
+    gpus: int = 1
+    """GPUs of this machine on which as many train."""
+
+
+@dataclass
+class Child:
+    """A process that trains a run."""
+
+    task: Task
+    slot: Slot
+    process: subprocess.Popen[bytes]
+    on_line: Callable[[Task, str], None]
+    started: float = field(default_factory=time.monotonic)
+    tail: deque[str] = field(default_factory=lambda: deque(maxlen=20))
+    """The end of its stderr."""
+    has_reacted: bool = False
+    """Whether it has said anything since it was asked to stop."""
+    killed: str = ""
+    """Why it was killed, if it was."""
+    finished_at: float | None = None
+    is_reported: bool = False
+
+    def __post_init__(self) -> None:
+        self.epochs_before = max((record["epoch"] for record in self.task.run.read_epochs()), default=0)
+        """The last epoch that was recorded before this process started."""
+        self._before = self._stamp()
+        self._seen = self._before
+        self._manifest: Manifest | None = None
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    @property
+    def manifest(self) -> Manifest | None:
+        """Return what the process has written to `run.json`; None before it has."""
+        stamp = self._stamp()
+        if stamp != self._seen:
+            self._seen = stamp
+            with suppress(InputError):
+                self._manifest = self.task.run.read_manifest()
+        return self._manifest
+
+    @property
+    def parameters(self) -> int | None:
+        """Return the parameters of its model, as far as they are known."""
+        manifest = self.manifest
+        return self.task.parameters if manifest is None else manifest.parameters
+
+    @property
+    def seconds(self) -> float:
+        """Return how long it has been running."""
+        return time.monotonic() - self.started
+
+    def has_finished(self) -> bool:
+        """Return whether its run is finished, with its scores.
+
+        A process that failed, or was to replace the run, must have written it: it may have been there before.
+        """
+        needs_change = self.task.afresh or self.process.poll() != 0
+        return (not needs_change or self.has_begun()) and is_finished(self.task.run)
+
+    def has_begun(self) -> bool:
+        """Return whether the process has written anything of its run."""
+        return self._stamp() != self._before
+
+    def kill(self, why: str = "") -> None:
+        """Kill the process and all that it has started."""
+        self.killed = self.killed or why
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+        self._reader.join(1.0)  # a process that has left the group may hold the pipe for ever
+
+    def failure(self) -> VqabenchError:
+        """Return why the run is not finished, though its process has ended."""
+        code, resumable = self.process.returncode, self.task.run.resume_file.is_file()
+        error = next((line for line in reversed(list(self.tail)) if line.startswith("error: ")), None)
+        kind: type[VqabenchError] = VqabenchError
+        if error is not None:
+            kind, why = InputError if code == InputError.exit_code else kind, error.removeprefix("error: ")
+        elif self.killed:
+            why = self.killed
+        elif code < 0:
+            why = f"its process was killed by {_name_signal(-code)}"
+        elif code in (75, 130):
+            why = f"its process stopped with exit code {code} without being asked to"
+        else:
+            why = f"its process ended with exit code {code} before the run was finished"
+            why += f"; see: vqabench plugins check {self.task.config.backbone}"
+        hint = "; rerun the same command to continue from its latest checkpoint"
+        return kind(why + hint if resumable and error is None else why)
+
+    def _read(self) -> None:
+        """Read what the process writes to stderr until it closes it."""
+        assert self.process.stderr is not None
+        with self.process.stderr as lines:
+            for raw in iter(lambda: lines.readline(LONGEST_LINE), b""):
+                self.has_reacted = True
+                line = _clean(raw)
+                self.tail.append(line)
+                if line:
+                    self.on_line(self.task, line)
+
+    def _stamp(self) -> tuple[int, int] | None:
+        try:
+            found = self.task.run.manifest_file.stat()
+        except OSError:
+            return None
+        return found.st_mtime_ns, found.st_ino
+
+
+Choose = Callable[[Task, Sequence[Child]], Slot | None]
+"""Given the next run and those that are being trained: where it is started now; None if it has to wait."""
+Ended = Callable[[Task, Exception | None], None]
+
+
+def _ignore(_: Task, __: str) -> None:
+    pass
+
+
+@dataclass
+class Pool:
+    """Trains runs at the same time, each in a process of its own."""
+
+    paths: Paths
+    choose: Choose
+    interruption: Interruption
+    ended: Ended
+    """Called with each run that has ended by itself. What it raises stops the others, which save what they have."""
+    on_line: Callable[[Task, str], None] = _ignore
+    """Called with each line of a process's stderr, from other threads."""
+    watch: Callable[[Sequence[Child]], None] = lambda _: None
+    """Called now and then with the processes."""
+    warn: Callable[[str], None] = lambda _: None
+    children: list[Child] = field(default_factory=list)
+    lost: dict[str, str] = field(default_factory=dict)
+    """Runs that were ended without saving, and why; set when a signal stops the pool."""
+    _waiting: list[Task] = field(default_factory=list)
+    _elsewhere: list[Task] = field(default_factory=list)
+    """Runs that another program is training."""
+    _next_look: float = 0.0
+
+    def train(self, tasks: Sequence[Task]) -> None:
+        """Train all of them.
+
+        Raises what `ended` raises, and Stopped if a signal has come. No process is left behind in either case.
+        """
+        self._waiting = list(tasks)
+        with self.interruption.put_off():
+            try:
+                while self._waiting or self.children or self._elsewhere:
+                    if self.interruption.received is not None:
+                        self._stop()
+                        raise self._stopped(self.interruption.received)
+                    self._look_elsewhere()
+                    self._start_some()
+                    time.sleep(POLL)
+                    self._collect()
+                    self.watch(self.children)
+            except Exception:
+                self._stop()
+                raise
+            finally:
+                for child in list(self.children):
+                    self._bury(child, "was killed")
+
+    def _stopped(self, name: str) -> Stopped:
+        stop = Stopped(name)
+        if self.lost and stop.exit_code == Stopped("SIGTERM").exit_code:
+            stop.exit_code = 1  # not everything is saved
+        return stop
+
+    def _start_some(self) -> None:
+        while self._waiting and (slot := self.choose(self._waiting[0], self.children)) is not None:
+            task = self._waiting.pop(0)
+            if task.run.is_locked():
+                self._leave_to_others(task)
+            else:
+                self.children.append(start(task, self.paths, slot, self.on_line))
+
+    def _leave_to_others(self, task: Task) -> None:
+        self.warn(f"{task.name}: another process is training it; waiting for that")
+        self._elsewhere.append(task)
+
+    def _look_elsewhere(self) -> None:
+        """Take back runs that no other program trains any more."""
+        if time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + LOOK_ELSEWHERE
+        for task in [task for task in self._elsewhere if not task.run.is_locked()]:
+            self._elsewhere.remove(task)
+            if is_finished(task.run):
+                self.ended(task, None)
+            else:
+                self._waiting.append(task)
+
+    def _collect(self) -> None:
+        """Report the processes that have ended, and end those that should have."""
+        for child in list(self.children):
+            if child.process.poll() is None and not self._is_overdue(child):
+                continue
+            child.kill()
+            self.children.remove(child)
+            if child.has_finished():
+                self.ended(child.task, None)
+            elif any(BUSY in line for line in list(child.tail)):
+                self._leave_to_others(child.task)
+            else:
+                self.ended(child.task, child.failure())
+
+    def _is_overdue(self, child: Child) -> bool:
+        """Return whether a run is finished, but its process has not ended for some time."""
+        manifest = child.manifest
+        if manifest is None and child.seconds > SLOW_START and not child.is_reported:
+            child.is_reported = True
+            self.warn(f"{child.task.name}: has not started after {SLOW_START / 60:.0f} min")
+        if manifest is None or manifest.status != "finished":
+            child.finished_at = None
+            return False
+        child.finished_at = child.finished_at or time.monotonic()
+        if time.monotonic() - child.finished_at < GRACE or not child.has_finished():
+            return False
+        self.warn(f"{child.task.name}: finished, but its process did not exit, so it was ended")
+        return True
+
+    def _stop(self) -> None:
+        """Ask all processes to save and stop; kill those that do not react."""
+        self.interruption.leave_to_caller()
+        began = time.monotonic()
+        for child in self.children:
+            child.has_reacted = False
+            child.process.terminate()
+        while self.children:
+            time.sleep(POLL)
+            passed = time.monotonic() - began
+            for child in list(self.children):
+                if child.process.poll() is None:
+                    if passed < (SAVING if child.has_reacted else GRACE):
+                        continue
+                    child.kill(f"did not react to SIGTERM within {passed:.0f} s and was killed")
+                self._bury(child)
+
+    def _bury(self, child: Child, why: str = "") -> None:
+        """Kill what is left of a process that was asked to stop, and record how it has ended."""
+        child.kill(why)
+        self.children.remove(child)
+        if child.has_finished():
+            self.ended(child.task, None)
+        elif child.process.returncode not in (75, 130) and child.has_begun():
+            self.lost[child.task.name] = str(child.failure())
+
+
+def start(task: Task, paths: Paths, slot: Slot, on_line: Callable[[Task, str], None]) -> Child:
+    """Start the process of a run."""
+    environment = child_environment() | {CHILD: f"{slot.sharers},{slot.gpus}"}
+    process = subprocess.Popen(
+        [*python(), "-m", "vqabench", *command_of(task.config, paths, slot.device, afresh=task.afresh)],
+        env=environment,
+        stdin=subprocess.PIPE,  # it ends with this process, and the run then stops
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        process_group=0,  # so that all of it can be killed; and a terminal's Ctrl-C comes to this process alone
+    )
+    return Child(task, slot, process, on_line)
+
+
+def python() -> list[str]:
+    """Return how to start Python so that it imports what this process does."""
+    return [sys.executable, "-P"]
+
+
+def child_environment() -> dict[str, str]:
+    """Return the environment of a child process: with what was added to `sys.path`, without torchrun's part."""
+    installed = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+    added = [path for path in sys.path if not path.startswith(installed) and not path.endswith(".zip")]
+    torchrun = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    kept = {name: value for name, value in os.environ.items() if name not in (*torchrun, "FORCE_COLOR")}
+    return kept | {
+        "PYTHONPATH": os.pathsep.join(str(Path(path).absolute()) for path in added),
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def command_of(config: TrainConfig, paths: Paths, device: str | None = None, *, afresh: bool = False) -> list[str]:
+    """Return the arguments of `vqabench` that train a configuration."""
+    options: dict[str, Any] = {
+        "--loss": config.loss,
+        "--objective": config.objective,
+        "--dataset": config.dataset,
+        "--seeds": ",".join(map(str, config.seeds)),
+        "--epochs": config.epochs,
+        "--finetune-epochs": config.finetune_epochs,
+        "--from": config.start_from,
+        "--label": config.label,
+        "--select": config.select,
+        "--device": device or config.device,
+        "--precision": config.precision,
+        "--features": config.features,
+        "--checkpoint-minutes": config.checkpoint_minutes,
+        "--runs": paths.runs,
+        "--data-dir": paths.data,
+    }
+    words = [f"{name}={value}" for name, value in options.items() if value is not None]
+    words += [f"--set={key}={'none' if value is None else value}" for key, value in config.settings.items()]
+    catalogs = [paths.catalog] if isinstance(paths.catalog, Path) else paths.catalog or ()
+    words += [f"--catalog={path}" for path in catalogs]
+    words += [f"--log={name}" for name in config.log]
+    words += ["--track-test"] * config.track_test
+    return ["train", *words, "--force" if afresh else "--resume", "--", config.backbone]
+
+
+def is_finished(run: Run) -> bool:
+    """Return whether a run is finished, with its scores and answers."""
+    try:
+        return run.read_manifest().status == "finished" and has_scored_answers(run)
+    except InputError:
+        return False
+
+
+def has_scored_answers(run: Run) -> bool:
+    """Return whether a run's answers and scores are those that it wrote, and can be read."""
+    try:
+        for split in read_scores(run):
+            run.check_file(run.predictions_file(split), ANSWER_AGAIN)
+            read_predictions(run.predictions_file(split))
+    except InputError:
+        return False
+    return True
+
+
+def read_peers(environment: Mapping[str, str]) -> tuple[int, int] | None:
+    """Return how many runs share this process's device, and on how many GPUs; None if it is not a child."""
+    sharers, _, gpus = environment.get(CHILD, "").partition(",")
+    return (int(sharers), int(gpus)) if sharers.isdecimal() and gpus.isdecimal() else None
+
+
+@contextmanager
+def killed_at_end(process: subprocess.Popen[Any]) -> Iterator[None]:
+    """Kill a process group, whatever ends the block."""
+    try:
+        yield
+    finally:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        if process.stdin is not None:
+            process.stdin.close()
+
+
+def _clean(raw: bytes) -> str:
+    """Decode a line of a process's stderr, without anything that a terminal would act on."""
+    line = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", raw.decode(errors="replace"))
+    return "".join(mark if mark.isprintable() else " " if mark.isspace() else "" for mark in line).strip()
+
+
+def _name_signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -1,0 +1,303 @@
+"""A matrix of runs: backbones times losses times objectives, data sets and settings, each with its seeds."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+from vqabench.config import (
+    FILE_KEYS,
+    TrainConfig,
+    combine,
+    flatten,
+    make_config,
+    parse_settings,
+    read_fields,
+    read_toml,
+)
+from vqabench.errors import InputError, NotDefinedError
+from vqabench.paths import Paths
+from vqabench.plugins import BACKBONES, LOSSES, Plugin, find
+from vqabench.plugins import names as names_of
+from vqabench.results import Run
+from vqabench.training.plan import Plan, check_splits, make_plan
+
+LISTS = {"backbones": "backbone", "losses": "loss", "objectives": "objective", "datasets": "dataset"}
+"""Key of a list -> the field that each of its values is for."""
+WHOLE = ("device", "jobs", "features", "checkpoint-minutes")
+"""Keys of the whole matrix: they decide where and how it is trained, not what."""
+BLOCK_KEYS = (*LISTS, "grid", *(set(FILE_KEYS) - {*LISTS.values(), *WHOLE}))
+"""Keys of a product."""
+MOST_RUNS = 10_000
+"""Runs of one matrix: more are a mistake, and would take minutes to plan."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A product: every combination of its values."""
+
+    lists: Mapping[str, Sequence[str]]
+    """A key of LISTS -> its values."""
+    settings: Mapping[str, object]
+    """Setting -> its value; of a grid's, a tuple of its values."""
+    common: Mapping[str, Any]
+    """Other fields of TrainConfig, which all share."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of the matrix."""
+
+    config: TrainConfig
+    """With its one seed."""
+    plan: Plan
+    run: Run
+
+    @property
+    def seed(self) -> int:
+        """Give its seed."""
+        return self.config.seeds[0]
+
+    @property
+    def name(self) -> str:
+        """Name it, as tables do."""
+        plan = self.plan
+        label = f" @{plan.label}" if plan.label else ""
+        return f"{self.config.dataset} {plan.backbone} {plan.objective}-{plan.loss}{label} seed {self.seed}"
+
+    def is_same_as(self, other: Cell) -> bool:
+        """Tell whether another run, which is to lie in the same folder, is the same one."""
+        one, two = self.config, other.config
+        return (self.plan.identity(), one.precision, one.start_from) == (
+            other.plan.identity(),
+            two.precision,
+            two.start_from,
+        )
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Runs, in the order in which they are trained, and what cannot be."""
+
+    cells: tuple[Cell, ...]
+    undefined: tuple[str, ...]
+    """Why combinations are left out: a part of them is not defined for the others."""
+    broken: Mapping[str, str]
+    """Runs whose plugins cannot be loaded, by name: why."""
+
+
+def read_blocks(path: Path | None, line: Mapping[str, Any]) -> list[Block]:
+    """Read a matrix from a TOML file and from the command line, which wins.
+
+    The file has the keys of `train`'s, with lists in the place of backbone, loss, objective and dataset, and a
+    table `grid`; tables `[[matrix]]` are products of their own, and share what stands above them.
+
+    `line` holds lists, `settings` (as `with_grid` gives them) and fields of TrainConfig, as far as they are given.
+    Raises InputError if a key or a value is wrong, or the matrix is too large.
+    """
+    blocks = _read_blocks(path, line)
+    count = sum(map(count_runs, blocks))
+    if count > MOST_RUNS:
+        raise InputError(
+            f"{count:,} runs are too many; a matrix may have at most {MOST_RUNS:,}: shorten lists or grids"
+        )
+    return blocks
+
+
+def _read_blocks(path: Path | None, line: Mapping[str, Any]) -> list[Block]:
+    if path is None:
+        return [_make_block({}, line)]
+    table = read_toml(path)
+    products = table.pop("matrix", [{}])
+    if not isinstance(products, list) or not products or not all(isinstance(one, dict) for one in products):
+        raise InputError(f"{path}: write each product as a table [[matrix]]")
+    above = _read_table(table, path, [*BLOCK_KEYS, *WHOLE, "matrix"])
+    return [_make_block(combine(above, _read_table(own, path, BLOCK_KEYS)), line) for own in products]
+
+
+def _read_table(table: Mapping[str, Any], path: Path, valid: Sequence[str]) -> dict[str, Any]:
+    """Read the keys of one table: lists, and fields of TrainConfig, with `grid` among the settings."""
+    for key in table:
+        if key in LISTS.values():
+            plural = next(name for name, field in LISTS.items() if field == key)
+            raise InputError(f"{path}: {key}: a matrix has {plural}, a list")
+        if key in {*WHOLE, "matrix"} - set(valid):
+            raise InputError(f"{path}: {key} is for the whole matrix: write it above [[matrix]]")
+    lists = {key: _read_list(f"{path}: {key}", table[key]) for key in LISTS if key in table}
+    fields = read_fields({key: table[key] for key in table if key not in (*LISTS, "grid")}, path, valid)
+    grid = _read_grid(table.get("grid", {}), path)
+    return {**lists, **fields, "settings": with_grid(fields.get("settings", {}), grid, str(path))}
+
+
+def _read_list(where: str, value: object) -> list[str]:
+    """Read a list of names, or `ONE,OTHER`. Raises InputError where a name is empty or comes twice."""
+    names = value.split(",") if isinstance(value, str) else value
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"{where} = {value!r}: write a list of names")
+    names = [name.strip() for name in names]
+    if not names or not all(names) or len(set(names)) < len(names):
+        raise InputError(f"{where} {value!r}: write one or more, each once")
+    return names
+
+
+def _read_grid(table: object, path: Path) -> dict[str, tuple[object, ...]]:
+    if not isinstance(table, dict):
+        raise InputError(f"{path}: grid: write a table, as in grid = {{ mask.dropout = [0.0, 0.5] }}")
+    grid = {}
+    for key, values in flatten(table):
+        if not isinstance(values, list) or not values:
+            raise InputError(f"{path}: grid: {key} = {values!r}: write a list of values")
+        grid[key] = tuple(values)
+    return grid
+
+
+def parse_names(key: str, text: str) -> list[str]:
+    """Read `ONE,OTHER`. Raises InputError where a name is empty or comes twice."""
+    return _read_list(f"--{key}", text)
+
+
+def parse_grid(pairs: Iterable[str]) -> dict[str, tuple[object, ...]]:
+    """Read `KEY=VALUE,VALUE,...` pairs. Raises InputError as `parse_settings` does."""
+    settings = parse_settings(pairs, "--grid")
+    return {key: tuple(_read_list(f"--grid {key}", values)) for key, values in settings.items()}
+
+
+def with_grid(
+    settings: Mapping[str, object], grid: Mapping[str, tuple[object, ...]], where: str
+) -> dict[str, object]:
+    """Put a grid among settings. Raises InputError where a setting is in both."""
+    for key in settings.keys() & grid.keys():
+        raise InputError(f"{where}: {key} is set, and has a grid too: choose one")
+    return {**settings, **grid}
+
+
+def _make_block(file: Mapping[str, Any], line: Mapping[str, Any]) -> Block:
+    given = combine(file, line)
+    if "backbones" not in given:
+        raise InputError(
+            "which backbones? name some, as in: vqabench bench --backbones NAME,NAME (see: vqabench plugins list)"
+        )
+    lists = {key: given.pop(key) for key in LISTS if key in given}
+    return Block(lists, given.pop("settings"), given)
+
+
+def count_runs(block: Block) -> int:
+    """Count the runs of a product, before they are made."""
+    losses = block.lists.get("losses", ["plain"])
+    others = math.prod(len(values) for key, values in block.lists.items() if key != "losses")
+    points = sum(math.prod(map(len, _grid_of(_settings_of(block, loss)).values())) for loss in losses)
+    return others * points * len(block.common.get("seeds", (0,)))
+
+
+def find_plugins(blocks: Iterable[Block]) -> list[Plugin]:
+    """Return the plugins that a matrix names, each once. Raises InputError if there is none of a name."""
+    found: dict[Plugin, None] = {}
+    installed = set(names_of(BACKBONES))
+    for block in blocks:
+        for name in block.lists.get("backbones", ()):
+            found[find(BACKBONES, name)] = None
+        for name in {part.strip() for loss in block.lists.get("losses", ()) for part in loss.split("+")}:
+            found[find(LOSSES, name)] = None
+        for setting in block.settings.values():
+            for value in setting if isinstance(setting, tuple) else (setting,):
+                if str(value).rpartition(":")[2] in installed:  # a base, most likely
+                    with suppress(InputError):
+                        found[find(BACKBONES, str(value))] = None
+    return list(found)
+
+
+def make_matrix(blocks: Sequence[Block], paths: Paths, broken: Mapping[str, str] | None = None) -> Matrix:
+    """Make all runs, each once; the first seeds of all configurations come before the second ones.
+
+    `broken` says why plugins, by their qualified names, must not be loaded.
+
+    Raises InputError if a name or a setting is wrong, two configurations share a name, or nothing is left to
+    train.
+    """
+    found: dict[Path, tuple[int, Cell]] = {}
+    undefined: dict[str, None] = {}
+    failed: dict[str, str] = {}
+    for config in (config for block in blocks for config in _expand(block)):
+        dataset = paths.dataset(config.dataset)
+        reason = _find_broken(config, broken or {})
+        if reason is not None:
+            strategy = f"{config.objective or ''}-{config.loss}".lstrip("-")
+            label = f" @{config.label}" if config.label else ""
+            names = [f"{config.dataset} {config.backbone} {strategy}{label} seed {seed}" for seed in config.seeds]
+            failed |= dict.fromkeys(names, reason)
+            continue
+        try:
+            plan = make_plan(config, dataset.entry.recipe)
+        except NotDefinedError as error:
+            undefined[str(error)] = None
+            continue
+        check_splits(config, dataset)
+        for number, seed in enumerate(config.seeds):
+            run = Run(plan.folder(paths.runs, seed))
+            cell = Cell(replace(config, seeds=(seed,)), plan, run)
+            _, first = found.setdefault(run.folder, (number, cell))
+            if not cell.is_same_as(first):
+                raise InputError(f"{cell.name}: two configurations share this name; give each a distinct label")
+    if not found:
+        reasons = dict.fromkeys((*undefined, *failed.values()))
+        raise InputError(f"nothing to train: {'; '.join(reasons)}")
+    cells = tuple(cell for _, cell in sorted(found.values(), key=itemgetter(0)))
+    return Matrix(cells, tuple(undefined), failed)
+
+
+def _find_broken(config: TrainConfig, broken: Mapping[str, str]) -> str | None:
+    """Return why a plugin of a configuration cannot be loaded; None if all can."""
+    if not broken:
+        return None
+    named = [find(BACKBONES, config.backbone), *(find(LOSSES, part.strip()) for part in config.loss.split("+"))]
+    names = [plugin.qualified for plugin in named]
+    for name in broken:
+        values = (str(value) for value in config.settings.values())
+        if name in names or name in values or name.rpartition(":")[2] in values:
+            return broken[name]
+    return None
+
+
+def _expand(block: Block) -> Iterator[TrainConfig]:
+    """Yield every combination of a block; a setting of a part goes to the strategies that have the part."""
+    for names in itertools.product(*block.lists.values()):
+        fields = dict(zip(map(LISTS.__getitem__, block.lists), names, strict=True))
+        own = _settings_of(block, fields.get("loss", "plain"))
+        grid = _grid_of(own)
+        for values in itertools.product(*grid.values()):
+            point = dict(zip(grid, values, strict=True))
+            label = _label(block.common.get("label"), point)
+            yield make_config({**block.common, **fields, "label": label, "settings": own | point})
+
+
+def _settings_of(block: Block, loss: str) -> dict[str, object]:
+    """Return the settings of a block that are for a strategy: not those of parts that only others have."""
+    parts = {part for other in block.lists.get("losses", ["plain"]) for part in _parts(other)}
+    foreign = parts - set(_parts(loss))
+    return {key: value for key, value in block.settings.items() if key.rpartition(".")[0] not in foreign}
+
+
+def _grid_of(settings: Mapping[str, object]) -> dict[str, tuple[object, ...]]:
+    return {key: values for key, values in settings.items() if isinstance(values, tuple)}
+
+
+def _parts(loss: str) -> list[str]:
+    return [part.strip().rpartition(":")[2] for part in loss.split("+")]
+
+
+def _label(label: str | None, point: Mapping[str, object]) -> str | None:
+    """Tell the points of a grid apart where the user has given them one label."""
+    if label is None or not point:
+        return label
+    spelled = "-".join([label, *(f"{key}-{value}" for key, value in point.items())])
+    if re.fullmatch(r"[A-Za-z0-9._+-]{1,80}", spelled):
+        return spelled
+    return f"{label[:71]}-{hashlib.sha256(spelled.encode()).hexdigest()[:8]}"

@@ -1,0 +1,432 @@
+"""Downloads over bad networks: mirrors in turn, retries, and resumed transfers."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urljoin, urlsplit
+
+import msgspec
+import requests
+
+from vqabench import __version__
+from vqabench.data.catalog.entries import SourceFile
+from vqabench.data.catalog.integrity import CHECKED_WHOLE, find_fault, looks_like_web_page
+from vqabench.errors import VqabenchError
+from vqabench.files.atomic import write_file
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """Where the bytes of a part file came from."""
+
+    url: str
+    etag: str | None
+    """Only a strong one: a weak one does not vouch for bytes."""
+    size: int | None
+    """Of the whole file, where the server told."""
+
+
+class PartFile:
+    """The bytes, and a note beside them of where they came from."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.content = folder / f"{name}.part"
+        self.note = folder / f"{name}.part.json"
+
+    def size(self) -> int:
+        """Give how many bytes are there."""
+        return self.content.stat().st_size if self.content.is_file() else 0
+
+    def origin(self) -> Origin | None:
+        """Read the note; None where there is none that can be read."""
+        try:
+            return msgspec.json.decode(self.note.read_bytes(), type=Origin)
+        except (OSError, msgspec.DecodeError):
+            return None
+
+    def begin(self, origin: Origin) -> None:
+        """Drop what is there, and note where the bytes to come are from."""
+        self.content.write_bytes(b"")  # before the note: it must never vouch for older bytes
+        write_file(self.note, msgspec.json.encode(origin))
+
+    def clear(self) -> None:
+        """Delete both."""
+        self.content.unlink(missing_ok=True)
+        self.note.unlink(missing_ok=True)
+
+
+CHUNK = 1 << 14
+PROGRESS = 1 << 20
+"""Bytes that an attempt must bring for the count of vain ones to begin anew."""
+LONGEST_PAUSE = 30.0
+MOST_REDIRECTS = 10
+BUSY = (408, 425, 429)
+"""Statuses that ask for another attempt, as all above 500 do."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a server is waited for; seconds."""
+
+    attempts: int = 4
+    """That bring nothing, one after the other, until a mirror is given up."""
+    connect: float = 10.0
+    read: float = 30.0
+    """Until the next byte arrives."""
+    stall: float = 60.0
+    """Until the next CHUNK bytes, or the head of the answer, have arrived."""
+    pause: float = 1.0
+    """Before the second attempt; doubled before each further one."""
+
+
+class Watcher(Protocol):
+    """Hears of downloads as they go."""
+
+    def say(self, message: str) -> None:
+        """Hear a line of information."""
+
+    def warn(self, message: str) -> None:
+        """Hear a line that the user should not miss."""
+
+    def start(self, name: str, done: int, total: int | None) -> None:
+        """Hear that a transfer begins, or goes on behind `done` bytes of `total`."""
+
+    def advance(self, size: int) -> None:
+        """Hear that so many bytes more are there."""
+
+    def stop(self) -> None:
+        """Hear that the transfer has ended, in whatever way."""
+
+
+class _TryAgainError(Exception):
+    """Another attempt may succeed."""
+
+    def __init__(self, reason: str, pause: float = 0.0) -> None:
+        super().__init__(reason)
+        self.pause = pause
+
+
+class _MirrorError(Exception):
+    """No further attempt at the mirror will bring the file."""
+
+
+def download(name: str, file: SourceFile, folder: Path, watcher: Watcher, patience: Patience) -> tuple[Path, str]:
+    """Fetch a file into `folder`; gives it, checked, and the mirror it came from.
+
+    Stopped in whatever way, it goes on with the next call. Raises VqabenchError where no mirror gives the file or
+    the disk has no room.
+    """
+    failures = []
+    for number, url in enumerate(file.urls, 1):
+        try:
+            return _Mirror(name, file, url, folder, watcher, patience).fetch(), url
+        except _MirrorError as reason:
+            failures.append(f"{url}: {reason}")
+            if number < len(file.urls):
+                watcher.warn(f"{failures[-1]}; trying the next mirror")
+        except OSError as error:
+            raise VqabenchError(f"{folder / name}: cannot be written: {error.strerror or error}") from error
+    raise VqabenchError(
+        f"{name} could not be fetched: {'; '.join(failures)}. Rerun the same command to try again; "
+        "use --from DIR for files that you already have"
+    )
+
+
+class _Mirror:
+    """One file at one address."""
+
+    def __init__(
+        self, name: str, file: SourceFile, url: str, folder: Path, watcher: Watcher, patience: Patience
+    ) -> None:
+        self.name, self.file, self.url, self.watcher, self.patience = name, file, url, watcher, patience
+        self.part = PartFile(folder, name)
+        self.doubtful = False
+        """Whether what was transferred may be wrong though the mirror is right."""
+
+    def fetch(self) -> Path:
+        """Attempt it until it succeeds or several attempts in a row were in vain. Raises _MirrorError."""
+        vain, most = 0, self.part.size()
+        while True:
+            try:
+                return self._attempt()
+            except _TryAgainError as reason:
+                vain = 1 if self.part.size() >= most + PROGRESS else vain + 1
+                most = max(most, self.part.size())
+                if vain >= self.patience.attempts:
+                    raise _MirrorError(f"{reason} ({vain} attempts)") from None
+                self.watcher.say(f"{self.name}: {reason}; trying again")
+                time.sleep(min(max(self.patience.pause * 2**vain / 2, reason.pause), LONGEST_PAUSE))
+
+    def _attempt(self) -> Path:
+        have = self._usable()
+        self.doubtful = have > 0  # else it is transferred now, in one go
+        origin = self.part.origin()
+        if not (have and origin and origin.size == have):  # else only its renaming was missed
+            self._transfer(have, origin.etag if have and origin else None)
+        fault = find_fault(self.part.content, self.name, self.file)
+        if fault is None:
+            path = self.part.content.with_name(self.name)
+            self.part.content.replace(path)
+            self.part.clear()
+            return path
+        self.part.clear()
+        told = f"the download is not the file: {fault}"
+        raise _TryAgainError(told) if self.doubtful else _MirrorError(told)
+
+    def _usable(self) -> int:
+        """Give how many bytes of the part file the mirror can go on behind."""
+        origin = self.part.origin()
+        if origin is None or origin.url != self.url or not (origin.etag or self.file.has_checksum):
+            return 0
+        return self.part.size()
+
+    def _transfer(self, have: int, etag: str | None) -> None:
+        headers = {"Accept-Encoding": "identity", "User-Agent": f"vqabench/{__version__}"}
+        headers |= {"Range": f"bytes={have}-"} if have else {}
+        headers |= {"If-Range": etag} if have and etag else {}
+        guard = _Guard(self.patience.stall)
+        try:
+            with guard.watching(), self._open(headers, guard) as response:
+                guard.feed()
+                self._receive(response, have, guard)
+        except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
+            raise _TryAgainError(guard.told or self._spell(error)) from error
+        except (requests.RequestException, ValueError) as error:  # the latter: an address that is none
+            raise _MirrorError(self._spell(error)) from error
+        finally:
+            self.watcher.stop()
+
+    def _open(self, headers: dict[str, str], guard: _Guard) -> requests.Response:
+        """Ask for the file, and follow redirects that lead nowhere they should not."""
+        url, limits = self.url, (self.patience.connect, self.patience.read)
+        with requests.Session() as session:
+            session.mount("http://", _WatchedAdapter(guard))
+            session.mount("https://", _WatchedAdapter(guard))
+            for _ in range(MOST_REDIRECTS):
+                response = session.get(url, headers=headers, stream=True, timeout=limits, allow_redirects=False)
+                if not response.is_redirect:
+                    return response
+                response.close()
+                url = self._follow(url, response.headers["Location"])
+        raise _MirrorError(f"redirects more than {MOST_REDIRECTS} times")
+
+    def _follow(self, url: str, location: str) -> str:
+        """Return where a redirect leads. Raises _MirrorError where that leaves http, TLS or the public network."""
+        try:
+            target = urljoin(url, location)
+            here, there = urlsplit(url), urlsplit(target)
+            host = there.hostname
+        except ValueError as error:
+            raise _MirrorError(f"redirects to an invalid address: {_clean(location)}") from error
+        if there.scheme not in ("http", "https") or not host:
+            raise _MirrorError(f"redirects to an address that is neither http nor https: {_clean(target)}")
+        if here.scheme == "https" and there.scheme == "http" and not self.file.has_checksum:
+            raise _MirrorError("redirects from https to http, and the catalogue has no checksum for the file")
+        if _is_private(host) and not _is_private(urlsplit(self.url).hostname or ""):
+            raise _MirrorError(f"redirects to {_clean(host)}, an address of a private network")
+        return target
+
+    def _receive(self, response: requests.Response, have: int, guard: _Guard) -> None:
+        self._check_answer(response, have)
+        goes_on = response.status_code == 206
+        have = have if goes_on else 0
+        total = self._total(response, goes_on)
+        limit = total or self.file.size
+        self._check_room((limit or 0) - have)
+        # Of a size that nobody states, a tenth of the disk stays free.
+        most = limit or int(0.9 * shutil.disk_usage(self.part.content.parent).free)
+        chunks = response.iter_content(CHUNK)
+        first = next(chunks, b"")
+        if not goes_on:
+            if looks_like_web_page(first):
+                raise _MirrorError("answers with a web page instead of the file")
+            self.part.begin(Origin(self.url, _strong(response.headers.get("ETag")), total))
+        self.watcher.start(self.name, have, total)
+        with self.part.content.open("ab") as stream:
+            while first:
+                have += len(first)
+                if have > most:
+                    self.part.clear()
+                    raise _MirrorError(f"sends more than {'its' if limit else 'there is room for:'} {most:,} bytes")
+                stream.write(first)
+                self.watcher.advance(len(first))
+                guard.feed()
+                first = next(chunks, b"")
+        if guard.told:
+            raise _TryAgainError(guard.told)
+        if total is not None and self.part.size() != total:
+            raise _TryAgainError(f"broke off at {self.part.size():,} of {total:,} bytes")
+
+    def _check_answer(self, response: requests.Response, have: int) -> None:
+        """Raise _TryAgainError or _MirrorError unless the answer is the file, or the rest of it."""
+        status, headers = response.status_code, response.headers
+        if status >= 500 or status in BUSY:
+            raise _TryAgainError(
+                f"answers {status} {_clean(response.reason)}", _number(headers.get("Retry-After")) or 0
+            )
+        if (status == 206 and not self._fits(response, have)) or (status == 416 and have):
+            self.part.clear()
+            raise _TryAgainError("the file on the server has changed since the download began")
+        if status not in (200, 206):
+            raise _MirrorError(f"answers {status} {_clean(response.reason)}")
+        if "text/html" in headers.get("Content-Type", ""):
+            raise _MirrorError("answers with a web page instead of the file")
+        if headers.get("Content-Encoding", "identity") != "identity":
+            packed = _clean(headers["Content-Encoding"])
+            raise _MirrorError(f"sends it compressed with {packed}, so its size cannot be checked")
+
+    def _fits(self, response: requests.Response, have: int) -> bool:
+        """Tell whether a part of a file is the one that goes on where ours ends."""
+        origin = self.part.origin()
+        first, total = _range(response)
+        if not have or origin is None or first != have or (origin.size or total) != total:
+            return False
+        etag = _strong(response.headers.get("ETag"))
+        return etag == origin.etag if etag or not self.file.has_checksum else True
+
+    def _total(self, response: requests.Response, goes_on: bool) -> int | None:
+        """Give the size of the whole file, where it is told. Raises _MirrorError where it cannot be right."""
+        total = _range(response)[1] if goes_on else _number(response.headers.get("Content-Length"))
+        size = self.file.size
+        if total is not None and size is not None and total != size:
+            raise _MirrorError(f"has {total:,} bytes there, but {size:,} in the catalogue")
+        if total is None and "chunked" not in response.headers.get("Transfer-Encoding", ""):
+            if not (self.file.has_checksum or size or self.name.endswith(CHECKED_WHOLE)):
+                raise _MirrorError(
+                    "sends no Content-Length, and the catalogue has no checksum: cannot verify that the download "
+                    "is complete"
+                )
+            self.doubtful = True
+        return total
+
+    def _check_room(self, needed: int) -> None:
+        folder = self.part.content.parent
+        free = shutil.disk_usage(folder).free
+        if needed <= free:
+            return
+        room = f"no room for {self.name} in {folder}: {needed / 1e6:,.1f} MB to come, {free / 1e6:,.1f} MB free"
+        if self.file.size is None:  # perhaps the mirror's mistake
+            raise _MirrorError(room)
+        raise VqabenchError(f"{room}; --data-dir names another folder")
+
+    def _spell(self, error: Exception) -> str:
+        text = str(error)
+        if isinstance(error, requests.exceptions.ProxyError):
+            return "the proxy cannot be reached, or does not let it through"
+        for sign, told in (
+            ("NameResolution", "the server's name cannot be resolved; is there a network?"),
+            ("refused", "the connection is refused"),
+            ("timed out", "no answer in time"),
+            ("CERTIFICATE", "its certificate cannot be trusted"),
+        ):
+            if sign in text:
+                return told
+        known = isinstance(error, requests.ConnectionError | requests.exceptions.ChunkedEncodingError)
+        return f"the connection broke off at {self.part.size():,} bytes" if known else _clean(text).rstrip(".")
+
+
+def _strong(etag: str | None) -> str | None:
+    return None if etag is None or etag.startswith("W/") else etag
+
+
+def _range(response: requests.Response) -> tuple[int | None, int | None]:
+    """Return the first byte and the whole size that `Content-Range` states."""
+    match = re.fullmatch(
+        rf"bytes ({_DIGITS})-{_DIGITS}/({_DIGITS})", response.headers.get("Content-Range", "").strip()
+    )
+    return (int(match[1]), int(match[2])) if match else (None, None)
+
+
+_DIGITS = "[0-9]{1,18}"  # `\d` matches other scripts' digits, and int() refuses thousands of them
+
+
+def _number(stated: str | None) -> int | None:
+    return int(stated) if stated and re.fullmatch(_DIGITS, stated) else None
+
+
+def _clean(text: str | None) -> str:
+    """Return a server's words without what a terminal would act on, and not too many of them."""
+    return "".join(mark if mark.isprintable() else " " for mark in text or "")[:100].strip()
+
+
+def _is_private(host: str) -> bool:
+    """Return whether a host is, or resolves to, an address outside the public network.
+
+    A name that cannot be resolved here, perhaps as a proxy does it, is taken for a public one.
+    """
+    with suppress(ValueError):
+        return not ipaddress.ip_address(host.split("%")[0]).is_global
+    try:
+        found = {str(info[4][0]).split("%")[0] for info in socket.getaddrinfo(host, None)}
+    except (OSError, UnicodeError):
+        return host == "localhost" or host.endswith((".localhost", ".local", ".internal"))
+    return not all(ipaddress.ip_address(address).is_global for address in found)
+
+
+class _Guard:
+    """Closes the connections of a transfer on which next to nothing arrives.
+
+    A timeout of a socket is not enough: a byte now and then is never late.
+    """
+
+    def __init__(self, stall: float) -> None:
+        self.stall = stall
+        self.sockets: list[socket.socket] = []
+        self.told = ""
+        """Why it closed them; empty as long as it did not."""
+        self.fed = time.monotonic()
+        self.done = threading.Event()
+
+    def feed(self) -> None:
+        """Note that enough has arrived."""
+        self.fed = time.monotonic()
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Watch until the block ends."""
+        self.feed()
+        thread = threading.Thread(target=self._watch, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self.done.set()
+            thread.join()
+
+    def _watch(self) -> None:
+        while not self.done.wait(min(1.0, self.stall / 4)):
+            if time.monotonic() - self.fed > self.stall:
+                self.told = f"sends less than {CHUNK:,} bytes in {self.stall:g} seconds"
+                for one in list(self.sockets):
+                    with suppress(OSError):
+                        socket.socket.shutdown(one, socket.SHUT_RDWR)  # that of TLS would turn to plain text
+
+
+class _WatchedAdapter(requests.adapters.HTTPAdapter):
+    """Shows a guard each connection that it makes."""
+
+    def __init__(self, guard: _Guard) -> None:
+        super().__init__()
+        self.guard = guard
+
+    def get_connection_with_tls_context(self, *args: Any, **named: Any) -> Any:
+        """Return a pool whose connections are shown to the guard."""
+        pool: Any = super().get_connection_with_tls_context(*args, **named)
+        guard, kind = self.guard, pool.ConnectionCls
+
+        class Watched(kind):  # type: ignore[misc, valid-type]
+            def connect(self) -> None:
+                super().connect()
+                guard.sockets.append(self.sock)
+
+        pool.ConnectionCls = Watched
+        return pool

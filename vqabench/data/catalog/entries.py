@@ -1,0 +1,363 @@
+"""The catalogue of data sets: `datasets.toml`, and the user's own catalogue."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tomllib
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from urllib.parse import urlsplit
+
+import msgspec
+
+from vqabench.data.vqa.annotations import ImageId
+from vqabench.errors import InputError, first_few, unknown
+from vqabench.files.folders import describe_kind
+
+Count = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class SourceFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One file that can be fetched: where from, and how it is known to be the right one."""
+
+    urls: tuple[str, ...]
+    """Mirrors, the best one first."""
+    sha256: str | None = None
+    git_blob: str | None = None
+    """The id that git gives the content: SHA-1 of `blob <size>`, a zero byte, and the content."""
+    size: Count | None = None
+    """In bytes."""
+
+    def __post_init__(self) -> None:
+        if not self.urls:
+            raise ValueError("urls must name at least one mirror")
+        for url in self.urls:
+            parts = urlsplit(url)
+            if parts.scheme not in ("http", "https") or not parts.hostname or re.search(r"\s", url):
+                raise ValueError(f"urls: {url!r} is no http or https address")
+        _check_digest("sha256", self.sha256, 64)
+        _check_digest("git_blob", self.git_blob, 40)
+
+    @property
+    def has_checksum(self) -> bool:
+        """Tell whether the right content is known to the byte."""
+        return bool(self.sha256 or self.git_blob)
+
+
+class Counts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How much a split is to hold, as published; validation is counted where it is carved from."""
+
+    questions: Count | None = None
+    images: Count | None = None
+    """That are asked about."""
+    answers: Count | None = None
+    """Of all annotators together."""
+
+    def find_difference(self, found: Counts) -> str | None:
+        """Tell the first count that is not as it is expected here; None where all are."""
+        for key in self.__struct_fields__:
+            wanted, there = getattr(self, key), getattr(found, key)
+            if wanted not in (None, there):
+                return f"holds {there:,} {key}, but the catalogue expects {wanted:,}"
+        return None
+
+
+class Derivation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"parent": "from"}):
+    """Another data set and the list of test questions that split it anew: VQA and its list make VQA-CP."""
+
+    parent: str
+    test_ids: str
+    """A file of this data set's `files`."""
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Raise ValueError where a name of a file could lead out of its folder, or hide in it."""
+    for name in names:
+        if not re.fullmatch(r"\w[\w.-]{0,199}", name):
+            raise ValueError(
+                f"files: {name!r} is not a valid file name: up to 200 letters, digits, '.', '_' and '-' only"
+            )
+        if name == "fetched.json":
+            raise ValueError(f"files: {name!r} is the name of the record of what was fetched")
+
+
+def _check_digest(name: str, digest: str | None, length: int) -> None:
+    if digest is not None and not re.fullmatch(rf"[0-9a-f]{{{length}}}", digest):
+        raise ValueError(f"{name} must be {length} hexadecimal digits in lower case, not {digest!r}")
+
+
+class Carving(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How much of the training split becomes the validation split."""
+
+    share: float
+    """Of the training images, in (0, 1)."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share < 1:
+            raise ValueError(f"share must be above 0 and below 1, not {self.share}")
+
+    def choose(self, images: Collection[ImageId]) -> set[ImageId]:
+        """Choose images. Each is drawn by its own name, whatever others there are."""
+        return {image for image in images if self._draw(image) < self.share}
+
+    def _draw(self, image: ImageId) -> float:
+        digest = hashlib.sha256(f"{self.seed}:{image}".encode()).digest()
+        return int.from_bytes(digest[:8]) / 2**64
+
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+"""Training, in-domain validation, out-of-domain test."""
+LARGEST = 4_000_000
+"""Bytes of a catalogue."""
+
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Names = Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+
+
+class SplitFiles(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where a split's questions and annotations lie; several files are read one behind the other."""
+
+    questions: Names
+    annotations: Names = ()
+    """Without this key, the split can be answered, and is not scored."""
+
+
+class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a catalogue says of one data set."""
+
+    title: str
+    licence: str = "not stated"
+    citation: str = ""
+    generator: Literal["digits"] | None = None
+    """A data set that is made here instead of read."""
+    splits: dict[Split, SplitFiles] = {}
+    test_domain: Literal["out-of-domain", "in-domain"] = "out-of-domain"
+    """Whether the answer priors of `test` are others than those of training: what tables call it."""
+    validation: Carving | None = None
+    """Makes the split `val` of some of the training images, with all their questions."""
+    files: dict[str, SourceFile] = {}
+    """Files that `vqabench data fetch` gets, by name; the other paths are then relative to their folder."""
+    derived: Derivation | None = None
+    """A data set that is made of another one's questions."""
+    counts: dict[Split, Counts] = {}
+    """Checked when the data set is fetched."""
+    features: tuple[str, ...] = ()
+    features_from: str = ""
+    """Where region features may come from, where they cannot be fetched: the user names them when preparing."""
+    repeated_questions: Literal["refuse", "drop"] = "refuse"
+    """In two splits. `drop`: those of `val` and `test` are left out of `train`, those of `test` out of `val`."""
+    images_without_features: Literal["refuse", "skip"] = "refuse"
+    """`skip`: questions about them count for vocabulary and priors, but are neither trained on nor tested."""
+    broken_features: Literal["refuse", "skip"] = "refuse"
+    """What becomes of a truncated, repeated or undecodable row of features: `skip` keeps the others without it."""
+    features_without_boxes: Literal["refuse", "whole-image"] = "refuse"
+    """`whole-image`: every region's box is the whole image, for backbones that do not look at boxes."""
+    feature_precision: Literal["float16", "float32"] = "float16"
+    object_names: str | None = None
+    """Names of the classes that the features number: one a line, of synonyms (`a,b`) the first."""
+    word_vectors: str | None = None
+    """A GloVe text file: a word and its numbers a line."""
+    minimum_answer_count: Positive = 9
+    """An answer enters the vocabulary if it is the most common one of so many training questions."""
+    vocabulary: Literal["train", "train+test"] = "train"
+    """Whose questions count for the vocabulary. The paper's code takes both; tables of such runs are branded."""
+    question_length: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 14
+    recipe: dict[str, Any] = {}
+    """What every backbone's recipe is changed to on this data set: its size may ask for other steps."""
+
+    def __post_init__(self) -> None:
+        check_names(self.files)
+
+
+PARTS: dict[str, type[msgspec.Struct]] = {"splits": SplitFiles, "counts": Counts, "files": SourceFile}
+"""Tables of tables."""
+Understood = TypeVar("Understood", bound=msgspec.Struct)
+
+
+def read_catalog(own: Path | Sequence[Path] | None) -> dict[str, tuple[Entry, Path]]:
+    """Read the catalogue that comes with vqabench, then the user's own: entries and the folders they are in.
+
+    Without any of the user's own, those of `$VQABENCH_CATALOG` are read. Raises InputError, naming the file and the
+    key, where a catalogue cannot be understood, or two of the user's own have an entry of the same name.
+    """
+    entries, owners = _read_entries(_bundled_catalog()), dict[str, Path]()
+    for path in _choose_catalogs(own):
+        for name, entry in _read_entries(path).items():
+            if name in owners:
+                raise InputError(f"{path}: [{name}] is also in {owners[name]}; rename one of them")
+            entries[name], owners[name] = entry, path
+    return entries
+
+
+def _choose_catalogs(own: Path | Sequence[Path] | None) -> list[Path]:
+    """List the user's catalogues, each once."""
+    if isinstance(own, Path):
+        own = [own]
+    if not own:
+        named = os.environ.get("VQABENCH_CATALOG", "")
+        own = [Path(one) for one in ([named] if Path(named).exists() else named.split(os.pathsep)) if one]
+    return list({path.absolute(): path for path in own}.values())
+
+
+def _bundled_catalog() -> Path:
+    """Find `datasets.toml`: in the installed package, or at the root of the checkout."""
+    package = Path(__file__).parents[1]
+    candidates = (package / "datasets.toml", package.parent / "datasets.toml")
+    return next(path for path in candidates if path.is_file())
+
+
+def _read_entries(path: Path) -> dict[str, tuple[Entry, Path]]:
+    try:
+        tables = tomllib.loads(_read_text(path))
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{path}: not a catalogue in TOML: {error}") from error
+    except RecursionError:
+        raise InputError(f"{path}: not a catalogue: tables are nested too deeply") from None
+    except ValueError as error:
+        raise InputError(f"{path}: not a catalogue: a number in it has thousands of digits") from error
+    return {name: (_convert(name, table, path), path.parent.absolute()) for name, table in tables.items()}
+
+
+def _read_text(path: Path) -> str:
+    """Read a catalogue. Raises InputError where it is no file of text of a sensible size."""
+    try:
+        size = path.stat().st_size
+        if not path.is_file():
+            raise InputError(f"{path}: is {describe_kind(path)}, but a catalogue is a TOML file")
+        if size > LARGEST:
+            raise InputError(f"{path}: has {size:,} bytes; a catalogue may have at most {LARGEST:,}")
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such catalogue") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not a catalogue: TOML must be UTF-8, but byte {error.start} is not") from None
+    except (OSError, ValueError) as error:  # the latter: a name that holds a zero byte
+        why = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: the catalogue cannot be read: {why}") from error
+
+
+def _convert(name: str, table: object, path: Path) -> Entry:
+    if not re.fullmatch(r"\w[\w.-]{0,99}", name):  # it becomes the name of folders
+        raise InputError(
+            f"{path}: {name!r} is not a valid name of a data set: up to 100 letters, digits, '.', '_' and '-' only"
+        )
+    if not isinstance(table, Mapping):
+        raise InputError(f"{path}: {name!r} must be a table, as in [{name}]")
+    fields: dict[str, Any] = dict(table)
+    if isinstance(fields.get("features"), str):
+        fields["features"] = [fields["features"]]
+    splits = fields.get("splits", {})
+    if isinstance(splits, Mapping):
+        fields["splits"] = {split: _listed(files) for split, files in splits.items()}
+    _check_parts(fields, f"{path}: [{name}]")
+    _check_names(fields, f"{path}: [{name}]")
+    entry = _understand(fields, Entry, f"{path}: [{name}]")
+    _check_complete(name, entry, path)
+    return entry
+
+
+def _check_parts(fields: Mapping[str, Any], where: str) -> None:
+    """Raise InputError where a table inside an entry is not understood: here its own name can still be told."""
+    for key, kind in PARTS.items():
+        parts = fields.get(key)
+        if isinstance(parts, Mapping):
+            for name, part in parts.items():
+                if key != "files" and name not in SPLITS:
+                    raise InputError(f"{where}: {key}: {unknown('split', name, SPLITS)}")
+                _understand(part, kind, f"{where}: {key}.{name}")
+    for key, kind in (("validation", Carving), ("derived", Derivation)):
+        if isinstance(fields.get(key), Mapping):
+            _understand(fields[key], kind, f"{where}: {key}")
+
+
+def _check_names(fields: Mapping[str, Any], where: str) -> None:
+    """Raise InputError where what should name a file cannot."""
+    named = {key: fields.get(key) for key in ("features", "object_names", "word_vectors")}
+    for split, files in fields["splits"].items() if isinstance(fields.get("splits"), Mapping) else ():
+        named |= {f"splits.{split}.{kind}": names for kind, names in files.items()}
+    for key, names in named.items():
+        for name in names if isinstance(names, list) else [names]:
+            if isinstance(name, str) and (not name or "\0" in name or any(len(p) > 255 for p in name.split("/"))):
+                raise InputError(f"{where}: {key}: {name[:40]!r} is not a valid file name")
+
+
+def _understand(table: object, kind: type[Understood], where: str) -> Understood:
+    keys = [field.encode_name for field in msgspec.structs.fields(kind)]
+    for key in table if isinstance(table, Mapping) else ():
+        if key not in keys:
+            raise InputError(f"{where}: {unknown('key', key, keys)}")
+    try:
+        return msgspec.convert(table, kind)
+    except msgspec.ValidationError as error:
+        told = re.sub(r"`\$\.?", "`", str(error)).replace(" - at ``", "")
+        raise InputError(f"{where}: {_reword(told)}{_valid_values(told)}") from error
+
+
+def _reword(told: str) -> str:
+    """Say what is wrong in the words of TOML, the key first."""
+    told, _, key = told.partition(" - at ")
+    for name, word in _KINDS.items():
+        told = re.sub(rf"(?<=[`|] )?\b{name}\b(?= \||`)", word, told)
+    told = told.replace("`", "").replace(" | null", "").replace("Object missing required field ", "needs the key ")
+    told = re.sub(r"^Expected (.*), got ", r"must be \1, not ", told)
+    told = re.sub(r"^Expected ", "must be ", told).replace("not a number", "not a number with a point")
+    return f"{key.strip('`')}: {told}" if key else told
+
+
+_KINDS = {
+    "str": "text",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "a table",
+    "date": "a date",
+    "datetime": "a time",
+    "time": "a time",
+}
+
+
+def _valid_values(message: str) -> str:
+    """Name what is valid where an error is about a key of an entry with a few values."""
+    key = re.search(r"Invalid enum value.* - at `(\w+)`", message)
+    hint = get_type_hints(Entry).get(key[1]) if key else None
+    kinds = [kind for kind in (hint, *get_args(hint)) if get_origin(kind) is Literal]
+    values = [value for kind in kinds for value in get_args(kind)]
+    return f"; valid: {', '.join(values)}" if values else ""
+
+
+def _listed(files: object) -> object:
+    """Let a split name one file where it may name several."""
+    if not isinstance(files, Mapping):
+        return files
+    return {key: [value] if isinstance(value, str) else value for key, value in files.items()}
+
+
+def _check_complete(name: str, entry: Entry, path: Path) -> None:
+    if entry.generator:
+        return
+    where = f"{path}: [{name}]"
+    if entry.derived:
+        if entry.splits:
+            raise InputError(
+                f"{where}: is derived from {entry.derived.parent}, which makes its splits; drop splits"
+            )
+        if entry.derived.test_ids not in entry.files:
+            raise InputError(f"{where}: derived.test_ids: {unknown('file', entry.derived.test_ids, entry.files)}")
+    elif "train" not in entry.splits or not entry.splits["train"].annotations:
+        raise InputError(f"{where}: needs [{name}.splits.train] with questions and annotations")
+    if "val" in entry.splits and entry.validation:
+        raise InputError(f"{where}: has a val split; validation would make another one from train")
+    uncounted = entry.counts.keys() - (entry.splits.keys() or {"train", "test"})
+    if uncounted:
+        raise InputError(f"{where}: counts: there is no split {first_few(sorted(uncounted))}")
+    if not entry.features and not entry.features_from:
+        raise InputError(
+            f"{where}: needs features = [...], the files with region features, or features_from = '...', "
+            "where users may get them"
+        )

@@ -1,0 +1,226 @@
+"""Region features in HDF5: our own `features.h5`, and the forms that published VQA code uses.
+
+Published: features [N, R, V] or [N, V, R] and boxes [N, R, 4 to 7], by any of the names in `region_records`. Where
+the number of regions differs, arrays are flat ([total, V]) and `pos_boxes` [N, 2] says where an image's regions
+begin and end. Which row is which image stands in `image_ids` or in a map beside the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from vqabench.data.features.boxes import LayoutError, share_boxes
+from vqabench.data.features.image_maps import find_map, read_map
+from vqabench.data.features.names import WantedImages, canonical_name
+from vqabench.data.features.rows import (
+    COUNTS,
+    FEATURES,
+    IDS,
+    LONGEST_SIDE,
+    MOST_REGIONS,
+    SPANS,
+    Regions,
+    Row,
+    check_count,
+    find_boxes,
+    find_name,
+    find_sides,
+    make_regions,
+    whole_numbers,
+)
+from vqabench.data.features.store import FORMAT, check_form, read_arrays
+from vqabench.errors import InputError
+from vqabench.files.hdf5 import check_stored, get_array
+from vqabench.files.packed import split_member
+
+LARGEST_IMAGE = 1 << 28
+"""Bytes of one image's features."""
+CHUNK_CACHE = 1 << 25
+"""Bytes: compressed arrays come in chunks of several images."""
+
+
+def read_hdf5(source: Path, wanted: WantedImages) -> Iterator[Row]:
+    """Yield the wanted images of an HDF5 file, in its order; the file stays open for as long as a row is kept.
+
+    Raises InputError where it is damaged or of another form.
+    """
+    name, member = split_member(source)
+    try:
+        file = h5py.File(name, rdcc_nbytes=CHUNK_CACHE)
+        own = file.attrs.get("format") == FORMAT and "regions" in file
+        yield from _own_rows(file, source, wanted) if own else _published_rows(file, name, member, wanted)
+    except (OSError, KeyError, RuntimeError, ValueError, TypeError, MemoryError, OverflowError) as error:
+        raise InputError(f"{name}: not a features file, or a damaged one: {error}") from error
+
+
+def _own_rows(file: h5py.File, source: Path, wanted: WantedImages) -> Iterator[Row]:
+    # Read, not mapped: pages of a map count as this process's memory.
+    store = read_arrays(file, lambda dataset: dataset)
+    check_form(source, store)
+    for number, name in enumerate(store.image_ids.tolist()):
+        image_id = wanted.find(name)
+        if image_id is not None:
+            where = f"{source}, row {number}"
+            yield Row(image_id, where, partial(_guard, _take_own, store, number, f"{where}: image {image_id}"))
+
+
+def _guard(take: Callable[[Any, int, str], Regions], arrays: Any, number: int, what: str) -> Regions:
+    try:
+        return take(arrays, number, what)
+    except (OSError, RuntimeError) as error:
+        raise InputError(f"{what}: cannot be read, the file is damaged: {error}") from error
+
+
+def _take_own(store: Any, number: int, what: str) -> Regions:
+    count = store.counts[number]
+    objects, attributes = (
+        None if array is None else array[number, :count] for array in (store.object_ids, store.attribute_ids)
+    )
+    boxes, _ = share_boxes(store.boxes[number, :count], None, what)
+    return Regions(store.regions[number, :count], boxes, objects, attributes)
+
+
+@dataclass(frozen=True)
+class _Published:
+    """The arrays of a published file; what it lacks is None."""
+
+    features: h5py.Dataset
+    boxes: h5py.Dataset | None
+    spans: NDArray[np.int64] | None
+    """[N, 2]: where each image's regions begin and end in flat arrays."""
+    counts: NDArray[np.int64] | None
+    sides: tuple[NDArray[np.int64], NDArray[np.int64]] | None
+    """Widths and heights in pixels, [N] each."""
+
+    @property
+    def images(self) -> int:
+        """Return N."""
+        return len(self.features) if self.spans is None else len(self.spans)
+
+
+def _published_rows(file: h5py.File, path: Path, member: str, wanted: WantedImages) -> Iterator[Row]:
+    arrays = _find_arrays(file, path)
+    for number, name in _name_rows(file, path, member, arrays.images):
+        image_id = wanted.find(name)
+        if image_id is not None:
+            where = f"{path}, row {number}"
+            yield Row(image_id, where, partial(_guard, _take, arrays, number, f"{where}: image {image_id}"))
+
+
+def _find_arrays(file: h5py.File, path: Path) -> _Published:
+    where, names = str(path), list(file)
+    features, boxes = find_name(names, FEATURES, where), find_boxes(names, where)
+    counts, spans, sides = find_name(names, COUNTS, where), find_name(names, SPANS, where), find_sides(names, where)
+    if features is None:
+        raise InputError(f"{path}: holds {', '.join(names) or 'nothing'}, but no features ({', '.join(FEATURES)})")
+    arrays = _Published(
+        features=_open(file, features),
+        boxes=None if boxes is None else _open(file, boxes),
+        spans=None if spans is None else _read_whole(_open(file, spans), path),
+        counts=None if counts is None else _read_whole(_open(file, counts), path).reshape(-1),
+        sides=None
+        if sides is None
+        else (
+            _read_whole(_open(file, sides[0]), path).reshape(-1),
+            _read_whole(_open(file, sides[1]), path).reshape(-1),
+        ),
+    )
+    _check_shapes(arrays, path)
+    return arrays
+
+
+def _open(file: h5py.File, name: str, of_text: bool = False) -> h5py.Dataset:
+    """Open an array. Raises InputError where it holds no numbers, is not in the file, or claims more than is."""
+    array = get_array(file, name)
+    if (
+        not isinstance(array, h5py.Dataset)
+        or not array.shape
+        or array.dtype.kind not in ("iufOS" if of_text else "iuf")
+    ):
+        raise InputError(f"{file.filename}: {name} is not an array of numbers{' or text' if of_text else ''}")
+    check_stored(array)
+    return array
+
+
+def _read_whole(array: h5py.Dataset, path: Path) -> NDArray[np.int64]:
+    return whole_numbers(array[:], f"{path}: {array.name.strip('/')}")
+
+
+def _check_shapes(arrays: _Published, path: Path) -> None:
+    dimensions = 3 if arrays.spans is None else 2
+    shapes = [array.shape for array in (arrays.features, arrays.boxes) if array is not None]
+    if any(len(shape) != dimensions or shape[0] != shapes[0][0] for shape in shapes):
+        raise InputError(
+            f"{path}: features {list(shapes[0])} and boxes {list(shapes[-1])} do not belong together; expected "
+            f"{dimensions} dimensions each"
+        )
+    if arrays.spans is not None and arrays.spans.shape[1:] != (2,):
+        raise InputError(f"{path}: pos_boxes must be [images, 2], not {list(arrays.spans.shape)}")
+    if np.prod(shapes[0][1:], dtype=float) * arrays.features.dtype.itemsize > LARGEST_IMAGE:
+        raise InputError(f"{path}: features {list(shapes[0])}: too many for one image")
+    widths, heights = arrays.sides or (None, None)
+    columns = {"num_boxes": arrays.counts, "widths": widths, "heights": heights}
+    for name, array in columns.items():
+        if array is not None and len(array) != arrays.images:
+            raise InputError(f"{path}: {len(array)} {name}, but {arrays.images} images")
+
+
+def _name_rows(file: h5py.File, path: Path, member: str, images: int) -> Iterator[tuple[int, str]]:
+    """Yield each row that is an image, and its name."""
+    inside = find_name(list(file), IDS, str(path))
+    beside = find_map(path, member)
+    rows = None if beside is None else read_map(beside, images)
+    if inside is None or member:
+        if rows is None:
+            raise InputError(
+                f"{path}: holds {', '.join(file)}, but no image_ids, so it is unclear which row is which image. "
+                f"Put {path.stem}_imgid2idx.json (or pkl) next to it"
+            )
+        yield from sorted((row, name) for name, row in rows.items())
+        return
+    names = _read_names(_open(file, inside, of_text=True), path)
+    if len(names) != images:
+        raise InputError(f"{path}: {len(names)} {inside}, but {images} images")
+    if rows is not None and any(canonical_name(names[row]) != canonical_name(name) for name, row in rows.items()):
+        raise LayoutError(
+            f"{path}: its {inside} and {beside} differ; choose the right map with {path}::FILE, or remove one"
+        )
+    yield from enumerate(names)
+
+
+def _read_names(array: h5py.Dataset, path: Path) -> list[str]:
+    if array.dtype.kind not in "OS":
+        return [str(number) for number in _read_whole(array, path).reshape(-1).tolist()]
+    if h5py.check_string_dtype(array.dtype) is None:
+        raise InputError(f"{path}: {array.name.strip('/')} holds {array.dtype}, not numbers or text")
+    return [str(name) for name in array.asstr(errors="replace")[:].reshape(-1).tolist()]
+
+
+def _take(arrays: _Published, number: int, what: str) -> Regions:
+    features, boxes = _cut(arrays, number, what)
+    size = None
+    if arrays.sides is not None:
+        width, height = (
+            check_count(int(side[number]), LONGEST_SIDE, f"{what}: its {name}")
+            for name, side in zip(("width", "height"), arrays.sides, strict=True)
+        )
+        size = width, height
+    return make_regions(features, boxes, size, None if arrays.counts is None else int(arrays.counts[number]), what)
+
+
+def _cut(arrays: _Published, number: int, what: str) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    part: Any = number
+    if arrays.spans is not None:
+        begin, end = arrays.spans[number].tolist()
+        if not 0 <= begin < end <= min(len(arrays.features), begin + MOST_REGIONS):
+            raise InputError(f"{what}: its regions are from {begin} to {end} of {len(arrays.features)}")
+        part = slice(begin, end)
+    return arrays.features[part], None if arrays.boxes is None else arrays.boxes[part]

@@ -1,0 +1,273 @@
+"""From the files that region features come in to `features.h5`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vqabench.data.features.boxes import Extent, LayoutError
+from vqabench.data.features.half_precision import LARGEST, Rounding, round_to_half
+from vqabench.data.features.names import AllImages, WantedImages
+from vqabench.data.features.rows import Regions, Row
+from vqabench.data.features.seal import break_seal, is_sealed, seal
+from vqabench.data.features.sources import list_files, read_rows
+from vqabench.data.features.store import check_numbers, is_contiguous, open_features, read_origin
+from vqabench.data.features.writer import SYNC_ROWS, PartialFeatures, discard_rows
+from vqabench.data.vqa.annotations import ImageId
+from vqabench.errors import InputError, first_few
+from vqabench.files.pace import Pace
+from vqabench.files.prefetch import work_ahead
+from vqabench.files.resources import count_processors
+
+FORMAT = 3
+"""Raised whenever features must be converted anew."""
+MOST_WORKERS = 4
+"""More threads wait for one another: between its long steps decoding needs Python's lock."""
+
+DOUBTFUL = 0.01
+"""Mean relative error: rounding costs about 0.0002, unless most numbers are too small for any feature."""
+
+Precision = Literal["float16", "float32"]
+Broken = Literal["refuse", "skip"]
+WithoutBoxes = Literal["refuse", "whole-image"]
+LARGEST_FEATURE = 1e9
+"""Whatever is larger is no feature but damage, or read with the wrong type."""
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """What is made of the rows."""
+
+    precision: Precision = "float16"
+    broken: Broken = "refuse"
+    """What becomes of a row that is truncated, repeated or undecodable. `skip`: the others are kept without it."""
+    without_boxes: WithoutBoxes = "refuse"
+    """What becomes of features without boxes. `whole-image`: every region's box is the whole image."""
+
+
+def convert_features(
+    sources: Sequence[Path],
+    destination: Path,
+    wanted: Collection[ImageId],
+    treatment: Treatment = Treatment(),
+    *,
+    say: Callable[[str], None] = lambda _: None,
+    workers: int | None = None,
+) -> None:
+    """Gather the features of the wanted images into `features.h5`, which another call then leaves as it is.
+
+    A single source that is of our own form and whole already is linked. Others are read once, and rows decoded in
+    `workers` threads; after a kill another call goes on where this one came to. Classes of objects and attributes
+    are kept where every row has them. `say` hears how many images are asked about, what rounding cost and which
+    rows were dropped.
+
+    Raises InputError, naming file, line and image, where a row is broken, a number is not finite, widths differ or
+    an image comes twice; VqabenchError where the disk is full.
+    """
+    wanted = WantedImages(wanted)
+    origin = _hash_origin(sources, wanted, treatment)
+    if is_sealed(destination, origin):
+        return
+    break_seal(destination)
+    if read_origin(destination) == origin:  # and a kill came before it was sealed
+        discard_rows(destination)
+    elif not (len(sources) == 1 and _adopt(sources[0], destination, wanted, treatment)):
+        _convert(sources, destination, wanted, treatment, origin, say, workers)
+    seal(destination, origin)
+
+
+def _convert(
+    sources: Sequence[Path],
+    destination: Path,
+    wanted: WantedImages,
+    treatment: Treatment,
+    origin: str,
+    say: Callable[[str], None],
+    workers: int | None,
+) -> None:
+    if destination.is_symlink():
+        destination.unlink()  # what it points to is not ours to write
+    say(f"preparing region features of {len(wanted):,} images from {first_few(sources)}")
+    dtype = np.float16 if treatment.precision == "float16" else np.float32
+    # Rows are the same whatever becomes of broken ones; but where these are refused, none may have been left out.
+    begun_from = _hash_origin(sources, wanted, replace(treatment, broken="skip"))
+    skips = treatment.broken == "skip"
+    part = PartialFeatures(
+        destination, begun_from, origin, dtype, keeps=lambda _, entry: skips or entry.repeats or not entry.problem
+    )
+    if part.seen:
+        say(f"continuing after the {part.seen:,} images that are done")
+    try:
+        _gather(part, sources, wanted, treatment, workers or min(MOST_WORKERS, count_processors()), say)
+        if not part.counts:
+            raise InputError(f"{first_few(sources)}: {_describe_why_none(part, sources, wanted)}")
+        part.finish()
+    except InputError:
+        if part.seen < SYNC_ROWS:  # soon made again
+            part.discard()
+        raise
+    finally:
+        part.close()
+    _tell(part, say)
+
+
+def _adopt(source: Path, destination: Path, wanted: WantedImages, treatment: Treatment) -> bool:
+    """Link a whole features file of our own form in, instead of copying it image by image; tell whether one was."""
+    try:
+        if not is_contiguous(source):
+            return False
+        store = open_features(source)
+        check_numbers(store)
+    except InputError:
+        return False  # another form; or what is wrong with which row will be told
+    ids = store.image_ids.tolist()
+    found = {wanted.find(image_id) for image_id in ids} - {None}
+    if store.regions.dtype != treatment.precision or not found or not found <= set(ids):
+        return False
+    link = destination.with_name(f".{destination.name}.link-{os.getpid()}")
+    try:
+        os.link(source.resolve(), link)
+        link.replace(destination)
+    except OSError:  # another file system, or one without links
+        return False
+    finally:
+        link.unlink(missing_ok=True)  # still there where both are one file already
+    return True
+
+
+def _hash_origin(sources: Iterable[Path], wanted: Collection[ImageId], treatment: Treatment) -> str:
+    """Hash the settings, the images, and size and time of every file."""
+    files = [(str(path), path.stat()) for source in sources for path in list_files(source)]
+    made_of = [
+        *(FORMAT, *vars(treatment).values(), [str(source) for source in sources]),
+        [(name, stat.st_size, stat.st_mtime_ns) for name, stat in files],
+        sorted(map(repr, wanted)),
+    ]
+    return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()
+
+
+def _gather(
+    part: PartialFeatures,
+    sources: Sequence[Path],
+    wanted: WantedImages,
+    treatment: Treatment,
+    workers: int,
+    say: Callable[[str], None],
+) -> None:
+    """Append every row behind those that an earlier call appended."""
+    afresh, rows = not part.seen, islice(read_rows(sources, wanted), part.seen, None)
+    pace, extent = Pace(len(wanted), "images", say), Extent()
+    decode = partial(_decode, treatment=treatment)
+    for row, decoded in work_ahead(rows, decode, workers, most=2 * workers):
+        try:
+            image, rounding = decoded.result()
+            if row.image_id in part.paths:
+                _check_repeated(part, row, image)
+            else:
+                part.append(row.image_id, row.where, image, rounding)
+                if image.pixels and image.boxes is not None:
+                    extent.add(image.boxes)
+        except LayoutError:
+            raise
+        except InputError as error:
+            if treatment.broken == "refuse":
+                raise
+            part.drop(row.image_id, row.where, str(error))
+        if part.seen == SYNC_ROWS:
+            extent.check(first_few(sources))
+        pace.go_on(part.seen)
+    extent.check(first_few(sources))
+    if afresh and extent.alike and extent.moved:
+        say(
+            "boxes are read as left, top, right, bottom, but left, top, width, height would also fit; check which "
+            "they are"
+        )
+
+
+def _check_repeated(part: PartialFeatures, row: Row, image: Regions) -> None:
+    """Leave out a row that equals an earlier one of its image. Raises InputError where it differs."""
+    before = part.paths[row.image_id]
+    if not part.equals(row.image_id, image):
+        raise InputError(f"{row.where}: image {row.image_id} is also in {before}, with other features")
+    part.drop(row.image_id, row.where, f"{row.where}: image {row.image_id} equals {before}", repeats=True)
+
+
+def _decode(row: Row, treatment: Treatment) -> tuple[Regions, Rounding]:
+    what = f"{row.where}: image {row.image_id}"
+    try:
+        image = row.decode()
+        if image.boxes is None:
+            image = replace(image, boxes=_make_boxes(image.regions, treatment, what))
+        _check_numbers(image.regions, treatment.precision, what)
+        if treatment.precision == "float32" or image.regions.dtype == np.float16:
+            return image, Rounding()
+        half, rounding = round_to_half(np.ascontiguousarray(image.regions, np.float32))
+        return replace(image, regions=half), rounding
+    except InputError:
+        raise
+    except (MemoryError, OSError, RuntimeError, ValueError, TypeError, LookupError, ArithmeticError) as error:
+        raise InputError(f"{what}: cannot be read: {type(error).__name__}: {error}") from error
+
+
+def _make_boxes(regions: NDArray[Any], treatment: Treatment, what: str) -> NDArray[np.float32]:
+    """Return the whole image as every region's box. Raises LayoutError unless that is asked for."""
+    if treatment.without_boxes == "refuse":
+        raise LayoutError(
+            f"{what}: features without boxes. For backbones that do not use boxes, set "
+            'features_without_boxes = "whole-image" in the catalogue: every box is then the whole image'
+        )
+    if len(regions) > regions.shape[1]:
+        raise LayoutError(f"{what}: features {list(regions.shape)} without boxes: write them as [regions, width]")
+    return np.tile(np.array([0, 0, 1, 1], np.float32), (len(regions), 1))
+
+
+def _check_numbers(numbers: NDArray[Any], precision: Precision, what: str) -> None:
+    if numbers.dtype not in (np.float16, np.float32) or not numbers.size:
+        raise InputError(f"{what}: features are {numbers.dtype} {list(numbers.shape)}, not float16 or float32")
+    largest = max(float(numbers.max()), -float(numbers.min()))  # either is nan where a number is
+    if not np.isfinite(largest):
+        raise InputError(f"{what}: has features that are not finite")
+    if largest > LARGEST_FEATURE:
+        raise InputError(f"{what}: has a feature of {largest:.3g}: damaged, or of another number type?")
+    if precision == "float16" and largest > LARGEST:
+        advice = 'to keep it, set feature_precision = "float32" in the catalogue'
+        raise InputError(f"{what}: has a feature of {largest:.3g}, beyond float16; {advice}")
+
+
+def _describe_why_none(part: PartialFeatures, sources: Sequence[Path], wanted: WantedImages) -> str:
+    none = f"features of none of the {len(wanted):,} images asked about"
+    if part.dropped:
+        return f"{none}; the first of {len(part.dropped):,} broken rows: {part.dropped[0].problem}"
+    there = next((row.image_id for row in read_rows(sources, AllImages())), None)
+    return f"{none}: such as {next(iter(wanted))}; the first there is {'no image' if there is None else there}"
+
+
+def _tell(part: PartialFeatures, say: Callable[[str], None]) -> None:
+    images, regions, width = part.shape
+    say(f"features of {images:,} images, {regions:,} regions at most, {width:,} wide")
+    if part.rounding.values:
+        mean, largest, at = part.rounding.mean, part.rounding.largest, part.rounding.at
+        error = f"relative error {mean:.1e} on average, at most {largest:.1e} (of {at:.1e})"
+        doubt = "; are these float32 numbers at all?" if mean > DOUBTFUL else ""
+        say(f"rounded to float16: {error}, in the first region of each image{doubt}")
+    if part.zeros:
+        say(f"{part.zeros:,} of {images:,} images have features that are all 0: was the file written completely?")
+    broken = [entry for entry in part.dropped if not entry.repeats]
+    if len(broken) < len(part.dropped):
+        repeats = len(part.dropped) - len(broken)
+        say(f"{repeats:,} rows repeat an image with the same features and are skipped")
+    if broken:
+        ids = first_few(entry.image_id for entry in broken if entry.image_id != "")
+        rows = "1 broken row is" if len(broken) == 1 else f"{len(broken):,} broken rows are"
+        of_images = f" (images {ids})" if ids else ""
+        say(f"{rows} left out{of_images}; the first: {broken[0].problem}")

@@ -1,0 +1,216 @@
+"""Region features of images, computed: patch features of a vision model, pooled to a grid of regions."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vqabench.data.features.half_precision import LARGEST, round_to_half
+from vqabench.data.features.images import ImageFile, decode, list_images
+from vqabench.data.features.journal import Entry
+from vqabench.data.features.rows import Regions
+from vqabench.data.features.vision import VisionModel, load_model
+from vqabench.data.features.writer import PartialFeatures
+from vqabench.errors import InputError, first_few
+from vqabench.files.pace import Pace
+from vqabench.files.prefetch import work_ahead
+
+FORMAT = 1
+"""Raised whenever the same images and model make other features."""
+DECODERS = 4
+
+Pixels = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What is computed of the images."""
+
+    model: str
+    """A folder, or a name at the Hugging Face hub."""
+    revision: str | None = None
+    regions: str = "36"
+    """`36`: the grid of so many cells nearest to a square; `4x9`: rows and columns; `patches`: no pooling."""
+    batch_size: int = 32
+    broken: Literal["refuse", "skip"] = "refuse"
+    """What becomes of an image that cannot be decoded."""
+
+
+def extract(
+    source: Path, destination: Path, asked: Extraction, device: torch.device, say: Callable[[str], None]
+) -> int:
+    """Write the region features of a folder or zip of images, and give how many they are.
+
+    Whatever stops it, another call goes on where this one came to. Raises InputError where images or model cannot
+    be used; VqabenchError where the disk is full.
+    """
+    parse_regions(asked.regions)
+    images = list_images(source, say)
+    say(f"loading {asked.model}{'' if Path(asked.model).is_dir() else ' from the Hugging Face hub'}")
+    model = load_model(asked.model, asked.revision, device)
+    about = _describe(asked, model)
+    begun_from = hashlib.sha256(about.encode()).hexdigest()
+
+    def keeps(number: int, entry: Entry) -> bool:
+        image = images[number] if number < len(images) else None
+        same = image is not None and (image.name, image.version) == (entry.where, entry.version)
+        return same and not (entry.problem and asked.broken == "refuse")
+
+    part = PartialFeatures(destination, begun_from, _hash_origin(images, about), np.float16, about, keeps)
+    if part.seen:
+        say(f"continuing after the {part.seen:,} images that are done")
+    try:
+        _extract_all(part, images[part.seen :], asked, model, device, say)
+        if not part.counts:
+            raise InputError(f"{source}: no image of it can be decoded")
+        part.finish()
+    except InputError:
+        if not part.counts:
+            part.discard()
+        raise
+    finally:
+        part.close()
+    if part.dropped:
+        images_are = "1 image is" if len(part.dropped) == 1 else f"{len(part.dropped):,} images are"
+        say(f"{images_are} left out: {first_few(one.problem for one in part.dropped)}")
+    return len(part.counts)
+
+
+def parse_regions(spelled: str) -> tuple[int, int] | None:
+    """Give rows and columns; None for one region a patch. Raises InputError where it is something else."""
+    if spelled == "patches":
+        return None
+    match = re.fullmatch(r"([1-9]\d{0,3})(?:x([1-9]\d{0,3}))?", spelled)
+    if match is None:
+        raise InputError(f"--regions {spelled!r}: write a number such as 36, rows and columns as 4x9, or patches")
+    first = int(match[1])
+    if match[2]:
+        return first, int(match[2])
+    rows = max(side for side in range(1, int(first**0.5) + 1) if first % side == 0)
+    return rows, first // rows
+
+
+def pool(patches: Tensor, grid: tuple[int, int] | None) -> Tensor:
+    """Average the patches of each cell, row by row: [B, V, G, G] to [B, R, V]."""
+    cells = patches if grid is None else torch.nn.functional.adaptive_avg_pool2d(patches, grid)
+    return cells.flatten(2).transpose(1, 2)
+
+
+def cells_of(grid: tuple[int, int] | None, patches: int) -> NDArray[np.float32]:
+    """Give the box of each cell, as shares of the image: [R, 4]. Cells overlap where they cut through a patch."""
+    rows, columns = grid or (patches, patches)
+    tops, bottoms = _edges(rows, patches)
+    lefts, rights = _edges(columns, patches)
+    boxes = [
+        (left, top, right, bottom)
+        for top, bottom in zip(tops, bottoms, strict=True)
+        for left, right in zip(lefts, rights, strict=True)
+    ]
+    return np.array(boxes, np.float32)
+
+
+def _edges(cells: int, patches: int) -> tuple[list[float], list[float]]:
+    """Give where each cell begins and ends, as adaptive average pooling cuts."""
+    begins = [(cell * patches // cells) / patches for cell in range(cells)]
+    ends = [-(-(cell + 1) * patches // cells) / patches for cell in range(cells)]
+    return begins, ends
+
+
+def _describe(asked: Extraction, model: VisionModel) -> str:
+    """Spell what the features are, for whoever reads the file."""
+    facts = {
+        **{"format": FORMAT, "model": asked.model, "revision": asked.revision, "regions": asked.regions},
+        **{"side": model.side, "mean": model.mean.tolist(), "deviation": model.deviation.tolist()},
+        "weights": model.hash_weights(),
+        **{"transformers": version("transformers"), "torch": str(torch.__version__)},
+    }
+    return json.dumps(facts)
+
+
+def _hash_origin(images: Iterable[ImageFile], about: str) -> str:
+    listed = [(image.name, image.version) for image in images]
+    return hashlib.sha256(json.dumps([about, listed]).encode()).hexdigest()
+
+
+def _extract_all(
+    part: PartialFeatures,
+    images: Sequence[ImageFile],
+    asked: Extraction,
+    model: VisionModel,
+    device: torch.device,
+    say: Callable[[str], None],
+) -> None:
+    grid = parse_regions(asked.regions)
+    say(f"extracting {len(images):,} images with {asked.model} on {device}")
+    pace = Pace(part.seen + len(images), "images", say)
+    for batch in _batches(_decode_ahead(images, model), asked.batch_size):
+        pixels = [ready for _, ready in batch if not isinstance(ready, InputError)]
+        computed = iter(_compute(model, np.stack(pixels), grid, device)) if pixels else iter(())
+        for image, ready in batch:
+            if not isinstance(ready, InputError):
+                regions, boxes = next(computed)
+                half, rounding = round_to_half(regions)
+                part.append(image.image_id, image.name, Regions(half, boxes), rounding, image.version)
+            elif asked.broken == "refuse":
+                raise ready
+            else:
+                part.drop(image.image_id, image.name, str(ready), image.version)
+        pace.go_on(part.seen)
+
+
+def _compute(
+    model: VisionModel, pixels: Pixels, grid: tuple[int, int] | None, device: torch.device
+) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    """Give each image's regions [R, V] and boxes [R, 4]."""
+    patches = model.patches(pixels, device)
+    if grid is not None and max(grid) > patches.shape[2]:
+        side = patches.shape[2]
+        raise InputError(
+            f"--regions: {grid[0]} x {grid[1]} are more than {model.name} has: {side} x {side} patches"
+        )
+    boxes = cells_of(grid, patches.shape[2])
+    for regions in pool(patches, grid).cpu().numpy():
+        largest = float(np.abs(regions).max())
+        if not largest <= LARGEST:  # nan, too
+            raise InputError(f"--model {model.name}: gives features that float16 cannot hold ({largest})")
+        yield np.ascontiguousarray(regions), boxes
+
+
+def _decode_ahead(
+    images: Iterable[ImageFile], model: VisionModel
+) -> Iterator[tuple[ImageFile, Pixels | InputError]]:
+    """Decode images ahead of the model: what cannot be decoded comes with its error."""
+    for image, pixels in work_ahead(images, partial(_try_decode, model=model), DECODERS, most=16 * DECODERS):
+        yield image, pixels.result()
+
+
+def _try_decode(image: ImageFile, model: VisionModel) -> Pixels | InputError:
+    try:
+        return model.prepare(decode(image))
+    except InputError as error:
+        return error
+
+
+def _batches(
+    images: Iterator[tuple[ImageFile, Pixels | InputError]], size: int
+) -> Iterator[list[tuple[ImageFile, Pixels | InputError]]]:
+    batch: list[tuple[ImageFile, Pixels | InputError]] = []
+    for image in images:
+        batch.append(image)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

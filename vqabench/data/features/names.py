@@ -1,0 +1,81 @@
+"""Which image a source of region features, a map, or an image file is about: the one rule for all of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator
+
+from vqabench.data.vqa.annotations import ImageId
+
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+LARGEST_ID = 2**63 - 1
+"""HDF5 keeps numbers in 64 bits: larger ones stay text."""
+
+_BYTES = re.compile(r"""b(['"])(.*)\1""", re.DOTALL)
+_ENDING = re.compile("|".join(re.escape(ending) for ending in IMAGE_ENDINGS) + "$", re.IGNORECASE)
+_SELF_NAMED = re.compile(r"(?:.*[/\\])?(?:COCO|abstract_v[0-9]+)_[A-Za-z0-9-]+_([0-9]+)")
+"""Names of COCO and of VQA's abstract scenes hold the image's number, whatever the split and the folder."""
+_WHOLE = re.compile(r"-?[0-9]+")
+
+
+def canonical_name(name: str) -> ImageId:
+    """Return the image that a name means: `COCO_val2014_000000000042.jpg` and `42` are both image 42.
+
+    `b'...'`, which Python 3 writes for bytes, spaces around the name and the ending of an image file do not count.
+    A name that is no number is returned as text: `VizWiz_val_00000042` and `VizWiz_train_00000042` differ.
+    """
+    name = plain_name(name)
+    match = _SELF_NAMED.fullmatch(name)
+    digits = match[1] if match else name
+    if _WHOLE.fullmatch(digits) and len(digits) < 40:
+        number = int(digits)
+        if -LARGEST_ID - 1 <= number <= LARGEST_ID:
+            return number
+    return name
+
+
+def plain_name(name: str) -> str:
+    """Strip `b'...'`, spaces, and the ending of an image file."""
+    name = name.strip()
+    quoted = _BYTES.fullmatch(name)
+    return _ENDING.sub("", quoted[2] if quoted else name)
+
+
+class WantedImages(Collection[ImageId]):
+    """The images that questions are about, found by whatever name a source has for them."""
+
+    def __init__(self, image_ids: Iterable[ImageId]) -> None:
+        self._exact = set(image_ids)
+        self._canonical: dict[ImageId, ImageId | None] = {}
+        for image_id in self._exact:
+            name = canonical_name(str(image_id))
+            # None: two ids would have the same canonical name, such as '07' and '7', so only the exact name counts.
+            self._canonical[name] = None if name in self._canonical else image_id
+
+    def find(self, name: ImageId | str) -> ImageId | None:
+        """Return the wanted image that a name means, or None."""
+        if name in self._exact:
+            return name
+        if isinstance(name, str) and (plain := plain_name(name)) in self._exact:
+            return plain
+        return self._canonical.get(canonical_name(str(name)))
+
+    def __contains__(self, image_id: object) -> bool:
+        return image_id in self._exact
+
+    def __iter__(self) -> Iterator[ImageId]:
+        return iter(self._exact)
+
+    def __len__(self) -> int:
+        return len(self._exact)
+
+
+class AllImages(WantedImages):
+    """Finds every image, under its canonical name."""
+
+    def __init__(self) -> None:
+        super().__init__(())
+
+    def find(self, name: ImageId | str) -> ImageId | None:
+        """Return the canonical name."""
+        return canonical_name(str(name))

@@ -1,0 +1,198 @@
+"""What every reader of region features yields: rows, each about one image, and the checks that all of them pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vqabench.data.features.boxes import COLUMNS, fits, share_boxes
+from vqabench.data.vqa.annotations import ImageId
+from vqabench.errors import InputError
+
+Array = NDArray[Any]
+MOST_REGIONS = 10_000
+LONGEST_SIDE = 1_000_000
+
+
+@dataclass(frozen=True)
+class Regions:
+    """The n regions of one image."""
+
+    regions: NDArray[np.floating[Any]]
+    """[n, V], float16 or float32; not yet known to be finite"""
+    boxes: NDArray[np.float32] | None
+    """[n, 4] in [0, 1]: left, top, right, bottom; None where the source has none"""
+    object_ids: NDArray[np.int32] | None = None
+    """[n]"""
+    attribute_ids: NDArray[np.int32] | None = None
+    """[n]"""
+    pixels: bool = False
+    """Whether the source gave the boxes in pixels."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One image of a source, not decoded yet: `decode` raises InputError where the row is broken."""
+
+    image_id: ImageId
+    where: str
+    decode: Callable[[], Regions]
+
+
+def refuse(message: str) -> NoReturn:
+    """Raise the InputError of a row that is known to be broken before it is decoded."""
+    raise InputError(message)
+
+
+def check_count(found: int, most: int, what: str) -> int:
+    """Return a count or a size. Raises InputError unless it is from 1 to `most`."""
+    if not 1 <= found <= most:
+        raise InputError(f"{what}: {found} is not from 1 to {most:,}")
+    return found
+
+
+def make_native(numbers: Array) -> Array:
+    """Return numbers in one piece and in this machine's order of bytes; float64, numpy's own choice, as float32."""
+    dtype = np.dtype(np.float32) if numbers.dtype.kind == "f" and numbers.dtype.itemsize == 8 else numbers.dtype
+    with np.errstate(over="ignore"):  # infinite, which is told
+        return np.ascontiguousarray(numbers, dtype.newbyteorder("="))
+
+
+def whole_numbers(numbers: Array, what: str) -> NDArray[np.int64]:
+    """Return numbers as int64. Raises InputError where one is not whole, or may have been rounded or cut off."""
+    kind, size = numbers.dtype.kind, numbers.dtype.itemsize
+    if kind not in "iuf":
+        raise InputError(f"{what} holds {numbers.dtype}, not numbers")
+    if kind == "f":
+        if not np.isfinite(numbers).all():
+            raise InputError(f"{what} holds values that are not numbers")
+        exact = {2: 2**11, 4: 2**24}.get(size, 2**53)
+        if np.any(np.abs(numbers) >= exact):
+            raise InputError(
+                f"{what} holds float{8 * size} numbers of {exact:,} or more, which are rounded; write int64"
+            )
+        if np.any(numbers != np.floor(numbers)):
+            raise InputError(f"{what} holds {numbers[numbers != np.floor(numbers)][0]:g}, not whole numbers")
+    elif kind == "u" and np.any(numbers > np.uint64(2**63 - 1)):
+        raise InputError(f"{what} holds a number beyond int64")
+    whole: NDArray[np.int64] = numbers.astype(np.int64)
+    return whole
+
+
+def make_regions(
+    features: Array, boxes: Array | None, size: tuple[int, int] | None, count: int | None, what: str
+) -> Regions:
+    """Make the regions of one image of its arrays, which may stand in either order of rows and columns.
+
+    Features are [R, V] or [V, R]; boxes [R, 4 to 7] or [4 to 7, R], in pixels of an image of width and height
+    `size`, or as shares; the first `count` regions are real. Raises InputError where they do not fit.
+    """
+    features = features[0] if features.ndim == 3 and len(features) == 1 else features
+    boxes = boxes[0] if boxes is not None and boxes.ndim == 3 and len(boxes) == 1 else boxes
+    if boxes is None:
+        return _without_boxes(features, count, what)
+    shapes = f"features {list(features.shape)} and boxes {list(boxes.shape)} of {boxes.dtype}"
+    if boxes.ndim != 2 or features.ndim != 2 or boxes.dtype.kind not in "iuf":
+        raise InputError(f"{what}: {shapes} do not fit")
+    orders = [one for one in (boxes, boxes.T) if one.shape[1] in COLUMNS and len(one) in features.shape]
+    if len(orders) == 2 and features.shape[0] != features.shape[1]:  # as many regions as a box has columns
+        sound = [one for one in orders if fits(one, size)]
+        orders = sound if len(sound) == 1 else [boxes if len(features) == len(boxes) else boxes.T]
+    if not orders:
+        raise InputError(f"{what}: {shapes} do not fit")
+    boxes = orders[0]
+    if len(features) != len(boxes):
+        features = features.T
+    count = len(boxes) if count is None else check_count(count, min(MOST_REGIONS, len(boxes)), f"{what}: num_boxes")
+    check_count(count, MOST_REGIONS, f"{what}: regions")
+    shares, pixels = share_boxes(boxes[:count], size, what)
+    return Regions(make_native(features[:count]), shares, pixels=pixels)
+
+
+def _without_boxes(features: Array, count: int | None, what: str) -> Regions:
+    if features.ndim != 2:
+        raise InputError(f"{what}: features {list(features.shape)}, not [regions, width], and without boxes")
+    count = len(features) if count is None else check_count(count, len(features), f"{what}: num_boxes")
+    check_count(count, MOST_REGIONS, f"{what}: regions")
+    return Regions(make_native(features[:count]), None)
+
+
+FEATURES = ("features", "image_features", "image_feature", "feature", "x", "pooled_feat", "feat")
+SHARES = ("spatial_features", "spatial_feature", "spatials", "norm_boxes", "norm_bbox", "norm_rois")
+BOXES = ("boxes", "bbox", "bboxes", "image_bb", "image_bboxes", "rois")
+WIDTHS = ("image_w", "widths", "width", "image_width", "img_w")
+HEIGHTS = ("image_h", "heights", "height", "image_height", "img_h")
+COUNTS = ("num_boxes", "num_bbox", "nb_regions")
+IDS = ("image_ids", "image_id", "ids", "img_ids", "img_id")
+SPANS = ("pos_boxes",)
+
+
+def find_name(names: Collection[str], choices: tuple[str, ...], where: str) -> str | None:
+    """Return the only one of some names that is there, or None. Raises InputError where several are."""
+    there = [name for name in choices if name in names]
+    if len(there) > 1:
+        raise InputError(f"{where}: holds {' and '.join(there)}, which mean the same; remove one of them")
+    return there[0] if there else None
+
+
+def find_boxes(names: Collection[str], where: str) -> str | None:
+    """Return the name of the boxes: as shares where they are there, else of whatever unit."""
+    return find_name(names, SHARES, where) or find_name(names, BOXES, where)
+
+
+def find_sides(names: Collection[str], where: str) -> tuple[str, str] | None:
+    """Return the names of width and height. Raises InputError where one of them is missing."""
+    width, height = find_name(names, WIDTHS, where), find_name(names, HEIGHTS, where)
+    if (width is None) != (height is None):
+        raise InputError(f"{where}: holds {width or height}, but not the other of width and height")
+    return None if width is None or height is None else (width, height)
+
+
+def parse_record(record: Mapping[str, Any] | Array, what: str) -> Regions:
+    """Make regions of what a file holds of one image: named arrays, or its features alone."""
+    if not isinstance(record, Mapping):
+        return make_regions(as_array(record, f"{what}: features"), None, None, None, what)
+    names = [name for name in record if isinstance(name, str)]
+    features, boxes, sides = find_name(names, FEATURES, what), find_boxes(names, what), find_sides(names, what)
+    if features is None:
+        raise InputError(f"{what}: holds {', '.join(names) or 'nothing'}, but no features ({', '.join(FEATURES)})")
+    counts = find_name(names, COUNTS, what)
+    size = None
+    if sides is not None:
+        width, height = (check_count(_whole(record, side, what), LONGEST_SIDE, f"{what}: {side}") for side in sides)
+        size = width, height
+    return make_regions(
+        as_array(record[features], f"{what}: {features}"),
+        None if boxes is None else as_array(record[boxes], f"{what}: {boxes}"),
+        size,
+        None if counts is None else _whole(record, counts, what),
+        what,
+    )
+
+
+def _whole(record: Mapping[str, Any], name: str, what: str) -> int:
+    array = whole_numbers(as_array(record[name], f"{what}: {name}"), f"{what}: {name}").reshape(-1)
+    if len(array) != 1:
+        raise InputError(f"{what}: {name} holds {len(array)} numbers, not one")
+    return int(array[0])
+
+
+def as_array(value: Any, what: str) -> Array:
+    """Return an array of numbers of a tensor, an array, a number, or a list of lists of them."""
+    if hasattr(value, "detach"):  # a tensor, of which several elements may be one number in memory
+        if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            raise InputError(f"{what}: a tensor of {list(value.shape)} with too few values")
+        value = value.detach().float().numpy() if value.is_floating_point() else value.detach().numpy()
+    elif isinstance(value, list | tuple):
+        rows = [value] if not value or not isinstance(value[0], list | tuple) else value
+        if any(len(row) != len(rows[0]) or not all(type(one) in (int, float) for one in row) for row in rows):
+            raise InputError(f"{what}: a list that is not a table of numbers")
+        value = np.array(value, np.float64)
+    array = np.asarray(value)
+    if array.dtype.kind not in "iuf":
+        raise InputError(f"{what}: holds {array.dtype}, not numbers")
+    return array

@@ -1,0 +1,61 @@
+"""The files that region features come in: which of the forms one has, and which files it consists of."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+
+from vqabench.data.features.archives import holds_images, list_image_files, read_archive, read_folder
+from vqabench.data.features.arrays import read_hdf5
+from vqabench.data.features.image_maps import find_map
+from vqabench.data.features.names import WantedImages
+from vqabench.data.features.rows import Row
+from vqabench.data.features.tables import read_table
+from vqabench.data.vqa.annotations import ImageId
+from vqabench.errors import InputError
+from vqabench.files.folders import require_file
+from vqabench.files.packed import split_member
+
+HDF5 = b"\x89HDF"
+ZIP = b"PK\x03\x04"
+
+
+def read_rows(sources: Sequence[Path], wanted: Collection[ImageId]) -> Iterator[Row]:
+    """Yield the wanted images of all sources, each in its file's order.
+
+    Raises InputError where a file is missing, breaks off or is of no known form.
+    """
+    images = wanted if isinstance(wanted, WantedImages) else WantedImages(wanted)
+    for source in sources:
+        yield from _read_source(source, images)
+
+
+def _read_source(source: Path, wanted: WantedImages) -> Iterator[Row]:
+    path, member = split_member(source)
+    if path.is_dir():
+        return read_folder(path, wanted)
+    magic = _magic(path)
+    if magic == HDF5:
+        return read_hdf5(source, wanted)
+    if magic == ZIP and not member and holds_images(path):
+        return read_archive(path, wanted)
+    return read_table(source, wanted)
+
+
+def list_files(source: Path) -> list[Path]:
+    """List the files that a source consists of: itself, the files of a folder, the map beside an HDF5 file."""
+    path, member = split_member(source)
+    if path.is_dir():
+        return list_image_files(path)
+    beside = find_map(path, member) if _magic(path) == HDF5 else None
+    return [path, beside] if beside else [path]
+
+
+def _magic(path: Path) -> bytes:
+    """Return a file's first four bytes."""
+    require_file(path, "features file")
+    try:
+        with path.open("rb") as stream:
+            return stream.read(4)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error}") from error

@@ -1,0 +1,174 @@
+"""Region features in tables: TSV, plain, gzip or inside zip.
+
+Two kinds are told apart by their number of columns: the original bottom-up one (image_id, image_w, image_h,
+num_boxes, boxes, features) and that with objects and attributes (img_id, img_h, img_w, objects_id, objects_conf,
+attrs_id, attrs_conf, num_boxes, boxes, features). Arrays stand in them in base64.
+"""
+
+from __future__ import annotations
+
+import codecs
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import IO, Any, cast
+
+import numpy as np
+import pybase64
+from numpy.typing import NDArray
+
+from vqabench.data.features.boxes import COLUMNS, check_float32, share_boxes
+from vqabench.data.features.names import WantedImages
+from vqabench.data.features.rows import LONGEST_SIDE, MOST_REGIONS, Regions, Row, check_count, refuse
+from vqabench.errors import InputError
+from vqabench.files.packed import UNREADABLE, is_packed, open_packed, split_member
+
+LONGEST_LINE = 1 << 26
+"""Bytes; 100 regions of width 2048 take a sixtieth of that. A file of another kind may have no line ends at all."""
+BLOCK = 1 << 20
+PACKED_BLOCK = 1 << 16
+"""Bytes, less than a row: damage is then told with its line."""
+UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+SHOWN = 20
+"""Characters of a broken column that a message shows."""
+
+
+def read_table(source: Path, wanted: WantedImages) -> Iterator[Row]:
+    """Yield the wanted images of a table, and every line that lacks columns, since its image is not known.
+
+    Raises InputError where the file breaks off or is no such table.
+    """
+    for line, where in _lines(source):
+        # The last column is nearly all of the line: it is never copied, and searched from its end.
+        last = line.rfind(b"\t") + 1
+        columns = line[:last].split(b"\t")
+        name = _unquote(columns[0]).decode("utf-8", "replace")
+        problem = _find_problem(len(columns), name)
+        if problem:
+            yield Row(name[:SHOWN], where, partial(refuse, f"{where}: {problem}"))
+            continue
+        image_id = wanted.find(name)
+        if image_id is not None:
+            features = memoryview(line)[last : len(line) - _count_line_end(line)]
+            if bytes(features[:1]) == b"b":
+                features = memoryview(_unquote(bytes(features)))
+            columns = [_unquote(column) for column in columns[:-1]]
+            yield Row(image_id, where, partial(_parse, columns, features, f"{where}: image {image_id}"))
+
+
+def _unquote(column: bytes) -> bytes:
+    """Return what stands between the quotes of `b'...'`, which Python 3 writes for bytes."""
+    column = column.strip()
+    quoted = len(column) > 2 and column[:2] in (b"b'", b'b"') and column[-1:] == column[1:2]
+    return column[2:-1] if quoted else column
+
+
+def _count_line_end(line: bytes) -> int:
+    return 2 if line.endswith(b"\r\n") else line.endswith(b"\n")
+
+
+def _find_problem(columns: int, name: str) -> str | None:
+    if columns not in (6, 10):
+        return f"{columns} columns, but bottom-up has 6, and with objects and attributes 10: truncated?"
+    return None if name.isprintable() and name else f"{name[:SHOWN]!r} names no image"
+
+
+def _lines(source: Path) -> Iterator[tuple[bytes, str]]:
+    """Yield each line that is not empty, and where it stands."""
+    where = f"{source}, line 1"
+    try:
+        with _open(source) as lines:
+            for number, line in enumerate(iter(partial(lines.readline, LONGEST_LINE), b""), 1):
+                where = f"{source}, line {number}"
+                if len(line) == LONGEST_LINE:
+                    raise InputError(
+                        f"{where}: longer than {LONGEST_LINE >> 20} MB: not a table of region features"
+                    )
+                if number == 1:
+                    line = _check_encoding(line, source)
+                if line not in (b"\n", b"\r\n"):
+                    yield line, where
+                where = f"{source}, line {number + 1}"
+    except UNREADABLE as error:
+        raise InputError(f"{where}: truncated or damaged: {error}") from error
+
+
+def _check_encoding(line: bytes, source: Path) -> bytes:
+    """Drop UTF-8's mark of the first line."""
+    if line.startswith(UTF_16) or line[1::2].count(0) > len(line) // 4 or line[::2].count(0) > len(line) // 4:
+        raise InputError(f"{source}: is in UTF-16, or binary; save it as plain text (ASCII or UTF-8)")
+    return line.removeprefix(codecs.BOM_UTF8)
+
+
+@contextmanager
+def _open(source: Path) -> Iterator[IO[bytes]]:
+    """Read in larger blocks than Python would: a line takes 400 kB."""
+    block = PACKED_BLOCK if is_packed(split_member(source)[0]) else BLOCK
+    with open_packed(source, ".tsv", unless="") as stream:  # of several tables, none is chosen in silence
+        yield io.BufferedReader(cast(io.RawIOBase, stream), block)
+
+
+def _parse(columns: Sequence[bytes], features: memoryview, what: str) -> Regions:
+    """Read a row: the size comes as width, height in one kind and as height, width in the other."""
+    named = len(columns) == 9
+    sides = ("img_h", "img_w") if named else ("image_w", "image_h")
+    first, second = (
+        _whole_number(column, LONGEST_SIDE, f"{what}: {side}")
+        for column, side in zip(columns[1:3], sides, strict=True)
+    )
+    count = _whole_number(columns[-2], MOST_REGIONS, f"{what}: num_boxes")
+    boxes = _decode_boxes(columns[-1], count, what)
+    ids: list[NDArray[np.int32] | None] = [None, None]
+    if named:
+        ids = [
+            _class_ids(columns[place], count, what, name) for place, name in ((3, "objects_id"), (5, "attrs_id"))
+        ]
+    content = _decode(features, what, "features")
+    regions = _split(content, np.float32, count, what, "features")
+    check_float32(content, count, what)
+    shares, pixels = share_boxes(boxes, (second, first) if named else (first, second), what)
+    return Regions(regions, shares, ids[0], ids[1], pixels=pixels)
+
+
+def _whole_number(text: bytes, most: int, what: str) -> int:
+    if not text.isdigit() or len(text) > len(str(most)):
+        shown = text[:SHOWN].decode("utf-8", "replace")
+        raise InputError(f"{what}: {shown!r} is not a whole number from 1 to {most:,}")
+    return check_count(int(text), most, what)
+
+
+def _class_ids(text: bytes, count: int, what: str, name: str) -> NDArray[np.int32]:
+    ids = _split(_decode(text, what, name), np.int64, count, what, name, widths=range(1, 2))[:, 0]
+    if ids.min() < 0 or ids.max() > np.iinfo(np.int32).max:
+        raise InputError(f"{what}: has {name} that number no class")
+    return ids.astype(np.int32)
+
+
+def _decode_boxes(text: bytes, count: int, what: str) -> NDArray[Any]:
+    """Decode boxes: how many bytes one takes tells 32-bit numbers from others, whatever the columns."""
+    content = _decode(text, what, "boxes")
+    for dtype, size in (("float16", 2), ("float64", 8)):
+        if len(content) in [columns * size * count for columns in COLUMNS]:
+            raise InputError(
+                f"{what}: {len(content)} bytes of boxes do not make {count} rows of float32: truncated, or {dtype}?"
+            )
+    return _split(content, np.float32, count, what, "boxes", widths=COLUMNS)
+
+
+def _decode(text: bytes | memoryview, what: str, name: str) -> bytes:
+    try:
+        return pybase64.b64decode(text, validate=True)
+    except ValueError as error:
+        raise InputError(f"{what}: {name}: broken base64 ({error}): truncated?") from error
+
+
+def _split(
+    content: bytes, dtype: type, count: int, what: str, name: str, widths: range | None = None
+) -> NDArray[Any]:
+    """Split bytes into `count` rows of numbers, of some width or of any."""
+    found, rest = divmod(len(content), np.dtype(dtype).itemsize * count)
+    if rest or found not in (widths or range(1, len(content) + 1)):
+        raise InputError(f"{what}: {len(content)} bytes of {name} do not make {count} rows: truncated?")
+    return np.frombuffer(content, dtype).reshape(count, found)

@@ -1,0 +1,370 @@
+"""`digits-cp`, the embedded benchmark: a small controlled study of changing priors."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vqabench.data.catalog.dataset import Dataset
+from vqabench.data.features.store import write_features
+from vqabench.data.prepare import digits
+from vqabench.data.vqa.annotations import Annotation, Answer, Question, write_annotations, write_questions
+
+VERSION = 1
+"""Everything below is a function of this number."""
+
+COLORS = {
+    "red": (0.90, 0.10, 0.10),
+    "orange": (0.95, 0.55, 0.10),
+    "yellow": (0.90, 0.90, 0.10),
+    "green": (0.10, 0.75, 0.15),
+    "blue": (0.15, 0.25, 0.95),
+    "purple": (0.60, 0.15, 0.80),
+    "pink": (0.95, 0.55, 0.75),
+    "white": (0.95, 0.95, 0.95),
+}
+NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+QUESTIONS = {"train": 20_000, "val": 4_000, "test": 6_000}
+SCENES = {"train": 6_000, "val": 1_800, "test": 2_400}
+DIGIT_IMAGES = {"train": 1_100, "val": 300, "test": 397}
+"""How the 1,797 images of digits are shared out, so that no split sees another's."""
+
+PIXEL_NOISE = 0.20
+"""Standard deviation of the noise on every pixel of a region, as a share of the range of pixels."""
+TINT_NOISE = 0.08
+"""Standard deviation of the noise on an object's colour, per channel, as a share likewise."""
+AGREEMENT = 0.85
+"""Probability that an annotator gives the true answer; else any other answer of the type, evenly."""
+SPELLED_OUT = 0.1
+"""Probability that an annotator spells a number out."""
+
+SCALE = 16.0
+"""Pixels, and the sides of boxes in a feature, run from 0 to 16, as pixels do in the bundled images."""
+GRID = 4
+MOST_OBJECTS = 10
+SIDES = ("left", "right", "top", "bottom")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The objects of one image: their digits, colours and boxes (left, top, right, bottom in [0, 1])."""
+
+    digits: tuple[int, ...]
+    colors: tuple[str, ...]
+    boxes: tuple[tuple[float, float, float, float], ...]
+
+    def centre(self, index: int) -> tuple[float, float]:
+        """Give the middle of an object's box."""
+        left, top, right, bottom = self.boxes[index]
+        return (left + right) / 2, (top + bottom) / 2
+
+    def only(self, values: tuple[object, ...]) -> Iterator[int]:
+        """Give the objects whose value no other object shares."""
+        counts = Counter(values)
+        return (index for index, value in enumerate(values) if counts[value] == 1)
+
+    def outermost(self, side: str) -> int | None:
+        """Give the object nearest to a side of the image, or None where two are almost equally near."""
+        axis, sign = SIDES.index(side) // 2, 1 if side in ("left", "top") else -1
+        order = sorted(range(len(self.digits)), key=lambda index: sign * self.centre(index)[axis])
+        gap = abs(self.centre(order[0])[axis] - self.centre(order[1])[axis])
+        return order[0] if gap > 0.05 else None
+
+    def left_neighbour(self, index: int) -> int | None:
+        """Give the nearest object that stands to the left of another one, or None."""
+        x, y = self.centre(index)
+        centres = {other: self.centre(other) for other in range(len(self.digits))}
+        left = [other for other, (other_x, _) in centres.items() if other_x < x - 0.1]
+        return min(left, key=lambda o: (centres[o][0] - x) ** 2 + (centres[o][1] - y) ** 2, default=None)
+
+
+Candidates = Iterator[tuple[str, str]]
+"""Pairs of a question and its true answer."""
+
+
+def _is_there_a(scene: Scene) -> Candidates:
+    objects = set(zip(scene.colors, scene.digits, strict=True))
+    for color in dict.fromkeys(scene.colors):
+        for digit in dict.fromkeys(scene.digits):
+            yield f"Is there a {color} {digit}?", "yes" if (color, digit) in objects else "no"
+
+
+def _is_the(scene: Scene) -> Candidates:
+    for index in scene.only(scene.digits):
+        for color in dict.fromkeys(scene.colors):
+            yield f"Is the {scene.digits[index]} {color}?", "yes" if color == scene.colors[index] else "no"
+
+
+def _are_there_any(scene: Scene) -> Candidates:
+    for color in COLORS:
+        yield f"Are there any {color} digits?", "yes" if color in scene.colors else "no"
+
+
+def _is_there_more_than_one(scene: Scene) -> Candidates:
+    for digit, count in Counter(scene.digits).items():
+        yield f"Is there more than one {digit}?", "yes" if count > 1 else "no"
+
+
+def _how_many(scene: Scene) -> Candidates:
+    for digit in range(10):
+        yield f"How many {digit}s are there?", str(scene.digits.count(digit))
+
+
+def _how_many_digits_are(scene: Scene) -> Candidates:
+    for color in COLORS:
+        yield f"How many digits are {color}?", str(scene.colors.count(color))
+
+
+def _what_number_is(scene: Scene) -> Candidates:
+    for index in scene.only(scene.colors):
+        yield f"What number is {scene.colors[index]}?", str(scene.digits[index])
+
+
+def _what_number_is_on_the(scene: Scene) -> Candidates:
+    for side in SIDES:
+        index = scene.outermost(side)
+        if index is not None:
+            yield f"What number is on the {side}?", str(scene.digits[index])
+
+
+def _what_is_left_of_the(scene: Scene) -> Candidates:
+    for index in scene.only(scene.digits):
+        neighbour = scene.left_neighbour(index)
+        if neighbour is not None:
+            yield f"What is left of the {scene.digits[index]}?", str(scene.digits[neighbour])
+
+
+def _what_color_is_the(scene: Scene) -> Candidates:
+    for index in scene.only(scene.digits):
+        yield f"What color is the {scene.digits[index]}?", scene.colors[index]
+
+
+def _what_color_is_on_the(scene: Scene) -> Candidates:
+    for side in SIDES:
+        index = scene.outermost(side)
+        if index is not None:
+            yield f"What color is on the {side}?", scene.colors[index]
+
+
+def _what_color_is_left_of_the(scene: Scene) -> Candidates:
+    for index in scene.only(scene.digits):
+        neighbour = scene.left_neighbour(index)
+        if neighbour is not None:
+            yield f"What color is left of the {scene.digits[index]}?", scene.colors[neighbour]
+
+
+def _where_is_the(scene: Scene) -> Candidates:
+    for index in scene.only(scene.digits):
+        x, y = scene.centre(index)
+        place = f"{'top' if y < 0.5 else 'bottom'} {'left' if x < 0.5 else 'right'}"
+        yield f"Where is the {scene.digits[index]}?", place
+
+
+_COUNTS = ("2", "1", "3", "0", "4")
+_DIGITS = tuple(str(digit) for digit in range(10))
+_YES_NO = ("yes", "no")
+_PLACES = ("top left", "top right", "bottom left", "bottom right")
+
+QUESTION_TYPES: dict[str, tuple[Callable[[Scene], Candidates], tuple[str, ...]]] = {
+    "is there a": (_is_there_a, _YES_NO),
+    "is the": (_is_the, _YES_NO),
+    "are there any": (_are_there_any, _YES_NO),
+    "is there more than one": (_is_there_more_than_one, _YES_NO),
+    "how many": (_how_many, _COUNTS),
+    "how many digits are": (_how_many_digits_are, _COUNTS),
+    "what number is": (_what_number_is, _DIGITS),
+    "what number is on the": (_what_number_is_on_the, _DIGITS),
+    "what is left of the": (_what_is_left_of_the, _DIGITS),
+    "what color is the": (_what_color_is_the, tuple(COLORS)),
+    "what color is on the": (_what_color_is_on_the, tuple(COLORS)),
+    "what color is left of the": (_what_color_is_left_of_the, tuple(COLORS)),
+    "where is the": (_where_is_the, _PLACES),
+}
+"""Per question type: what to ask of a scene, and the answers that are asked for."""
+
+
+def generate(folder: Path) -> None:
+    """Write the benchmark's raw files: `{train,val,test}_{questions,annotations}.json`, `features.h5`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    images = _share_out_digits()
+    regions, boxes, counts = [], [], []
+    first_image = 1
+    for number, split in enumerate(QUESTIONS):
+        rng = np.random.default_rng([VERSION, number])
+        scenes = [_compose(rng) for _ in range(SCENES[split])]
+        _write_questions(folder, split, scenes, first_image)
+        for scene in scenes:
+            pixels, scene_boxes = _draw(scene, images[split], rng)
+            regions.append(pixels)
+            boxes.append(scene_boxes)
+            counts.append(len(scene.digits))
+        first_image += len(scenes)
+    write_features(
+        folder / "features.h5",
+        regions=np.stack(regions),
+        boxes=np.stack(boxes),
+        counts=np.array(counts, np.int32),
+        image_ids=np.arange(1, first_image, dtype=np.int64),
+    )
+
+
+def _share_out_digits() -> dict[str, list[NDArray[np.float32]]]:
+    """Give each split its own images of each digit: [10] arrays [images, 8, 8] in [0, 1]."""
+    from sklearn.datasets import load_digits
+
+    bundled = load_digits()
+    order = np.random.default_rng(VERSION).permutation(len(bundled.target))
+    shares = np.split(order, np.cumsum(list(DIGIT_IMAGES.values()))[:-1])
+    pixels = bundled.images.astype(np.float32) / 16
+    return {
+        split: [pixels[share[bundled.target[share] == digit]] for digit in range(10)]
+        for split, share in zip(DIGIT_IMAGES, shares, strict=True)
+    }
+
+
+def _compose(rng: np.random.Generator) -> Scene:
+    """Choose the objects of a scene. Repeated digits and colours are common."""
+    objects = int(rng.integers(4, MOST_OBJECTS + 1))
+    digits, tints = _repeat_one(rng, 10, objects), _repeat_one(rng, len(COLORS), objects)
+    cells = rng.permutation(GRID * GRID)[:objects]
+    sizes = rng.uniform(0.5, 0.9, objects) / GRID
+    corners = np.stack([cells % GRID, cells // GRID], axis=1) / GRID
+    corners = corners + rng.random((objects, 2)) * (1 / GRID - sizes[:, None])
+    boxes = np.concatenate([corners, corners + sizes[:, None]], axis=1)
+    names = list(COLORS)
+    return Scene(
+        tuple(int(digit) for digit in digits),
+        tuple(names[tint] for tint in tints),
+        tuple((float(a), float(b), float(c), float(d)) for a, b, c, d in boxes),
+    )
+
+
+def _repeat_one(rng: np.random.Generator, kinds: int, objects: int) -> NDArray[np.int64]:
+    """Draw a kind per object; one of them comes more often, to a degree that differs by scene."""
+    often = rng.random(objects) < rng.uniform(0, 0.6)
+    return np.where(often, rng.integers(kinds), rng.integers(kinds, size=objects))
+
+
+def _draw(
+    scene: Scene, images: list[NDArray[np.float32]], rng: np.random.Generator
+) -> tuple[NDArray[np.float16], NDArray[np.float32]]:
+    """Give region features [10, 8 * 8 * 3 + 4] and boxes [10, 4]; zero behind the last object."""
+    objects = len(scene.digits)
+    shapes = np.stack([images[digit][rng.integers(len(images[digit]))] for digit in scene.digits])
+    tints = np.array([COLORS[color] for color in scene.colors]) + rng.normal(0, TINT_NOISE, (objects, 3))
+    pixels = shapes[..., None] * tints[:, None, None, :]
+    pixels = pixels + rng.normal(0, PIXEL_NOISE, pixels.shape)
+    boxes = np.zeros((MOST_OBJECTS, 4), np.float32)
+    boxes[:objects] = scene.boxes
+    regions = np.zeros((MOST_OBJECTS, 8 * 8 * 3 + 4), np.float16)
+    features = np.concatenate([pixels.reshape(objects, -1), boxes[:objects]], axis=1)
+    regions[:objects] = SCALE * features
+    return regions, boxes
+
+
+def object_pixels(regions: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
+    """Give what N objects look like by their features [N, 8 * 8 * 3 + 4]: red, green and blue, [N, 8, 8, 3]."""
+    shares = regions[:, : 8 * 8 * 3].astype(np.float32).reshape(-1, 8, 8, 3) / SCALE
+    pixels: NDArray[np.uint8] = np.rint(255 * shares.clip(0, 1)).astype(np.uint8)
+    return pixels
+
+
+def prior(question_type: str, split: str) -> dict[str, float]:
+    """Give the share of each answer among a type's questions: Zipf's law, reversed in `test`."""
+    answers = list(QUESTION_TYPES[question_type][1])
+    if answers != list(_COUNTS):  # "how many" is answered by 2, as everywhere; the other orders are arbitrary
+        random.Random(f"{VERSION} {question_type}").shuffle(answers)
+    weights = [1 / rank for rank in range(1, len(answers) + 1)]
+    if split == "test":
+        weights.reverse()
+    return {answer: weight / sum(weights) for answer, weight in zip(answers, weights, strict=True)}
+
+
+def _write_questions(folder: Path, split: str, scenes: list[Scene], first_image: int) -> None:
+    draw = random.Random(f"{VERSION} {split}")
+    asked = [
+        (question_type, answer, image, text)
+        for question_type, total in _even_shares(QUESTIONS[split], list(QUESTION_TYPES)).items()
+        for answer, image, text in _choose(question_type, split, total, scenes, draw)
+    ]
+    draw.shuffle(asked)
+    questions, annotations = [], []
+    for number, (question_type, answer, image, text) in enumerate(asked):
+        question_id, image_id = first_image * 1000 + number, first_image + image
+        questions.append(Question(question_id, image_id, text))
+        annotations.append(_annotate(question_id, image_id, question_type, answer, draw))
+    write_questions(folder / f"{split}_questions.json", questions)
+    write_annotations(folder / f"{split}_annotations.json", annotations)
+
+
+def _even_shares(total: int, names: list[str]) -> dict[str, int]:
+    each, rest = divmod(total, len(names))
+    return {name: each + (position < rest) for position, name in enumerate(names)}
+
+
+def _choose(
+    question_type: str, split: str, total: int, scenes: list[Scene], draw: random.Random
+) -> Iterator[tuple[str, int, str]]:
+    """Choose questions of one type so that their answers follow the split's prior; none is asked twice."""
+    candidates: dict[str, list[tuple[int, str]]] = defaultdict(list)
+    for image, scene in enumerate(scenes):
+        for text, answer in QUESTION_TYPES[question_type][0](scene):
+            candidates[answer].append((image, text))
+    shares = prior(question_type, split)
+    wanted = {answer: round(share * total) for answer, share in shares.items()}
+    wanted[max(shares, key=lambda answer: shares[answer])] += total - sum(wanted.values())
+    for answer, count in wanted.items():
+        for image, text in draw.sample(candidates[answer], count):
+            yield answer, image, text
+
+
+def _annotate(
+    question_id: int, image_id: int, question_type: str, true_answer: str, draw: random.Random
+) -> Annotation:
+    """Ask ten simulated annotators."""
+    possible = QUESTION_TYPES[question_type][1]
+    others = [answer for answer in possible if answer != true_answer]
+    given = [true_answer if draw.random() < AGREEMENT else draw.choice(others) for _ in range(10)]
+    modal = Counter(given).most_common(1)[0][0]
+    spelled = [
+        NUMBER_WORDS[int(answer)] if answer.isdigit() and draw.random() < SPELLED_OUT else answer
+        for answer in given
+    ]
+    return Annotation(
+        question_id,
+        image_id,
+        question_type,
+        "yes/no" if modal in _YES_NO else "number" if modal.isdigit() else "other",
+        tuple(Answer(answer, "yes", number) for number, answer in enumerate(spelled, 1)),
+        modal,
+    )
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A small picture."""
+
+    width: int
+    height: int
+    rgb: bytes
+    """Red, green and blue of each pixel, row by row from the top."""
+
+
+_PAINTERS: Mapping[str, Callable[[NDArray[np.floating[Any]]], NDArray[np.uint8]]] = {"digits": digits.object_pixels}
+"""Generator -> from region features [N, V] to pixels [N, height, width, 3]."""
+
+
+def picture_regions(dataset: Dataset, regions: NDArray[np.floating[Any]]) -> list[Picture] | None:
+    """Draw the regions of an image, given by their features [N, V]; None where it is not known what they show."""
+    paint = _PAINTERS.get(dataset.entry.generator or "")
+    if paint is None:
+        return None
+    return [Picture(pixels.shape[1], pixels.shape[0], pixels.tobytes()) for pixels in paint(regions)]

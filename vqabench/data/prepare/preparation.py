@@ -1,0 +1,374 @@
+"""From raw files to `prepared.h5`: vocabulary, tokens, sparse targets and counts per question type."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from vqabench.data.catalog.dataset import Dataset, Raw
+from vqabench.data.catalog.entries import SPLITS
+from vqabench.data.features.conversion import Treatment, convert_features
+from vqabench.data.features.store import FeatureStore, open_features, read_object_names
+from vqabench.data.prepare import digits
+from vqabench.data.prepare.fingerprint import fingerprint_of, stamp_of
+from vqabench.data.prepare.language import Language, read_language
+from vqabench.data.vqa.accuracy import best_accuracies, explain_oddities, find_oddities, mean_percent
+from vqabench.data.vqa.annotation_table import AnnotationTable
+from vqabench.data.vqa.annotations import ANSWER_TYPES, Question, hash_ids
+from vqabench.data.vqa.encoding import NO_TYPE, Encoder, HumanAnswers, Priors, count_human_answers, count_priors
+from vqabench.data.vqa.words import SPECIAL_WORDS
+from vqabench.errors import InputError, first_few
+from vqabench.files.atomic import holding
+from vqabench.files.hdf5 import change_hdf5, reading, store, write_hdf5
+
+Array = NDArray[Any]
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class SplitArrays:
+    """One split of N questions. Targets are sparse: question n's stand at `starts[n]:starts[n + 1]`."""
+
+    question_ids: Array
+    """int64 [N]."""
+    image_rows: Array
+    """int64 [N]: rows of the features file."""
+    types: Array
+    """int64 [N]."""
+    tokens: Array
+    """int32 [N, L]."""
+    type_word_counts: Array
+    """int32 [N]: words at the question's start that spell its type."""
+    starts: Array
+    """int64 [N + 1]."""
+    target_answers: Array
+    """int32: indices into the vocabulary."""
+    target_values: Array
+    """float32 in (0, 1]."""
+
+    def take(self, rows: Sequence[int]) -> SplitArrays:
+        """Give some questions, in the order of their row numbers."""
+        chosen = np.array(rows, np.int64)
+        lengths = np.diff(self.starts)[chosen]
+        starts = np.append(0, np.cumsum(lengths))
+        paths = np.arange(starts[-1]) + np.repeat(self.starts[chosen] - starts[:-1], lengths)
+        return SplitArrays(
+            question_ids=self.question_ids[chosen],
+            image_rows=self.image_rows[chosen],
+            types=self.types[chosen],
+            tokens=self.tokens[chosen],
+            type_word_counts=self.type_word_counts[chosen],
+            starts=starts,
+            target_answers=self.target_answers[paths],
+            target_values=self.target_values[paths],
+        )
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How much a prepared data set holds."""
+
+    questions: dict[str, int]
+    """Split -> questions."""
+    answers: int
+    words: int
+    """Of the training questions, without the padding and the unknown token."""
+    question_types: int
+    images: int
+    regions: int
+    """The largest number of regions of an image."""
+    region_width: int
+    fingerprint: str
+    """Hash of every input file and setting that it was made from."""
+    warnings: tuple[str, ...]
+    """What the official evaluation does to some questions, unlike one expects."""
+    val_ids_hash: str
+    """`hash_ids` of the validation split; empty where there is none."""
+    current: bool
+    """Whether the settings and, by their sizes and times, the files are those that it was made of."""
+
+
+def prepare_files(dataset: Dataset, say: Say) -> Summary:
+    """Make a data set's files ready for training, or see that an earlier call made them of the same inputs.
+
+    `say` hears, in a line each, what is done and what was found. Raises InputError where an input is broken.
+    """
+    generate(dataset, say)
+    dataset.check_questions_readable()
+    dataset.feature_files()  # refused before anything is read, where nobody named any
+    fingerprint = fingerprint_of(dataset)
+    there = summarise(dataset)
+    if there is None or there.fingerprint != fingerprint:
+        dataset.folder.mkdir(parents=True, exist_ok=True)
+        with _alone(dataset, say):
+            there = summarise(dataset)  # by another process, as long as this one has waited
+            if there is None or there.fingerprint != fingerprint:
+                say(f"preparing {dataset.name} in {dataset.folder}")
+                _build(dataset, fingerprint, say)
+        return _made(dataset)
+    for warning in there.warnings:
+        say(warning)
+    if not there.current:  # the files were touched, or copied
+        with suppress(OSError), _alone(dataset, say):  # it may be somebody else's, to read only
+            change_hdf5(dataset.prepared_file, lambda file: file.attrs.update(stamp=stamp_of(dataset)))
+    return _made(dataset)
+
+
+def _made(dataset: Dataset) -> Summary:
+    made = summarise(dataset)
+    assert made is not None
+    return made
+
+
+def summarise(dataset: Dataset) -> Summary | None:
+    """Tell what was prepared of a data set, whether or not its inputs have changed since.
+
+    None where nothing was, or it is damaged: then it is made anew.
+    """
+    try:
+        features = open_features(dataset.features_file)
+        with reading(dataset.prepared_file) as file:
+            return Summary(
+                questions={split: len(file[split]["types"]) for split in SPLITS if split in file},
+                answers=len(file["answers"]),
+                words=len(file["words"]) - SPECIAL_WORDS,
+                question_types=len(file["types"]),
+                images=len(features.image_ids),
+                regions=features.regions.shape[1],
+                region_width=features.regions.shape[2],
+                fingerprint=str(file.attrs["fingerprint"]),
+                current=file.attrs["stamp"] == stamp_of(dataset),
+                warnings=tuple(map(str, file.attrs.get("warnings", ()))),
+                val_ids_hash=hash_ids(file["val"]["question_ids"][:].tolist()) if "val" in file else "",
+            )
+    except InputError:
+        return None
+
+
+def read_question_ids(dataset: Dataset, split: str) -> list[int]:
+    """Read which questions a prepared split holds, in its order."""
+    with reading(dataset.prepared_file) as file:
+        ids: list[int] = file[split]["question_ids"][:].tolist()
+        return ids
+
+
+def generate(dataset: Dataset, say: Say) -> None:
+    """Make the raw files of a data set that is made here, where another version of them or none is there."""
+    if dataset.entry.generator is None:
+        return
+    stamp = dataset.source / "version"
+    version = str(digits.VERSION)
+    if stamp.is_file() and stamp.read_text() == version and all(file.is_file() for file in dataset.files()):
+        return
+    say(f"generating {dataset.name}, version {version}, in {dataset.source}")
+    digits.generate(dataset.source)
+    stamp.write_text(version)
+
+
+@contextmanager
+def _alone(dataset: Dataset, say: Say) -> Iterator[None]:
+    """Prepare a data set when no other process does, and sweep up what a killed one had begun to write."""
+    message = f"{dataset.folder}: waiting for another process that is preparing {dataset.name}"
+    with holding(dataset.prepared_file.with_name(".prepared.h5.lock"), lambda: say(message)):
+        for pattern in (".prepared.h5.part-*", ".features.h5.json.part-*", ".features.h5.link-*"):
+            for part in dataset.folder.glob(pattern):
+                part.unlink(missing_ok=True)
+        yield
+
+
+def _build(dataset: Dataset, fingerprint: str, say: Say) -> None:
+    raw = read_raw(dataset)
+    language = read_language(dataset, raw)
+    for split in dataset.splits:
+        if repeated := dataset.find_repeated(split):
+            say(f"{split}: {len(repeated):,} questions are dropped because they are also in val or test")
+    asked = [*(questions for questions, _ in raw.values()), *dataset.read_unanswered().values()]
+    images = {question.image_id for questions in asked for question in questions}
+    # The old arrays point into the old features: whatever fails from here on, they must not meet the new ones.
+    dataset.prepared_file.unlink(missing_ok=True)
+    entry = dataset.entry
+    treatment = Treatment(entry.feature_precision, entry.broken_features, entry.features_without_boxes)
+    convert_features(dataset.feature_files(), dataset.features_file, images, treatment, say=say)
+    features = open_features(dataset.features_file)
+
+    def fill(file: h5py.File) -> None:
+        file.attrs["fingerprint"], file.attrs["stamp"] = fingerprint, stamp_of(dataset)
+        fill_prepared(file, dataset, raw, language, features, say)
+        if fingerprint_of(dataset) != fingerprint:
+            raise InputError(f"{dataset.name}: its files changed while they were prepared; prepare it again")
+
+    write_hdf5(dataset.prepared_file, fill)
+
+
+def read_raw(dataset: Dataset) -> Raw:
+    """Read all splits. Raises InputError where a file is broken or a question stands in two of them."""
+    raw: Raw = dataset.read_splits()
+    _check_distinct(
+        [*(questions for questions, _ in raw.values()), *dataset.read_unanswered().values()], dataset.name
+    )
+    return raw
+
+
+def fill_prepared(
+    file: h5py.File, dataset: Dataset, raw: Raw, language: Language, features: FeatureStore, say: Say
+) -> None:
+    """Write all that training needs of the questions. Raises InputError where that cannot be."""
+    encoder, answers, types = language.encoder, language.encoder.answers, language.encoder.types
+    given = {split: count_human_answers(table.answers, encoder.answers) for split, (_, table) in raw.items()}
+    train_types = encoder.number_types(raw["train"][1].question_types)
+    priors = count_priors(train_types, given["train"], len(answers), len(types))
+    _write_spec(file, dataset, language, priors, features)
+    for split, (questions, table) in raw.items():
+        rows, kept = _locate_images(dataset, split, questions, features, say)
+        chosen = [questions[n] for n in kept], table.take(kept.tolist())
+        _write_split(file.create_group(split), encoder, *chosen, given[split].take(kept), rows)
+    for split, asked in dataset.read_unanswered().items():
+        _write_unanswered(file, dataset, split, asked, encoder, features, say)
+    _describe_sizes(encoder, priors, say)
+    if language.vectors is None:
+        say("no word vectors: words start at random")
+    else:
+        found, words = int(language.vectors[SPECIAL_WORDS:].any(1).sum()), len(encoder.words) - SPECIAL_WORDS
+        say(f"word vectors for {found:,} of {words:,} words; the others start at zero")
+    _describe_other_answer_types(raw, say)
+    _describe_limits(raw, given, list(answers), say)
+    warnings = _warn(raw)
+    file.attrs["warnings"] = warnings  # said again whenever somebody trains on these questions
+    for warning in warnings:
+        say(warning)
+
+
+def _describe_sizes(encoder: Encoder, priors: Priors, say: Say) -> None:
+    words = len(encoder.words) - SPECIAL_WORDS
+    say(f"{len(encoder.answers):,} answers, {words:,} words, {len(encoder.types):,} question types")
+    own = (priors.answer_counts > 0).sum(1)
+    say(f"answers given to a question type in train: {own.min():,} to {own.max():,}, median {np.median(own):,.0f}")
+
+
+def _describe_limits(raw: Raw, given: Mapping[str, HumanAnswers], vocabulary: Sequence[str], say: Say) -> None:
+    """Say how far the vocabulary falls short, by the official evaluation."""
+    for split, (_, table) in raw.items():
+        best = mean_percent(best_accuracies(vocabulary, table.answers, table.records))
+        lacking = f"{given[split].unanswerable:.1%} of the questions have no answer in it"
+        say(f"{split}: best possible official accuracy with this vocabulary: {best:.2f}; {lacking}")
+
+
+def _warn(raw: Raw) -> list[str]:
+    """Return a line for each way in which the official evaluation scores some questions unlike one expects."""
+    found = {split: find_oddities(table.answers, table.records) for split, (_, table) in raw.items()}
+    return [f"warning: {line}" for line in explain_oddities(found)]
+
+
+def _check_distinct(splits: Iterable[Sequence[Question]], name: str) -> None:
+    """Raise InputError where a question is in two splits: it would be trained on and tested."""
+    counts = Counter(question.question_id for questions in splits for question in questions)
+    repeated = [question_id for question_id, count in counts.items() if count > 1]
+    if repeated:
+        raise InputError(
+            f"{name}: {len(repeated):,} questions are in two splits, or twice in one: ids {first_few(repeated)}; "
+            'repeated_questions = "drop" in the catalogue removes questions of val and test from train'
+        )
+
+
+def _describe_other_answer_types(raw: Raw, say: Say) -> None:
+    counts: Counter[str] = Counter()
+    for _, table in raw.values():
+        counts.update(table.answer_types.counts())
+    other = [f"{count} of {name!r}" for name, count in counts.items() if name not in ANSWER_TYPES]
+    if other:
+        say(f"answer types other than {', '.join(ANSWER_TYPES)} count only in All: {first_few(other)}")
+
+
+def _locate_images(
+    dataset: Dataset, split: str, questions: Sequence[Question], features: FeatureStore, say: Say
+) -> tuple[Array, Array]:
+    """Give each question's row of features, and which questions have one."""
+    if dataset.entry.images_without_features == "refuse":
+        return features.rows([q.image_id for q in questions]), np.arange(len(questions))
+    known = set(features.image_ids.tolist())
+    kept = np.array([n for n, question in enumerate(questions) if question.image_id in known], np.int64)
+    if len(kept) == 0:
+        raise InputError(f"{dataset.name}, split {split}: no question's image has features")
+    if len(kept) < len(questions):
+        say(f"{split}: {len(questions) - len(kept)} of {len(questions)} questions are left out: no image features")
+    return features.rows([questions[n].image_id for n in kept]), kept
+
+
+def _write_split(
+    group: h5py.Group,
+    encoder: Encoder,
+    questions: Sequence[Question],
+    annotations: AnnotationTable,
+    given: HumanAnswers,
+    image_rows: Array,
+) -> None:
+    tokens, type_word_counts = encoder.encode(questions, annotations.question_types)
+    arrays = SplitArrays(
+        question_ids=annotations.question_ids,
+        image_rows=image_rows.astype(np.int64),
+        types=encoder.number_types(annotations.question_types),
+        tokens=tokens,
+        type_word_counts=type_word_counts,
+        starts=np.append(0, np.cumsum(np.bincount(given.questions, minlength=given.size))),
+        target_answers=given.answers,
+        target_values=given.targets,
+    )
+    for name, array in vars(arrays).items():
+        store(group, name, array)
+
+
+def _write_unanswered(
+    file: h5py.File,
+    dataset: Dataset,
+    split: str,
+    questions: Sequence[Question],
+    encoder: Encoder,
+    features: FeatureStore,
+    say: Say,
+) -> None:
+    """Write a split without annotations: its types are guessed, and it has no targets."""
+    rows, kept = _locate_images(dataset, split, questions, features, say)
+    chosen = [questions[n] for n in kept]
+    types = encoder.guess_types(chosen)
+    tokens, type_word_counts = encoder.encode(chosen, types)
+    arrays = SplitArrays(
+        question_ids=np.array([question.question_id for question in chosen], np.int64),
+        image_rows=rows.astype(np.int64),
+        types=encoder.number_types(types),
+        tokens=tokens,
+        type_word_counts=type_word_counts,
+        starts=np.zeros(len(chosen) + 1, np.int64),
+        target_answers=np.zeros(0, np.int32),
+        target_values=np.zeros(0, np.float32),
+    )
+    group = file.create_group(split)
+    for name, array in vars(arrays).items():
+        store(group, name, array)
+    untyped = types.counts().get(NO_TYPE, 0)
+    say(
+        f"{split}: no annotations, so it can be answered but not scored; the types of its questions are "
+        f"guessed from their first words ({untyped:,} of {len(chosen):,} begin with no known type)"
+    )
+
+
+def _write_spec(
+    file: h5py.File, dataset: Dataset, language: Language, priors: Priors, features: FeatureStore
+) -> None:
+    encoder = language.encoder
+    file.attrs["question_length"] = encoder.length
+    for name, strings in (("answers", encoder.answers), ("words", encoder.words), ("types", encoder.types)):
+        file.create_dataset(name, data=list(strings), dtype=h5py.string_dtype())
+    for name, array in vars(priors).items():
+        store(file, f"priors/{name}", array)
+    if language.vectors is not None:
+        store(file, "word_vectors", language.vectors)
+    if dataset.entry.object_names:
+        names = read_object_names(dataset.source / dataset.entry.object_names, features)
+        file.create_dataset("object_names", data=list(names), dtype=h5py.string_dtype())

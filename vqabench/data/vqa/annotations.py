@@ -1,0 +1,265 @@
+"""Questions, annotations and answers as VQA publishes them: JSON, plain, `.gz` or inside `.zip`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+
+from vqabench.errors import InputError, first_few
+from vqabench.files import json_files
+from vqabench.files.atomic import write_file
+from vqabench.files.json_files import as_id, explaining, read_entries, read_json
+
+Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+ImageId = Int64 | str
+
+ANSWER_TYPES = ("yes/no", "number", "other")
+ANNOTATORS = 10
+"""Of every question."""
+
+
+class Question(msgspec.Struct, gc=False, frozen=True):
+    """One entry of a questions file."""
+
+    question_id: Int64
+    image_id: ImageId
+    question: str
+
+
+class Answer(msgspec.Struct, gc=False, frozen=True, forbid_unknown_fields=True):
+    """What one annotator answered, and all that tells this record from the question's others.
+
+    The official evaluation compares whole records. One with other fields is read as if it had a number alone, which
+    it shares with the records of its question that agree in all but the answer.
+    """
+
+    answer: str
+    answer_confidence: str | msgspec.UnsetType | None = msgspec.UNSET
+    answer_id: int | msgspec.UnsetType | None = msgspec.UNSET
+
+
+class Annotation(msgspec.Struct, gc=False, frozen=True):
+    """One entry of an annotations file: the question's type and its ten human answers."""
+
+    question_id: Int64
+    image_id: ImageId
+    question_type: str
+    answer_type: str
+    answers: tuple[Answer, ...]
+    multiple_choice_answer: str | None = None
+
+
+class Prediction(msgspec.Struct, gc=False, frozen=True):
+    """One entry of a results file in the official format."""
+
+    question_id: Int64
+    answer: str
+
+
+class SurePrediction(Prediction, gc=False, frozen=True, omit_defaults=True):
+    """An entry as a run keeps it: the official format, and how sure the model was."""
+
+    confidence: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    """The probability that it gave the answer, in [0, 1]; None where it is not known."""
+
+
+def read_questions(path: Path) -> list[Question]:
+    """Read a questions file, in the official layout or as a bare list.
+
+    Raises InputError, naming file and entry, where it is missing, broken, or names a question twice.
+    """
+    questions = list(read_entries(path, "questions", _QUESTION, _as_question))
+    check_ids([question.question_id for question in questions], path)
+    return questions
+
+
+def read_annotations(path: Path) -> Iterator[Annotation]:
+    """Yield the entries of an annotations file, likewise; whether one comes twice is the caller's to check."""
+    return read_entries(path, "annotations", _ANNOTATION, _as_annotation)
+
+
+def read_raw_entries(path: Path, kind: Literal["questions", "annotations"]) -> Iterator[tuple[int, msgspec.Raw]]:
+    """Yield the entries of a file as they are written, each with its question's id.
+
+    Raises InputError where the file is broken or an entry has no id.
+    """
+    for number, raw in enumerate(json_files.read_raw_entries(path, kind), 1):
+        try:
+            identified = _IDENTIFIED.decode(raw)
+        except json_files.UNUSUAL:
+            where = f"{path}: entry {number} of the {kind}"
+            identified = json_files.decode_slowly(where, raw, _as_identified)
+        yield identified.question_id, raw
+
+
+def write_raw_entries(path: Path, kind: Literal["questions", "annotations"], entries: list[msgspec.Raw]) -> None:
+    """Write entries as they are written elsewhere, in the official layout."""
+    write_file(path, msgspec.json.encode({kind: entries}))
+
+
+def read_predictions(path: Path) -> list[Prediction]:
+    """Read a results file in the official format. Whether a question comes twice is the caller's to check."""
+    return _decode_predictions(path, _PREDICTIONS)
+
+
+def read_sure_predictions(path: Path) -> list[SurePrediction]:
+    """Read a run's results file, with the confidences that it holds."""
+    return _decode_predictions(path, _SURE_PREDICTIONS)
+
+
+def write_questions(path: Path, questions: Sequence[Question]) -> None:
+    """Write a questions file in the official layout."""
+    write_file(path, msgspec.json.encode({"questions": questions}))
+
+
+def write_annotations(path: Path, annotations: Sequence[Annotation]) -> None:
+    """Write an annotations file in the official layout."""
+    write_file(path, msgspec.json.encode({"annotations": annotations}))
+
+
+def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
+    """Write a results file in the official format."""
+    write_file(path, msgspec.json.encode(predictions))
+
+
+def match(
+    questions: Sequence[Question], question_ids: Sequence[int], image_ids: Sequence[ImageId], where: str
+) -> Sequence[int]:
+    """Give each question's row of the annotations, of which the ids are given.
+
+    Raises InputError where one has none of the other, comes twice, or they disagree about the image.
+    """
+    if [q.question_id for q in questions] == question_ids and [q.image_id for q in questions] == image_ids:
+        return range(len(questions))  # the usual case, at a tenth of the time
+    rows = {question_id: row for row, question_id in enumerate(question_ids)}
+    asked = {question.question_id for question in questions}
+    problems = {
+        # One file holds no question twice, but several read one behind the other may.
+        "questions given more than once": _repeated([q.question_id for q in questions]),
+        "questions annotated more than once": _repeated(question_ids),
+        "questions without annotations": [q.question_id for q in questions if q.question_id not in rows],
+        "annotations without questions": [number for number in rows if number not in asked],
+    }
+    if not any(problems.values()):
+        problems["questions whose annotation names another image"] = [
+            q.question_id for q in questions if image_ids[rows[q.question_id]] != q.image_id
+        ]
+    message = [f"{len(ids)} {what} (ids {first_few(ids)})" for what, ids in problems.items() if ids]
+    if message:
+        raise InputError(f"{where}: {'; '.join(message)}")
+    return [rows[question.question_id] for question in questions]
+
+
+def require_ten_answers(annotations: Iterable[Annotation], where: str) -> Iterator[Annotation]:
+    """Yield annotations; raise InputError at the end where some have other than ten answers.
+
+    Soft targets and accuracy build on ten.
+    """
+    other: dict[int, int] = {}
+    for annotation in annotations:
+        if len(annotation.answers) == ANNOTATORS:
+            yield annotation
+        else:
+            other[annotation.question_id] = len(annotation.answers)
+    if other:
+        counts, ids = first_few(sorted(set(other.values()))), first_few(other)
+        raise InputError(
+            f"{where}: {len(other)} questions have other than ten answers ({counts} of them; ids {ids})"
+        )
+
+
+def hash_ids(ids: Iterable[int]) -> str:
+    """Give the SHA-256 of question ids, sorted, a line each: the name of a split that anyone can compute."""
+    return hashlib.sha256("".join(f"{number}\n" for number in sorted(ids)).encode()).hexdigest()
+
+
+class _Identified(msgspec.Struct, gc=False):
+    question_id: Int64
+
+
+class _LooseAnnotation(msgspec.Struct):
+    """An annotation whose records may have any fields."""
+
+    question_id: Int64
+    image_id: ImageId
+    question_type: str
+    answer_type: str
+    answers: list[dict[str, Any]]
+    multiple_choice_answer: str | None = None
+
+
+class _Text(msgspec.Struct):
+    answer: str
+
+
+Given = TypeVar("Given")
+_QUESTION = msgspec.json.Decoder(Question)
+_ANNOTATION = msgspec.json.Decoder(Annotation)
+_IDENTIFIED = msgspec.json.Decoder(_Identified)
+_PREDICTIONS = msgspec.json.Decoder(list[Prediction])
+_SURE_PREDICTIONS = msgspec.json.Decoder(list[SurePrediction])
+
+
+def _as_question(entry: Any) -> Question:
+    return msgspec.convert(_with_ids(entry), Question)
+
+
+def _as_identified(entry: Any) -> _Identified:
+    return msgspec.convert(_with_ids(entry), _Identified)
+
+
+def _as_annotation(entry: Any) -> Annotation:
+    loose = msgspec.convert(_with_ids(entry), _LooseAnnotation)
+    texts = msgspec.convert(entry["answers"], list[_Text])
+    rests = [{key: value for key, value in record.items() if key != "answer"} for record in loose.answers]
+    numbers = [rests.index(rest) for rest in rests]  # Python's equality, as the official evaluation has it
+    answers = tuple(Answer(text.answer, answer_id=number) for text, number in zip(texts, numbers, strict=True))
+    return Annotation(
+        loose.question_id,
+        loose.image_id,
+        loose.question_type,
+        loose.answer_type,
+        answers,
+        loose.multiple_choice_answer,
+    )
+
+
+def _with_ids(entry: Any) -> Any:
+    """Return an entry whose ids are numbers where they can be: some programs write 7.0, or "7" for a question."""
+    if not isinstance(entry, Mapping):
+        return entry
+    image = entry.get("image_id")
+    ids = {
+        "question_id": as_id(entry.get("question_id")),
+        "image_id": as_id(image) if isinstance(image, float) else image,
+    }
+    return {**entry, **{key: value for key, value in ids.items() if key in entry}}
+
+
+def _decode_predictions(path: Path, decoder: msgspec.json.Decoder[list[Given]]) -> list[Given]:
+    with explaining(path):
+        content = read_json(path)
+        try:
+            return decoder.decode(content)
+        except msgspec.ValidationError as error:
+            raise InputError(f"{path}: not a file of predictions: {error}") from error
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: broken JSON: {error} ({len(content):,} bytes in all)") from error
+
+
+def check_ids(ids: Sequence[int], path: Path) -> None:
+    """Raise InputError where a file names a question twice."""
+    repeated = _repeated(ids)
+    if repeated:
+        raise InputError(f"{path}: {len(repeated)} question ids occur more than once: {first_few(repeated)}")
+
+
+def _repeated(ids: Sequence[int]) -> list[int]:
+    if len(set(ids)) == len(ids):
+        return []
+    return [number for number, count in Counter(ids).items() if count > 1]

@@ -1,0 +1,84 @@
+"""Human answers: normalised, counted, and turned into soft targets and a vocabulary."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from functools import cache
+
+from vqabench.data.vqa.annotations import Annotation
+from vqabench.data.vqa.official_tables import (
+    ARTICLES,
+    COMMA_BETWEEN_DIGITS,
+    CONTRACTIONS,
+    NUMBER_WORDS,
+    PERIOD,
+    PUNCTUATION,
+)
+
+_MARKS = frozenset(PUNCTUATION)
+_PERIOD = re.compile(PERIOD)
+_COMMA_BETWEEN_DIGITS = re.compile(COMMA_BETWEEN_DIGITS)
+_MOST_PERIODS = int(re.UNICODE)
+"""The official code passes this flag where the number of replacements belongs: 32."""
+
+_SOFT_TARGETS = (0.0, 0.3, 0.6, 0.9, 1.0)
+
+
+def strip_space(answer: str) -> str:
+    """Turn newlines and tabs into spaces and strip the ends: what the official evaluation always does."""
+    return answer.replace("\n", " ").replace("\t", " ").strip()
+
+
+@cache
+def normalise(answer: str) -> str:
+    """Give the official evaluation's full normal form of an answer.
+
+    Space, punctuation, number words, articles and contractions, in this order, quirks included: see
+    `vqaEval.py` of GT-Vision-Lab/VQA.
+    """
+    return _normalise_words(_strip_punctuation(strip_space(answer)))
+
+
+def _strip_punctuation(answer: str) -> str:
+    """Delete a mark that touches a space, or any mark if a comma stands between digits; else space it."""
+    marks = _MARKS.intersection(answer)  # most answers have none; one does not bear on another
+    has_comma_between_digits = "," in marks and _COMMA_BETWEEN_DIGITS.search(answer) is not None
+    stripped = answer
+    for mark in marks:
+        touches_space = f"{mark} " in answer or f" {mark}" in answer
+        stripped = stripped.replace(mark, "" if touches_space or has_comma_between_digits else " ")
+    return _PERIOD.sub("", stripped, count=_MOST_PERIODS) if "." in stripped else stripped
+
+
+def _normalise_words(answer: str) -> str:
+    words = [NUMBER_WORDS.get(word, word) for word in answer.lower().split()]
+    return " ".join(CONTRACTIONS.get(word, word) for word in words if word not in ARTICLES)
+
+
+def count_answers(annotation: Annotation) -> Counter[str]:
+    """Count the normalised human answers of a question."""
+    return Counter([normalise(answer.answer) for answer in annotation.answers])
+
+
+def soft_target(annotators: int) -> float:
+    """Give the soft target of an answer that so many annotators gave: min(1, 0.3 x annotators)."""
+    return _SOFT_TARGETS[min(annotators, 4)]
+
+
+def modal_answer(annotation: Annotation) -> str:
+    """Give a question's most common answer, normalised: the file's own, or the first of the most common."""
+    if annotation.multiple_choice_answer is not None:
+        return normalise(annotation.multiple_choice_answer)
+    return count_answers(annotation).most_common(1)[0][0]
+
+
+def vocabulary(counts: Mapping[str, int], minimum: int) -> tuple[str, ...]:
+    """Give the answers that are the most common one, normalised, of at least `minimum` questions.
+
+    `counts` says of how many each is. The most frequent stands first; equally frequent ones stand in
+    alphabetical order.
+    """
+    kept = [answer for answer, count in counts.items() if count >= minimum]
+    return tuple(sorted(kept, key=lambda answer: (-counts[answer], answer)))

@@ -1,0 +1,188 @@
+"""Results files of any model, in the shapes that they come in.
+
+The official format is a list of objects with `question_id` and `answer`. Other shapes are read where they can mean
+only one thing; everything else is refused with what was found, what is wanted, and a command that converts it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from vqabench.data.vqa.annotations import Prediction
+from vqabench.errors import InputError, first_few
+from vqabench.files.json_files import as_id, broken, decode_text, describe, explaining, read_json
+
+WANTED = 'a results file is a list: [{"question_id": 1, "answer": "yes"}, ...]'
+LARGEST_ID = 2**63 - 1
+_OFFICIAL = msgspec.json.Decoder(list[Prediction])
+
+
+def read_results(path: Path) -> list[Prediction]:
+    """Read a results file: the official list, one object a line, {id: answer}, or one of these under a key.
+
+    Ids may be texts or floats. Whether a question comes twice is the caller's to check. Raises InputError, naming
+    file and entry, where the file is broken or its meaning is not plain.
+    """
+    with explaining(path):
+        content = read_json(path)
+        try:
+            return _OFFICIAL.decode(content)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            return list(_read_entries(path, *_parse(path, decode_text(path, content))))
+
+
+def _parse(path: Path, text: str) -> tuple[Any, str]:
+    """Parse a JSON document, or one on each line; return it, or their list, with the option of jq that does so."""
+    try:
+        return _decode(path, text), ""
+    except json.JSONDecodeError as error:
+        first, end = text.lstrip(), text.find("\n", len(text) - len(text.lstrip()))
+        is_lines = first.startswith("{") and end >= 0 and _is_whole(text[:end])
+        if error.msg == "Extra data" and not is_lines:
+            joined = f"several JSON documents in one file; join them: {_format_command('-s ', 'add', path)}"
+            raise broken(path, text, error.pos, joined) from error
+        if not is_lines:
+            raise broken(path, text, error.pos, error.msg) from error
+    lines = enumerate(text.split("\n"), 1)
+    return [_decode_line(path, number, line) for number, line in lines if line.strip()], "-s "
+
+
+def _is_whole(line: str) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True
+
+
+def _decode_line(path: Path, number: int, line: str) -> Any:
+    try:
+        return _decode(path, line)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}: broken JSON in line {number}, column {error.colno}: {error.msg}") from error
+
+
+def _decode(path: Path, text: str) -> Any:
+    def collect(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        """Build an object. Python's `json` keeps the last of several equal keys, whatever the others say."""
+        collected: dict[str, Any] = {}
+        for key, value in pairs:
+            if collected.setdefault(key, value) != value and re.fullmatch(r"\s*-?[0-9]+(\.0*)?\s*", key):
+                raise InputError(f"{path}: question {key} has two answers, {collected[key]!r} and {value!r}")
+            collected[key] = value
+        return collected
+
+    try:
+        return json.loads(text, object_pairs_hook=collect)
+    except json.JSONDecodeError:
+        raise
+    except ValueError as error:  # a number of thousands of digits
+        raise InputError(f"{path}: {error}") from error
+
+
+def _read_entries(path: Path, document: Any, option: str, select: str = "") -> Iterator[Prediction]:
+    """Yield the results of a document, which jq with `option` and `select` gives."""
+    if isinstance(document, list):
+        for number, entry in enumerate(document, 1):
+            yield _read_entry(
+                path,
+                f"entry {number}",
+                entry,
+                _format_command(option, f"{select}map({{}})", path),
+            )
+    elif not isinstance(document, dict):
+        raise InputError(f"{path}: holds {describe(document)}; {WANTED}")
+    elif "question_id" in document or _rename(document):  # a single line of JSONL
+        yield _read_entry(path, "its only entry", document, _format_command("", "[{}]", path))
+    elif document and all(isinstance(value, str) and _is_id(key) for key, value in document.items()):
+        for key, answer in document.items():
+            yield Prediction(_read_id(path, as_id(key)), answer)
+    else:
+        key = _find_list(path, document)
+        yield from _read_entries(path, document[key], option, f".{_format_key(key)} | ")
+
+
+def _find_list(path: Path, document: Mapping[str, Any]) -> str:
+    """Return the only key of an object that holds results."""
+    for looks_like_results in (_has_ids, _has_objects):
+        keys = [key for key, value in document.items() if looks_like_results(value)]
+        if len(keys) == 1:
+            return keys[0]
+        if keys:
+            raise InputError(
+                f"{path}: several keys hold results: {first_few(keys)}; {WANTED}. "
+                f"Choose one: {_format_command('', f'.{_format_key(keys[0])}', path)}"
+            )
+    values = list(document.values())
+    if values and all(map(_is_id, document)) and isinstance(values[0], dict) and "answer" in values[0]:
+        raise InputError(
+            f"{path}: an object of objects by question id; {WANTED}. Convert it: "
+            f"{_format_command('', 'map_values(.answer)', path)}"
+        )
+    found = f"an object with the keys {first_few(document)}" if document else "an empty object"
+    raise InputError(f"{path}: {found}; {WANTED}")
+
+
+def _has_ids(value: object) -> bool:
+    if isinstance(value, list):
+        return bool(value) and isinstance(value[0], dict) and "question_id" in value[0]
+    return (
+        isinstance(value, dict)
+        and bool(value)
+        and all(_is_id(key) and isinstance(value[key], str) for key in value)
+    )
+
+
+def _has_objects(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
+
+
+def _read_entry(path: Path, what: str, entry: Any, command: str) -> Prediction:
+    """Read one entry; `command` converts all of them where a jq filter is put into its braces."""
+    where = f"{path}: {what}"
+    if not isinstance(entry, dict):
+        raise InputError(f"{where} is {describe(entry)}; {WANTED}")
+    if not {"question_id", "answer"} <= entry.keys():
+        filter_ = _rename(entry)
+        advice = f". Convert it: {command.replace('{}', filter_, 1)}" if filter_ else ""
+        raise InputError(f"{where} has the keys {first_few(entry, 8) or '(none)'}; {WANTED}{advice}")
+    question_id, answer = _read_id(where, as_id(entry["question_id"])), entry["answer"]
+    if not isinstance(answer, str):
+        is_number = isinstance(answer, int | float) and not isinstance(answer, bool)
+        advice = f". Convert it: {command.replace('{}', '.answer |= tostring', 1)}" if is_number else ""
+        raise InputError(f"{where} (question {question_id}): the answer is {describe(answer)}, not a text{advice}")
+    return Prediction(question_id, answer)
+
+
+def _read_id(where: object, value: object) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST_ID:
+        return value
+    raise InputError(f"{where}: the question_id {json.dumps(value)[:80]} is not a whole number")
+
+
+def _is_id(key: str) -> bool:
+    return isinstance(as_id(key), int)
+
+
+def _rename(entry: Mapping[str, Any]) -> str:
+    """Return the jq filter that renames keys, where the entry's keys leave one choice each."""
+    ids = [key for key in entry if re.fullmatch(r"(?i)(question|ques|q)?_?id|qid", key)]
+    answers = [key for key in entry if re.fullmatch(r"(?i)(pred(iction|icted)?(_?ans(wer)?)?|ans(wer)?|text)", key)]
+    if len(ids) != 1 or len(answers) != 1:
+        return ""
+    return f"{{question_id: .{_format_key(ids[0])}, answer: .{_format_key(answers[0])}}}"
+
+
+def _format_key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", key) else json.dumps(key)
+
+
+def _format_command(option: str, filter_: str, path: Path) -> str:
+    return f"jq {option}'{filter_}' {shlex.quote(str(path))} > results.json"

@@ -1,0 +1,175 @@
+"""Files written atomically, and small files read safely.
+
+Every file is written beside its name and renamed, so that a reader or a kill never sees half of one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from vqabench.errors import InputError, VqabenchError
+
+LARGEST_RECORD = 64 * 2**20
+"""Bytes of a file that describes a run; larger ones are not read."""
+
+
+@contextmanager
+def holding(lock_file: Path, when_taken: Callable[[], object]) -> Iterator[None]:
+    """Hold a lock. Where another process has it, do something, such as to raise an error, then wait for it."""
+    from filelock import FileLock, Timeout  # only where something is made: it loads asyncio and more
+
+    lock = FileLock(lock_file)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        when_taken()
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock_file.unlink(missing_ok=True)  # while it is held: whoever waits has a file of no name
+        lock.release()
+
+
+Decoded = TypeVar("Decoded")
+
+
+def read_json(path: Path, kind: type[Decoded], advice: str) -> Decoded:
+    """Decode a JSON file. Raises InputError where it is missing, damaged, or none that can be read."""
+    try:
+        content = read_file(path)
+    except FileNotFoundError:
+        raise InputError(f"{path}: missing: {advice}") from None
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: {error}: {advice}") from error
+    except RecursionError:
+        raise InputError(f"{path}: nested too deeply: {advice}") from None
+
+
+def read_file(path: Path, largest: int = LARGEST_RECORD) -> bytes:
+    """Read a file of at most so many bytes.
+
+    Raises FileNotFoundError where it is missing, and InputError where it cannot be read, is larger, or is no file
+    but a pipe or a device, which might never end.
+    """
+    try:
+        with open(path, "rb", opener=_open_at_once) as file:
+            require_regular(path, file.fileno())
+            content = file.read(largest + 1)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    if len(content) > largest:
+        raise InputError(f"{path}: larger than {largest / 2**20:,.0f} MiB, too large for such a file")
+    return content
+
+
+def require_regular(path: Path, descriptor: int | None = None) -> None:
+    """Raise InputError where a path, or what was opened of it, is a folder, a pipe or a device."""
+    try:
+        mode = (path.stat() if descriptor is None else os.fstat(descriptor)).st_mode
+    except OSError:
+        return  # whoever reads it says what is wrong
+    if not stat.S_ISREG(mode):
+        kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+        raise InputError(f"{path}: {kinds.get(stat.S_IFMT(mode), 'a device')}, not a file")
+
+
+def require_own(path: Path) -> None:
+    """Raise InputError where a file or folder that a run writes is a link: it may lead anywhere."""
+    if path.is_symlink():
+        raise InputError(f"{path}: a link; a run does not write through links; delete it")
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # or opening a pipe would wait for somebody to write into it
+
+
+def open_own(path: str, flags: int) -> int:
+    """Open a file, but not through a link: an `opener` of `open`."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+
+
+def hash_file(path: Path) -> str:
+    """Return the SHA-256 of a file. Raises InputError where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file beside its name, then rename it. Raises as `find_place` does."""
+    write_through(path, lambda part: part.write_bytes(content))
+
+
+def find_place(path: Path) -> Path:
+    """Return the file that a name stands for, links followed.
+
+    In the folder of a run, a link is not followed, and so is replaced: the folder may be somebody else's, and a
+    link in it would lead to any file of the user's.
+
+    Raises InputError where no file can be written there: no such folder, one that is not to be written, or
+    something else, such as a device.
+    """
+    try:
+        place = path.parent.resolve() / path.name if _is_run(path.parent) else path.resolve()
+    except RuntimeError:  # Python 3.11 and 3.12; later ones find no folder there
+        raise InputError(f"{path}: a link that leads back to itself") from None
+    if not place.parent.is_dir():
+        raise InputError(f"{path}: there is no folder {place.parent}")
+    if place.exists() and not place.is_file() and not (_is_run(place.parent) and place.is_symlink()):
+        raise InputError(f"{path}: not a file, so it cannot be written")
+    if not os.access(place.parent, os.W_OK | os.X_OK):
+        raise InputError(f"{path}: the folder {place.parent} is not writable")
+    return place
+
+
+def _is_run(folder: Path) -> bool:
+    return os.path.lexists(folder / "run.json")
+
+
+def find_output(path: Path) -> Path:
+    """Return the file that a user's output goes to, which is none of a run's own. Raises as `find_place` does."""
+    place = find_place(path)
+    if os.path.lexists(place) and _is_run(place.parent):
+        raise InputError(f"{path}: belongs to a run and is not overwritten; choose another name")
+    return place
+
+
+def write_through(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a file beside the name `path`, then rename it. Raises as `find_place` does."""
+    path = find_place(path)
+    part = path.with_name(f".{path.name}.part-{os.getpid()}")
+    try:
+        with naming(path):
+            part.unlink(missing_ok=True)  # it might be a link
+            write(part)
+            with part.open("rb+") as written:
+                os.fsync(written.fileno())  # or a power failure might leave the new name on nothing
+            part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Say which file could not be written where an error does not, as on a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            raise VqabenchError(f"{path}: cannot be written: {error.strerror or error}") from error
+        raise

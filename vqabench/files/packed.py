@@ -1,0 +1,208 @@
+"""Files that are plain, gzipped or inside a zip, whatever their names say; `FILE::MEMBER` names a file of a zip."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import select
+import stat
+import threading
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import IO, cast
+
+from vqabench.errors import InputError, VqabenchError, first_few, unknown
+from vqabench.files.folders import is_hidden
+
+UNREADABLE = (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError)
+"""What reading raises where a file is damaged; the last: encrypted, or packed in a way that Python cannot read."""
+MOST_EXPANSION = 200
+"""Annotations pack to a twentieth; a file made to fill the memory, to a thousandth."""
+LEAST_LIMIT = 1 << 26
+"""Bytes that any file may unpack to."""
+MOST_PIPED = 1 << 30
+"""Bytes that a pipe may deliver: its size is not known beforehand."""
+PIECE = 1 << 24
+"""Bytes read at once where the size of the whole is not known: memory grows with what has come."""
+PATIENCE = 5.0
+"""Seconds to wait for somebody to open the other end of a named pipe."""
+ZIP = (b"PK\x03\x04", b"PK\x05\x06")
+"""How zips begin, the second one of nothing."""
+GZIP = b"\x1f\x8b"
+
+
+def split_member(path: Path) -> tuple[Path, str]:
+    """Give the file, and the member of the archive that it is; empty where none is named."""
+    name, _, member = str(path).partition("::")
+    return Path(name), member
+
+
+def is_packed(path: Path) -> bool:
+    """Return whether a file is a zip or gzipped.
+
+    Raises InputError where it is a pipe or a device, which could not be read again; OSError where it is unreadable.
+    """
+    if stat.S_ISFIFO(path.stat().st_mode):
+        raise InputError(f"{path}: a pipe, but this must be read more than once; write it to a file")
+    with _open(path) as file:
+        return file.read(4).startswith((*ZIP, GZIP))
+
+
+@contextmanager
+def open_packed(path: Path, wanted: str = "", unless: str = "/") -> Iterator[IO[bytes]]:
+    """Open a file or a pipe, once, to read what it unpacks to.
+
+    Of a zip that is the member named; else the only one whose name contains `wanted`, or of several the only one
+    whose name does not contain `unless`. Raises InputError where none is, and as reading does (UNREADABLE).
+    """
+    name, member = split_member(path)
+    with _open(name) as file:
+        begin = file.read(4)
+        file.seek(0)
+        if begin.startswith(ZIP):
+            with (
+                zipfile.ZipFile(file) as archive,
+                archive.open(_choose(name, archive, member, wanted, unless)) as inside,
+            ):
+                yield inside
+            return
+        if member:
+            raise InputError(f"{name}: is not a zip, so it has no member {member!r}; name only the file")
+        if begin.startswith(GZIP):
+            with gzip.open(file) as stream:
+                yield cast(IO[bytes], stream)
+        else:
+            yield file
+
+
+def read_packed(path: Path, wanted: str = "", unless: str = "/") -> bytes:
+    """Read what a file unpacks to, as `open_packed` chooses it; memory grows with what is read.
+
+    Raises InputError where it cannot be read or is no text, VqabenchError where memory is too small for it.
+    """
+    name = split_member(path)[0]
+    try:
+        with open_packed(path, wanted, unless) as stream:
+            most = max(LEAST_LIMIT, MOST_EXPANSION * _size(name))
+            content = read_at_most(stream, most, path)
+    except FileNotFoundError as error:
+        raise InputError(f"{error.filename}: there is no such file") from None
+    except UNREADABLE as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: cannot be read: {reason}") from error
+    except MemoryError:
+        raise VqabenchError(f"{path}: not enough memory to read it ({_size(name):,} bytes)") from None
+    if content is None:
+        raise InputError(f"{path}: unpacks to more than {MOST_EXPANSION} times its size, too much for a text file")
+    return content
+
+
+def read_at_most(stream: IO[bytes], most: int, path: Path) -> bytes | None:
+    """Read text to its end, in pieces; None where there are more than `most` bytes.
+
+    Raises InputError where there are runs of zeros, as in a file whose place was reserved but never filled.
+    """
+    content = io.BytesIO()
+    while piece := stream.read(PIECE):
+        if (position := piece.find(b"\0\0\0\0")) >= 0:
+            raise InputError(
+                f"{path}: holds zeros from byte {content.tell() + position:,} on, not text: get the file again"
+            )
+        content.write(piece)
+        if content.tell() > most:
+            return None
+    return content.getvalue()
+
+
+def _size(path: Path) -> int:
+    """Return the size of a regular file, 0 of anything else."""
+    status = path.stat()
+    return status.st_size if stat.S_ISREG(status.st_mode) else 0
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[IO[bytes]]:
+    """Open a regular file; read a pipe into memory, since it can be read only once and not in any order.
+
+    Raises InputError where it is neither.
+    """
+    mode = path.stat().st_mode
+    if stat.S_ISFIFO(mode):
+        yield io.BytesIO(_read_pipe(path))
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise InputError(f"{path}: a device or socket, not a file")
+    with path.open("rb") as file:  # raises what explains it if this is a folder
+        yield file
+
+
+def _read_pipe(path: Path) -> bytes:
+    """Read a pipe to its end. Raises InputError where nobody writes to it, or nothing or too much comes."""
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as pipe:
+        poll = select.poll()
+        poll.register(pipe, select.POLLIN)
+        begin: bytes | None = None
+        # Without an event there is either no writer, which reading shows, or a slow one.
+        if not poll.poll(1000 * PATIENCE) and (begin := pipe.read(1)) == b"":
+            raise InputError(f"{path}: nothing writes to this pipe")
+        os.set_blocking(pipe.fileno(), True)
+        rest = read_at_most(pipe, MOST_PIPED, path)
+    if rest is None:
+        raise InputError(f"{path}: more than {MOST_PIPED >> 30} GiB came through this pipe; write it to a file")
+    if not begin and not rest:
+        raise InputError(f"{path}: nothing came through this pipe, or it was read before")
+    return (begin or b"") + rest
+
+
+def _choose(name: Path, archive: zipfile.ZipFile, member: str, wanted: str, unless: str) -> str:
+    meant = [one.filename for one in _list(archive) if wanted in one.filename]
+    if member and member not in meant:
+        raise InputError(f"{name}: {unknown('member', member, meant)}")
+    chosen = [member] if member else meant
+    if len(chosen) > 1:
+        chosen = [one for one in meant if unless not in one]
+    if not meant:
+        raise InputError(f"{name}: holds no {wanted or 'files'}")
+    if len(chosen) != 1:
+        raise InputError(f"{name}: holds {first_few(meant)}; name one as {name}::MEMBER")
+    return chosen[0]
+
+
+def _list(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+    """List an archive's files by name, without hidden ones such as macOS adds."""
+    files = [one for one in archive.infolist() if not one.is_dir() and not is_hidden(one.filename)]
+    return sorted(files, key=lambda file: file.filename)
+
+
+@dataclass(frozen=True)
+class Member:
+    """A file of a zip, not read yet."""
+
+    name: str
+    size: int
+    """Bytes, unpacked, as the zip has it."""
+    crc: int
+    """CRC-32 of the content, likewise."""
+    read: Callable[[], bytes]
+    """Several threads may call it at once."""
+
+
+def list_members(path: Path, endings: Sequence[str]) -> list[Member]:
+    """List a zip's files of some endings, by name. The zip stays open for as long as one of them is kept."""
+    archive, turn = zipfile.ZipFile(path), threading.Lock()
+    return [
+        Member(one.filename, one.file_size, one.CRC, partial(_read, archive, one, turn))
+        for one in _list(archive)
+        if one.filename.lower().endswith(tuple(endings))
+    ]
+
+
+def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo, turn: threading.Lock) -> bytes:
+    with turn:  # a ZipFile counts its readers, and threads at once make it miscount
+        return archive.read(member)
