@@ -79,7 +79,7 @@ def test_a_split_that_fails_leaves_nothing_and_can_be_made_again(
 
     command = ("data", "resplit", "tiny", "--out", "out/split", "--catalog", catalog)
     with monkeypatch.context() as patch:
-        patch.setattr(derivation, "_spell_entry", fill)  # the last of the files
+        patch.setattr(derivation, "_format_entry", fill)  # the last of the files
         assert cli(*command).returncode == 1
     assert not list((tmp_path / "out").iterdir())
     assert cli(*command).returncode == 0
@@ -89,8 +89,8 @@ def test_a_split_that_fails_leaves_nothing_and_can_be_made_again(
 def test_what_a_killed_split_leaves_is_swept_up_by_the_next(catalog: Path, tmp_path: Path) -> None:
     program = (
         "import os, signal, sys\n"
-        "from vqabench.data import derivation\n"
-        "derivation._spell_entry = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "from vqabench.data.catalog import derivation\n"
+        "derivation._format_entry = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
         "from vqabench.cli import main\n"
         "main()\n"
     )

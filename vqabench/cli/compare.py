@@ -13,7 +13,7 @@ from vqabench.cli.parameters import AsJson, Catalog, DataDir, Runs
 from vqabench.reporting.output import say, say_json
 
 if TYPE_CHECKING:
-    pass
+    from vqabench.paths import Paths
 
 
 EXAMPLES = examples(

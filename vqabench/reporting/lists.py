@@ -5,15 +5,18 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from rich.bar import Bar
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from vqabench.data.prepare.answer_shares import TypeShares
 from vqabench.reporting.output import clean_line
 from vqabench.reporting.terminal import stdout_console, warn
+
+if TYPE_CHECKING:
+    from vqabench.data.prepare.answer_shares import TypeShares
 
 __all__ = ["draw_facts", "draw_list", "stdout_console", "warn"]
 

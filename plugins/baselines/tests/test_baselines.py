@@ -92,7 +92,7 @@ def test_a_type_without_an_answer_left_draws_from_all_it_was_given_or_from_all()
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"minimum": 0}, "minimum must be at least 1, not 0"),
         ({"share": 1.5}, r"share must be in \[0, 1\], not 1.5"),

@@ -425,7 +425,7 @@ def test_a_base_with_its_own_tokeniser_has_words_of_its_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "told"),
+    ("kind", "message"),
     [
         (OwnTokens, "embeds 7 words of a question, but has masks for 6"),
         (OwnMasks, "no method to hide words from it"),
@@ -448,7 +448,7 @@ def test_answers_and_weights_are_the_base_s() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"candidates": 0}, "candidates must be at least 1, not 0"),
         ({"top_answers": 0}, "top_answers must be at least 1, not 0"),

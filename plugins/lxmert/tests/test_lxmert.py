@@ -229,7 +229,7 @@ def test_dropout_falls_where_the_option_says() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"hidden": 0}, "hidden must be at least 1, not 0"),
         ({"heads": 5}, "hidden must be a multiple of heads, not 12 with 5 heads"),

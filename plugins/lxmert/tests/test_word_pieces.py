@@ -109,7 +109,7 @@ def test_a_vocabulary_is_read_from_either_of_its_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         ('{"model": {"type": "BPE", "vocab": {}}}', "of the kind BPE"),
         ('{"model": []}', "no vocabulary"),

@@ -489,7 +489,7 @@ with one_at_a_time(Path(folder), Listener()):
 def test_two_processes_fetch_once_and_leave_the_right_file(server: FileServer, tmp_path: Path) -> None:
     server.faults = ["stall", "drop"]
     command = [sys.executable, "-c", FETCH, str(tmp_path), server.address("a.zip")]
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     environment = os.environ | {"PYTHONPATH": f"{root}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
     both = [subprocess.Popen(command, cwd=root, env=environment) for _ in range(2)]
     assert [process.wait(timeout=60) for process in both] == [0, 0]

@@ -184,14 +184,14 @@ IMAGES = {n: 1 + n % 4 for n in range(1, 2001)}
 SLOW = """
 import sys, time
 from pathlib import Path
-from vqabench.data import partial_features
+from vqabench.data.features import writer
 from vqabench.data.features.conversion import convert_features
-partial_features.SYNC_ROWS = 8
-append = partial_features.PartialFeatures.append
+writer.SYNC_ROWS = 8
+append = writer.PartialFeatures.append
 def slowly(*arguments):
     time.sleep(0.002)
     append(*arguments)
-partial_features.PartialFeatures.append = slowly
+writer.PartialFeatures.append = slowly
 convert_features([Path(sys.argv[1])], Path(sys.argv[2]), range(10_000))
 """
 

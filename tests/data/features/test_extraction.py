@@ -183,8 +183,8 @@ SLOWLY = """
 import sys, time
 from pathlib import Path
 import torch
-from vqabench.data import extraction, partial_features
-partial_features.SYNC_ROWS = 1
+from vqabench.data.features import extraction, writer
+writer.SYNC_ROWS = 1
 compute = extraction._compute
 def slowly(*arguments):
     print("computing", flush=True)

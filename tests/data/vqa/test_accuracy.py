@@ -16,7 +16,7 @@ from vqabench.data.vqa.annotation_table import tabulate
 from vqabench.data.vqa.annotations import Annotation, Answer
 from vqabench.data.vqa.answers import normalise, strip_space
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "official_accuracy.json"
+GOLDEN = Path(__file__).parents[2] / "golden" / "official_accuracy.json"
 TEXTS = st.sampled_from(["yes", "Yes", "yes.", " yes\n", "no", "the yes", "two", "2"])
 IDS = st.one_of(st.none(), st.integers(1, 12))
 RECORDS = st.lists(st.builds(Answer, TEXTS, st.sampled_from(["yes", "no", None]), IDS), min_size=10, max_size=10)

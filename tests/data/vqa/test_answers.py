@@ -11,7 +11,7 @@ from vqabench.data.vqa import official_tables
 from vqabench.data.vqa.annotations import Annotation, Answer
 from vqabench.data.vqa.answers import count_answers, modal_answer, normalise, soft_target, strip_space, vocabulary
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+GOLDEN = Path(__file__).parents[2] / "golden"
 # Letters, digits and marks of the official rules, so that random texts meet them often.
 TEXTS = st.text(alphabet=st.sampled_from("aeno the1,.-'/?! \n\tdtwİ٣"), max_size=20)
 

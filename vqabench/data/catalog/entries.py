@@ -206,7 +206,7 @@ def _choose_catalogs(own: Path | Sequence[Path] | None) -> list[Path]:
 
 def _bundled_catalog() -> Path:
     """Find `datasets.toml`: in the installed package, or at the root of the checkout."""
-    package = Path(__file__).parents[1]
+    package = Path(__file__).parents[2]
     candidates = (package / "datasets.toml", package.parent / "datasets.toml")
     return next(path for path in candidates if path.is_file())
 
