@@ -15,8 +15,8 @@ from vqabench.data.prepare.prepared import prepare
 from vqabench.evaluation.predict import load_split
 from vqabench.paths import Paths
 from vqabench.results import Run
+from vqabench.training.model import load_model
 from vqabench.training.progress import Silence
-from vqabench.training.run import load_model
 
 BATCH = 512
 

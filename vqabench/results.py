@@ -30,7 +30,7 @@ Name = Annotated[str, msgspec.Meta(max_length=1000)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
-class Manifest(msgspec.Struct, kw_only=True, forbid_unknown_fields=False):
+class Manifest(msgspec.Struct, kw_only=True, frozen=True):
     """`run.json`: what was run, on what, with what, and how it ended."""
 
     dataset: Name
@@ -168,9 +168,10 @@ class Run:
             )
         return read_json(self.manifest_file, Manifest, "not a run, or a damaged one: train it again with --force")
 
-    def write_manifest(self, manifest: Manifest) -> None:
-        """Write `run.json`."""
-        write_file(self.manifest_file, msgspec.json.format(msgspec.json.encode(manifest), indent=2))
+    def write_manifest(self, manifest: Manifest, **changes: Any) -> None:
+        """Write `run.json`: a manifest with some of its fields changed."""
+        changed = msgspec.structs.replace(manifest, **changes)
+        write_file(self.manifest_file, msgspec.json.format(msgspec.json.encode(changed), indent=2))
 
     def check_file(self, path: Path, advice: str) -> None:
         """Check a file of the run against the checksum in its manifest, where there is one.

@@ -18,7 +18,7 @@ from tests.tiny import WIDTH, write_tiny, write_tsv
 from vqabench.errors import TrainingError
 from vqabench.results import Run
 from vqabench.training import loop
-from vqabench.training.state import State
+from vqabench.training.checkpoint import State
 
 FAST = ("--epochs", "1", "--set", "hidden=8", "--set", "embedding=8")
 
@@ -311,9 +311,7 @@ def test_a_run_that_cannot_go_on_says_so_and_begins_again(cli: CommandLine, own:
     assert cli(*command).returncode == 0
     (folder,) = tmp_path.glob("runs/**/seed-0")
     run = Run(folder)
-    manifest = run.read_manifest()
-    manifest.status, manifest.epoch = "stopped", None
-    run.write_manifest(manifest)
+    run.write_manifest(run.read_manifest(), status="stopped", epoch=None)
     done = cli(*command, "--resume")
     assert done.returncode == 0
     assert "resume.pt is missing" in done.stderr
@@ -442,9 +440,7 @@ def test_predicting_with_an_unfinished_run_is_told(cli: CommandLine, own: Path, 
         cli("predict", folder, "--out", "no/p.json", "--catalog", own / "catalog.toml"),
         "no/p.json: there is no folder",
     )
-    manifest = Run(folder).read_manifest()
-    manifest.status = "failed"
-    Run(folder).write_manifest(manifest)
+    Run(folder).write_manifest(Run(folder).read_manifest(), status="failed")
     done = cli("predict", folder, "--catalog", own / "catalog.toml")
     assert (done.returncode, "is failed, not finished" in done.stderr) == (0, True)
 

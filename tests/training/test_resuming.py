@@ -14,8 +14,8 @@ from tests.training.runs import SIZES, Counting, elsewhere, places_in, run, same
 from vqabench.api import Recipe
 from vqabench.paths import Paths
 from vqabench.results import Run
+from vqabench.training.checkpoint import State
 from vqabench.training.interruption import Interruption, Stopped
-from vqabench.training.state import State
 
 BATCHES = 4  # of an epoch: 60 questions in batches of 16
 EVERY_BATCH = 1e-9  # minutes between checkpoints
@@ -101,8 +101,8 @@ def test_a_run_goes_on_in_the_precision_that_another_machine_began_it_with(paths
     with pytest.raises(KeyboardInterrupt):
         run(paths, progress=Counting(6))
     manifest = only_run(paths).read_manifest()
-    manifest.precision = other = {"float32": "bfloat16", "bfloat16": "float32"}[manifest.precision]
-    only_run(paths).write_manifest(manifest)
+    other = {"float32": "bfloat16", "bfloat16": "float32"}[manifest.precision]
+    only_run(paths).write_manifest(manifest, precision=other)
     assert run(paths, "resume").read_manifest().precision == other
 
 
@@ -129,10 +129,9 @@ def test_a_kill_within_the_very_first_file_leaves_no_run(paths: Paths, if_exists
 
 def test_a_run_that_was_being_replaced_is_the_new_one_or_the_old_one(paths: Paths) -> None:
     whole = run(paths)
-    manifest = whole.read_manifest()
-    manifest.status, manifest.epoch = "running", None
     old = weights(whole)
-    whole.write_manifest(manifest)  # a kill comes here, before anything is deleted
+    whole.write_manifest(whole.read_manifest(), status="running", epoch=None)
+    manifest = whole.read_manifest()  # a kill comes here, before anything is deleted
     assert all(torch.equal(old[name], tensor) for name, tensor in weights(run(paths, "resume")).items())
     assert len(losses(whole)) == 4
     whole.resume_file.touch()

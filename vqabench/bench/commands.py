@@ -22,13 +22,11 @@ from pathlib import Path
 from typing import Any
 
 from vqabench.config import TrainConfig
-from vqabench.data.vqa.annotations import read_predictions
 from vqabench.errors import InputError, VqabenchError
-from vqabench.evaluation.run_answers import ANSWER_AGAIN
-from vqabench.evaluation.scores import read_scores
 from vqabench.paths import Paths
 from vqabench.results import BUSY, Manifest, Run
 from vqabench.training.interruption import SAVING, Interruption, Stopped
+from vqabench.training.resume import has_scored_answers
 
 CHILD = "VQABENCH_CHILD"
 """Set for a run that another process started: how many runs share its device, and on how many GPUs they train."""
@@ -383,17 +381,6 @@ def is_finished(run: Run) -> bool:
         return run.read_manifest().status == "finished" and has_scored_answers(run)
     except InputError:
         return False
-
-
-def has_scored_answers(run: Run) -> bool:
-    """Return whether a run's answers and scores are those that it wrote, and can be read."""
-    try:
-        for split in read_scores(run):
-            run.check_file(run.predictions_file(split), ANSWER_AGAIN)
-            read_predictions(run.predictions_file(split))
-    except InputError:
-        return False
-    return True
 
 
 def read_peers(environment: Mapping[str, str]) -> tuple[int, int] | None:

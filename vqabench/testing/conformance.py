@@ -20,9 +20,8 @@ from vqabench.testing.processes import Observed, ProcessCheck, observe_backbone,
 from vqabench.testing.samples import Innermost, make_spec
 from vqabench.testing.strategies import BuildUnder, StrategyChecks
 from vqabench.testing.training import TrainingChecks
-from vqabench.training.assembly import build_model, start_model
-from vqabench.training.plan import Part, Plan, make_plan
-from vqabench.training.recipe import change_recipe
+from vqabench.training.model import build_model, start_model
+from vqabench.training.plan import Part, Plan, change_recipe, make_plan
 
 DECLARABLE = (
     "words",

@@ -14,8 +14,9 @@ from vqabench.evaluation.predict import check_output, load_split
 from vqabench.results import Run
 from vqabench.training.device import number_type
 from vqabench.training.guard import calling
+from vqabench.training.model import load_model
 from vqabench.training.progress import Progress
-from vqabench.training.run import load_model, recall_plan
+from vqabench.training.record import recall_plan
 
 Attention = tuple[float, ...]
 

@@ -13,12 +13,12 @@ from vqabench.api import Backbone, Loss, Recipe, Transform
 from vqabench.config import RESERVED, TrainConfig
 from vqabench.data.catalog.dataset import Dataset
 from vqabench.errors import InputError, NotDefinedError, PluginError, unknown
-from vqabench.options import base_parameters, fields_of, options_of, resolve_options
+from vqabench.options import base_parameters, convert, fields_of, options_of, resolve_options
 from vqabench.plugins import BACKBONES, LIBRARY, LOSSES, Plugin, find, load
 from vqabench.plugins import names as names_of
 from vqabench.results import format_label, run_folder
-from vqabench.training.recipe import change_recipe
 
+MOST_EPOCHS = 100_000
 PLAIN = f"{LIBRARY}:plain"
 """The loss of a strategy that names none, and of the first of two stages; others may offer a `plain`, too."""
 
@@ -236,6 +236,33 @@ def _inherited_recipe(chain: Sequence[Part]) -> Recipe:
             except InputError as error:
                 raise PluginError(f"{part.plugin.name} (from {part.plugin.distribution}): its {error}") from error
     return Backbone.recipe
+
+
+def change_recipe(recipe: Recipe, changes: Mapping[str, object], label: str) -> Recipe:
+    """Give the recipe with some fields changed. Raises InputError where a name or a value is not possible."""
+    fields = fields_of(Recipe)
+    for name in changes:
+        if name not in fields:
+            raise InputError(unknown(f"option of {label}", name, fields))
+    values = {name: convert(fields[name], value, f"{label}.{name}") for name, value in changes.items()}
+    changed = dataclasses.replace(recipe, **values)
+    _check_recipe(changed, label)
+    return changed
+
+
+def _check_recipe(recipe: Recipe, label: str) -> None:
+    allowed = {
+        "epochs": (1 <= recipe.epochs <= MOST_EPOCHS, f"from 1 to {MOST_EPOCHS}"),
+        "finetune_epochs": (1 <= recipe.finetune_epochs <= MOST_EPOCHS, f"from 1 to {MOST_EPOCHS}"),
+        "batch_size": (1 <= recipe.batch_size < 2**31, "from 1 to 2147483647"),
+        "lr": (recipe.lr > 0, "above 0"),
+        "weight_decay": (recipe.weight_decay >= 0, "at least 0"),
+        "warmup": (0 <= recipe.warmup < 1, "at least 0 and below 1"),
+        "clip": (recipe.clip is None or recipe.clip > 0, "above 0, or none"),
+    }
+    for name, (right, range_) in allowed.items():
+        if not right:
+            raise InputError(f"{label}.{name} must be {range_}, not {getattr(recipe, name)}")
 
 
 def _given_recipe(config: TrainConfig, settings: Mapping[str, object]) -> dict[str, object]:

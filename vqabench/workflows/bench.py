@@ -22,7 +22,8 @@ from vqabench.training.device import choose_device, count_gpus, is_small, thread
 from vqabench.training.interruption import Interruption
 from vqabench.training.logs import check_ready
 from vqabench.training.record import check_same
-from vqabench.workflows.training import check_origin, format_scores, is_done, warnings_of
+from vqabench.training.resume import begin
+from vqabench.workflows.training import format_scores, warnings_of
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def look_out(matrix: Matrix, paths: Paths) -> Outlook:
     wrong: dict[str, str] = dict(matrix.broken)
     for cell in matrix.cells:
         try:
-            found[_see(cell)].append(cell)
+            found[_state_of(cell)].append(cell)
         except InputError as error:
             wrong[cell.name] = str(error)
     left = [*found["begun"], *found["new"]]
@@ -115,12 +116,12 @@ def look_out(matrix: Matrix, paths: Paths) -> Outlook:
     return Outlook(**kinds, wrong=wrong, undefined=matrix.undefined, warnings=tuple(warnings), pace=pace)
 
 
-def _see(cell: Cell) -> str:
-    """Tell how far a run is. Raises InputError where it cannot be gone on with, or begun."""
-    if is_done(cell.run, "resume", cell.plan, cell.seed):
+def _state_of(cell: Cell) -> str:
+    """Return how far a run is. Raises InputError if it can neither be continued nor started."""
+    start = begin(cell.plan, cell.seed, cell.run, "resume")
+    if start.kind == "finished":
         return "done"
-    check_origin(cell.config, cell.run, cell.seed, afresh=False)
-    return "begun" if cell.run.has_begun() else "new"
+    return "new" if start.before is None else "begun"
 
 
 @dataclass

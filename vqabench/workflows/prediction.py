@@ -17,8 +17,9 @@ from vqabench.paths import Paths
 from vqabench.results import Run
 from vqabench.training.device import choose_device, number_type, tune
 from vqabench.training.guard import calling
+from vqabench.training.model import load_model
 from vqabench.training.progress import Progress, Silence
-from vqabench.training.run import load_model, recall_plan
+from vqabench.training.record import recall_plan
 
 
 def predict_run(
@@ -110,12 +111,12 @@ def _store(run: Run, kept: Path, predictions: Sequence[SurePrediction], scores: 
     """Write answers into a finished run, the scores that belong to them, and the checksums of both."""
     with run.lock():
         manifest = run.read_manifest()
-        replaced = kept.exists()
+        checksums, notes = dict(manifest.checksums), list(manifest.notes)
+        made = "replaced by `vqabench predict --force`" if kept.exists() else "written again by `vqabench predict`"
         write_predictions(kept, predictions)
-        manifest.checksums[kept.name] = hash_file(kept)
+        checksums[kept.name] = hash_file(kept)
         if scores:
             write_scores(run, {**read_scores(run), **scores})
-            manifest.checksums[run.scores_file.name] = hash_file(run.scores_file)
-            made = "replaced by `vqabench predict --force`" if replaced else "written again by `vqabench predict`"
-            manifest.notes.append(f"{kept.name} and its scores were {made}")
-        run.write_manifest(manifest)
+            checksums[run.scores_file.name] = hash_file(run.scores_file)
+            notes.append(f"{kept.name} and its scores were {made}")
+        run.write_manifest(manifest, checksums=checksums, notes=notes)
