@@ -11,15 +11,15 @@ from vqabench.plugins import Plugin, contained, find_culprit, one_line
 from vqabench.training.plan import Part
 
 ENDINGS = (SystemExit, GeneratorExit, KeyboardInterrupt)
-"""What ends a program, or a generator. From a plugin it is a failure like any other."""
+"""Exceptions that end a program or a generator. From a plugin they are failures like any other."""
 
 
 @contextmanager
 def calling(parts: Sequence[Part], action: str, failure: type[VqabenchError] = PluginCrashError) -> Iterator[None]:
     """Run code of these plugins. `action` completes "failed while ...".
 
-    Raises `failure`, which names the plugin, its distribution, file and line, for whatever their code raises. Our
-    own errors, signals and a lack of memory pass.
+    Raises `failure`, which names the plugin, its distribution, file and line, for any exception of their code. Our
+    own errors, signals and running out of memory pass unchanged.
     """
     try:
         with contained():
@@ -42,7 +42,7 @@ def calling(parts: Sequence[Part], action: str, failure: type[VqabenchError] = P
 
 @contextmanager
 def building(part: Part, action: str) -> Iterator[None]:
-    """Run code of one plugin before a run begins. A ValueError is how it refuses an option's value.
+    """Run code of one plugin before a run begins. Its ValueError means an option's value that is not valid.
 
     Raises PluginError, as `calling` does.
     """

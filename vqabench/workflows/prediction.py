@@ -33,14 +33,12 @@ def predict_run(
     *,
     force: bool = False,
 ) -> tuple[Path, Scores | None]:
-    """Answer a split with a run's weights; write the answers to `out` or into the run, and score them.
+    """Answer a split with a run's weights; write the answers to `out`, or into the run with confidences.
 
-    A split without annotations has no scores.
+    Return the file, and the scores if the split has annotations. With `shuffle_images`, a seed, every question is
+    asked about another image. If a finished run has stored other answers, `force` replaces them and their scores.
 
-    Those in the run have confidences. With `shuffle_images`, a seed, every question is asked about another image.
-    Answers that a finished run has stored are compared with the new ones. Where they differ, `force` replaces them,
-    and their scores.
-    Raises InputError where the run is damaged, the data has changed, or stored answers differ without `force`.
+    Raises InputError if the run is damaged, the data has changed, or stored answers differ and `force` is not set.
     """
     progress = progress or Silence()
     run = Run(folder)
@@ -54,7 +52,7 @@ def predict_run(
     kept = run.predictions_file(f"{split}{suffix}")
     path = find_output(out) if out else kept
     try:
-        find_place(path)  # before anything is computed
+        find_place(path)  # now, because computing the answers takes long
     except InputError as error:
         raise InputError(f"{error}; choose another place with --out FILE") from error
     device = choose_device(device_name)
@@ -93,9 +91,9 @@ def predict_run(
 
 
 def _compare(run: Run, kept: Path, given: Sequence[SurePrediction], progress: Progress, *, required: bool) -> int:
-    """Return how many answers differ from those that a run has stored: all of them where those are damaged.
+    """Return how many answers differ from those that a run has stored; all, if those are damaged.
 
-    Raises InputError where they are damaged although they are `required`.
+    Raises InputError if they are damaged and `required`.
     """
     try:
         stored = read_stored(run, kept)
@@ -108,7 +106,7 @@ def _compare(run: Run, kept: Path, given: Sequence[SurePrediction], progress: Pr
 
 
 def _store(run: Run, kept: Path, predictions: Sequence[SurePrediction], scores: Mapping[str, Scores]) -> None:
-    """Write answers into a finished run, the scores that belong to them, and the checksums of both."""
+    """Write answers into a finished run, with their scores and the checksums of both."""
     with run.lock():
         manifest = run.read_manifest()
         checksums, notes = dict(manifest.checksums), list(manifest.notes)
