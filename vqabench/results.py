@@ -328,7 +328,7 @@ def find_runs(paths: list[Path]) -> Iterator[Run]:
     A folder that cannot be read, and a broken link, are yielded too: reading them as runs reports what is wrong.
     Raises InputError if a path does not exist or holds no run.
     """
-    seen: set[Place | None] = set()
+    seen: set[str] = set()
     for path in paths:
         if not path.is_dir():
             raise InputError(
@@ -338,24 +338,20 @@ def find_runs(paths: list[Path]) -> Iterator[Run]:
         if not folders:
             raise InputError(f"{path}: holds no run (no run.json in it or below)")
         for folder in folders:
-            place = _place_of(folder)
-            if place is None or place not in seen:
-                seen |= {place}
+            place = os.path.realpath(folder)
+            if place not in seen:
+                seen.add(place)
                 yield Run(folder)
-
-
-Place = tuple[int, int]
-"""Device and inode of a folder: the same whatever links lead to it."""
 
 
 def _walk(top: Path) -> Iterator[Path]:
     """Yield the folders of runs below a folder, and what cannot be read. Cycles of links are followed once."""
-    seen = {_place_of(folder) for folder in top.resolve().parents}  # a link to one of them leads back here
+    seen = {str(folder) for folder in top.resolve().parents}  # a link to one of them leads back here
     left = [top]
     while left:
         folder = left.pop()
-        place = _place_of(folder)
-        if place is not None and place in seen:
+        place = os.path.realpath(folder)
+        if place in seen:
             continue
         seen.add(place)
         try:
@@ -377,12 +373,3 @@ def _may_hold_runs(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:
         return not entry.name.startswith(".")
-
-
-def _place_of(path: Path) -> Place | None:
-    """Return the device and inode of a path; None for a broken link, for example."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino

@@ -181,9 +181,7 @@ def _load_strategy(spelled: str) -> tuple[list[Part], Part]:
     transforms = [part for part in parts if issubclass(part.kind, Transform)]
     losses = [part for part in parts if issubclass(part.kind, Loss)]
     if len(losses) > 1:
-        raise InputError(
-            f"--loss {spelled}: at most one loss is possible, not {' and '.join(p.label for p in losses)}"
-        )
+        raise InputError(f"--loss {spelled}: at most one loss, not {' and '.join(part.label for part in losses)}")
     if len({part.label for part in parts}) < len(parts):
         raise InputError(f"--loss {spelled}: a part is named twice")
     return transforms, losses[0] if losses else _load_loss_part(PLAIN)
