@@ -64,6 +64,7 @@ class BackwardPass:
             yield graph.compute(batch, criterion), len(batch)
             return
         for loss in under(self.autocast, self._forward(batch, criterion)):
+            # Only now, because the backbone may have used autograd to make this loss, as CSS does.
             self.state.optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
             # A step of the backbone's own may be taken on a part of the batch.
@@ -103,6 +104,7 @@ class BackwardPass:
         device, position, size = self.session.device, self.state.position, len(batch)
         if device.type == "cuda":
             torch.cuda.empty_cache()
+        # Several steps on each piece would be other steps than those on the whole batch.
         if _has_own_steps(self.state.model):
             raise TrainingError(
                 f"{device} has no memory for a batch of {size} questions, and batches of this backbone, which "
@@ -137,6 +139,7 @@ class BackwardPass:
             if self.graph is None:  # outside the block, because the error's traceback holds memory
                 self._give_up_graph()
                 return None
+        # The last batch of an epoch is smaller, and computed kernel by kernel.
         return self.graph if self.graph.fits(batch) else None
 
     def _give_up_graph(self) -> None:

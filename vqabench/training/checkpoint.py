@@ -79,7 +79,7 @@ class State:
         if device.type == "cuda":
             random["cuda"] = torch.cuda.get_rng_state(device)
         return {
-            "model": self.model.state_dict(),
+            "model": self.model.state_dict(),  # the latest weights; those in model.safetensors are the chosen ones
             "losses": self.losses.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "order": order,

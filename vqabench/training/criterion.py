@@ -71,6 +71,7 @@ class Criterion:
             _add(parts, name, penalty)
         self.calls.append({name: part.detach() for name, part in parts.items()})
         self.questions = len(batch)
+        # What is scored, without the bias of LM; and of real questions, not of their counterfactuals.
         if self.first:
             self.accuracies.append((soft_accuracy(output.logits_BA.detach(), batch.targets_BA), len(batch)))
             self.first = False
@@ -119,6 +120,7 @@ class Reading:
         self.losses = _start_copy([value for value, _ in steps])
         self.accuracies = _start_copy([accuracy for accuracy, _ in accuracies])
         self.questions = [questions for _, questions in accuracies]
+        # The copies are asynchronous; the event tells when they have arrived.
         on_gpu = [one for one in (self.losses, self.accuracies) if one.is_pinned()]
         self.event = torch.cuda.current_stream().record_event() if on_gpu else None
 

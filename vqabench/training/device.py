@@ -77,6 +77,7 @@ def computes_bfloat16(device: torch.device) -> bool:
     """Return whether a device multiplies faster in bfloat16 than in float32; others emulate it, slowly."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    # PyTorch computes in bfloat16 on any CPU; without these instructions it converts every number.
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
@@ -115,6 +116,7 @@ def measure_gpu_memory() -> dict[str, int]:
     """Return the memory of the GPU for an epoch's record; nothing if this process uses no GPU."""
     if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         return {}
+    # Reserved, not allocated: what PyTorch caches is not free for other processes either.
     taken = torch.cuda.max_memory_reserved() + GPU_CONTEXT
     return {"gpu_bytes": taken, "gpu_free_bytes": torch.cuda.mem_get_info()[0]}
 

@@ -32,11 +32,15 @@ def calling(parts: Sequence[Part], action: str, failure: type[VqabenchError] = P
     except BaseException as error:
         if is_interruption(error) or is_out_of_memory(error):
             raise
+        # An error without a frame of any plugin is ours; only plugins raise what would end the program.
         found = find_culprit(error, [part.plugin for part in parts])
         if found is None and not isinstance(error, ENDINGS):
             raise
         plugin, place = found or (parts[0].plugin, "")
-        message = f"{describe(plugin)} failed while {action}: {_describe_end(error)}{place}; {advice(plugin)}"
+        what = one_line(error)
+        if isinstance(error, SystemExit):
+            what = f"it tried to exit the program (SystemExit: {one_line(error, kind=False) or 0})"
+        message = f"{describe(plugin)} failed while {action}: {what}{place}; {advice(plugin)}"
         raise failure(message) from error
 
 
@@ -63,9 +67,3 @@ def describe(plugin: Plugin) -> str:
 def advice(plugin: Plugin) -> str:
     """Return the command that examines a plugin."""
     return f"to test only this plugin: vqabench plugins check {plugin.name}"
-
-
-def _describe_end(error: BaseException) -> str:
-    if isinstance(error, SystemExit):
-        return f"it tried to exit the program (SystemExit: {one_line(error, kind=False) or 0})"
-    return one_line(error)

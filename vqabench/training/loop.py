@@ -32,7 +32,7 @@ from vqabench.training.device import Autocast, measure_gpu_memory
 from vqabench.training.guard import advice, calling, describe
 from vqabench.training.interruption import Stopped
 from vqabench.training.logs import Logs
-from vqabench.training.optimizer import learning_rate, set_learning_rate
+from vqabench.training.optimizer import learning_rate
 from vqabench.training.plan import Stage
 from vqabench.training.session import Action, Job
 
@@ -65,8 +65,10 @@ class Training:
         interruption, progress = job.session.interruption, job.session.progress
         epochs, questions = sum(stage.epochs for stage in job.plan.stages), len(self.splits["train"])
         seen = min(questions, position.batches * job.plan.recipe.batch_size)
+        # Logs drop what they have of later steps: a killed run trains those again.
         self.logs.start(position.steps)
         progress.start(str(job.run.folder), epochs, position.epochs, questions, seen)
+        # A signal in the middle of a step would leave weights and optimiser half-updated, so it is only recorded.
         with interruption.put_off(), explaining_out_of_memory(job.session.device):
             for stage, loss, epoch in self._epochs_left():
                 self.order = self.state.order.get_state()
@@ -91,22 +93,26 @@ class Training:
         """Train on each batch of an epoch, or the rest of it; return its record."""
         plan, session, train = self.job.plan, self.job.session, self.splits["train"]
         state, position, recipe = self.state, self.state.position, plan.recipe
+        # Also if the epoch is resumed: the order is drawn again, and the batches that are done are skipped.
         batches = torch.split(train.draw_order(recipe.sampling, state.order), recipe.batch_size)
-        began = time.perf_counter() - position.seconds
+        began = time.perf_counter() - position.seconds  # with the time before an interruption
         with calling([*plan.losses, *plan.parts], "starting an epoch"):
             _start_epoch(loss, epoch, stage, continues=position.batches > 0)
         criterion, backward = Criterion(loss), BackwardPass(state, session, self.autocast)
         state.model.train()
         shares = [session.processes.share(batch) for batch in batches[position.batches :]]
         for number, batch in enumerate(train.batches(shares, with_targets=True), position.batches):
+            # The schedule covers a stage, and each stage has its own: its weights change at its beginning.
             lr = learning_rate(recipe, epoch * len(batches) + number, stage.epochs * len(batches))
-            set_learning_rate(state.optimizer, lr)
+            for group in state.optimizer.param_groups:
+                group["lr"] = lr
             state.seed_batch(number)
             with calling(plan.parts, "training"):
                 train_batch(batch, criterion, backward, recipe.clip)
             position.batches = number + 1
-            session.progress.advance(len(batches[number]))
+            session.progress.advance(len(batches[number]))  # of all processes, not only this one's share
             action = session.choose_action()
+            # Before weights are saved all losses are read: one that is not finite ends the run.
             pauses = action != Action.CONTINUE or position.batches == len(batches)
             if pauses or position.batches % STEPS_BETWEEN_READINGS == 0:
                 self._read(criterion, lr, wait=pauses)
@@ -151,6 +157,7 @@ class Training:
         watched = ["val"] if "val" in self.splits else []
         if config.track_test or config.select == "test":
             watched.append("test")
+        # Running statistics, as of batch normalisation, come from each process's own share of the batches.
         session.processes.average_buffers(self.state.model, self.state.losses)
         began, accuracies = time.perf_counter(), {}
         with session.interruption.saving():  # of several processes, none may stop before the others
@@ -175,7 +182,7 @@ class Training:
         if job.session.processes.writes:
             job.run.append_epoch(record)
         self.logs.finish_epoch(position.steps, record)
-        self.order = self.state.order.get_state()
+        self.order = self.state.order.get_state()  # `_save` now belongs to the next epoch
         # Last: a kill before this repeats the epoch to the same bits, and `keep_epochs` drops its record.
         self._save()
         job.session.progress.finish_epoch(record)
@@ -183,7 +190,7 @@ class Training:
     def _is_chosen(self, stage: Stage, record: Mapping[str, Any]) -> bool:
         """Return whether to keep an epoch's weights: the latest, or in the last stage the best on a split."""
         plan, position = self.job.plan, self.state.position
-        if plan.config.select == "last" or stage != plan.stages[-1]:
+        if plan.config.select == "last" or stage != plan.stages[-1]:  # the first stage is no final result
             return True
         accuracy = record[f"{plan.config.select}_accuracy"]
         if accuracy <= position.chosen_accuracy:
@@ -205,7 +212,7 @@ def train_batch(batch: Batch, criterion: Criterion, backward: BackwardPass, clip
     """Take an optimiser step for each loss of a batch: one, unless the backbone has a procedure of its own."""
     state, processes = backward.state, backward.session.processes
     for loss in processes.sum_losses(backward.losses(batch, criterion), state.parameters):
-        if clip is not None:
+        if clip is not None:  # by the norm over all parameters together, after the sum over processes
             nn.utils.clip_grad_norm_(state.parameters, clip)
         state.optimizer.step()
         criterion.finish_step(loss)
@@ -228,6 +235,7 @@ def answer(job: Job, model: Backbone, data: SplitData) -> Chosen:
 
 def _start_epoch(loss: Loss, epoch: int, stage: Stage, *, continues: bool) -> None:
     """Call a loss's `start_epoch`; in the middle of an epoch, keep what it has counted since."""
+    # `start_epoch` may reset what a loss has counted, but the counts of the batches that are done still hold.
     saved = copy.deepcopy(loss.state_dict()) if continues else None
     loss.start_epoch(epoch, stage.epochs)
     if saved is not None:

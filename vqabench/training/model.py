@@ -26,6 +26,7 @@ def build_model(plan: Plan, spec: DataSpec) -> Backbone:
     *wrappers, innermost = plan.chain
     _check_procedures([*wrappers, *reversed(plan.transforms), innermost])
     model: Backbone = _build(innermost, spec)
+    # The mask goes around the innermost network: LM adds its bias to masked logits, and CSS sees masked logits.
     for transform in plan.transforms:
         model = _build(transform, spec, base=model)
     for wrapper in reversed(wrappers):
@@ -53,6 +54,7 @@ def start_model(plan: Plan, model: Backbone) -> None:
 
 def _check_procedures(parts: Sequence[Part]) -> None:
     """Raise PluginError if a part, from the outermost on, hides the training procedure of the one inside it."""
+    # A wrapper without a procedure inherits the default one, which knows nothing of its base's.
     for outer, inner in pairwise(parts):
         own = [part.kind.training_losses is not Backbone.training_losses for part in (outer, inner)]
         if own == [False, True]:
@@ -132,6 +134,7 @@ def _match(
     seen: set[str] = set()
     left = list(given_parts)
     for place, kind in own_parts:
+        # Innermost first: an outer part's own parameters are those that no inner part has claimed.
         names = [name for name in own if name.startswith(place) and name not in seen]
         seen.update(names)
         source = next((part for part in left if part[1] is kind), None)

@@ -59,6 +59,7 @@ _OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
 
 def make_optimizer(recipe: Recipe, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     """Build the optimiser over all parameters that take a gradient."""
+    # Frozen word vectors and the like would only take memory for moments.
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     return _OPTIMIZERS[recipe.optimizer](trained, lr=recipe.lr, weight_decay=recipe.weight_decay)  # type: ignore[call-arg]
 
@@ -72,9 +73,3 @@ def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
     if recipe.schedule == "linear":
         return recipe.lr * (steps - step) / max(1, steps - rising)
     return recipe.lr
-
-
-def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Set the learning rate of the next steps."""
-    for group in optimizer.param_groups:
-        group["lr"] = lr

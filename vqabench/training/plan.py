@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,11 @@ class Part:
     plugin: Plugin
     kind: type[Any]
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Return what messages call the part."""
+        return self.label or self.plugin.name
 
     def changes(self) -> dict[str, Any]:
         """Return the options that differ from their defaults, with the prefix."""
@@ -130,7 +135,11 @@ def make_plan(config: TrainConfig, dataset_recipe: Mapping[str, object] | None =
     _check_labels([part.label for part in (*chain, *transforms, *losses)])
     sections = _sort_settings(settings, (*chain, *transforms, loss))
     chain, transforms, losses = (
-        [_with_options(part, sections) for part in parts] for parts in (chain, transforms, losses)
+        [
+            dataclasses.replace(part, options=resolve_options(part.kind, sections.get(part.label, {}), part.name))
+            for part in parts
+        ]
+        for parts in (chain, transforms, losses)
     )
     # The label names only what the user changed, so it is computed against the recipe without those changes.
     own_recipe = change_recipe(_inherited_recipe(chain), dataset_recipe or {}, f"{config.dataset}: recipe")
@@ -210,21 +219,13 @@ def _sort_settings(settings: Mapping[str, object], parts: Sequence[Part]) -> dic
             if meant:
                 raise InputError(f"--set {key}: did you mean {' or '.join(meant)}?")
         if label not in sections and label in {*names_of(LOSSES), *names_of(BACKBONES)}:
-            raise InputError(f"--set {key}: {label} is not part of this run; its parts: {_name_parts(sections)}")
+            raise InputError(
+                f"--set {key}: {label} is not part of this run; its parts: {', '.join(sorted(filter(None, sections)))}"
+            )
         if label not in sections:
             raise InputError(f"--set {key}: {unknown('part of this run', label, filter(None, sections))}")
         sections[label][name] = value
     return sections
-
-
-def _name_parts(labels: Iterable[str]) -> str:
-    return ", ".join(sorted(filter(None, labels)))
-
-
-def _with_options(part: Part, sections: Mapping[str, Mapping[str, object]]) -> Part:
-    return dataclasses.replace(
-        part, options=resolve_options(part.kind, sections.get(part.label, {}), part.label or part.plugin.name)
-    )
 
 
 def _inherited_recipe(chain: Sequence[Part]) -> Recipe:

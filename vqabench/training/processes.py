@@ -42,6 +42,7 @@ class Processes:
 
     def share(self, questions: Tensor) -> Tensor:
         """Return this process's part of a batch: every `count`-th question."""
+        # The batch stays the same whatever the number of processes, and so does the number of steps.
         return questions[self.rank :: self.count]
 
     def sum_losses(
@@ -74,6 +75,7 @@ class Processes:
 
         A parameter without a gradient in any process stays without.
         """
+        # A branch of the model may be unused in one process's share only. All must sum the same tensors.
         found = torch.tensor([parameter.grad is not None for parameter in parameters], dtype=torch.uint8)
         with _others_alive():
             distributed.all_reduce(found, distributed.ReduceOp.MAX)
@@ -110,6 +112,7 @@ class Processes:
         """Sum tensors over the processes, all in one message."""
         if not tensors:
             return []
+        # A message for each of some hundred tensors would mostly wait for the network.
         flat = torch.cat([tensor.flatten() for tensor in tensors])
         with _others_alive():
             distributed.all_reduce(flat)
@@ -118,6 +121,7 @@ class Processes:
 
     def seed_gpu(self, seed: int, device: torch.device) -> None:
         """Seed each GPU differently, so that dropout differs between the shares of a batch."""
+        # The first process keeps the seed of a run with one process. Seeds of other runs are small numbers.
         if device.type == "cuda" and self.rank > 0:
             with torch.cuda.device(device):
                 torch.cuda.manual_seed((seed + (self.rank << 48)) % 2**63)
@@ -167,7 +171,7 @@ def _others_alive() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if "onnection" in str(error):
+        if "onnection" in str(error):  # gloo and NCCL have no class of error for it
             raise VqabenchError(
                 "another process of this run has ended; see its own message for the reason"
             ) from error
@@ -195,6 +199,7 @@ def joined(device: torch.device, local_rank: int | None) -> Iterator[Processes]:
     if local_rank is None:
         yield Processes()
         return
+    # Numbers that the processes agree on are on the CPU, gradients on the GPU.
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     distributed.init_process_group(backend, timeout=LONGEST_WAIT)
     try:

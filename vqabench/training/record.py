@@ -57,7 +57,7 @@ def check_same(run: Run, before: Manifest, now: Mapping[str, object]) -> None:
     """Raise InputError unless a run began with these values of its manifest."""
     for name, value in now.items():
         was = getattr(before, name)
-        if was != value:
+        if was != value:  # in `resume.begin` this keeps two experiments from being mixed in one folder
             message = "; ".join(_differences(name, was, value))
             raise InputError(f"{run.folder}: began with {message}; train it again with --force")
 

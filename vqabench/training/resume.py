@@ -40,6 +40,7 @@ def begin(plan: Plan, seed: int, run: Run, if_exists: IfExists) -> Start:
     exists, source = run.has_begun(), plan.config.start_from
     if exists and if_exists == "refuse":
         raise InputError(f"{run.folder} exists: continue it with --resume, or replace it with --force")
+    # With --force nothing of the old run is read: it may be damaged.
     if not exists or if_exists == "force":
         return Start("fresh", origin=None if source is None else find_origin(source, seed))
     before = complete(run.read_manifest(), plan)
@@ -54,8 +55,9 @@ def begin(plan: Plan, seed: int, run: Run, if_exists: IfExists) -> Start:
     check_same(run, before, identity)
     if before.status == "finished" or before.epoch is not None:
         return Start("finished" if _is_whole(run, before) else "rescore", before)
-    if run.resume_file.is_file():
+    if run.resume_file.is_file():  # needs no origin: its weights are in the file
         return Start("resume", before)
+    # Stopped before its first checkpoint, or its checkpoint is gone: its settings still hold.
     return Start("fresh", before, None if source is None else find_origin(source, seed))
 
 

@@ -63,7 +63,7 @@ def train_run(job: Job, start: Start) -> dict[str, Scores]:
     signal has come. Whatever ends it, the manifest records how.
     """
     plan, run, session, spec = job.plan, job.run, job.session, job.prepared.spec
-    torch.manual_seed(job.seed)
+    torch.manual_seed(job.seed)  # first: the initial weights depend on it
     model, losses = build_model(plan, spec), build_losses(plan, spec)
     choose_threads(count_parameters(model), session.device, session.threads, session.sharers)
     manifest = _describe(job, start)
@@ -80,6 +80,7 @@ def train_run(job: Job, start: Start) -> dict[str, Scores]:
         session.progress.say(f"{plan.backbone}: {note}")
     model.to(session.device)
     losses.to(session.device)
+    # One seed gives the same initial weights only on machines that compute alike to the last bit.
     session.processes.broadcast(model, losses)
     session.processes.seed_gpu(job.seed, session.device)
     features = session.place(job.prepared.features, manifest.precision)
@@ -119,6 +120,7 @@ def _describe(job: Job, start: Start) -> Manifest:
     """Return the manifest of a run, before its model has started. Raises InputError if the data has changed."""
     plan, config, session, before = job.plan, job.plan.config, job.session, start.before
     device, splits = session.device, job.prepared.splits
+    # A run continues in its own precision, also on a machine that would choose another one.
     began_in = config.precision if before is None or config.precision != "auto" else before.precision
     precision = choose_precision(began_in, device)
     if precision == "bfloat16" and not computes_bfloat16(device):
@@ -157,6 +159,7 @@ def _continue(job: Job, before: Manifest, manifest: Manifest) -> Manifest:
     """
     folder, progress = job.run.folder, job.session.progress
     check_same(job.run, before, {"fingerprint": manifest.fingerprint})
+    # Everything else describes this part of the run: versions, device and number of processes may differ.
     changes: dict[str, Any] = {
         name: getattr(before, name)
         for name in ("start_from", "pretraining", "threads", "pieces", "started", "seconds", "epoch")
@@ -192,19 +195,14 @@ def _start_model(job: Job, start: Start, model: Backbone, manifest: Manifest) ->
             job.session.progress.say(f"from {start.origin.folder}: {message}")
         pretraining = [f"the run it started from: {brand}" for brand in start.origin.read_manifest().brands()]
     parts = [part for part in model.modules() if isinstance(part, Backbone)]
-    with calling(job.plan.parts, "starting"):
+    with calling(job.plan.parts, "starting"):  # so that the error names the plugin
         for part in parts:
-            _check_texts(part)
+            for name, texts in (("notes", part.notes), ("brands", part.brands)):
+                if not isinstance(texts, tuple | list) or not all(isinstance(text, str) for text in texts):
+                    raise OutputError(f"its {name} must be a tuple of texts, not {texts!r}", part)
     pretraining += [brand for part in parts for brand in part.brands]
     notes = dict.fromkeys([*manifest.notes, *(note for part in parts for note in part.notes)])
     return msgspec.structs.replace(manifest, pretraining=pretraining, notes=list(notes))
-
-
-def _check_texts(part: Backbone) -> None:
-    """Raise OutputError unless a backbone's notes and brands are texts, as the manifest holds them."""
-    for name, texts in (("notes", part.notes), ("brands", part.brands)):
-        if not isinstance(texts, tuple | list) or not all(isinstance(text, str) for text in texts):
-            raise OutputError(f"its {name} must be a tuple of texts, not {texts!r}", part)
 
 
 @contextmanager
@@ -252,6 +250,7 @@ def _make_state(job: Job, model: Backbone, losses: torch.nn.ModuleList, saved: M
         except MISMATCHES as error:
             message = f"{run.resume_file}: does not fit this run; train it again with --force"
             raise InputError(message) from error
+    # A kill may have come between an epoch's record and its checkpoint: the epoch is trained, and recorded, again.
     done = state.position.epochs
     if session.processes.writes and run.keep_epochs(done) < done:
         session.progress.warn(f"{run.epochs_file}: lacks finished epochs; training continues without their records")
@@ -272,6 +271,7 @@ def _score(job: Job, start: Start, model: Backbone, splits: Mapping[str, SplitDa
         chosen = answer(job, model, splits[split])
         if session.processes.writes:
             predictions = spell(chosen, job.prepared, split)
+            # Tables may have been made from the stored answers. Changed code must not change them silently.
             if start.kind == "rescore":
                 predictions = _prefer_stored(run, split, predictions, session.progress)
             write_predictions(run.predictions_file(split), predictions)

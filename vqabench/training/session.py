@@ -67,6 +67,7 @@ class Session:
     def choose_action(self) -> Action:
         """Return what to do after a batch. All processes return the same: the largest of their own choices."""
         self.interruption.step()
+        # If one process stopped and the others did not, they would wait for its gradients for ever.
         late = time.monotonic() - self._saved > 60 * self.checkpoint_minutes
         own = Action.STOP if self.interruption.received else Action.SAVE if late else Action.CONTINUE
         return Action(self.processes.largest(own))
