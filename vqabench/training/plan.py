@@ -219,9 +219,8 @@ def _sort_settings(settings: Mapping[str, object], parts: Sequence[Part]) -> dic
             if meant:
                 raise InputError(f"--set {key}: did you mean {' or '.join(meant)}?")
         if label not in sections and label in {*names_of(LOSSES), *names_of(BACKBONES)}:
-            raise InputError(
-                f"--set {key}: {label} is not part of this run; its parts: {', '.join(sorted(filter(None, sections)))}"
-            )
+            known = ", ".join(sorted(filter(None, sections)))
+            raise InputError(f"--set {key}: {label} is not part of this run; its parts: {known}")
         if label not in sections:
             raise InputError(f"--set {key}: {unknown('part of this run', label, filter(None, sections))}")
         sections[label][name] = value
