@@ -73,7 +73,7 @@ def test_a_process_that_dies_ends_the_job_and_says_why(folder: Path, of: str) ->
     options = ("--set", f"of={of}")
     code, _, errors = train(folder, "dying", *ALIKE, *options, PYTHONPATH=str(path))
     assert code != 0
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < 120  # the others do not wait for it; a busy machine takes a minute to start
     assert "another process of this run has ended" in errors
     if of == "signal":
         assert "SIGKILL" in errors or "Signal 9" in errors
