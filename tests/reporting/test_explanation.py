@@ -6,8 +6,8 @@ from tests.evaluation.test_pair import QUESTIONS, read, rows, side, write_answer
 from vqabench.evaluation.comparison import compare
 from vqabench.evaluation.pair import Pair, compare_pair
 from vqabench.evaluation.rows import Row
-from vqabench.reporting.explanation import explain, explanation_to_json
 from vqabench.reporting.exports import to_json
+from vqabench.reporting.verdicts import explain, explanation_to_json
 from vqabench.results import find_runs
 
 __all__ = ["rows"]
