@@ -28,8 +28,6 @@ class Breakdown(msgspec.Struct, frozen=True):
     accuracy: float | None
     groups: dict[str, GroupScore]
     """By the names of GROUPS."""
-    ungrouped: int
-    """Questions in no group: training has none of their type."""
     reliance: Reliance
     calibration: Calibration | None
     """None where the run kept no confidences."""
@@ -50,7 +48,6 @@ def break_down(
             name: GroupScore(int(own_N.sum()), mean_percent(answered.accuracies_N[own_N]))
             for name, own_N in groups.items()
         },
-        len(answered) - sum(int(groups[name].sum()) for name in ("head", "tail")),
         prior_reliance(answered.answers, table, prior),
         None if sure is None else calibrate(answered.accuracies_N, sure),
         upper_bound(table, vocabulary),

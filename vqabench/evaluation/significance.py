@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import nan
+from math import exp, lgamma, nan, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 Floats = NDArray[np.float64]
 
@@ -43,60 +43,43 @@ def compare_seeds(ours_SK: Floats, theirs_SK: Floats, *, paired: bool) -> SeedTe
 
     Paired, row s of both sides comes of the same seed, that is of the same order of the data: where this makes
     the sides rise and fall together, their difference varies less than they do.
-
-    `scipy.stats` gives the same (the tests compare them), but takes half a second more to import, and warns
-    where there is NaN here.
     """
     assert not paired or len(ours_SK) == len(theirs_SK), "paired seeds come in pairs"
-    with np.errstate(divide="ignore", invalid="ignore"):  # too few seeds: 0 / 0
-        ours, theirs = _summarise(ours_SK), _summarise(theirs_SK)
-        differences_K = ours.means_K - theirs.means_K
-        errors_K, freedom_K = _pair(_summarise(ours_SK - theirs_SK)) if paired else _welch(ours, theirs)
-        errors_K = np.where(errors_K > _NO_SPREAD, errors_K, np.nan)
-        margins_K = errors_K * special.stdtrit(freedom_K, (1 + CONFIDENCE) / 2)
-        p_values_K = 2 * special.stdtr(freedom_K, -abs(differences_K / errors_K))
-        effects_K = _hedges(differences_K, ours, theirs)
-    return SeedTests(differences_K, differences_K - margins_K, differences_K + margins_K, p_values_K, effects_K)
+    from scipy import stats  # half a second to import, and one seed needs no test
+
+    with np.errstate(divide="ignore", invalid="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # no seeds, or no spread: both give NaN
+        differences_K = ours_SK.mean(0) - theirs_SK.mean(0)
+        undefined_K = np.full_like(differences_K, nan)
+        if min(len(ours_SK), len(theirs_SK)) < 2:
+            return SeedTests(differences_K, undefined_K, undefined_K, undefined_K, undefined_K)
+        if paired:
+            found = stats.ttest_rel(ours_SK, theirs_SK)
+            errors_K = stats.sem(ours_SK - theirs_SK)
+        else:
+            found = stats.ttest_ind(ours_SK, theirs_SK, equal_var=False)
+            errors_K = np.hypot(stats.sem(ours_SK), stats.sem(theirs_SK))
+        interval = found.confidence_interval(CONFIDENCE)
+        effects_K = _hedges(differences_K, ours_SK, theirs_SK)
+    varies_K = errors_K > _NO_SPREAD
+    lows_K, highs_K, p_values_K = (
+        np.where(varies_K, found_K, nan) for found_K in (interval.low, interval.high, found.pvalue)
+    )
+    return SeedTests(differences_K, lows_K, highs_K, p_values_K, effects_K)
 
 
-@dataclass(frozen=True)
-class _Sample:
-    seeds: int
-    means_K: Floats
-    variances_K: Floats
-    """Of the sample; NaN for fewer than two seeds."""
+def _hedges(differences_K: Floats, ours_SK: Floats, theirs_SK: Floats) -> Floats:
+    """Return differences in pooled standard deviations, with Hedges' exact correction for small samples (1981).
 
-
-def _summarise(values_SK: Floats) -> _Sample:
-    seeds = len(values_SK)
-    means_K = values_SK.sum(0) / seeds
-    return _Sample(seeds, means_K, ((values_SK - means_K) ** 2).sum(0) / max(0, seeds - 1))
-
-
-def _pair(differences: _Sample) -> tuple[Floats, Floats]:
-    """Give the standard error of the mean difference and its degrees of freedom."""
-    errors_K = np.sqrt(differences.variances_K / differences.seeds)
-    return errors_K, np.full_like(errors_K, differences.seeds - 1)
-
-
-def _welch(ours: _Sample, theirs: _Sample) -> tuple[Floats, Floats]:
-    """Give the standard error of the difference of means and Welch's degrees of freedom."""
-    ours_K, theirs_K = ours.variances_K / ours.seeds, theirs.variances_K / theirs.seeds
-    both_K = ours_K + theirs_K
-    return np.sqrt(both_K), both_K**2 / (ours_K**2 / (ours.seeds - 1) + theirs_K**2 / (theirs.seeds - 1))
-
-
-def _hedges(differences_K: Floats, ours: _Sample, theirs: _Sample) -> Floats:
-    """Standardise by the pooled deviation of seeds, with Hedges' exact correction (1981) for small samples.
-
-    Paired seeds are standardised alike, by the deviation of the seeds and not of their differences, so that an
-    effect means the same whether or not both sides have the same seeds.
+    Paired seeds are standardised by the deviation of the seeds, not of their differences, so that an effect means
+    the same whether or not both sides have the same seeds.
     """
-    freedom = np.float64(ours.seeds + theirs.seeds - 2)
-    squares_K = ours.variances_K * (ours.seeds - 1) + theirs.variances_K * (theirs.seeds - 1)
+    freedoms = len(ours_SK) - 1, len(theirs_SK) - 1
+    freedom = sum(freedoms)
+    squares_K = freedoms[0] * ours_SK.var(0, ddof=1) + freedoms[1] * theirs_SK.var(0, ddof=1)
     pooled_K = np.sqrt(squares_K / freedom)
-    logarithm = special.gammaln(freedom / 2) - special.gammaln((freedom - 1) / 2) - np.log(freedom / 2) / 2
-    effects_K: Floats = np.exp(logarithm) * differences_K / np.where(pooled_K > _NO_SPREAD, pooled_K, np.nan)
+    correction = exp(lgamma(freedom / 2) - lgamma((freedom - 1) / 2)) / sqrt(freedom / 2)
+    effects_K: Floats = correction * differences_K / np.where(pooled_K > _NO_SPREAD, pooled_K, nan)
     return effects_K
 
 
