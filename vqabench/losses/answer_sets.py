@@ -8,9 +8,9 @@ from vqabench.api import DataSpec
 
 
 def answer_sets(spec: DataSpec, minimum: int) -> Tensor:
-    """Give bool [T, A]: the answers that training gave to a type at least `minimum` times.
+    """Return bool [T, A]: the answers that training gave to a type at least `minimum` times.
 
-    All ten human answers are counted. Raises ValueError where `minimum` is below 1, or no
+    All ten human answers are counted. Raises ValueError if `minimum` is below 1, or no
     type keeps an answer.
     """
     if minimum < 1:

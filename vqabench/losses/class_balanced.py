@@ -10,13 +10,13 @@ from vqabench.losses.answer_sets import answer_sets
 
 
 def effective_number_weights(spec: DataSpec, minimum: int, beta: float) -> Tensor:
-    """Give w [T, A], float32: (1 - β) / (1 - β^n_i^j), scaled to a mean of 1 over each type's answer set.
+    """Return w [T, A], float32: (1 - β) / (1 - β^n_i^j), scaled to a mean of 1 over each type's answer set.
 
     n_i^j counts human answers. Answers given to a type fewer than `minimum` times weigh 1, as do all answers
     of a type that training never saw. β = 0 weighs all alike; towards 1 the weights become 1 / n.
 
     Source: Cui et al. 2019, "Class-Balanced Loss Based on Effective Number of Samples", Proposition 1 and
-    Section 4 (weights that sum to the number of classes). Raises ValueError where β is not in [0, 1).
+    Section 4 (weights that sum to the number of classes). Raises ValueError if β is not in [0, 1).
     """
     if not 0 <= beta < 1:
         raise ValueError(f"beta must be at least 0 and below 1, not {beta}")
@@ -50,7 +50,7 @@ class ClassBalanced(Loss):
         self.register_buffer("weights_TA", effective_number_weights(spec, minimum, beta), persistent=False)
 
     def forward(self, logits_BA: Tensor, batch: Batch) -> Tensor:
-        """Give the mean class-balanced loss."""
+        """Return the mean class-balanced loss."""
         targets_BA = batch.targets_BA
         assert targets_BA is not None
         weights_BA = self.weights_TA[batch.question_types_B].to(logits_BA.dtype)
@@ -61,7 +61,7 @@ class ClassBalanced(Loss):
 
 
 def mean_weight(weights_BA: Tensor, targets_BA: Tensor) -> Tensor:
-    """Give each question's mean weight [B] of its answers, weighted by soft target; 1 where it has none."""
+    """Return each question's mean weight [B] of its answers, weighted by soft target; 1 where it has none."""
     totals_B = targets_BA.sum(1)
     answered_B = totals_B > 0
     means_B = (weights_BA * targets_BA).sum(1) / torch.where(answered_B, totals_B, 1.0)

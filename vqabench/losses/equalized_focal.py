@@ -66,13 +66,13 @@ class EqualizedFocal(Loss):
         self.register_buffer("wrong_TA", sums_TA.clone())
 
     def balance(self) -> Tensor:
-        """Give g [T, A] in [0, 1]: 1 where nothing was wrong yet, and for answers outside the type's set."""
+        """Return g [T, A] in [0, 1]: 1 where nothing was wrong yet, and for answers outside the type's set."""
         known_TA = self.kept_TA & (self.wrong_TA > 0)
         ratio_TA = self.right_TA / torch.where(known_TA, self.wrong_TA, 1.0)
         return torch.where(known_TA, ratio_TA.clamp(max=1.0), 1.0)
 
     def forward(self, logits_BA: Tensor, batch: Batch) -> Tensor:
-        """Give the mean equalized focal loss; in training, add up its gradients for the batches to come."""
+        """Return the mean equalized focal loss; in training, add up its gradients for the batches to come."""
         types_B, targets_BA = batch.question_types_B, batch.targets_BA
         assert targets_BA is not None
         gamma_BA = (self.gamma + self.scale * (1 - self.balance()))[types_B].to(logits_BA.dtype)

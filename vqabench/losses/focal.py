@@ -12,12 +12,12 @@ SMALLEST = 1e-12
 
 
 def modulation(one_minus_p_t: Tensor, gamma: float | Tensor) -> Tensor:
-    """Give (1 - p_t)^γ."""
+    """Return (1 - p_t)^γ."""
     return one_minus_p_t.clamp(min=SMALLEST) ** gamma
 
 
 def focal_bce(logits_BA: Tensor, targets_BA: Tensor, alpha: float, gamma: float | Tensor) -> Tensor:
-    """Give each answer's sigmoid focal loss [B, A]; γ may differ from answer to answer."""
+    """Return each answer's sigmoid focal loss [B, A]; γ may differ from answer to answer."""
     share_BA = torch.sigmoid(logits_BA)
     miss_BA = targets_BA * (1 - share_BA) + (1 - targets_BA) * share_BA
     alpha_BA = alpha * targets_BA + (1 - alpha) * (1 - targets_BA)
@@ -41,7 +41,7 @@ class Focal(Loss):
         self.gamma = gamma
 
     def forward(self, logits_BA: Tensor, batch: Batch) -> Tensor:
-        """Give the mean focal loss."""
+        """Return the mean focal loss."""
         targets_BA = batch.targets_BA
         assert targets_BA is not None
         if self.objective == "ce":

@@ -15,7 +15,7 @@ from vqabench.losses.class_balanced import effective_number_weights
 
 
 def answer_margins(spec: DataSpec, minimum: int, largest: float) -> Tensor:
-    """Give Δ [T, A], float32: C_j n_i^j^(-1/4), with C_j such that the rarest answer of each type has `largest`.
+    """Return Δ [T, A], float32: C_j n_i^j^(-1/4), with C_j such that the rarest answer of each type has `largest`.
 
     Answers given to a type fewer than `minimum` times have no margin.
     """
@@ -25,7 +25,7 @@ def answer_margins(spec: DataSpec, minimum: int, largest: float) -> Tensor:
 
 
 def log_sum_of_others(logits_BA: Tensor) -> Tensor:
-    """Give log Σ_{k≠i} e^{z_k} for every answer i: [B, A]."""
+    """Return log Σ_{k≠i} e^{z_k} for every answer i: [B, A]."""
     top_BA = torch.zeros_like(logits_BA, dtype=torch.bool).scatter_(1, logits_BA.argmax(1, keepdim=True), True)
     # from the sum over all, the largest cannot be taken off without losing all digits: the others can
     others_of_top_B1 = logits_BA.masked_fill(top_BA, torch.finfo(logits_BA.dtype).min).logsumexp(1, keepdim=True)
@@ -90,7 +90,7 @@ class Ldam(Loss):
         )
 
     def forward(self, logits_BA: Tensor, batch: Batch) -> Tensor:
-        """Give the mean loss with margins."""
+        """Return the mean loss with margins."""
         types_B, targets_BA = batch.question_types_B, batch.targets_BA
         assert targets_BA is not None
         scale_B1 = self.scale_T[types_B].to(logits_BA.dtype).unsqueeze(1)

@@ -16,7 +16,7 @@ EDGE = 0.1
 
 
 def prior_adjustment(spec: DataSpec, objective: str, minimum: int, tau: float) -> Tensor:
-    """Give τ (link(b_i) - link(mean b)) [T, A], float32: 0 is added to an answer of average frequency.
+    """Return τ (link(b_i) - link(mean b)) [T, A], float32: 0 is added to an answer of average frequency.
 
     b_i is answer i's mean soft target over the questions of the type, the mean is over the type's answer set;
     link is the logarithm under `ce` and the log-odds under `bce`. Subtracting the mean's changes nothing
@@ -25,7 +25,7 @@ def prior_adjustment(spec: DataSpec, objective: str, minimum: int, tau: float) -
     near 0 that they have, nothing would push their logits down. A type that training never saw has 0
     everywhere.
 
-    Raises ValueError where τ is below 0.
+    Raises ValueError if τ is below 0.
     """
     if not tau >= 0:
         raise ValueError(f"tau must be at least 0, not {tau}")
@@ -62,7 +62,7 @@ class LogitAdjust(Loss):
         self.register_buffer("adjustment_TA", adjustment_TA, persistent=False)
 
     def forward(self, logits_BA: Tensor, batch: Batch) -> Tensor:
-        """Give the mean loss of the adjusted logits."""
+        """Return the mean loss of the adjusted logits."""
         assert batch.targets_BA is not None
         adjustment_BA = self.adjustment_TA[batch.question_types_B].to(logits_BA.dtype)
         return plain_loss(self.objective, logits_BA + adjustment_BA, batch.targets_BA).sum(1).mean()

@@ -17,7 +17,7 @@ SMALLEST = 1e-6
 
 
 def softplus_g(x: Tensor) -> Tensor:
-    """Give the generalised softplus min(1, log(1 + e^x)) (Eq. 6 with α = 1; the paper prints max for min)."""
+    """Return the generalised softplus min(1, log(1 + e^x)) (Eq. 6 with α = 1; the paper prints max for min)."""
     return nn.functional.softplus(x).clamp(max=1.0)
 
 
@@ -59,7 +59,7 @@ class AnswerMask(Transform):
     def forward(self, batch: Batch) -> Output:
         """Answer as the base does, with masked logits; in training add the mask's own loss.
 
-        Auxiliary logits come from other heads and stay as they are. Raises PluginError where the base has a
+        Auxiliary logits come from other heads and stay as they are. Raises PluginError if the base has a
         penalty of the same name.
         """
         output: Output = self.base(batch)
@@ -77,7 +77,7 @@ class AnswerMask(Transform):
         )
 
     def loss(self, mask_BA: Tensor, question_types_B: Tensor) -> Tensor:
-        """Give the cross-entropy of the mask against its type's answer set (Eq. 5): a scalar."""
+        """Return the cross-entropy of the mask against its type's answer set (Eq. 5): a scalar."""
         precise = torch.promote_types(mask_BA.dtype, torch.float32)
         mask_BA = mask_BA.to(precise).clamp(SMALLEST, 1 - SMALLEST)
         target_BA = self.sets_TA[question_types_B]

@@ -13,6 +13,6 @@ class Plain(Loss):
     capturable = True
 
     def forward(self, logits_BA: Tensor, batch: Batch) -> Tensor:
-        """Give the mean loss."""
+        """Return the mean loss."""
         assert batch.targets_BA is not None
         return plain_loss(self.objective, logits_BA, batch.targets_BA).sum(1).mean()

@@ -17,7 +17,7 @@ OUTSIDE_RELEASED = 1 + math.log(2)
 
 
 def imbalance_weights(spec: DataSpec, minimum: int, outside: float) -> Tensor:
-    """Give μ [T, A] (Eqs. 7 and 8), at most 100.
+    """Return μ [T, A] (Eqs. 7 and 8), at most 100.
 
     μ_i^j = (Σ_k n_k^j - n_i^j) / n_i^j over the answers given to type j at least `minimum` times, then
     min(100, log(1 + e^μ)); the paper prints max for min. All other answers weigh `outside`.
@@ -59,7 +59,7 @@ class Rescale(Loss):
         self.register_buffer("weights_TA", weights_TA, persistent=False)
 
     def forward(self, logits_BA: Tensor, batch: Batch) -> Tensor:
-        """Give the mean re-scaled loss."""
+        """Return the mean re-scaled loss."""
         targets_BA = batch.targets_BA
         assert targets_BA is not None
         weights_BA = self.weights_TA[batch.question_types_B].to(logits_BA.dtype)

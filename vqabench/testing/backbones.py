@@ -36,7 +36,7 @@ class BackboneChecks:
         self.sample = make_sample(self.spec, 8, odd=True)
 
     def trials(self) -> list[Trial]:
-        """Give all checks."""
+        """Return all checks."""
         return [
             Trial("questions", self.check_questions, essential=True),
             Trial("output", self.check_output, essential=True),

@@ -24,7 +24,7 @@ class BaseChecks:
         self.kind, self.options, self.parameter, self.objective = kind, options, parameter, objective
 
     def trials(self) -> list[Trial]:
-        """Give the check."""
+        """Return the check."""
         return [Trial("bases", self.check_bases)]
 
     def check_bases(self) -> str:

@@ -48,7 +48,7 @@ class Trial:
 
     name: str
     carry_out: Callable[[], str]
-    """Gives a line on what holds, or raises."""
+    """Return a line on what holds, or raises."""
     essential: bool = False
     """Without it nothing behind it can be tried."""
 
@@ -86,7 +86,7 @@ def find_stray_tensors(module: nn.Module) -> list[str]:
 
 
 def describe_error(error: BaseException) -> str:
-    """Spell an error in a line, with the last place in a plugin's own code that it came through."""
+    """Format an error in a line, with the last place in a plugin's own code that it came through."""
     lines = str(error).strip().splitlines() or [""]
     kind = "" if isinstance(error, VqabenchError) else f"{type(error).__name__}: "
     origin = error if error.__cause__ is None else error.__cause__

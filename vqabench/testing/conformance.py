@@ -47,7 +47,7 @@ def check_plugin(
     """Check an installed plugin, with settings as `--set` gives them: everything, or `only` some checks.
 
     The `check_options` of its classes are defaults here. Where it cannot be loaded, or its class is not as the API
-    wants it, that alone is told. Raises InputError where a setting or the name of a check is not possible.
+    wants it, that alone is told. Raises InputError if a setting or the name of a check is not possible.
     """
     given = dict(settings or {})
     for key in given:
@@ -117,7 +117,7 @@ def check_class(
 
     `further` checks come last.
 
-    Raises InputError where there is no such check, ValueError where the class refuses an option.
+    Raises InputError if there is no such check, ValueError where the class refuses an option.
     """
     given = dict(options or {})
     if issubclass(kind, Loss):

@@ -31,7 +31,7 @@ class LossChecks:
         self.batch = make_sample(self.spec, 12, odd=True).batch
 
     def trials(self) -> list[Trial]:
-        """Give all checks."""
+        """Return all checks."""
         return [
             Trial("values", lambda: self._under_each(self.check_values), essential=True),
             Trial("seeds", lambda: self._under_each(self.check_seeds), essential=True),
@@ -132,7 +132,7 @@ class LossChecks:
         return "falls along its gradient, and right answers rise"
 
     def _right(self, logits_BA: Tensor) -> float:
-        """Give the share of the softmax that the right answers have."""
+        """Return the share of the softmax that the right answers have."""
         assert self.batch.targets_BA is not None
         return float(((self.batch.targets_BA > 0) * logits_BA.detach().softmax(1)).sum(1).mean())
 

@@ -33,7 +33,7 @@ class MetaDevice(TorchDispatchMode):  # type: ignore[no-untyped-call]
     elements of a tensor are not zero, all are. A copy between the devices waits for the device, unless it is
     `non_blocking`.
 
-    Raises TwoDevicesError where operands are on both devices. A tensor without dimensions may be on the CPU, as on
+    Raises TwoDevicesError if operands are on both devices. A tensor without dimensions may be on the CPU, as on
     a GPU.
     """
 

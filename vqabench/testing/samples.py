@@ -20,7 +20,7 @@ OBJECTS = ("dog", "cat", "red bus", "tree")
 def make_spec(
     *, regions: int = 4, region_width: int = 16, question_length: int = 8, bare: bool = False
 ) -> DataSpec:
-    """Give a data set of 12 answers and four question types, the last of which training never saw.
+    """Return a data set of 12 answers and four question types, the last of which training never saw.
 
     It has object names and word vectors, of width 6, unless it is `bare`.
     """
@@ -56,11 +56,11 @@ class Sample:
     batch: Batch
 
     def given_to(self, model: Backbone) -> Batch:
-        """Give the batch with what the model makes of the questions' text."""
+        """Return the batch with what the model makes of the questions' text."""
         return self.batch.replace(extras=dict(model.prepare_questions(self.questions)))
 
     def alone(self, row: int) -> Sample:
-        """Give one of the questions, with no more room than its image has regions."""
+        """Return one of the questions, with no more room than its image has regions."""
         batch = take(self.batch, torch.tensor([row]))
         regions = int(batch.region_mask_BR.sum())
         cut = {
@@ -136,7 +136,7 @@ def _draw_targets(spec: DataSpec, size: int, generator: torch.Generator) -> Tens
 
 
 def take(batch: Batch, rows: Tensor) -> Batch:
-    """Give some questions of a batch."""
+    """Return some questions of a batch."""
     return batch.map(lambda tensor: tensor[rows])
 
 
@@ -168,7 +168,7 @@ class Innermost(Backbone):
 
 
 class LogitsAlone(Innermost):
-    """Gives a wrapper nothing to build on but its answers."""
+    """Return a wrapper nothing to build on but its answers."""
 
     def __init__(self, spec: DataSpec) -> None:
         super().__init__(spec)
@@ -187,7 +187,7 @@ class OwnTokens(Innermost):
         self.numbers = {word: number for number, word in enumerate(spec.words)}
 
     def prepare_questions(self, questions: Sequence[str]) -> Mapping[str, Tensor]:
-        """Give the words in the question's order, padded behind."""
+        """Return the words in the question's order, padded behind."""
         rows = [[self.numbers.get(word, UNKNOWN) for word in text.lower().strip("?").split()] for text in questions]
         longest = max(1, *map(len, rows)) if rows else 1
         return {"own": torch.tensor([row + [PADDING] * (longest - len(row)) for row in rows])}

@@ -35,7 +35,7 @@ class StrategyChecks:
         self.build, self.objectives, self.transforms, self.idle = build, objectives, transforms, idle
 
     def trials(self) -> list[Trial]:
-        """Give the check."""
+        """Return the check."""
         return [Trial("strategies", self.check_strategies)]
 
     def check_strategies(self) -> str:
@@ -81,7 +81,7 @@ class StrategyChecks:
 
 
 def list_strategies() -> Iterator[Strategy]:
-    """Give the library's losses, its transforms, and each of these with each loss made for a second stage."""
+    """Return the library's losses, its transforms, and each of these with each loss made for a second stage."""
     own = [one for one in available(LOSSES).plugins if one.distribution == LIBRARY]  # others' are theirs to check
     parts = [Part(one.name, one, load(one)) for one in own]
     losses = [part for part in parts if issubclass(part.kind, Loss)]

@@ -49,7 +49,7 @@ class TrainingChecks:
         self.sample = make_sample(self.spec, 8, odd=True)
 
     def trials(self) -> list[Trial]:
-        """Give all checks."""
+        """Return all checks."""
         return [
             Trial("seeds", self.check_seeds),
             Trial("gradients", self.check_gradients),
@@ -284,12 +284,12 @@ def to_cuda(tensor: Tensor) -> Tensor:
 
 
 def bfloat16() -> torch.autocast:
-    """Give what makes the context of a forward pass in bfloat16."""
+    """Return what makes the context of a forward pass in bfloat16."""
     return torch.autocast("cpu", torch.bfloat16)
 
 
 def criterion_of(spec: DataSpec, objective: str, device: str = "cpu") -> Criterion:
-    """Give the criterion of a plain loss."""
+    """Return the criterion of a plain loss."""
     return Criterion(Plain(spec, objective).to(device))
 
 

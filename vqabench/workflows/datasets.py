@@ -69,7 +69,7 @@ def _state(dataset: Dataset) -> State:
 
 
 def is_fetched(dataset: Dataset) -> bool | None:
-    """Tell at a glance whether all files are there that can be fetched; None where none can."""
+    """Tell at a glance whether all files are there that can be fetched; None if none can."""
     if not dataset.entry.files:
         return None
     made = [path.name for path in dataset.question_files()] if dataset.entry.derived else []
@@ -152,7 +152,7 @@ def prepare_dataset(
 ) -> tuple[Dataset, Summary]:
     """Prepare a data set; features and word vectors are remembered, where the catalogue names none.
 
-    Raises InputError where its files are broken, or nobody named features.
+    Raises InputError if its files are broken, or nobody named features.
     """
     dataset = paths.dataset(name)
     before = chosen = _remembered(dataset, features)
@@ -176,7 +176,7 @@ def _check_free(option: str, what: str, in_catalog: object) -> None:
 
 
 def _remembered(dataset: Dataset, features: Sequence[Path]) -> FileChoice:
-    """Give what was named before; a damaged record of it is no matter where it is named anew."""
+    """Return what was named before; a damaged record of it is no matter where it is named anew."""
     try:
         return dataset.chosen
     except InputError:
@@ -191,7 +191,7 @@ class Outcome:
 
     dataset: Dataset
     counts: dict[str, Counts]
-    """Split -> what its files hold; empty where nothing can be fetched."""
+    """Split -> what its files hold; empty if nothing can be fetched."""
     news: bool
     """Whether anything was done."""
     shift: Shift | None = None
@@ -201,7 +201,7 @@ class Outcome:
 def fetch_dataset(name: str, paths: Paths, way: Way, watcher: Watcher) -> Outcome:
     """Get a data set's raw files and, where it is derived, its parent's, and make its splits of them.
 
-    Raises InputError where a file is not what it was, or is missing offline; VqabenchError where one cannot be
+    Raises InputError if a file is not what it was, or is missing offline; VqabenchError where one cannot be
     fetched, or the splits hold other than the catalogue says. What was fetched until then stays.
     """
     if way.force and way.offline:
@@ -229,7 +229,7 @@ def _fetch_parent(dataset: Dataset, paths: Paths, way: Way, watcher: Watcher) ->
 
 
 def _derive(dataset: Dataset, parent: Dataset, record: Record, paths: Paths, watcher: Watcher) -> Shift | None:
-    """Make the splits, unless they were made of the same files. Raises InputError where they changed since."""
+    """Make the splits, unless they were made of the same files. Raises InputError if they changed since."""
     assert dataset.entry.derived is not None
     test_ids = dataset.source / dataset.entry.derived.test_ids
     inputs = {path.name: hash_content(path) for path in (*parent.archives(), test_ids)}
@@ -263,7 +263,7 @@ def _count_new(dataset: Dataset, record: Record, watcher: Watcher) -> bool:
 
 
 def _count(dataset: Dataset, record: Record) -> None:
-    """Count every split's files into the record. Raises VqabenchError where the catalogue expects other counts."""
+    """Count every split's files into the record. Raises VqabenchError if the catalogue expects other counts."""
     counted: dict[str, Counts] = {}
     for split in dataset.entry.splits:
         try:
@@ -281,7 +281,7 @@ def extract(
 ) -> int:
     """Compute the region features of a folder or zip of images, and give how many they are.
 
-    Raises InputError where the file is there already, or images or model cannot be used.
+    Raises InputError if the file is there already, or images or model cannot be used.
     """
     if find_place(out).exists():
         raise InputError(f"{out}: exists; delete it to compute it again")

@@ -66,7 +66,7 @@ class Css(Wrapper):
     def training_losses(self, batch: Batch, criterion: Criterion) -> Iterator[Tensor]:
         """Yield the base's losses on the batch, then on its counterfactual, where there is one.
 
-        Raises PluginError where the base does not give what the branch needs.
+        Raises PluginError if the base does not give what the branch needs.
         """
         visual = self.branch == "visual" or (self.branch == "both" and bool(torch.rand(()) < 0.5))
         watched = batch.replace(regions_BRV=batch.regions_BRV.detach().requires_grad_(visual))
@@ -97,7 +97,7 @@ class Css(Wrapper):
         return contributions(output.logits_BA, watched.targets_BA, inputs)
 
     def _change_images(self, batch: Batch, contributions_BR: Tensor) -> Batch | None:
-        """V-CSS: give the images of several objects without the critical ones; None where none has several."""
+        """V-CSS: give the images of several objects without the critical ones; None if none has several."""
         rows = (batch.region_mask_BR.sum(1) > 1).nonzero()[:, 0]
         if len(rows) == 0:
             return None
@@ -112,7 +112,7 @@ class Css(Wrapper):
         return self._change_targets(keep_regions(batch, left_BR), keep_regions(batch, critical_BR))
 
     def _change_questions(self, batch: Batch, contributions_BL: Tensor) -> Batch | None:
-        """Q-CSS: give the questions that have a word to lose, without it; None where no question has."""
+        """Q-CSS: give the questions that have a word to lose, without it; None if no question has."""
         words_BL, type_words_BL = self.base.word_masks(batch)
         free_BL = words_BL & ~type_words_BL
         if free_BL.shape != contributions_BL.shape:
@@ -130,7 +130,7 @@ class Css(Wrapper):
         return self._change_targets(self.base.hide_words(batch, critical_BL), alone)
 
     def _change_targets(self, counterfactual: Batch, alone: Batch) -> Batch:
-        """Give the counterfactual with a⁻ for targets, by the answers to what is critical alone."""
+        """Return the counterfactual with a⁻ for targets, by the answers to what is critical alone."""
         assert counterfactual.targets_BA is not None
         with answering(self.base):
             logits_BA = self.base(alone.replace(targets_BA=None)).logits_BA

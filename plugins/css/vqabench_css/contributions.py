@@ -10,12 +10,12 @@ from vqabench.errors import PluginError
 
 
 def contributions(logits_BA: Tensor, targets_BA: Tensor, inputs: Tensor) -> Tensor:
-    """Give each input's contribution to the ground truth (Chen et al. 2020): [B, R] of regions, [B, L] of words.
+    """Return each input's contribution to the ground truth (Chen et al. 2020): [B, R] of regions, [B, L] of words.
 
     It is the gradient of the sum of the logits of all answers with a target above 0, summed over the feature axis
     of `inputs` [B, R, V] or [B, L, E]. The graph stays, and no parameter receives a gradient.
 
-    Raises PluginError where the logits do not depend on the inputs.
+    Raises PluginError if the logits do not depend on the inputs.
     """
     truth = torch.where(targets_BA > 0, logits_BA, 0.0).sum()
     if not (truth.requires_grad and inputs.requires_grad):

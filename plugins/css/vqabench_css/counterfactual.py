@@ -8,7 +8,7 @@ from vqabench.api import Batch
 
 
 def keep_regions(batch: Batch, kept_BR: Tensor) -> Batch:
-    """Give the batch with some regions of each image: the others are masked out, their features zero."""
+    """Return the batch with some regions of each image: the others are masked out, their features zero."""
     mask_BR = batch.region_mask_BR & kept_BR
     return batch.replace(
         region_mask_BR=mask_BR, regions_BRV=batch.regions_BRV.masked_fill(~mask_BR[:, :, None], 0.0)
@@ -21,6 +21,6 @@ def keep_questions(batch: Batch, rows: Tensor) -> Batch:
 
 
 def counterfactual_targets(targets_BA: Tensor, logits_BA: Tensor, count: int) -> Tensor:
-    """Give a⁻: the targets, with those of the `count` answers zero that the logits put first (A⁺)."""
+    """Return a⁻: the targets, with those of the `count` answers zero that the logits put first (A⁺)."""
     first_BC = logits_BA.topk(min(count, logits_BA.shape[1]), dim=1).indices
     return targets_BA.scatter(1, first_BC, 0.0)

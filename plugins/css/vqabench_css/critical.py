@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def candidate_regions(similarity_BR: Tensor | None, region_mask_BR: Tensor, count: int) -> Tensor:
-    """Give bool [B, R]: the `count` real regions whose classes are most similar to the question and its answer.
+    """Return bool [B, R]: the `count` real regions whose classes are most similar to the question and its answer.
 
     All real regions of an image are candidates where nothing is known of any (similarity None, or -inf all over).
     Where something is, a region without similarity is none.
@@ -21,7 +21,7 @@ def candidate_regions(similarity_BR: Tensor | None, region_mask_BR: Tensor, coun
 
 
 def critical_regions(contributions_BR: Tensor, candidates_BR: Tensor, *, sharpness: float, share: float) -> Tensor:
-    """Give bool [B, R]: the candidates that explain the answer.
+    """Return bool [B, R]: the candidates that explain the answer.
 
     From the largest contribution on, those whose cumulative softmax(sharpness x contribution) over the candidates
     is at most `share`, and always the first. Every row needs a candidate.
@@ -35,7 +35,7 @@ def critical_regions(contributions_BR: Tensor, candidates_BR: Tensor, *, sharpne
 
 
 def regions_left(critical_BR: Tensor, contributions_BR: Tensor, region_mask_BR: Tensor) -> Tensor:
-    """Give bool [B, R]: the real regions that are not critical; of all, the one with the least contribution."""
+    """Return bool [B, R]: the real regions that are not critical; of all, the one with the least contribution."""
     left_BR = region_mask_BR & ~critical_BR
     least_B = contributions_BR.masked_fill(~region_mask_BR, torch.inf).argmin(1, keepdim=True)
     last_BR = torch.zeros_like(left_BR).scatter(1, least_B, True)
@@ -43,6 +43,6 @@ def regions_left(critical_BR: Tensor, contributions_BR: Tensor, region_mask_BR: 
 
 
 def critical_words(contributions_BL: Tensor, free_BL: Tensor) -> Tensor:
-    """Give bool [B, L]: the word with the largest contribution among the free ones; none where none is free."""
+    """Return bool [B, L]: the word with the largest contribution among the free ones; none where none is free."""
     largest_B = contributions_BL.masked_fill(~free_BL, -torch.inf).argmax(1, keepdim=True)
     return torch.zeros_like(free_BL).scatter(1, largest_B, True) & free_BL

@@ -128,7 +128,7 @@ class Lxmert(Backbone):
     def start(self) -> None:
         """Take over published weights, where the option names some.
 
-        Raises ValueError where they are missing, damaged, or of another size.
+        Raises ValueError if they are missing, damaged, or of another size.
         """
         if self.weights is None:
             self.notes = (RANDOM,)
@@ -173,7 +173,7 @@ class Lxmert(Backbone):
         )
 
     def word_masks(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Tell which pieces are of a question's words, and which of these, at its start, spell its type.
+        """Return which pieces are of a question's words, and which of these, at its start, spell its type.
 
         Two bool tensors [B, L], over the positions of `Output.word_embeddings_BLE`. A question mark or a comma is
         no word: a question without it asks the same.
@@ -188,13 +188,13 @@ class Lxmert(Backbone):
         return own_BL, spelled_BL & begins_B1
 
     def hide_words(self, batch: Batch, hidden_BL: Tensor) -> Batch:
-        """Give the batch with the word pieces at some positions replaced by the unknown one."""
+        """Return the batch with the word pieces at some positions replaced by the unknown one."""
         pieces_BL = batch.extras[PIECES].masked_fill(hidden_BL, self.pieces.unknown)
         return batch.replace(extras={**batch.extras, PIECES: pieces_BL})
 
 
 def attend(layer: Any, first_BH: Tensor, regions_BRH: Tensor, region_mask_BR: Tensor) -> Tensor:
-    """Give the attention [B, R] of a question's first piece over the regions in a cross-modality layer.
+    """Return the attention [B, R] of a question's first piece over the regions in a cross-modality layer.
 
     The mean over its N heads, K wide each, of what the layer computes before dropout: it sums to 1.
     """
@@ -220,7 +220,7 @@ def _check(sizes: Mapping[str, int], pieces: int, dropout: float) -> None:
 
 
 def initial_deviation(hidden: int) -> float:
-    """Give the deviation of weights that start at random: BERT's 0.02 at the published width of 768.
+    """Return the deviation of weights that start at random: BERT's 0.02 at the published width of 768.
 
     Narrower layers start larger by the root, so that what goes through them is as large at every width: with 0.02 a
     model of width 64 passes on a third of it, and takes its time to see anything.

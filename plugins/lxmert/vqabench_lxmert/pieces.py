@@ -32,7 +32,7 @@ Vocabulary = Mapping[str, int]
 class WordPieces:
     """A tokeniser as of uncased BERT: [CLS], the pieces of a question, [SEP], padded behind with [PAD].
 
-    Raises ValueError where the vocabulary lacks one of the special pieces that this needs.
+    Raises ValueError if the vocabulary lacks one of the special pieces that this needs.
     """
 
     def __init__(self, vocabulary: Vocabulary, length: int) -> None:
@@ -52,11 +52,11 @@ class WordPieces:
         self.tokenizer.enable_padding(pad_id=self.padding, pad_token=PADDING)
 
     def to_tensor(self) -> Tensor:
-        """Give the vocabulary as bytes: uint8 [any], to be kept with weights; `read_tensor` reads it."""
+        """Return the vocabulary as bytes: uint8 [any], to be kept with weights; `read_tensor` reads it."""
         return torch.tensor(list(json.dumps(dict(sorted(self.vocabulary.items()))).encode()), dtype=torch.uint8)
 
     def encode(self, questions: Sequence[str]) -> Tensor:
-        """Give int64 [B, P], P at most the tokeniser's length: what is longer is cut in front of [SEP]."""
+        """Return int64 [B, P], P at most the tokeniser's length: what is longer is cut in front of [SEP]."""
         rows = [one.ids for one in self.tokenizer.encode_batch_fast(list(questions))]
         return torch.tensor(rows, dtype=torch.int64).reshape(len(rows), len(rows[0]) if rows else 0)
 
@@ -67,7 +67,7 @@ def learn_vocabulary(words: Iterable[str], size: int) -> Vocabulary:
     Where `size` allows it every word is a piece as a whole; words that are not among them are put together from
     pieces. The same words give the same vocabulary in every process.
 
-    Raises ValueError where `size` has no room for the characters that the words are made of.
+    Raises ValueError if `size` has no room for the characters that the words are made of.
     """
     texts = [*words, *DROPPED]
     learner = _untrained(WordPiece(unk_token=UNKNOWN))
@@ -88,7 +88,7 @@ def learn_vocabulary(words: Iterable[str], size: int) -> Vocabulary:
 
 
 def read_tensor(kept: Tensor) -> Vocabulary:
-    """Read a vocabulary that `WordPieces.to_tensor` wrote. Raises ValueError where it is none."""
+    """Read a vocabulary that `WordPieces.to_tensor` wrote. Raises ValueError if it is none."""
     read: Vocabulary = json.loads(bytes(kept.tolist()))
     return read
 
@@ -96,7 +96,7 @@ def read_tensor(kept: Tensor) -> Vocabulary:
 def read_vocabulary(folder: Path) -> Vocabulary:
     """Read the vocabulary of published weights: `vocab.txt`, or else `tokenizer.json`.
 
-    Raises ValueError where there is neither, or it is no vocabulary of word pieces.
+    Raises ValueError if there is neither, or it is no vocabulary of word pieces.
     """
     listed, described = folder / "vocab.txt", folder / "tokenizer.json"
     if listed.is_file():

@@ -46,14 +46,14 @@ class Published:
     answers: tuple[str, ...] | None
     """What the rows of the answer head's last layer stand for."""
     settings: Mapping[str, Any]
-    """`config.json`; empty where there is none."""
+    """`config.json`; empty if there is none."""
 
 
 def read_published(name: str) -> Published:
     """Read weights from a folder, or from the hub by the name of a repository.
 
     The state may be of `transformers`' classes, or the original `model_LXRT.pth`. Of pickles only tensors are read:
-    no code in them is run. Raises ValueError, in one line, where something is missing or damaged.
+    no code in them is run. Raises ValueError, in one line, if something is missing or damaged.
     """
     folder = find_folder(name)
     files = _find_state(folder)
@@ -75,9 +75,9 @@ def read_published(name: str) -> Published:
 
 
 def find_folder(name: str) -> Path:
-    """Give the folder of that name, or the local copy of the hub's repository, fetched where it is not there.
+    """Return the folder of that name, or the local copy of the hub's repository, fetched where it is not there.
 
-    The hub's library honours HF_HUB_OFFLINE. Raises ValueError where there is neither.
+    The hub's library honours HF_HUB_OFFLINE. Raises ValueError if there is neither.
     """
     folder = Path(name).expanduser()
     if folder.is_dir():
@@ -99,7 +99,7 @@ def find_folder(name: str) -> Path:
 
 
 def sort_key(key: str) -> tuple[str, str]:
-    """Give the part of the model that a published parameter belongs to, and its name there.
+    """Return the part of the model that a published parameter belongs to, and its name there.
 
     `lxmert.` is of `transformers`; `bert.`, all of it perhaps behind `module.`, of the original.
     """
@@ -131,7 +131,7 @@ def check_settings(published: Published, options: Mapping[str, int], region_widt
 
 
 def load_transformer(transformer: nn.Module, published: Published) -> None:
-    """Put the weights into the transformer, all of it. Raises ValueError where names or sizes do not fit."""
+    """Put the weights into the transformer, all of it. Raises ValueError if names or sizes do not fit."""
     own, given = transformer.state_dict(), dict(published.transformer)
     if POSITIONS in given:  # the model has those alone that its questions reach
         given[POSITIONS] = given[POSITIONS][: len(own[POSITIONS])]
@@ -152,7 +152,7 @@ def load_head(head: nn.Sequential, published: Published, answers: tuple[str, ...
     """Start the answer head from the published one, and say what was taken.
 
     Rows of the last layer are taken for the answers that both know; all other answers start at zero, as in the
-    published fine-tuning. Raises ValueError where sizes do not fit.
+    published fine-tuning. Raises ValueError if sizes do not fit.
     """
     given = published.head
     if not given:
@@ -219,7 +219,7 @@ def _unpickle(path: Path) -> State:
 
 
 def _read_answers(folder: Path, head: State) -> tuple[str, ...] | None:
-    """Read what the rows of the answer head's last layer stand for; None where no file lists answers."""
+    """Read what the rows of the answer head's last layer stand for; None if no file lists answers."""
     lists = {name: _read_list(folder / name) for name in ANSWER_FILES if (folder / name).is_file()}
     if not lists or "3.weight" not in head:
         return None

@@ -57,11 +57,11 @@ class LearnedMixin(Wrapper):
         )
 
     def penalise(self, for_BA: Tensor, against_BA: Tensor) -> Mapping[str, Tensor]:
-        """Give what is added to the loss besides, by name: nothing."""
+        """Return what is added to the loss besides, by name: nothing."""
         return {}
 
     def log_prior(self, output: Output, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Give f log(b + s) and f log(1 - b + s): [B, A] each."""
+        """Return f log(b + s) and f log(1 - b + s): [B, A] each."""
         assert output.joint_features_BH is not None
         scale_B1 = nn.functional.softplus(self.scale(output.joint_features_BH))
         prior_BA, smoothing = self.prior_TA[batch.question_types_B], torch.sigmoid(self.smoothing)
@@ -84,11 +84,11 @@ class LearnedMixinEntropy(LearnedMixin):
         self.entropy = entropy
 
     def penalise(self, for_BA: Tensor, against_BA: Tensor) -> Mapping[str, Tensor]:
-        """Give the weighted entropy."""
+        """Return the weighted entropy."""
         return {"entropy": self.entropy * two_way_entropy(for_BA, against_BA)}
 
 
 def two_way_entropy(first_BA: Tensor, second_BA: Tensor) -> Tensor:
-    """Give the mean entropy, in nats, of distributions over two outcomes whose logarithms these are: a scalar."""
+    """Return the mean entropy, in nats, of distributions over two outcomes whose logarithms these are: a scalar."""
     logs_BA2 = torch.log_softmax(torch.stack([first_BA, second_BA], dim=-1), dim=-1)
     return -(logs_BA2.exp() * logs_BA2).sum(-1).mean()

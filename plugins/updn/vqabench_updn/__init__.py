@@ -15,13 +15,13 @@ from vqabench_updn.questions import last_state
 
 
 def normalised_linear(inputs: int, outputs: int) -> nn.Linear:
-    """Give a linear layer, weight-normalised over the whole matrix: one scalar g."""
+    """Return a linear layer, weight-normalised over the whole matrix: one scalar g."""
     layer: nn.Linear = weight_norm(nn.Linear(inputs, outputs), dim=None)  # type: ignore[arg-type]
     return layer
 
 
 def nonlinear(inputs: int, outputs: int) -> nn.Sequential:
-    """Give the layer that every f of the model is: linear, then ReLU."""
+    """Return the layer that every f of the model is: linear, then ReLU."""
     return nn.Sequential(normalised_linear(inputs, outputs), nn.ReLU())
 
 
@@ -87,7 +87,7 @@ class UpDn(Backbone):
         )
 
     def attend(self, batch: Batch, question_BH: Tensor) -> Tensor:
-        """Give the attention [B, R]: softmax over real regions of w · dropout(f_v(v) ∘ f_q(q)).
+        """Return the attention [B, R]: softmax over real regions of w · dropout(f_v(v) ∘ f_q(q)).
 
         Computed as dropout(f_v(v)) · (w ∘ f_q(q)), so that no product of the size of all regions is made.
         """
@@ -98,7 +98,7 @@ class UpDn(Backbone):
         return scores_BR.masked_fill(~batch.region_mask_BR, -torch.inf).softmax(dim=1)
 
     def embed_regions(self, regions_BRV: Tensor) -> tuple[Tensor, float]:
-        """Give dropout(f_v(v)) [B, R, H], but for a factor, and that factor.
+        """Return dropout(f_v(v)) [B, R, H], but for a factor, and that factor.
 
         Where masks are drawn fast, numbers are dropped ahead of the ReLU, in place, and unseen by autograd: where
         they are 0, the ReLU passes no gradient on.

@@ -17,7 +17,7 @@ def draw_dropped(like: Tensor, probability: float) -> Tensor:
 
 
 def drops_fast(layer: nn.Dropout, numbers: Tensor) -> bool:
-    """Tell whether `draw_dropped` serves a layer: in training, on a CPU, for an honest probability."""
+    """Return whether `draw_dropped` serves a layer: in training, on a CPU, for an honest probability."""
     plain = numbers.device.type == "cpu" and not torch.compiler.is_compiling()
     return layer.training and plain and 0 < layer.p < 1 - 1 / LEVELS
 

@@ -15,7 +15,7 @@ TOGETHER = 32
 
 
 def last_state(gru: nn.GRU, words_BLE: Tensor, padding_E: Tensor, padded_B: Tensor) -> Tensor:
-    """Give a layer's state [B, H] behind questions whose first `padded_B` words are padding.
+    """Return a layer's state [B, H] behind questions whose first `padded_B` words are padding.
 
     On a CPU the state behind the padding is computed once for all questions, and each goes on from there: more than
     half of a batch of short questions is padding. A GPU reads all of it faster than it would sort.

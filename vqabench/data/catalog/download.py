@@ -43,11 +43,11 @@ class PartFile:
         self.note = folder / f"{name}.part.json"
 
     def size(self) -> int:
-        """Give how many bytes are there."""
+        """Return how many bytes are there."""
         return self.content.stat().st_size if self.content.is_file() else 0
 
     def origin(self) -> Origin | None:
-        """Read the note; None where there is none that can be read."""
+        """Read the note; None if there is none that can be read."""
         try:
             return msgspec.json.decode(self.note.read_bytes(), type=Origin)
         except (OSError, msgspec.DecodeError):
@@ -122,7 +122,7 @@ class _MirrorError(Exception):
 def download(name: str, file: SourceFile, folder: Path, watcher: Watcher, patience: Patience) -> tuple[Path, str]:
     """Fetch a file into `folder`; gives it, checked, and the mirror it came from.
 
-    Stopped in whatever way, it goes on with the next call. Raises VqabenchError where no mirror gives the file or
+    Stopped in whatever way, it goes on with the next call. Raises VqabenchError if no mirror gives the file or
     the disk has no room.
     """
     failures = []
@@ -183,7 +183,7 @@ class _Mirror:
         raise _TryAgainError(told) if self.doubtful else _MirrorError(told)
 
     def _usable(self) -> int:
-        """Give how many bytes of the part file the mirror can go on behind."""
+        """Return how many bytes of the part file the mirror can go on behind."""
         origin = self.part.origin()
         if origin is None or origin.url != self.url or not (origin.etag or self.file.has_checksum):
             return 0
@@ -220,7 +220,7 @@ class _Mirror:
         raise _MirrorError(f"redirects more than {MOST_REDIRECTS} times")
 
     def _follow(self, url: str, location: str) -> str:
-        """Return where a redirect leads. Raises _MirrorError where that leaves http, TLS or the public network."""
+        """Return where a redirect leads. Raises _MirrorError if that leaves http, TLS or the public network."""
         try:
             target = urljoin(url, location)
             here, there = urlsplit(url), urlsplit(target)
@@ -285,7 +285,7 @@ class _Mirror:
             raise _MirrorError(f"sends it compressed with {packed}, so its size cannot be checked")
 
     def _fits(self, response: requests.Response, have: int) -> bool:
-        """Tell whether a part of a file is the one that goes on where ours ends."""
+        """Return whether a part of a file is the one that goes on where ours ends."""
         origin = self.part.origin()
         first, total = _range(response)
         if not have or origin is None or first != have or (origin.size or total) != total:
@@ -294,7 +294,7 @@ class _Mirror:
         return etag == origin.etag if etag or not self.file.has_checksum else True
 
     def _total(self, response: requests.Response, goes_on: bool) -> int | None:
-        """Give the size of the whole file, where it is told. Raises _MirrorError where it cannot be right."""
+        """Return the size of the whole file, where it is told. Raises _MirrorError if it cannot be right."""
         total = _range(response)[1] if goes_on else _number(response.headers.get("Content-Length"))
         size = self.file.size
         if total is not None and size is not None and total != size:

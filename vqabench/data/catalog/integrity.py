@@ -19,7 +19,7 @@ CHECKED_WHOLE = (".zip", ".gz", ".json")
 
 
 def find_fault(path: Path, name: str, file: SourceFile) -> str | None:
-    """Tell what is wrong with a file that is to be `name`; None where it is the right one.
+    """Tell what is wrong with a file that is to be `name`; None if it is the right one.
 
     Where no checksum is known, its size is compared and, of archives and JSON, every byte is decoded.
     """
@@ -36,13 +36,13 @@ def find_fault(path: Path, name: str, file: SourceFile) -> str | None:
 
 
 def hash_content(path: Path) -> str:
-    """Give a file's SHA-256."""
+    """Return a file's SHA-256."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def hash_blob(path: Path) -> str:
-    """Give the id that git has for a file's content."""
+    """Return the id that git has for a file's content."""
     digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
     with path.open("rb") as stream:
         for block in _blocks(stream.read):
@@ -51,7 +51,7 @@ def hash_blob(path: Path) -> str:
 
 
 def looks_like_web_page(start: bytes) -> bool:
-    """Tell whether content begins as HTML does: servers send such pages in place of files that are gone."""
+    """Return whether content begins as HTML does: servers send such pages in place of files that are gone."""
     return start.lstrip()[:14].lower().startswith((b"<!doctype html", b"<html", b"<head"))
 
 

@@ -61,7 +61,7 @@ def record_file(folder: Path) -> Path:
 
 
 def read_record(folder: Path) -> Record:
-    """Read what was fetched into a folder. Raises InputError where the record is damaged."""
+    """Read what was fetched into a folder. Raises InputError if the record is damaged."""
     path = record_file(folder)
     return read_json(path, Record, "delete it, and fetch again") if path.is_file() else Record()
 
@@ -105,7 +105,7 @@ def one_at_a_time(folder: Path, watcher: Watcher) -> Iterator[None]:
 def get_files(folder: Path, files: Mapping[str, SourceFile], way: Way, watcher: Watcher) -> Record:
     """Get every file into a folder that lacks it; gives the record, which forgets counts where one is new.
 
-    Raises InputError where a file that is there is not what it was or should be, or one is missing offline;
+    Raises InputError if a file that is there is not what it was or should be, or one is missing offline;
     VqabenchError where one cannot be fetched.
     """
     record = _read_or_forget(folder) if way.force else read_record(folder)
@@ -146,7 +146,7 @@ def _read_or_forget(folder: Path) -> Record:
 
 
 def _is_there(path: Path, file: SourceFile, record: Record) -> bool:
-    """Tell whether a file is there already. Raises InputError where it is there, but not the right one."""
+    """Return whether a file is there already. Raises InputError if it is there, but not the right one."""
     if path.exists() and not path.is_file():
         raise InputError(f"{path}: is not a file, but a file must be downloaded there; move it away")
     if not path.is_file():
@@ -163,7 +163,7 @@ def _is_there(path: Path, file: SourceFile, record: Record) -> bool:
 
 
 def check_unchanged(path: Path, known: FileRecord, advice: str = AGAIN) -> None:
-    """Raise InputError where a file is no longer the one that was recorded."""
+    """Raise InputError if a file is no longer the one that was recorded."""
     if not path.is_file() or (found := hash_content(path)) != known.sha256:
         what = f"SHA-256 {found}, not {known.sha256}" if path.is_file() else "gone"
         raise InputError(f"{path}: changed since {known.date} ({what}); {advice}")
@@ -183,7 +183,7 @@ def _find_own(names: Collection[str], folder: Path) -> dict[str, Path]:
 
 
 def _explain_unpacked(missing: Collection[str], folder: Path) -> str:
-    """Say what to do where a folder holds the unpacked JSON of missing archives; empty where it does not."""
+    """Say what to do where a folder holds the unpacked JSON of missing archives; empty if it does not."""
     if not any(name.endswith(".zip") for name in missing):
         return ""
     splits: dict[str, dict[str, Path]] = {}

@@ -62,24 +62,24 @@ class Scene:
     boxes: tuple[tuple[float, float, float, float], ...]
 
     def centre(self, index: int) -> tuple[float, float]:
-        """Give the middle of an object's box."""
+        """Return the middle of an object's box."""
         left, top, right, bottom = self.boxes[index]
         return (left + right) / 2, (top + bottom) / 2
 
     def only(self, values: tuple[object, ...]) -> Iterator[int]:
-        """Give the objects whose value no other object shares."""
+        """Return the objects whose value no other object shares."""
         counts = Counter(values)
         return (index for index, value in enumerate(values) if counts[value] == 1)
 
     def outermost(self, side: str) -> int | None:
-        """Give the object nearest to a side of the image, or None where two are almost equally near."""
+        """Return the object nearest to a side of the image, or None if two are almost equally near."""
         axis, sign = SIDES.index(side) // 2, 1 if side in ("left", "top") else -1
         order = sorted(range(len(self.digits)), key=lambda index: sign * self.centre(index)[axis])
         gap = abs(self.centre(order[0])[axis] - self.centre(order[1])[axis])
         return order[0] if gap > 0.05 else None
 
     def left_neighbour(self, index: int) -> int | None:
-        """Give the nearest object that stands to the left of another one, or None."""
+        """Return the nearest object that stands to the left of another one, or None."""
         x, y = self.centre(index)
         centres = {other: self.centre(other) for other in range(len(self.digits))}
         left = [other for other, (other_x, _) in centres.items() if other_x < x - 0.1]
@@ -217,7 +217,7 @@ def generate(folder: Path) -> None:
 
 
 def _share_out_digits() -> dict[str, list[NDArray[np.float32]]]:
-    """Give each split its own images of each digit: [10] arrays [images, 8, 8] in [0, 1]."""
+    """Return each split its own images of each digit: [10] arrays [images, 8, 8] in [0, 1]."""
     from sklearn.datasets import load_digits
 
     bundled = load_digits()
@@ -256,7 +256,7 @@ def _repeat_one(rng: np.random.Generator, kinds: int, objects: int) -> NDArray[n
 def _draw(
     scene: Scene, images: list[NDArray[np.float32]], rng: np.random.Generator
 ) -> tuple[NDArray[np.float16], NDArray[np.float32]]:
-    """Give region features [10, 8 * 8 * 3 + 4] and boxes [10, 4]; zero behind the last object."""
+    """Return region features [10, 8 * 8 * 3 + 4] and boxes [10, 4]; zero behind the last object."""
     objects = len(scene.digits)
     shapes = np.stack([images[digit][rng.integers(len(images[digit]))] for digit in scene.digits])
     tints = np.array([COLORS[color] for color in scene.colors]) + rng.normal(0, TINT_NOISE, (objects, 3))
@@ -271,14 +271,14 @@ def _draw(
 
 
 def object_pixels(regions: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
-    """Give what N objects look like by their features [N, 8 * 8 * 3 + 4]: red, green and blue, [N, 8, 8, 3]."""
+    """Return what N objects look like by their features [N, 8 * 8 * 3 + 4]: red, green and blue, [N, 8, 8, 3]."""
     shares = regions[:, : 8 * 8 * 3].astype(np.float32).reshape(-1, 8, 8, 3) / SCALE
     pixels: NDArray[np.uint8] = np.rint(255 * shares.clip(0, 1)).astype(np.uint8)
     return pixels
 
 
 def prior(question_type: str, split: str) -> dict[str, float]:
-    """Give the share of each answer among a type's questions: Zipf's law, reversed in `test`."""
+    """Return the share of each answer among a type's questions: Zipf's law, reversed in `test`."""
     answers = list(QUESTION_TYPES[question_type][1])
     if answers != list(_COUNTS):  # "how many" is answered by 2, as everywhere; the other orders are arbitrary
         random.Random(f"{VERSION} {question_type}").shuffle(answers)
@@ -363,7 +363,7 @@ _PAINTERS: Mapping[str, Callable[[NDArray[np.floating[Any]]], NDArray[np.uint8]]
 
 
 def picture_regions(dataset: Dataset, regions: NDArray[np.floating[Any]]) -> list[Picture] | None:
-    """Draw the regions of an image, given by their features [N, V]; None where it is not known what they show."""
+    """Draw the regions of an image, given by their features [N, V]; None if it is not known what they show."""
     paint = _PAINTERS.get(dataset.entry.generator or "")
     if paint is None:
         return None

@@ -29,7 +29,7 @@ SAMPLED = 64
 def fingerprint_of(dataset: Dataset) -> str:
     """Hash every input file, and the settings that bear on what is made of them.
 
-    Raises InputError where a file is missing.
+    Raises InputError if a file is missing.
     """
     digest = hashlib.sha256(_format_settings(dataset).encode())
     for path in dataset.files():
@@ -53,7 +53,7 @@ def stamp_of(dataset: Dataset) -> str:
 
 
 def total_size(dataset: Dataset) -> int:
-    """Add up the bytes of all files. Raises InputError where one is missing."""
+    """Add up the bytes of all files. Raises InputError if one is missing."""
     return sum(file.stat().st_size for path in dataset.files() for file in _list(dataset, path))
 
 

@@ -28,7 +28,7 @@ class Language:
 def read_language(dataset: Dataset, raw: Raw) -> Language:
     """Make the vocabularies, and read the words' vectors: what may be refused before hours of features.
 
-    Raises InputError where no answer is common enough, a text cannot be stored, or the vectors are broken.
+    Raises InputError if no answer is common enough, a text cannot be stored, or the vectors are broken.
     """
     types = tuple(dict.fromkeys(name for _, table in raw.values() for name in table.question_types.counts()))
     if dataset.scored != dataset.splits:

@@ -54,7 +54,7 @@ class SplitArrays:
     """float32 in (0, 1]."""
 
     def take(self, rows: Sequence[int]) -> SplitArrays:
-        """Give some questions, in the order of their row numbers."""
+        """Return some questions, in the order of their row numbers."""
         chosen = np.array(rows, np.int64)
         lengths = np.diff(self.starts)[chosen]
         starts = np.append(0, np.cumsum(lengths))
@@ -90,7 +90,7 @@ class Summary:
     warnings: tuple[str, ...]
     """What the official evaluation does to some questions, unlike one expects."""
     val_ids_hash: str
-    """`hash_ids` of the validation split; empty where there is none."""
+    """`hash_ids` of the validation split; empty if there is none."""
     current: bool
     """Whether the settings and, by their sizes and times, the files are those that it was made of."""
 
@@ -98,7 +98,7 @@ class Summary:
 def prepare_files(dataset: Dataset, say: Say) -> Summary:
     """Make a data set's files ready for training, or see that an earlier call made them of the same inputs.
 
-    `say` hears, in a line each, what is done and what was found. Raises InputError where an input is broken.
+    `say` hears, in a line each, what is done and what was found. Raises InputError if an input is broken.
     """
     generate(dataset, say)
     dataset.check_questions_readable()
@@ -130,7 +130,7 @@ def _made(dataset: Dataset) -> Summary:
 def summarise(dataset: Dataset) -> Summary | None:
     """Tell what was prepared of a data set, whether or not its inputs have changed since.
 
-    None where nothing was, or it is damaged: then it is made anew.
+    None if nothing was, or it is damaged: then it is made anew.
     """
     try:
         features = open_features(dataset.features_file)
@@ -208,7 +208,7 @@ def _build(dataset: Dataset, fingerprint: str, say: Say) -> None:
 
 
 def read_raw(dataset: Dataset) -> Raw:
-    """Read all splits. Raises InputError where a file is broken or a question stands in two of them."""
+    """Read all splits. Raises InputError if a file is broken or a question stands in two of them."""
     raw: Raw = dataset.read_splits()
     _check_distinct(
         [*(questions for questions, _ in raw.values()), *dataset.read_unanswered().values()], dataset.name
@@ -219,7 +219,7 @@ def read_raw(dataset: Dataset) -> Raw:
 def fill_prepared(
     file: h5py.File, dataset: Dataset, raw: Raw, language: Language, features: FeatureStore, say: Say
 ) -> None:
-    """Write all that training needs of the questions. Raises InputError where that cannot be."""
+    """Write all that training needs of the questions. Raises InputError if that cannot be."""
     encoder, answers, types = language.encoder, language.encoder.answers, language.encoder.types
     given = {split: count_human_answers(table.answers, encoder.answers) for split, (_, table) in raw.items()}
     train_types = encoder.number_types(raw["train"][1].question_types)
@@ -267,7 +267,7 @@ def _warn(raw: Raw) -> list[str]:
 
 
 def _check_distinct(splits: Iterable[Sequence[Question]], name: str) -> None:
-    """Raise InputError where a question is in two splits: it would be trained on and tested."""
+    """Raise InputError if a question is in two splits: it would be trained on and tested."""
     counts = Counter(question.question_id for questions in splits for question in questions)
     repeated = [question_id for question_id, count in counts.items() if count > 1]
     if repeated:
@@ -289,7 +289,7 @@ def _describe_other_answer_types(raw: Raw, say: Say) -> None:
 def _locate_images(
     dataset: Dataset, split: str, questions: Sequence[Question], features: FeatureStore, say: Say
 ) -> tuple[Array, Array]:
-    """Give each question's row of features, and which questions have one."""
+    """Return each question's row of features, and which questions have one."""
     if dataset.entry.images_without_features == "refuse":
         return features.rows([q.image_id for q in questions]), np.arange(len(questions))
     known = set(features.image_ids.tolist())

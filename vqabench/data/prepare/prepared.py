@@ -31,7 +31,7 @@ class Prepared:
 
 
 def read_vocabulary(dataset: Dataset) -> tuple[str, ...]:
-    """Give the answers that models choose from. Raises InputError where the data set is not prepared."""
+    """Return the answers that models choose from. Raises InputError if the data set is not prepared."""
     with reading(dataset.prepared_file) as file:
         return tuple(file["answers"].asstr()[:])
 
