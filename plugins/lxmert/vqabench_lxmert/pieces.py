@@ -52,7 +52,7 @@ class WordPieces:
         self.tokenizer.enable_padding(pad_id=self.padding, pad_token=PADDING)
 
     def to_tensor(self) -> Tensor:
-        """Return the vocabulary as JSON in a uint8 tensor, to store it with the weights; `read_tensor` decodes it."""
+        """Return the vocabulary as JSON in a uint8 tensor, stored with the weights; `read_tensor` decodes it."""
         return torch.tensor(list(json.dumps(dict(sorted(self.vocabulary.items()))).encode()), dtype=torch.uint8)
 
     def encode(self, questions: Sequence[str]) -> Tensor:

@@ -20,7 +20,7 @@ from vqabench.errors import first_few
 from vqabench_lxmert.pieces import Vocabulary, read_vocabulary
 
 ANSWER_FILES = ("answers.json", "trainval_label2ans.json", "all_ans.json")
-"""Files that may list the answers of the answer head; the first with as many answers as the head has rows is used."""
+"""Files that may list the answers of the answer head; the first one of the head's length is used."""
 SAFE = "*.safetensors"
 PICKLED = ("pytorch_model*.bin", "*_LXRT.pth")
 ASIDE = ("config.json", "vocab.txt", "tokenizer.json", *ANSWER_FILES)
@@ -127,7 +127,7 @@ def check_settings(published: Published, options: Mapping[str, int], region_widt
     width = published.settings.get("visual_feat_dim", region_width)
     if width != region_width:
         raise ValueError(
-            f"weights {published.where} need region features of width {width}, but the data set's have {region_width}"
+            f"weights {published.where} need regions of width {width}, but the data set's have {region_width}"
         )
 
 
@@ -214,7 +214,7 @@ def _unpickle(path: Path) -> State:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds: damaged, or code where tensors should be
         raise ValueError(
-            f"weights: {path} is damaged, or contains more than tensors, which are not read"
+            f"weights: {path} is damaged, or holds more than tensors, so it is not read"
         ) from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"weights: {path} does not contain a dictionary of tensors")
