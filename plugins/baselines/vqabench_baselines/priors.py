@@ -78,7 +78,7 @@ class InvertedPrior(Backbone):
         # Drawn from the run's generator and kept with the run, so that `predict` repeats the draws.
         self.register_buffer("seed", torch.randint(2**62, (1,)))
         self.register_buffer("uniform_N", draw_uniform(self.seed), persistent=False)
-        self.register_load_state_dict_post_hook(_draw_again)
+        self.register_load_state_dict_post_hook(_draw_again)  # type: ignore[no-untyped-call]
 
     def forward(self, batch: Batch) -> Output:
         """Return the logits [B, A] of the drawn answers: 1 for these, log-probabilities for all others."""

@@ -213,9 +213,7 @@ def _unpickle(path: Path) -> State:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds: damaged, or code where tensors should be
-        raise ValueError(
-            f"weights: {path} is damaged, or holds more than tensors, so it is not read"
-        ) from error
+        raise ValueError(f"weights: {path} is damaged, or holds more than tensors, so it is not read") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"weights: {path} does not contain a dictionary of tensors")
     return dict(state)
