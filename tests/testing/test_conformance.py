@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import pytest
 
 from tests.testing.faults import Sound, failed
-from tests.testing.test_losses import Late
-from tests.testing.test_training import Idle
+from tests.testing.test_loss_checks import Late
+from tests.testing.test_training_checks import Idle
 from vqabench.api import Backbone, Batch, DataSpec, Output, Recipe
 from vqabench.errors import InputError
 from vqabench.losses.mask import AnswerMask

@@ -32,7 +32,7 @@ from vqabench.data.features import extraction
 from vqabench.data.features.extraction import Extraction
 from vqabench.data.prepare.answer_shares import TypeShares, read_answer_shares
 from vqabench.data.prepare.preparation import Summary, prepare_files, summarise
-from vqabench.data.prepare.verification import Check, verify
+from vqabench.data.prepare.verification import FileCheck, verify
 from vqabench.errors import InputError, VqabenchError
 from vqabench.files.atomic import find_place
 from vqabench.paths import Paths
@@ -122,7 +122,7 @@ def compare_answers(name: str, paths: Paths, types: int, answers: int) -> list[T
     return read_answer_shares(dataset, against, types, answers)
 
 
-def verify_dataset(name: str, paths: Paths) -> Iterator[Check]:
+def verify_dataset(name: str, paths: Paths) -> Iterator[FileCheck]:
     """Check all files of a data set, raw and prepared."""
     return verify(paths.dataset(name))
 

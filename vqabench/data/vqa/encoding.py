@@ -55,6 +55,11 @@ class HumanAnswers:
         return HumanAnswers(len(kept), row[chosen[0]], chosen[1], chosen[2])
 
 
+def no_answers(size: int) -> HumanAnswers:
+    """Return no records, of N questions."""
+    return HumanAnswers(size, np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, np.int64))
+
+
 def count_human_answers(given: Categorical, vocabulary: Mapping[str, int]) -> HumanAnswers:
     """Count who gave which answer of the vocabulary, normalised: `given` is [N, 10], as written."""
     column = np.array([vocabulary.get(normalise(text), -1) for text in given.names], np.int32)
