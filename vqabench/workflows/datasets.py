@@ -14,7 +14,6 @@ from msgspec import structs
 
 from vqabench.data.catalog.changing_priors import Shift
 from vqabench.data.catalog.dataset import Dataset, FileChoice, check_chosen, remember_choice
-from vqabench.data.catalog.download import Watcher
 from vqabench.data.catalog.entries import Counts, read_catalog
 from vqabench.data.catalog.integrity import hash_content
 from vqabench.data.catalog.raw_files import (
@@ -34,10 +33,10 @@ from vqabench.data.prepare.answer_shares import TypeShares, read_answer_shares
 from vqabench.data.prepare.preparation import Summary, prepare_files, summarise
 from vqabench.data.prepare.verification import Check, verify
 from vqabench.errors import InputError, VqabenchError
+from vqabench.events import Emit, ignore
 from vqabench.files.atomic import find_place
 from vqabench.paths import Paths
 from vqabench.training.device import choose_device
-from vqabench.training.progress import Progress, Silence
 from vqabench.workflows.splits import rebuild_cp
 
 State = Literal["yes", "no", "outdated", "damaged"]
@@ -146,7 +145,7 @@ def _describe_sources(dataset: Dataset) -> dict[str, str | int]:
 def prepare_dataset(
     name: str,
     paths: Paths,
-    progress: Progress | None = None,
+    emit: Emit = ignore,
     features: Sequence[Path] = (),
     word_vectors: Path | None = None,
 ) -> tuple[Dataset, Summary]:
@@ -164,7 +163,7 @@ def prepare_dataset(
     if word_vectors:
         _check_free("--word-vectors", f"{name}'s word vectors", dataset.entry.word_vectors)
         chosen = structs.replace(chosen, word_vectors=check_chosen("--word-vectors", word_vectors))
-    summary = prepare_files(dataclasses.replace(dataset, named=chosen), (progress or Silence()).say)
+    summary = prepare_files(dataclasses.replace(dataset, named=chosen), emit)
     if chosen != before:
         remember_choice(dataset.folder, chosen)
     return dataset, summary
@@ -198,7 +197,7 @@ class Outcome:
     """Of the answer priors, where splits were made now."""
 
 
-def fetch_dataset(name: str, paths: Paths, way: Way, watcher: Watcher) -> Outcome:
+def fetch_dataset(name: str, paths: Paths, way: Way, emit: Emit) -> Outcome:
     """Get a data set's raw files and, where it is derived, its parent's, and make its splits of them.
 
     Raises InputError where a file is not what it was, or is missing offline; VqabenchError where one cannot be
@@ -209,26 +208,26 @@ def fetch_dataset(name: str, paths: Paths, way: Way, watcher: Watcher) -> Outcom
     dataset = paths.dataset(name)
     if not dataset.entry.files:
         return Outcome(dataset, {}, news=False)
-    parent = _fetch_parent(dataset, paths, way, watcher)
-    with one_at_a_time(dataset.source, watcher):
-        record = get_files(dataset.source, dataset.entry.files, way, watcher)
+    parent = _fetch_parent(dataset, paths, way, emit)
+    with one_at_a_time(dataset.source, emit):
+        record = get_files(dataset.source, dataset.entry.files, way, emit)
         if parent is None:
-            news = _count_new(dataset, record, watcher)
+            news = _count_new(dataset, record, emit)
             return Outcome(dataset, record.counts, news)
-        shift = _derive(dataset, parent.dataset, record, paths, watcher)
+        shift = _derive(dataset, parent.dataset, record, paths, emit)
         return Outcome(dataset, record.counts, parent.news or shift is not None, shift)
 
 
-def _fetch_parent(dataset: Dataset, paths: Paths, way: Way, watcher: Watcher) -> Outcome | None:
+def _fetch_parent(dataset: Dataset, paths: Paths, way: Way, emit: Emit) -> Outcome | None:
     if dataset.entry.derived is None:
         return None
     parent = paths.dataset(dataset.entry.derived.parent)
     if parent.entry.derived:
         raise InputError(f"{dataset.name}: derived from {parent.name}, which is derived itself; name its parent")
-    return fetch_dataset(parent.name, paths, way, watcher)
+    return fetch_dataset(parent.name, paths, way, emit)
 
 
-def _derive(dataset: Dataset, parent: Dataset, record: Record, paths: Paths, watcher: Watcher) -> Shift | None:
+def _derive(dataset: Dataset, parent: Dataset, record: Record, paths: Paths, emit: Emit) -> Shift | None:
     """Make the splits, unless they were made of the same files. Raises InputError where they changed since."""
     assert dataset.entry.derived is not None
     test_ids = dataset.source / dataset.entry.derived.test_ids
@@ -240,9 +239,9 @@ def _derive(dataset: Dataset, parent: Dataset, record: Record, paths: Paths, wat
         return None
     for stray in dataset.folder.glob("splitting-*"):  # of a call that was killed
         shutil.rmtree(stray, ignore_errors=True)
-    watcher.say(f"{dataset.name}: splitting the questions of {parent.name} by {test_ids.name}")
+    emit(f"{dataset.name}: splitting the questions of {parent.name} by {test_ids.name}")
     with tempfile.TemporaryDirectory(dir=dataset.folder, prefix="splitting-") as folder:
-        derived = rebuild_cp(parent.name, test_ids, Path(folder) / "splits", paths, watcher.say)
+        derived = rebuild_cp(parent.name, test_ids, Path(folder) / "splits", paths, emit)
         _count(replace(dataset, source=derived.catalog.parent), record)
         for path in (*made, dataset.source / "split.json"):
             shutil.move(derived.catalog.parent / path.name, path)
@@ -252,11 +251,11 @@ def _derive(dataset: Dataset, parent: Dataset, record: Record, paths: Paths, wat
     return derived.shift
 
 
-def _count_new(dataset: Dataset, record: Record, watcher: Watcher) -> bool:
+def _count_new(dataset: Dataset, record: Record, emit: Emit) -> bool:
     """Count what new files hold; tells whether there are any."""
     if record.counts:
         return False
-    watcher.say(f"{dataset.name}: counting questions, images and answers")
+    emit(f"{dataset.name}: counting questions, images and answers")
     _count(dataset, record)
     write_record(dataset.source, record)
     return True
@@ -276,9 +275,7 @@ def _count(dataset: Dataset, record: Record) -> None:
     record.counts = counted
 
 
-def extract(
-    images: Path, out: Path, asked: Extraction, device_name: str = "auto", progress: Progress | None = None
-) -> int:
+def extract(images: Path, out: Path, asked: Extraction, device_name: str = "auto", emit: Emit = ignore) -> int:
     """Compute the region features of a folder or zip of images, and give how many they are.
 
     Raises InputError where the file is there already, or images or model cannot be used.
@@ -286,4 +283,4 @@ def extract(
     if find_place(out).exists():
         raise InputError(f"{out}: exists; delete it to compute it again")
     device = choose_device(device_name)
-    return extraction.extract(images, out, asked, device, (progress or Silence()).say)
+    return extraction.extract(images, out, asked, device, emit)

@@ -23,29 +23,25 @@ from vqabench.data.catalog.entries import SourceFile, read_catalog
 from vqabench.data.catalog.integrity import find_fault, hash_blob, hash_content
 from vqabench.data.catalog.raw_files import Way, get_files, one_at_a_time, read_record
 from vqabench.errors import InputError, VqabenchError
+from vqabench.events import BytesReceived, DownloadStarted, Event, Warn
 
 QUICK = Patience(attempts=4, connect=2.0, read=0.75, pause=0.001)
 
 
 class Listener:
-    """Keeps what it hears."""
+    """Collects lines."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def say(self, message: str) -> None:
-        self.lines.append(message)
-
-    warn = say
-
-    def start(self, name: str, done: int, total: int | None) -> None:
-        self.lines.append(f"start {name} {done}")
-
-    def advance(self, size: int) -> None:
-        pass
-
-    def stop(self) -> None:
-        pass
+    def __call__(self, event: Event) -> None:
+        match event:
+            case str():
+                self.lines.append(event)
+            case Warn():
+                self.lines.append(event.text)
+            case DownloadStarted():
+                self.lines.append(f"start {event.name} {event.done}")
 
 
 def archive_of(seed: int, size: int = 60_000) -> bytes:
@@ -530,8 +526,9 @@ def test_what_is_stopped_between_any_two_pieces_goes_on(server: FileServer, tmp_
     """As by Ctrl-C, which may come at any time."""
 
     class Stopping(Listener):
-        def advance(self, size: int) -> None:
-            raise KeyboardInterrupt
+        def __call__(self, event: Event) -> None:
+            if isinstance(event, BytesReceived):
+                raise KeyboardInterrupt
 
     source = {"a.zip": SourceFile(urls=(server.address("a.zip"),))}
     for _ in range(2):

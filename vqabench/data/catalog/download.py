@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import msgspec
@@ -22,6 +22,7 @@ from vqabench import __version__
 from vqabench.data.catalog.entries import SourceFile
 from vqabench.data.catalog.integrity import CHECKED_WHOLE, find_fault, looks_like_web_page
 from vqabench.errors import VqabenchError
+from vqabench.events import BytesReceived, DownloadEnded, DownloadStarted, Emit, Warn
 from vqabench.files.atomic import write_file
 
 
@@ -88,25 +89,6 @@ class Patience:
     """Before the second attempt; doubled before each further one."""
 
 
-class Watcher(Protocol):
-    """Hears of downloads as they go."""
-
-    def say(self, message: str) -> None:
-        """Hear a line of information."""
-
-    def warn(self, message: str) -> None:
-        """Hear a line that the user should not miss."""
-
-    def start(self, name: str, done: int, total: int | None) -> None:
-        """Hear that a transfer begins, or goes on behind `done` bytes of `total`."""
-
-    def advance(self, size: int) -> None:
-        """Hear that so many bytes more are there."""
-
-    def stop(self) -> None:
-        """Hear that the transfer has ended, in whatever way."""
-
-
 class _TryAgainError(Exception):
     """Another attempt may succeed."""
 
@@ -119,7 +101,7 @@ class _MirrorError(Exception):
     """No further attempt at the mirror will bring the file."""
 
 
-def download(name: str, file: SourceFile, folder: Path, watcher: Watcher, patience: Patience) -> tuple[Path, str]:
+def download(name: str, file: SourceFile, folder: Path, emit: Emit, patience: Patience) -> tuple[Path, str]:
     """Fetch a file into `folder`; gives it, checked, and the mirror it came from.
 
     Stopped in whatever way, it goes on with the next call. Raises VqabenchError where no mirror gives the file or
@@ -128,11 +110,11 @@ def download(name: str, file: SourceFile, folder: Path, watcher: Watcher, patien
     failures = []
     for number, url in enumerate(file.urls, 1):
         try:
-            return _Mirror(name, file, url, folder, watcher, patience).fetch(), url
+            return _Mirror(name, file, url, folder, emit, patience).fetch(), url
         except _MirrorError as reason:
             failures.append(f"{url}: {reason}")
             if number < len(file.urls):
-                watcher.warn(f"{failures[-1]}; trying the next mirror")
+                emit(Warn(f"{failures[-1]}; trying the next mirror"))
         except OSError as error:
             raise VqabenchError(f"{folder / name}: cannot be written: {error.strerror or error}") from error
     raise VqabenchError(
@@ -144,10 +126,8 @@ def download(name: str, file: SourceFile, folder: Path, watcher: Watcher, patien
 class _Mirror:
     """One file at one address."""
 
-    def __init__(
-        self, name: str, file: SourceFile, url: str, folder: Path, watcher: Watcher, patience: Patience
-    ) -> None:
-        self.name, self.file, self.url, self.watcher, self.patience = name, file, url, watcher, patience
+    def __init__(self, name: str, file: SourceFile, url: str, folder: Path, emit: Emit, patience: Patience) -> None:
+        self.name, self.file, self.url, self.emit, self.patience = name, file, url, emit, patience
         self.part = PartFile(folder, name)
         self.doubtful = False
         """Whether what was transferred may be wrong though the mirror is right."""
@@ -163,7 +143,7 @@ class _Mirror:
                 most = max(most, self.part.size())
                 if vain >= self.patience.attempts:
                     raise _MirrorError(f"{reason} ({vain} attempts)") from None
-                self.watcher.say(f"{self.name}: {reason}; trying again")
+                self.emit(f"{self.name}: {reason}; trying again")
                 time.sleep(min(max(self.patience.pause * 2**vain / 2, reason.pause), LONGEST_PAUSE))
 
     def _attempt(self) -> Path:
@@ -203,7 +183,7 @@ class _Mirror:
         except (requests.RequestException, ValueError) as error:  # the latter: an address that is none
             raise _MirrorError(self._spell(error)) from error
         finally:
-            self.watcher.stop()
+            self.emit(DownloadEnded())
 
     def _open(self, headers: dict[str, str], guard: _Guard) -> requests.Response:
         """Ask for the file, and follow redirects that lead nowhere they should not."""
@@ -250,7 +230,7 @@ class _Mirror:
             if looks_like_web_page(first):
                 raise _MirrorError("answers with a web page instead of the file")
             self.part.begin(Origin(self.url, _strong(response.headers.get("ETag")), total))
-        self.watcher.start(self.name, have, total)
+        self.emit(DownloadStarted(self.name, have, total))
         with self.part.content.open("ab") as stream:
             while first:
                 have += len(first)
@@ -258,7 +238,7 @@ class _Mirror:
                     self.part.clear()
                     raise _MirrorError(f"sends more than {'its' if limit else 'there is room for:'} {most:,} bytes")
                 stream.write(first)
-                self.watcher.advance(len(first))
+                self.emit(BytesReceived(len(first)))
                 guard.feed()
                 first = next(chunks, b"")
         if guard.told:

@@ -13,10 +13,11 @@ from pathlib import Path
 import filelock
 import msgspec
 
-from vqabench.data.catalog.download import Patience, Watcher, download
+from vqabench.data.catalog.download import Patience, download
 from vqabench.data.catalog.entries import Counts, SourceFile
 from vqabench.data.catalog.integrity import find_fault, hash_content, looks_like_web_page
 from vqabench.errors import InputError, VqabenchError, first_few
+from vqabench.events import Emit, Warn
 from vqabench.files.atomic import read_json, write_file, write_through
 from vqabench.files.folders import list_files_below
 
@@ -87,14 +88,14 @@ def holds_all(folder: Path, names: Collection[str]) -> bool:
 
 
 @contextmanager
-def one_at_a_time(folder: Path, watcher: Watcher) -> Iterator[None]:
+def one_at_a_time(folder: Path, emit: Emit) -> Iterator[None]:
     """Keep other processes from fetching into the same folder meanwhile; waits for one that does."""
     folder.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(folder / ".lock")
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
-        watcher.say(f"{folder}: another vqabench is fetching; waiting for it")
+        emit(f"{folder}: another vqabench is fetching; waiting for it")
         lock.acquire()
     try:
         yield
@@ -102,7 +103,7 @@ def one_at_a_time(folder: Path, watcher: Watcher) -> Iterator[None]:
         lock.release()
 
 
-def get_files(folder: Path, files: Mapping[str, SourceFile], way: Way, watcher: Watcher) -> Record:
+def get_files(folder: Path, files: Mapping[str, SourceFile], way: Way, emit: Emit) -> Record:
     """Get every file into a folder that lacks it; gives the record, which forgets counts where one is new.
 
     Raises InputError where a file that is there is not what it was or should be, or one is missing offline;
@@ -113,9 +114,7 @@ def get_files(folder: Path, files: Mapping[str, SourceFile], way: Way, watcher: 
         shutil.rmtree(_coming(folder), ignore_errors=True)
     lacking = [name for name, file in files.items() if way.force or not _is_there(folder / name, file, record)]
     sources = _find_own(lacking, way.own_folder) if way.own_folder else {}
-    taken = [
-        name for name in lacking if name in sources and _take(sources[name], folder / name, files[name], watcher)
-    ]
+    taken = [name for name in lacking if name in sources and _take(sources[name], folder / name, files[name], emit)]
     for name in taken:
         _note(folder, name, str(sources[name].absolute()), record)
     missing = [name for name in lacking if name not in taken]
@@ -126,10 +125,10 @@ def get_files(folder: Path, files: Mapping[str, SourceFile], way: Way, watcher: 
             + (unpacked or "put them there, or name their folder with --from")
         )
     if unpacked:
-        watcher.warn(unpacked)
+        emit(Warn(unpacked))
     try:
         for name in missing:
-            _fetch(folder, name, files[name], record, way.patience, watcher)
+            _fetch(folder, name, files[name], record, way.patience, emit)
     finally:
         with suppress(OSError):  # not empty: what has come of a file is kept
             _coming(folder).rmdir()
@@ -208,7 +207,7 @@ def _explain_unpacked(missing: Collection[str], folder: Path) -> str:
     )
 
 
-def _take(source: Path, path: Path, file: SourceFile, watcher: Watcher) -> bool:
+def _take(source: Path, path: Path, file: SourceFile, emit: Emit) -> bool:
     """Copy a file that the user has, if it is the right one; the copy is what is checked."""
     faults: list[str | None] = []
 
@@ -221,11 +220,11 @@ def _take(source: Path, path: Path, file: SourceFile, watcher: Watcher) -> bool:
     try:
         write_through(path, copy)
     except ValueError:
-        watcher.warn(f"{source}: not used, because it is not the expected file: {faults[0]}")
+        emit(Warn(f"{source}: not used, because it is not the expected file: {faults[0]}"))
         return False
     except OSError as error:
         raise VqabenchError(f"{source}: cannot be copied to {path.parent}: {error.strerror or error}") from error
-    watcher.say(f"{path.name}: taken from {source}")
+    emit(f"{path.name}: taken from {source}")
     return True
 
 
@@ -234,11 +233,11 @@ def _find_page(path: Path) -> str | None:
         return "it is a web page" if looks_like_web_page(stream.read(1024)) else None
 
 
-def _fetch(folder: Path, name: str, file: SourceFile, record: Record, patience: Patience, watcher: Watcher) -> None:
+def _fetch(folder: Path, name: str, file: SourceFile, record: Record, patience: Patience, emit: Emit) -> None:
     """Fetch one file, in a folder of its own until it is whole and checked."""
     coming = _coming(folder)
     coming.mkdir(exist_ok=True)
-    fetched, url = download(name, file, coming, watcher, patience)
+    fetched, url = download(name, file, coming, emit, patience)
     fetched.replace(folder / name)
     _note(folder, name, url, record)
 
