@@ -10,10 +10,11 @@ import typer
 
 from vqabench.cli.completion import complete_choices, complete_datasets, complete_devices
 from vqabench.cli.help import PLACES
+from vqabench.events import Emit, Warn
 
 
 @contextmanager
-def telling_of_signals(warn: Callable[[str], None], kept: str | Callable[[], str]) -> Iterator[None]:
+def telling_of_signals(emit: Emit, kept: str | Callable[[], str]) -> Iterator[None]:
     """Turn Ctrl-C, and other signals that are watched, into a line that says what is kept, and an exit code."""
     try:
         yield
@@ -22,7 +23,7 @@ def telling_of_signals(warn: Callable[[str], None], kept: str | Callable[[], str
 
         acknowledge()
         message, code = describe_stop(stop)
-        warn(f"{message}; {kept if isinstance(kept, str) else kept()}")
+        emit(Warn(f"{message}; {kept if isinstance(kept, str) else kept()}"))
         raise typer.Exit(code) from None
 
 
