@@ -14,7 +14,7 @@ from vqabench.cli.completion import (
 )
 from vqabench.cli.help import examples
 from vqabench.cli.output import METRIC, TEXT, Format, Out, choose_form, print_comparison, writing
-from vqabench.cli.parameters import AsJson, Catalog, DataDir, Runs, telling_of_signals, with_options
+from vqabench.cli.parameters import AsJson, Catalog, DataDir, Runs, reporting_signals, with_options
 from vqabench.config import HOW, WHAT, read_line
 from vqabench.errors import InputError
 from vqabench.reporting.output import say_json
@@ -136,7 +136,7 @@ def bench(
                 say_json(exports.to_json(plan_to_json(outlook)))
         return
     course = workflow.Course(outlook, progress)
-    with telling_of_signals(progress.warn, course.saved), interruption.watching():
+    with reporting_signals(progress.warn, course.saved), interruption.watching():
         workflow.bench(course, paths, interruption)
     failures = course.failures
     finished = [cell.run.folder for cell in matrix.cells if cell.name not in failures]

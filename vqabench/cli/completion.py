@@ -13,7 +13,7 @@ Complete = Callable[[typer.Context, str], list[str]]
 
 
 def _offer(find: Complete) -> Complete:
-    """Return a completer that offers what `find` finds, or nothing where that fails."""
+    """Return a completer that offers what `find` returns, or nothing if it fails."""
 
     def complete(ctx: typer.Context, incomplete: str) -> list[str]:
         try:

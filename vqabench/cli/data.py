@@ -11,7 +11,7 @@ import typer
 from vqabench.cli.help import Command, Group, examples
 from vqabench.cli.output import LISTS, TEXT, Format, choose_form, print_list, writing
 from vqabench.cli.output import Out as OutFile
-from vqabench.cli.parameters import AsJson, Catalog, DataDir, DatasetName, Device, telling_of_signals
+from vqabench.cli.parameters import AsJson, Catalog, DataDir, DatasetName, Device, reporting_signals
 from vqabench.reporting.output import say, say_json
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ def fetch(
     watcher = WatchedDownloads()
     paths = Paths(data=data_dir, catalog=catalog)
     goes_on = "all other files are unchanged" if force else "rerun the same command to continue"
-    with telling_of_signals(watcher.warn, f"downloaded data is kept: {goes_on}"):
+    with reporting_signals(watcher.warn, f"downloaded data is kept: {goes_on}"):
         outcome = datasets.fetch_dataset(name, paths, Way(own_folder, offline, force), watcher)
     _describe_fetched(outcome, data_dir, catalog)
 
@@ -264,7 +264,7 @@ def prepare(
 
     paths = Paths(data=data_dir, catalog=catalog)
     progress = WatchedProgress()
-    with telling_of_signals(progress.warn, GOES_ON):
+    with reporting_signals(progress.warn, GOES_ON):
         dataset, summary = datasets.prepare_dataset(name, paths, progress, features or (), word_vectors)
     sizes = ", ".join(f"{split} {count:,}" for split, count in summary.questions.items())
     say(f"{dataset.folder}: {sizes} questions; {summary.answers:,} answers; ready")
@@ -321,7 +321,7 @@ def extract(
 
     asked = Extraction(model, revision, regions, batch_size, broken.value)
     progress = WatchedProgress()
-    with telling_of_signals(progress.warn, GOES_ON):
+    with reporting_signals(progress.warn, GOES_ON):
         count = datasets.extract(images, out, asked, device, progress)
     say(f"{out}: features of {count:,} images; next: vqabench data prepare DATASET --features {out}")
 

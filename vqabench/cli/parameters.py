@@ -22,8 +22,8 @@ from vqabench.config import HOW, OPTIONS, Option, Settings
 
 
 @contextmanager
-def telling_of_signals(warn: Callable[[str], None], kept: str | Callable[[], str]) -> Iterator[None]:
-    """Turn Ctrl-C, and other signals that are watched, into a line that says what is kept, and an exit code."""
+def reporting_signals(warn: Callable[[str], None], kept: str | Callable[[], str]) -> Iterator[None]:
+    """Turn Ctrl-C and other watched signals into a message about what is kept, and an exit code."""
     try:
         yield
     except KeyboardInterrupt as stop:

@@ -8,7 +8,7 @@ import typer
 
 from vqabench.cli.help import examples
 from vqabench.cli.output import METRIC, Out, choose_form, print_comparison, writing
-from vqabench.cli.parameters import AsJson, Catalog, DataDir, Runs, rank, telling_of_signals, with_options
+from vqabench.cli.parameters import AsJson, Catalog, DataDir, Runs, rank, reporting_signals, with_options
 from vqabench.config import HOW, OPTIONS, WHAT, combine, make_config, read_config_file, read_line
 from vqabench.errors import InputError
 
@@ -63,9 +63,9 @@ def train(
     if_exists: training.IfExists = "resume" if resume else "force" if force else "refuse"
     interruption = Interruption()
     warn = (lambda _: None) if rank() else progress.warn  # of several processes, the first one speaks
-    with telling_of_signals(warn, "rerun the same command with --resume to continue"), interruption.watching():
+    with reporting_signals(warn, "rerun the same command with --resume to continue"), interruption.watching():
         trained = training.train(made, paths, if_exists, progress, interruption)
-    if not trained or CHILD in os.environ:  # whoever started this one compares all runs
+    if not trained or CHILD in os.environ:  # the process that started this one compares all runs
         return
     compared = comparison.compare([run.folder for run in trained], None, paths)
     with writing(out):
