@@ -11,7 +11,7 @@ import typer
 from vqabench.cli.help import Command, Group, examples
 from vqabench.cli.output import LISTS, TEXT, Format, choose_form, print_list, writing
 from vqabench.cli.output import Out as OutFile
-from vqabench.cli.parameters import AsJson, Catalog, DataDir, DatasetName, Device, telling_of_signals
+from vqabench.cli.parameters import AsJson, Catalog, DataDir, DatasetName, Device, reporting_signals
 from vqabench.reporting.output import say, say_json
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ def fetch(
     display = Display()
     paths = Paths(data=data_dir, catalog=catalog)
     goes_on = "all other files are unchanged" if force else "rerun the same command to continue"
-    with telling_of_signals(display, f"downloaded data is kept: {goes_on}"):
+    with reporting_signals(display, f"downloaded data is kept: {goes_on}"):
         outcome = datasets.fetch_dataset(name, paths, FetchOptions(own_folder, offline, force), display)
     _describe_fetched(outcome, data_dir, catalog)
 
@@ -264,7 +264,7 @@ def prepare(
 
     paths = Paths(data=data_dir, catalog=catalog)
     display = Display()
-    with telling_of_signals(display, GOES_ON):
+    with reporting_signals(display, GOES_ON):
         dataset, summary = datasets.prepare_dataset(name, paths, display, features or (), word_vectors)
     sizes = ", ".join(f"{split} {count:,}" for split, count in summary.questions.items())
     say(f"{dataset.folder}: {sizes} questions; {summary.answers:,} answers; ready")
@@ -321,7 +321,7 @@ def extract(
 
     asked = Extraction(model, revision, regions, batch_size, broken.value)
     display = Display()
-    with telling_of_signals(display, GOES_ON):
+    with reporting_signals(display, GOES_ON):
         count = datasets.extract(images, out, asked, device, display)
     say(f"{out}: features of {count:,} images; next: vqabench data prepare DATASET --features {out}")
 

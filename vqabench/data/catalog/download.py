@@ -238,6 +238,7 @@ class _Mirror:
                 have += len(first)
                 if have > most:
                     self.part.clear()
+                    what = "its" if limit else "there is space for:"
                     raise _MirrorError(f"sends more than {what} {most:,} bytes")
                 stream.write(first)
                 self.emit(BytesReceived(len(first)))

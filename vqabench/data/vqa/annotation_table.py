@@ -152,7 +152,7 @@ def tabulate(annotations: Iterable[Annotation]) -> AnnotationTable:
 def _tabulate_few(
     few: Sequence[Annotation], types: Numbering, answer_types: Numbering, modal: Numbering, texts: Numbering
 ) -> tuple[Any, ...]:
-    """Return the columns, the strings as numbers. Millions of records pass here: the loops are Python's own in C."""
+    """Return the columns, the strings as numbers. Its loops run in C: it reads millions."""
     if any(count != ANNOTATORS for count in map(len, _column(few, "answers"))):
         raise ValueError("a question has other than ten answers")
     answers = list(chain.from_iterable(_column(few, "answers")))
