@@ -73,7 +73,7 @@ def zipped(path: Path, **members: object) -> bytes:
 
 
 def write_files(folder: Path) -> dict[str, bytes]:
-    """Make the archives as VQA v1 has them: its questions come in two forms."""
+    """Write the archives of VQA v1: its questions come in two forms."""
     folder.mkdir()
     files = {"ids.json": json.dumps({str(number): "other" for number in TEST_IDS}).encode()}
     for split in ("train", "test"):

@@ -342,7 +342,7 @@ def test_a_run_that_was_begun_needs_its_origin_no_more(cli: CommandLine, own: Pa
     origin.rename(tmp_path / "moved")
     done = cli(*further, "--resume")
     assert done.returncode == 0, done.stderr
-    assert "going on behind epoch 1" in done.stderr
+    assert "continuing after epoch 1" in done.stderr
     fails(cli(*further, "--force"), "no run there")
 
 

@@ -77,7 +77,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a report of runs with known numbers, one of them undefined, and a changed question with a picture."""
+    """Write a report of runs with known numbers, one of them undefined, and a changed question with a picture."""
     folder = tmp_path_factory.mktemp("written")
     accuracies = {"plain": 9.5, "focal": 30.25, "ldam": None, "mask": 2.0, "rescale": 9.5}
     for loss, accuracy in accuracies.items():

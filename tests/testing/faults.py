@@ -12,12 +12,12 @@ from vqabench.testing import Innermost, check_class
 
 
 def failed(kind: type[Any], *only: str) -> dict[str, str]:
-    """Give what is told of each check that fails."""
+    """Return the message of each failed check."""
     return {check.name: check.message for check in check_class(kind, only=only) if check.status == "failed"}
 
 
 class Sound(Innermost):
-    """What nothing is wrong with."""
+    """A network without faults."""
 
 
 class Changed(Sound):
