@@ -188,7 +188,7 @@ class Lxmert(Backbone):
         pieces_BL = batch.extras[PIECES]
         own_BL = ~torch.isin(pieces_BL, self.wordless_P)
         types_BL = self.types_TL[batch.question_types_B]
-        missing = pieces_BL.shape[1] - types_BL.shape[1]  # negative, and then cut off, where a type is longer
+        missing = pieces_BL.shape[1] - types_BL.shape[1]  # negative if a type is longer, which cuts it off
         types_BL = nn.functional.pad(types_BL, (0, missing), value=self.pieces.padding)
         spelled_BL = types_BL != self.pieces.padding
         begins_B1 = ((types_BL == pieces_BL) | ~spelled_BL).all(1, keepdim=True)

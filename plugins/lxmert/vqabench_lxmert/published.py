@@ -39,7 +39,7 @@ class Published:
     """SHA-256 of the files with the weights."""
     transformer: State
     head: State
-    """Of the answer head: `0.weight`, ..., `3.bias`. Empty where there is none."""
+    """Of the answer head: `0.weight`, ..., `3.bias`. Empty if the weights have none."""
     unused: tuple[str, ...]
     """Names of parameters that this model does not have: heads of other pre-training tasks."""
     vocabulary: Vocabulary
@@ -93,7 +93,7 @@ def find_folder(name: str) -> Path:
             found = Path(snapshot_download(name, allow_patterns=[*PICKLED, *ASIDE]))
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
         raise ValueError(
-            f"weights: there is no folder {name}, and the Hugging Face hub did not give a repository of that name "
+            f"weights: there is no folder {name}, and no repository of that name on the Hugging Face hub "
             f"({_first_line(error)})"
         ) from error
     return found
@@ -112,7 +112,7 @@ def sort_key(key: str) -> tuple[str, str]:
 
 
 def check_settings(published: Published, options: Mapping[str, int], region_width: int) -> None:
-    """Raise ValueError unless `config.json`, where there is one, has the model's sizes."""
+    """Raise ValueError if `config.json` exists and has other sizes than the model."""
     names = {
         "hidden": "hidden_size",
         "heads": "num_attention_heads",
@@ -212,7 +212,7 @@ def _unpickle(path: Path) -> State:
     """Read a pickle of tensors without running code in it."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds: damaged, or code where tensors should be
+    except Exception as error:  # torch raises many types, for damaged files and for code in them
         raise ValueError(f"weights: {path} is damaged, or holds more than tensors, so it is not read") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"weights: {path} does not contain a dictionary of tensors")

@@ -54,15 +54,16 @@ def groups_of(annotations: AnnotationTable) -> list[AnswerGroup]:
 
 
 def resplit(groups: Sequence[AnswerGroup], share: float, seed: int) -> list[bool]:
-    """Return which questions, whose groups are given, become the test: nearly `share` of them, and no more.
+    """Return for each question whether it is in the test: almost `share` of them, and never more.
 
-    Groups are visited in an order drawn from the seed. A group goes to the test unless it is in train already, is
-    too large for what the test still lacks, would leave train less than a tenth of its question type, or is the
-    only one left with some concept: train must cover all concepts of the test. Then the group that holds the most
-    concepts which the test has and train lacks goes to train. What is left at the end goes to train.
+    Questions are given by their groups, which are visited in an order drawn from the seed. A group goes to the test
+    unless it is in train, exceeds the remaining size of the test, would leave less than a tenth of its question
+    type for train, or is the only remaining one with some concept, because train must cover all concepts of the
+    test. After each of these, the group with the most concepts that the test has and train lacks goes to train. The
+    rest goes to train at the end.
 
-    One group of each question type goes first, so that a type is on both sides wherever that is possible. Raises
-    InputError where no group can go to the test.
+    One group of each question type goes first, so that every type is in both splits if possible. Raises InputError
+    if no group can go to the test.
     """
     order = sorted(set(groups))
     random.Random(seed).shuffle(order)

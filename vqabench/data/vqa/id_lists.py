@@ -46,7 +46,7 @@ def read_test_ids(path: Path) -> set[int]:
     listed = list(reader.read_json(content) if text[0] in "[{" else reader.read_lines(text))
     named = {split for _, split in listed}
     if None in named and len(named) > 1:
-        raise InputError(f"{path}: gives the split of some questions, but not of others")
+        raise InputError(f"{path}: has a split for some questions, but not for others")
     ids = {number for number, split in listed if split in (None, "test")}
     if not ids:
         raise InputError(f"{path}: holds no ids of test questions; {WANTED}")

@@ -61,7 +61,7 @@ MOST_NUMBERS = 10_000
 
 
 def read_word_vectors(path: Path, words: Mapping[str, int]) -> NDArray[np.float32]:
-    """Read the vectors of the given words: [len(words), E]; zero where the file lacks a word.
+    """Read the vectors of the given words: [len(words), E]; zero if the file lacks a word.
 
     The file is text with a word and its numbers per line, plain, `.gz` or in a `.zip` (`F.zip::MEMBER`). A first
     line with the counts of words and numbers, as in word2vec and fastText, is skipped. Raises InputError, naming
