@@ -17,7 +17,7 @@ def mask(*rows: str) -> torch.Tensor:
 
 
 def by_shares(*shares: float) -> torch.Tensor:
-    """Give contributions whose softmax, ten times as sharp, has these shares."""
+    """Return contributions whose softmax, ten times as sharp, has these shares."""
     return torch.tensor([shares]).log() / 10
 
 

@@ -88,7 +88,7 @@ def fetch(
 
 
 def finals(folder: Path) -> dict[str, bytes]:
-    """Give the files under their final names."""
+    """Return the files under their final names."""
     return {
         path.name: path.read_bytes()
         for path in folder.iterdir()
