@@ -1,4 +1,4 @@
-"""The folders and files of runs, data and catalogues."""
+"""Locations of runs, data and catalogues."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vqabench.errors import InputError
 
 @dataclass(frozen=True)
 class Paths:
-    """Folders of runs and data, and catalogues."""
+    """The folders of a command's --runs, --data-dir and --catalog."""
 
     runs: Path = Path("runs")
     data: Path | None = None
@@ -28,7 +28,7 @@ class Paths:
             raise InputError(f"--runs {self.runs}: that is a file, not a folder")
 
     def dataset(self, name: str) -> Dataset:
-        """Find a data set."""
+        """Return the data set of that name. Raises InputError if there is none."""
         return find_dataset(name, self.catalog, self.data)
 
     def to_arguments(self) -> list[str]:

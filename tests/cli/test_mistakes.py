@@ -153,7 +153,7 @@ def test_fewer_or_more_than_ten_answers_are_counted(cli: CommandLine, own: Path)
         return all_
 
     edit_json(own / "train_annotations.json", "annotations", shorten)
-    fails(prepare(cli, own), "2 questions have other than ten answers", "9, 20", "ids 0, 1")
+    fails(prepare(cli, own), "2 questions do not have ten answers", "9, 20", "ids 0, 1")
 
 
 def test_images_without_features_are_counted_and_can_be_skipped(cli: CommandLine, own: Path) -> None:
