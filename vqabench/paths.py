@@ -21,7 +21,7 @@ class Paths:
     """The user's own catalogues; None: those of `$VQABENCH_CATALOG`, if set."""
 
     def check_runs(self) -> None:
-        """Raise InputError where the folder of runs cannot be one."""
+        """Raise InputError if the folder of runs cannot be one."""
         if self.runs.exists() and not self.runs.is_dir():
             raise InputError(f"--runs {self.runs}: that is a file, not a folder")
 

@@ -19,9 +19,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tests.cli.test_mistakes import fails
 from tests.conftest import CommandLine
 from tests.file_server import FileServer, serving
+from tests.outcomes import fails
 from tests.terminal import in_terminal
 from tests.tiny import questions_of, write_tsv
 from vqabench.data.catalog.dataset import find_dataset
@@ -73,7 +73,7 @@ def zipped(path: Path, **members: object) -> bytes:
 
 
 def write_files(folder: Path) -> dict[str, bytes]:
-    """Make the archives as VQA v1 has them: its questions come in two forms."""
+    """Write the archives of VQA v1: its questions come in two forms."""
     folder.mkdir()
     files = {"ids.json": json.dumps({str(number): "other" for number in TEST_IDS}).encode()}
     for split in ("train", "test"):

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_mistakes import fails
 from tests.conftest import CommandLine
+from tests.outcomes import fails
 from tests.plugin_installation import install, install_fixture
 from tests.tiny import write_tiny
 from vqabench import api
@@ -42,12 +42,12 @@ def test_a_class_of_an_earlier_version_is_refused_when_the_api_moves_on(monkeypa
     """Also one that states no version: it was written for the first one."""
     monkeypatch.setattr(api, "API_VERSION", 2)
     for plugin in INSTALLED:
-        with pytest.raises(PluginError, match="was built for version 1 of the plugin API"):
+        with pytest.raises(PluginError, match="built for version 1 of the plugin API"):
             load(plugin)
 
 
 def make_environment(folder: Path) -> Path:
-    """Make a virtual environment that sees what this one has; give its folder of programs."""
+    """Create a virtual environment with the packages of this one; return its folder of programs."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
     (packages,) = folder.glob("lib/python*/site-packages")
     outer = sysconfig.get_path("purelib")
@@ -98,8 +98,8 @@ def test_a_new_plugin_passes_its_own_tests_and_is_installed_listed_checked_train
 def test_a_new_plugin_is_not_written_where_it_cannot_be(cli: CommandLine, tmp_path: Path) -> None:
     for name in ("My", "a_b", "", "-a", "a--b", "a" * 51):
         fails(cli("plugins", "new", "--", name), "is not a valid plugin name")
-    fails(cli("plugins", "new", "updn"), "backbone 'updn' is there already, from vqabench-updn")
-    fails(cli("plugins", "new", "updn", "--loss"), "backbone 'updn' is there already, from vqabench-updn")
+    fails(cli("plugins", "new", "updn"), "backbone 'updn' exists already, from vqabench-updn")
+    fails(cli("plugins", "new", "updn", "--loss"), "backbone 'updn' exists already, from vqabench-updn")
     fails(cli("plugins", "new", "baselines"), "a distribution vqabench-baselines is installed already")
     fails(cli("plugins", "new", "recipe", "--loss"), "'recipe' cannot name a loss")
     (tmp_path / "vqabench-mine").mkdir()

@@ -30,7 +30,7 @@ def stop(process: subprocess.Popen[str], *signals: signal.Signals) -> tuple[int,
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give a folder with the tiny data set, which every command of the test knows."""
+    """Return a folder with the tiny data set, which every command of the test knows."""
     monkeypatch.setenv("VQABENCH_CATALOG", str(write_tiny(tmp_path / "own")))
     return tmp_path
 

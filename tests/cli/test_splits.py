@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_mistakes import fails
 from tests.conftest import CommandLine
+from tests.outcomes import fails
 from tests.tiny import questions_of, write_tiny
 from vqabench.data.catalog import changing_priors, derivation
 from vqabench.data.vqa.annotations import Prediction, write_predictions
@@ -22,7 +22,7 @@ from vqabench.data.vqa.annotations import Prediction, write_predictions
 
 @pytest.fixture
 def catalog(tmp_path: Path) -> Path:
-    """Give the catalogue of a data set that can be split anew."""
+    """Return the catalogue of a data set that can be split anew."""
     catalog = write_tiny(tmp_path / "own data")
     path = catalog.parent / "train_annotations.json"
     annotated = json.loads(path.read_text())

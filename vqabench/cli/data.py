@@ -11,7 +11,7 @@ import typer
 from vqabench.cli.help import Command, Group, examples
 from vqabench.cli.output import LISTS, TEXT, Format, choose_form, print_list, writing
 from vqabench.cli.output import Out as OutFile
-from vqabench.cli.parameters import AsJson, Catalog, DataDir, DatasetName, Device, telling_of_signals
+from vqabench.cli.parameters import AsJson, Catalog, DataDir, DatasetName, Device, reporting_signals
 from vqabench.reporting.output import say, say_json
 
 if TYPE_CHECKING:
@@ -107,11 +107,11 @@ def rebuild_cp(
     For example, rebuild VQA-CP from VQA and the list of VQA-CP's test questions.
     """
     from vqabench.paths import Paths
-    from vqabench.reporting.progress import WatchedProgress
+    from vqabench.reporting.progress import Display
     from vqabench.workflows import splits
 
     paths = Paths(data=data_dir, catalog=catalog)
-    _tell(splits.rebuild_cp(name, test_ids, out, paths, WatchedProgress().say), data_dir)
+    _tell(splits.rebuild_cp(name, test_ids, out, paths, Display()), data_dir)
 
 
 @app.command(
@@ -139,11 +139,11 @@ def resplit(
     Like VQA-CP's, but not VQA-CP itself: for that, use vqabench data fetch vqa-cp-v2.
     """
     from vqabench.paths import Paths
-    from vqabench.reporting.progress import WatchedProgress
+    from vqabench.reporting.progress import Display
     from vqabench.workflows import splits
 
     paths = Paths(data=data_dir, catalog=catalog)
-    _tell(splits.resplit(name, share, seed, out, paths, WatchedProgress().say), data_dir)
+    _tell(splits.resplit(name, share, seed, out, paths, Display()), data_dir)
 
 
 def _tell(derived: "Derived", data_dir: Path | None) -> None:
@@ -187,16 +187,16 @@ def fetch(
 
     Checks checksums, tries mirrors, and continues an interrupted download when it is run again.
     """
-    from vqabench.data.catalog.raw_files import Way
+    from vqabench.data.catalog.raw_files import FetchOptions
     from vqabench.paths import Paths
-    from vqabench.reporting.progress import WatchedDownloads
+    from vqabench.reporting.progress import Display
     from vqabench.workflows import datasets
 
-    watcher = WatchedDownloads()
+    display = Display()
     paths = Paths(data=data_dir, catalog=catalog)
     goes_on = "all other files are unchanged" if force else "rerun the same command to continue"
-    with telling_of_signals(watcher.warn, f"downloaded data is kept: {goes_on}"):
-        outcome = datasets.fetch_dataset(name, paths, Way(own_folder, offline, force), watcher)
+    with reporting_signals(display, f"downloaded data is kept: {goes_on}"):
+        outcome = datasets.fetch_dataset(name, paths, FetchOptions(own_folder, offline, force), display)
     _describe_fetched(outcome, data_dir, catalog)
 
 
@@ -207,7 +207,7 @@ def _describe_fetched(outcome: "Outcome", data_dir: Path | None, catalog: list[P
         say(f"{dataset.name}: nothing to fetch; next: {next_command}")
         return
     sizes = ", ".join(f"{split} {counts.questions:,}" for split, counts in outcome.counts.items())
-    there = "" if outcome.news else "everything was there already: "
+    there = "" if outcome.changed else "everything was there already: "
     say(f"{dataset.source}: {there}{sizes} questions")
     if outcome.shift:
         _describe_shift(outcome.shift)
@@ -259,13 +259,13 @@ def prepare(
     no option is needed.
     """
     from vqabench.paths import Paths
-    from vqabench.reporting.progress import WatchedProgress
+    from vqabench.reporting.progress import Display
     from vqabench.workflows import datasets
 
     paths = Paths(data=data_dir, catalog=catalog)
-    progress = WatchedProgress()
-    with telling_of_signals(progress.warn, GOES_ON):
-        dataset, summary = datasets.prepare_dataset(name, paths, progress, features or (), word_vectors)
+    display = Display()
+    with reporting_signals(display, GOES_ON):
+        dataset, summary = datasets.prepare_dataset(name, paths, display, features or (), word_vectors)
     sizes = ", ".join(f"{split} {count:,}" for split, count in summary.questions.items())
     say(f"{dataset.folder}: {sizes} questions; {summary.answers:,} answers; ready")
 
@@ -316,13 +316,13 @@ def extract(
     when it is run again.
     """
     from vqabench.data.features.extraction import Extraction
-    from vqabench.reporting.progress import WatchedProgress
+    from vqabench.reporting.progress import Display
     from vqabench.workflows import datasets
 
     asked = Extraction(model, revision, regions, batch_size, broken.value)
-    progress = WatchedProgress()
-    with telling_of_signals(progress.warn, GOES_ON):
-        count = datasets.extract(images, out, asked, device, progress)
+    display = Display()
+    with reporting_signals(display, GOES_ON):
+        count = datasets.extract(images, out, asked, device, display)
     say(f"{out}: features of {count:,} images; next: vqabench data prepare DATASET --features {out}")
 
 
