@@ -24,10 +24,10 @@ from vqabench.evaluation.comparison import compare, compare_cells
 from vqabench.evaluation.predict import load_split, predict
 from vqabench.evaluation.published import Published, find_published
 from vqabench.evaluation.rows import Cell, Row
+from vqabench.events import ignore
 from vqabench.paths import Paths
 from vqabench.reporting.grids import format_p
 from vqabench.results import find_runs
-from vqabench.training.progress import Silence
 from vqabench.training.run import load_model
 
 TEST = ("test", "accuracy", "answer-type", "all")
@@ -152,7 +152,7 @@ def print_costs(rows: Iterable[Row], paths: Paths, rounds: int) -> None:
     prepared = prepare(paths.dataset("digits-cp"), lambda _: None)
     features = PlacedFeatures(prepared.features, torch.device("cpu"))
     losses = [loss for loss in ("plain", "rescale", "mask", "mask+rescale") if loss in chosen]
-    models = {loss: load_model(chosen[loss].runs[0], prepared, Silence()) for loss in losses}
+    models = {loss: load_model(chosen[loss].runs[0], prepared, ignore) for loss in losses}
     data = load_split(models["plain"], prepared, paths.dataset("digits-cp"), "test", features)
     times: dict[str, list[float]] = {loss: [] for loss in losses}
     for _ in range(rounds):

@@ -15,9 +15,9 @@ import torch
 from vqabench.data.batches.placement import PlacedFeatures
 from vqabench.data.prepare.prepared import prepare
 from vqabench.evaluation.predict import load_split
+from vqabench.events import ignore
 from vqabench.paths import Paths
 from vqabench.results import Run
-from vqabench.training.progress import Silence
 from vqabench.training.run import load_model
 
 BATCH = 512
@@ -30,7 +30,7 @@ def measure(run: Run, kind: str) -> tuple[float, float, float]:
     """
     dataset = Paths().dataset(run.read_manifest().dataset)
     prepared = prepare(dataset, lambda _: None)
-    model = load_model(run, prepared, Silence()).eval()
+    model = load_model(run, prepared, ignore).eval()
     features = PlacedFeatures(prepared.features, torch.device("cpu"))
     data = load_split(model, prepared, dataset, "test", features)
     yes = prepared.spec.answers.index("yes")

@@ -31,13 +31,13 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def runs_in(folder: Path) -> dict[str, Run]:
-    """Find the runs of a folder by strategy and seed: `ce-plain/seed-0`."""
+    """Return the runs of a folder by strategy and seed: `ce-plain/seed-0`."""
     found = sorted(path.parent for path in folder.glob("**/run.json"))
     return {f"{path.parent.name.partition('@')[0]}/{path.name}": Run(path) for path in found}
 
 
 def scored(done: subprocess.CompletedProcess[str]) -> list[str]:
-    """List the configurations that were compared, and see that stdout holds nothing else."""
+    """Return the configurations that were compared; check that stdout holds nothing else."""
     return [f"{row['backbone']} {row['objective']}-{row['loss']}" for row in json.loads(done.stdout)["rows"]]
 
 
@@ -67,6 +67,9 @@ def test_a_matrix_is_planned_trained_compared_and_then_left_alone(
     assert "out-of-domain test: accuracy" in again.stdout
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/**/*")} == before
 
+    shown = cli(*command[:-1], "--seeds", "0-1", "--dry-run")
+    assert shown.stdout.startswith("8 runs: 4 finished already, 4 to train\n  tiny updn ")
+    assert shown.stderr == ""
     more = json.loads(cli(*command, "--seeds", "0-1", "--dry-run").stdout)
     assert (len(more["done"]), len(more["new"])) == (4, 4)
     assert more["seconds"] > 0
