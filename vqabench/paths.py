@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,3 +30,18 @@ class Paths:
     def dataset(self, name: str) -> Dataset:
         """Return the data set of that name. Raises InputError if there is none."""
         return find_dataset(name, self.catalog, self.data)
+
+    def to_arguments(self) -> list[str]:
+        """Return the options of a command that uses the same data; none that the environment sets already."""
+        catalogs = [self.catalog] if isinstance(self.catalog, Path) else self.catalog or []
+        words: list[str] = []
+        if self.data and os.environ.get("VQABENCH_DATA") != str(self.data):
+            words += ["--data-dir", str(self.data)]
+        if catalogs and os.environ.get("VQABENCH_CATALOG") != os.pathsep.join(map(str, catalogs)):
+            words += [word for path in catalogs for word in ("--catalog", str(path))]
+        return words
+
+    def prepare_command(self, name: str, *, has_features: bool = True) -> str:
+        """Return the command that prepares a data set, ready to be pasted."""
+        features = [] if has_features else ["--features", "FILE"]
+        return shlex.join(["vqabench", "data", "prepare", name, *self.to_arguments(), *features])

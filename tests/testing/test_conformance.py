@@ -7,9 +7,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from tests.testing.faults import Sound, failed
-from tests.testing.test_loss_checks import Late
-from tests.testing.test_training_checks import Idle
+from tests.testing.faults import Idle, Late, Sound, failed
 from vqabench.api import Backbone, Batch, DataSpec, Output, Recipe
 from vqabench.errors import InputError
 from vqabench.losses.mask import AnswerMask

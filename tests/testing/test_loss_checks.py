@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.testing.faults import failed
+from tests.testing.faults import Late, failed
 from vqabench.api import Batch, DataSpec, Loss, plain_loss
 from vqabench.testing import check_class
 
@@ -50,19 +50,6 @@ class Rising(Loss):
     def forward(self, logits_BA: Tensor, batch: Batch) -> Tensor:
         assert batch.targets_BA is not None
         return plain_loss(self.objective, logits_BA.detach() * 2 - logits_BA, batch.targets_BA).sum(1).mean()
-
-
-class Late(Loss):
-    """Breaks in the last epoch."""
-
-    weight = 1.0
-
-    def start_epoch(self, epoch: int, epochs: int) -> None:
-        self.weight = float("inf") if epoch == epochs - 1 > 0 else 1.0
-
-    def forward(self, logits_BA: Tensor, batch: Batch) -> Tensor:
-        assert batch.targets_BA is not None
-        return self.weight * plain_loss(self.objective, logits_BA, batch.targets_BA).sum(1).mean()
 
 
 class Forgotten(Loss):

@@ -10,17 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.testing.faults import Changed, Sound, failed
+from tests.testing.faults import Changed, Idle, Sound, failed
 from vqabench.api import Backbone, Batch, Criterion, DataSpec, Output
 from vqabench.testing import check_class
-
-
-class Idle(Sound):
-    """Has a layer that nothing goes through."""
-
-    def __init__(self, spec: DataSpec) -> None:
-        super().__init__(spec)
-        self.unused = nn.Linear(3, 3)
 
 
 class Shifted(Changed):

@@ -17,11 +17,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from vqabench.config import TrainConfig
+from vqabench.config import TrainConfig, to_arguments
 from vqabench.data.vqa.annotations import read_predictions
 from vqabench.errors import InputError, VqabenchError
 from vqabench.evaluation.run_answers import ANSWER_AGAIN
@@ -352,30 +352,9 @@ def child_environment() -> dict[str, str]:
 
 def command_of(config: TrainConfig, paths: Paths, device: str | None = None, *, afresh: bool = False) -> list[str]:
     """Return the arguments of `vqabench` that train a configuration."""
-    options: dict[str, Any] = {
-        "--loss": config.loss,
-        "--objective": config.objective,
-        "--dataset": config.dataset,
-        "--seeds": ",".join(map(str, config.seeds)),
-        "--epochs": config.epochs,
-        "--finetune-epochs": config.finetune_epochs,
-        "--from": config.start_from,
-        "--label": config.label,
-        "--select": config.select,
-        "--device": device or config.device,
-        "--precision": config.precision,
-        "--features": config.features,
-        "--checkpoint-minutes": config.checkpoint_minutes,
-        "--runs": paths.runs,
-        "--data-dir": paths.data,
-    }
-    words = [f"{name}={value}" for name, value in options.items() if value is not None]
-    words += [f"--set={key}={'none' if value is None else value}" for key, value in config.settings.items()]
-    catalogs = [paths.catalog] if isinstance(paths.catalog, Path) else paths.catalog or ()
-    words += [f"--catalog={path}" for path in catalogs]
-    words += [f"--log={name}" for name in config.log]
-    words += ["--track-test"] * config.track_test
-    return ["train", *words, "--force" if afresh else "--resume", "--", config.backbone]
+    places = ["--runs", str(paths.runs), *paths.to_arguments()]
+    options = to_arguments(replace(config, device=device or config.device, jobs=None))
+    return ["train", "--force" if afresh else "--resume", *places, *options]
 
 
 def is_finished(run: Run) -> bool:

@@ -20,6 +20,7 @@ from vqabench.errors import InputError, first_few
 from vqabench.files.json_files import as_id, broken, decode_text, describe, explaining, read_json
 
 WANTED = 'a results file is a list: [{"question_id": 1, "answer": "yes"}, ...]'
+FORMS = f'{WANTED}, one such object per line, or an object {{"1": "yes", ...}}'
 LARGEST_ID = 2**63 - 1
 _OFFICIAL = msgspec.json.Decoder(list[Prediction])
 
@@ -48,6 +49,9 @@ def _parse(path: Path, text: str) -> tuple[Any, str]:
         if error.msg == "Extra data" and not is_lines:
             joined = f"several JSON documents in one file; join them: {_format_command('-s ', 'add', path)}"
             raise broken(path, text, error.pos, joined) from error
+        if first and not first.startswith(("[", "{")):
+            start = first.splitlines()[0][:40]
+            raise InputError(f"{path}: not JSON: it starts with {start!r}; {FORMS}") from error
         if not is_lines:
             raise broken(path, text, error.pos, error.msg) from error
     lines = enumerate(text.split("\n"), 1)
