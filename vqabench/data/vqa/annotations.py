@@ -168,7 +168,7 @@ def require_ten_answers(annotations: Iterable[Annotation], where: str) -> Iterat
             other[annotation.question_id] = len(annotation.answers)
     if other:
         counts, ids = first_few(sorted(set(other.values()))), first_few(other)
-        raise InputError(f"{where}: {len(other)} questions do not have ten answers but {counts} (ids {ids})")
+        raise InputError(f"{where}: {len(other)} questions do not have ten answers, but {counts} (ids {ids})")
 
 
 def hash_ids(ids: Iterable[int]) -> str:
