@@ -14,7 +14,7 @@ from vqabench.errors import InputError
 
 @dataclass(frozen=True)
 class Paths:
-    """Folders of runs and data, and catalogues."""
+    """Where things lie."""
 
     runs: Path = Path("runs")
     data: Path | None = None
@@ -23,7 +23,7 @@ class Paths:
     """The user's own catalogues; None: those of `$VQABENCH_CATALOG`, if set."""
 
     def check_runs(self) -> None:
-        """Raise InputError if the folder of runs is a file."""
+        """Raise InputError if the folder of runs cannot be one."""
         if self.runs.exists() and not self.runs.is_dir():
             raise InputError(f"--runs {self.runs}: that is a file, not a folder")
 

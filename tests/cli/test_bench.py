@@ -67,6 +67,9 @@ def test_a_matrix_is_planned_trained_compared_and_then_left_alone(
     assert "out-of-domain test: accuracy" in again.stdout
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/**/*")} == before
 
+    shown = cli(*command[:-1], "--seeds", "0-1", "--dry-run")
+    assert shown.stdout.startswith("8 runs: 4 finished already, 4 to train\n  tiny updn ")
+    assert shown.stderr == ""
     more = json.loads(cli(*command, "--seeds", "0-1", "--dry-run").stdout)
     assert (len(more["done"]), len(more["new"])) == (4, 4)
     assert more["seconds"] > 0

@@ -19,9 +19,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tests.cli.test_mistakes import fails
 from tests.conftest import CommandLine
 from tests.file_server import FileServer, serving
+from tests.outcomes import fails
 from tests.terminal import in_terminal
 from tests.tiny import questions_of, write_tsv
 from vqabench.data.catalog.dataset import find_dataset

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import CommandLine
+from tests.outcomes import fails
 from tests.tiny import WIDTH, write_tiny, write_tsv
 from vqabench.errors import TrainingError
 from vqabench.results import Run
@@ -21,16 +22,6 @@ from vqabench.training import loop
 from vqabench.training.state import State
 
 FAST = ("--epochs", "1", "--set", "hidden=8", "--set", "embedding=8")
-
-
-def fails(done: object, *message: str) -> None:
-    """Check exit code 2 and one line that tells all of `message`."""
-    stderr, returncode = done.stderr, done.returncode  # type: ignore[attr-defined]
-    assert returncode == 2, stderr
-    lines = [line for line in stderr.splitlines() if not line.startswith(("preparing", "features of", "rounded"))]
-    assert len(lines) == 1, stderr
-    for part in ("error: ", *message):
-        assert part in lines[0]
 
 
 @pytest.mark.parametrize(
@@ -350,7 +341,7 @@ def test_a_run_that_was_begun_needs_its_origin_no_more(cli: CommandLine, own: Pa
     origin.rename(tmp_path / "moved")
     done = cli(*further, "--resume")
     assert done.returncode == 0, done.stderr
-    assert "going on behind epoch 1" in done.stderr
+    assert "continuing after epoch 1" in done.stderr
     fails(cli(*further, "--force"), "no run there")
 
 

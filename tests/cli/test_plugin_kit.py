@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_mistakes import fails
 from tests.conftest import CommandLine
+from tests.outcomes import fails
 from tests.plugin_installation import install, install_fixture
 from tests.tiny import write_tiny
 from vqabench import api

@@ -16,8 +16,8 @@ from playwright.sync_api import Browser, Page
 
 from tests.browser import CONTRASTS, FAULTS, chromium, opened
 from tests.conftest import CommandLine
-from tests.evaluation.test_comparison import write_run
 from tests.reporting.findings import HOSTILE, describe_changed, gather_written
+from tests.runs import write_run
 from tests.tiny import write_tiny
 from tests.training.runs import SIZES, places_in, run
 from vqabench.data.vqa.annotations import read_annotations, read_questions, write_annotations, write_questions

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_mistakes import fails
 from tests.conftest import CommandLine
+from tests.outcomes import fails
 from tests.tiny import questions_of, write_tiny
 from vqabench.data.catalog import changing_priors, derivation
 from vqabench.data.vqa.annotations import Prediction, write_predictions

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import CommandLine
-from tests.evaluation.test_comparison import write_run
+from tests.runs import write_run
 from tests.tiny import write_tiny
 
 LISTS = [("data", "list"), ("plugins", "list")]

@@ -63,7 +63,8 @@ def test_every_plugin_is_linted_typed_and_installed() -> None:
     assert set(CONTRACTS[API]["source_modules"]) == set(CONTRACTS[OWN]["modules"]) == PACKAGES
     paths = {f"plugins/{folder.name}" for folder in FOLDERS}
     assert set(PROJECT["tool"]["mypy"]["mypy_path"]) == paths
-    required = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    files = [ROOT / name for name in ("requirements.txt", "requirements-dev.txt")]
+    required = [line for file in files for line in file.read_text(encoding="utf-8").splitlines()]
     assert {f"-e {place}" for place in paths} == {line for line in required if line.startswith("-e plugins/")}
 
 
@@ -86,4 +87,4 @@ def test_every_entry_point_of_this_repository_is_installed(group: str) -> None:
         points = project.get("entry-points", {}).get(group, {})
         declared |= {(project["name"], name, target) for name, target in points.items()}
     assert declared
-    assert declared <= installed, "run: pip install -r requirements.txt"
+    assert declared <= installed, "run: pip install -r requirements-dev.txt"

@@ -14,10 +14,10 @@ from safetensors.torch import load_file
 
 from tests.tiny import write_tiny
 from vqabench.config import make_config
+from vqabench.events import BatchTrained, Emit, Event, Warn, ignore
 from vqabench.paths import Paths
 from vqabench.results import Run
 from vqabench.training.interruption import Interruption
-from vqabench.training.progress import Progress, Silence
 from vqabench.workflows.training import IfExists, train
 
 SIZES = {"hidden": 8, "embedding": 8, "recipe.batch_size": 16}
@@ -36,13 +36,13 @@ def elsewhere(paths: Paths, name: str) -> Paths:
 def run(
     paths: Paths,
     if_exists: IfExists = "refuse",
-    progress: Progress | None = None,
+    emit: Emit = ignore,
     interruption: Interruption | None = None,
     **given: Any,
 ) -> Run:
     """Train with one seed, by default a small UpDn for four epochs."""
     fields = {"backbone": "updn", "dataset": "tiny", "epochs": 4, "settings": SIZES}
-    (done,) = train(make_config(fields | given), paths, if_exists, progress, interruption)
+    (done,) = train(make_config(fields | given), paths, if_exists, emit, interruption)
     return done
 
 
@@ -84,19 +84,18 @@ def same_bits(first: Run, second: Run) -> bool:
     return equal and answers[0] == answers[1]
 
 
-class Counting(Silence):
-    """Counts batches; presses Ctrl-C or sends a signal's note at one of them."""
+class Counting:
+    """Collects messages and counts batches; at one of them, raises KeyboardInterrupt or records a signal."""
 
     def __init__(self, stop_at: int | None = None, interruption: Interruption | None = None) -> None:
         self.batches, self.stop_at, self.interruption = 0, stop_at, interruption
         self.messages: list[str] = []
 
-    def say(self, message: str) -> None:
-        self.messages.append(message)
-
-    warn = say
-
-    def advance(self, samples: int) -> None:
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, str | Warn):
+            self.messages.append(event if isinstance(event, str) else event.text)
+        if not isinstance(event, BatchTrained):
+            return
         self.batches += 1
         if self.batches == self.stop_at:
             if self.interruption is None:

@@ -96,5 +96,5 @@ def test_several_processes_stop_at_one_step_and_go_on_to_the_same_bits(folder: P
     assert run_in(folder / "runs").read_manifest().status == "stopped"
     code, _, errors = train(folder, *options, "--resume")
     assert code == 0, errors
-    assert "going on behind epoch" in errors
+    assert "continuing after epoch" in errors
     assert same_bits(run_in(folder / "whole"), run_in(folder / "runs"))

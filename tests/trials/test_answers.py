@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from tests.conftest import CommandLine
+from tests.outcomes import assert_done, assert_refused
 from tests.trials.conftest import Trial
-from tests.trials.outcomes import assert_done, assert_refused
 from vqabench.files import packed
 
 pytestmark = pytest.mark.slow

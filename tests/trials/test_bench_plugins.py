@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.outcomes import assert_done, assert_refused
 from tests.trials.conftest import PLUGIN, Trial
-from tests.trials.outcomes import assert_done, assert_refused
 
 pytestmark = pytest.mark.slow
 

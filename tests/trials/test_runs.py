@@ -13,9 +13,9 @@ import msgspec
 import pytest
 
 from tests.conftest import CommandLine
-from tests.manifests import make_manifest
+from tests.outcomes import assert_done, assert_refused
+from tests.runs import make_manifest
 from tests.trials.conftest import Trial
-from tests.trials.outcomes import assert_done, assert_refused
 from vqabench.evaluation.scores import CATEGORIES, Scores
 from vqabench.results import Run, find_runs
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.outcomes import assert_done, assert_refused
 from tests.trials.conftest import Trial
-from tests.trials.outcomes import assert_done, assert_refused
 
 pytestmark = pytest.mark.slow
 SMALL = ("--set", "hidden=16", "--set", "embedding=8")

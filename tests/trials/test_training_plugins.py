@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.conftest import CommandLine
+from tests.outcomes import assert_done, assert_refused
 from tests.trials.conftest import Trial
-from tests.trials.outcomes import assert_done, assert_refused
 
 pytestmark = pytest.mark.slow
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import CommandLine
+from tests.outcomes import assert_done, assert_refused
 from tests.trials.conftest import Trial
-from tests.trials.outcomes import assert_done, assert_refused
 
 pytestmark = pytest.mark.slow
 

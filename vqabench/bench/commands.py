@@ -26,6 +26,7 @@ from vqabench.data.vqa.annotations import read_predictions
 from vqabench.errors import InputError, VqabenchError
 from vqabench.evaluation.run_answers import ANSWER_AGAIN
 from vqabench.evaluation.scores import read_scores
+from vqabench.events import Emit, Warn, ignore
 from vqabench.paths import Paths
 from vqabench.results import BUSY, Manifest, Run
 from vqabench.training.interruption import SAVING, Interruption, Stopped
@@ -199,7 +200,7 @@ class Pool:
     """Called with each line of a process's stderr, from other threads."""
     watch: Callable[[Sequence[Child]], None] = lambda _: None
     """Called now and then with the processes."""
-    warn: Callable[[str], None] = lambda _: None
+    emit: Emit = ignore
     children: list[Child] = field(default_factory=list)
     lost: dict[str, str] = field(default_factory=dict)
     """Runs that were ended without saving, and why; set when a signal stops the pool."""
@@ -247,7 +248,7 @@ class Pool:
                 self.children.append(start(task, self.paths, slot, self.on_line))
 
     def _leave_to_others(self, task: Task) -> None:
-        self.warn(f"{task.name}: another process is training it; waiting for that")
+        self.emit(Warn(f"{task.name}: another process is training it; waiting for that"))
         self._elsewhere.append(task)
 
     def _look_elsewhere(self) -> None:
@@ -281,14 +282,14 @@ class Pool:
         manifest = child.manifest
         if manifest is None and child.seconds > SLOW_START and not child.is_reported:
             child.is_reported = True
-            self.warn(f"{child.task.name}: has not started after {SLOW_START / 60:.0f} min")
+            self.emit(Warn(f"{child.task.name}: has not started after {SLOW_START / 60:.0f} min"))
         if manifest is None or manifest.status != "finished":
             child.finished_at = None
             return False
         child.finished_at = child.finished_at or time.monotonic()
         if time.monotonic() - child.finished_at < GRACE or not child.has_finished():
             return False
-        self.warn(f"{child.task.name}: finished, but its process did not exit, so it was ended")
+        self.emit(Warn(f"{child.task.name}: finished, but its process did not exit, so it was ended"))
         return True
 
     def _stop(self) -> None:

@@ -17,7 +17,8 @@ from vqabench.cli.output import METRIC, TEXT, Format, Out, choose_form, print_co
 from vqabench.cli.parameters import AsJson, Catalog, DataDir, Runs, reporting_signals, with_options
 from vqabench.config import HOW, WHAT, read_line
 from vqabench.errors import InputError
-from vqabench.reporting.output import say_json
+from vqabench.events import Warn
+from vqabench.reporting.output import say, say_json
 
 EXAMPLES = examples(
     "bench --backbones updn,css --losses plain,rescale --seeds 0-4",
@@ -120,23 +121,28 @@ def bench(
 
     from vqabench.paths import Paths
     from vqabench.reporting import exports
-    from vqabench.reporting.matrix import WatchedMatrix, plan_to_json
+    from vqabench.reporting.matrix import describe_plan, plan_to_json
+    from vqabench.reporting.progress import Display
     from vqabench.training.interruption import Interruption
     from vqabench.workflows import bench as workflow
     from vqabench.workflows import comparison
 
     paths = Paths(runs, data_dir, catalog)
-    progress, interruption = WatchedMatrix(), Interruption()
+    display, interruption = Display(), Interruption()
     matrix = workflow.plan(blocks, paths)
     outlook = workflow.look_out(matrix, paths)
-    progress.plan(outlook)
+    for report in describe_plan(outlook):
+        if dry_run and form is not Format.json and isinstance(report, str):
+            say(report)  # the plan is the output
+        else:
+            display(report)
     if dry_run:
         if form is Format.json:
             with writing(out):
                 say_json(exports.to_json(plan_to_json(outlook)))
         return
-    course = workflow.Course(outlook, progress)
-    with reporting_signals(progress.warn, course.saved), interruption.watching():
+    course = workflow.Course(outlook, display)
+    with reporting_signals(display, course.saved), interruption.watching():
         workflow.bench(course, paths, interruption)
     failures = course.failures
     finished = [cell.run.folder for cell in matrix.cells if cell.name not in failures]
@@ -148,7 +154,7 @@ def bench(
         with writing(out):
             print_comparison(compared, form, METRIC.get(form))
     for name, reason in failures.items():
-        progress.warn(f"{name}: {reason}")
-    progress.say(course.summary())
+        display(Warn(f"{name}: {reason}"))
+    display(course.summary())
     if failures:
         raise typer.Exit(1)

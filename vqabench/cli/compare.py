@@ -161,10 +161,10 @@ def compare(
 
     break_down = None
     if by is By.prior:
-        from vqabench.reporting.progress import WatchedLines
+        from vqabench.reporting.progress import Display
         from vqabench.workflows.stored import StoredAnswers  # loads torch
 
-        break_down = StoredAnswers(paths, WatchedLines().say).break_down
+        break_down = StoredAnswers(paths, Display()).break_down
     chosen = parse_columns(columns, by.value) if columns is not None else ()
     compared = workflow.compare(
         run or [],
@@ -204,11 +204,11 @@ def _explain(folders: list[Path], form: Format, out: Path | None, paths: "Paths"
     if len(folders) != 2:
         raise InputError("--explain: name two folders of runs, as in: vqabench compare A B --explain")
     from vqabench.reporting import explanation, exports
-    from vqabench.reporting.progress import WatchedLines
+    from vqabench.reporting.progress import Display
     from vqabench.workflows import comparison as workflow
 
     before, after = folders
-    pair, questions, notes = workflow.explain(before, after, paths, WatchedLines().say)
+    pair, questions, notes = workflow.explain(before, after, paths, Display())
     with writing(out):
         if form is Format.json:
             say_json(exports.to_json(explanation.explanation_to_json(pair, questions, notes)))

@@ -107,11 +107,11 @@ def rebuild_cp(
     For example, rebuild VQA-CP from VQA and the list of VQA-CP's test questions.
     """
     from vqabench.paths import Paths
-    from vqabench.reporting.progress import WatchedProgress
+    from vqabench.reporting.progress import Display
     from vqabench.workflows import splits
 
     paths = Paths(data=data_dir, catalog=catalog)
-    _print_split(splits.rebuild_cp(name, test_ids, out, paths, WatchedProgress().say), paths)
+    _print_split(splits.rebuild_cp(name, test_ids, out, paths, Display()), paths)
 
 
 @app.command(
@@ -139,11 +139,11 @@ def resplit(
     Like VQA-CP's, but not VQA-CP itself: for that, use vqabench data fetch vqa-cp-v2.
     """
     from vqabench.paths import Paths
-    from vqabench.reporting.progress import WatchedProgress
+    from vqabench.reporting.progress import Display
     from vqabench.workflows import splits
 
     paths = Paths(data=data_dir, catalog=catalog)
-    _print_split(splits.resplit(name, share, seed, out, paths, WatchedProgress().say), paths)
+    _print_split(splits.resplit(name, share, seed, out, paths, Display()), paths)
 
 
 def _print_split(derived: "Derived", paths: "Paths") -> None:
@@ -190,16 +190,16 @@ def fetch(
 
     Checks checksums, tries mirrors, and continues an interrupted download when it is run again.
     """
-    from vqabench.data.catalog.raw_files import Way
+    from vqabench.data.catalog.raw_files import FetchOptions
     from vqabench.paths import Paths
-    from vqabench.reporting.progress import WatchedDownloads
+    from vqabench.reporting.progress import Display
     from vqabench.workflows import datasets
 
-    watcher = WatchedDownloads()
+    display = Display()
     paths = Paths(data=data_dir, catalog=catalog)
     advice = "all other files are unchanged" if force else "rerun the same command to continue"
-    with reporting_signals(watcher.warn, f"downloaded data is kept: {advice}"):
-        outcome = datasets.fetch_dataset(name, paths, Way(own_folder, offline, force), watcher)
+    with reporting_signals(display, f"downloaded data is kept: {advice}"):
+        outcome = datasets.fetch_dataset(name, paths, FetchOptions(own_folder, offline, force), display)
     _print_fetched(outcome, paths)
 
 
@@ -210,7 +210,7 @@ def _print_fetched(outcome: "Outcome", paths: "Paths") -> None:
         say(f"{dataset.name}: nothing to fetch; next: {next_command}")
         return
     sizes = ", ".join(f"{split} {counts.questions:,}" for split, counts in outcome.counts.items())
-    say(f"{dataset.source}: {'' if outcome.news else 'nothing new: '}{sizes} questions")
+    say(f"{dataset.source}: {'' if outcome.changed else 'nothing new: '}{sizes} questions")
     if outcome.shift:
         _print_shift(outcome.shift)
     say(f"next: {next_command}")
@@ -250,13 +250,13 @@ def prepare(
     no option is needed.
     """
     from vqabench.paths import Paths
-    from vqabench.reporting.progress import WatchedProgress
+    from vqabench.reporting.progress import Display
     from vqabench.workflows import datasets
 
     paths = Paths(data=data_dir, catalog=catalog)
-    progress = WatchedProgress()
-    with reporting_signals(progress.warn, FEATURES_KEPT):
-        dataset, summary = datasets.prepare_dataset(name, paths, progress, features or (), word_vectors)
+    display = Display()
+    with reporting_signals(display, FEATURES_KEPT):
+        dataset, summary = datasets.prepare_dataset(name, paths, display, features or (), word_vectors)
     sizes = ", ".join(f"{split} {count:,}" for split, count in summary.questions.items())
     say(f"{dataset.folder}: {sizes} questions; {summary.answers:,} answers; ready")
 
@@ -307,13 +307,13 @@ def extract(
     when it is run again.
     """
     from vqabench.data.features.extraction import Extraction
-    from vqabench.reporting.progress import WatchedProgress
+    from vqabench.reporting.progress import Display
     from vqabench.workflows import datasets
 
     asked = Extraction(model, revision, regions, batch_size, broken.value)
-    progress = WatchedProgress()
-    with reporting_signals(progress.warn, FEATURES_KEPT):
-        count = datasets.extract(images, out, asked, device, progress)
+    display = Display()
+    with reporting_signals(display, FEATURES_KEPT):
+        count = datasets.extract(images, out, asked, device, display)
     say(f"{out}: features of {count:,} images; next: vqabench data prepare DATASET --features {out}")
 
 

@@ -73,18 +73,18 @@ def evaluate(
     form = choose_form(out, as_json, LISTS)
 
     from vqabench.paths import Paths
-    from vqabench.reporting.progress import WatchedProgress
+    from vqabench.reporting.progress import Display
     from vqabench.workflows import evaluation
 
     predictions = Path("/dev/stdin") if predictions == Path("-") else predictions
-    progress, as_wrong = WatchedProgress(), missing is Missing.wrong
+    display, as_wrong = Display(), missing is Missing.wrong
     if dataset is not None:
         paths = Paths(data=data_dir, catalog=catalog)
         scores = evaluation.evaluate_on_dataset(
-            predictions, dataset, split or "test", paths, progress, missing_is_wrong=as_wrong
+            predictions, dataset, split or "test", paths, display, missing_is_wrong=as_wrong
         )
     elif questions is not None and annotations is not None:
-        scores = evaluation.evaluate(predictions, questions, annotations, progress, missing_is_wrong=as_wrong)
+        scores = evaluation.evaluate(predictions, questions, annotations, display, missing_is_wrong=as_wrong)
     else:
         raise InputError("--questions and --annotations go together: name both")
 

@@ -19,10 +19,11 @@ from vqabench.cli.completion import (
 )
 from vqabench.cli.help import PLACES
 from vqabench.config import HOW, OPTIONS, Option, Settings
+from vqabench.events import Emit, Warn
 
 
 @contextmanager
-def reporting_signals(warn: Callable[[str], None], kept: str | Callable[[], str]) -> Iterator[None]:
+def reporting_signals(emit: Emit, kept: str | Callable[[], str]) -> Iterator[None]:
     """Turn Ctrl-C and other watched signals into a message about what is kept, and an exit code."""
     try:
         yield
@@ -31,7 +32,7 @@ def reporting_signals(warn: Callable[[str], None], kept: str | Callable[[], str]
 
         acknowledge()
         message, code = describe_stop(stop)
-        warn(f"{message}; {kept if isinstance(kept, str) else kept()}")
+        emit(Warn(f"{message}; {kept if isinstance(kept, str) else kept()}"))
         raise typer.Exit(code) from None
 
 

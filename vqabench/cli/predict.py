@@ -49,13 +49,11 @@ def predict(
         check_ending(out, [".json"])
     from vqabench.paths import Paths
     from vqabench.reporting import tables
-    from vqabench.reporting.progress import WatchedProgress
+    from vqabench.reporting.progress import Display
     from vqabench.workflows import prediction
 
     paths = Paths(data=data_dir, catalog=catalog)
-    path, scores = prediction.predict_run(
-        run, split, out, paths, device, WatchedProgress(), shuffle_images, force=force
-    )
+    path, scores = prediction.predict_run(run, split, out, paths, device, Display(), shuffle_images, force=force)
     if scores is None:
         say(f"{path}: answers to {split} are not scored, because it has no annotations")
     else:

@@ -53,13 +53,13 @@ def report(
     from vqabench.files.atomic import find_output, write_file
     from vqabench.paths import Paths
     from vqabench.reporting.page import make_page
-    from vqabench.reporting.progress import WatchedProgress
+    from vqabench.reporting.progress import Display
     from vqabench.workflows import report as workflow
 
     check_ending(out, [".html", ".htm"])
     find_output(out)  # before anything is computed
     paths = Paths(runs, data_dir, catalog)
-    findings = workflow.gather(run or [], dataset, paths, WatchedProgress(), published=published, prior=prior)
+    findings = workflow.gather(run or [], dataset, paths, Display(), published=published, prior=prior)
     page = make_page(findings, title, _today()).encode()
     write_file(out, page)
     say(f"{out}: {len(page) / 1000:,.0f} kB")

@@ -53,18 +53,18 @@ def train(
     made = make_config(combine(read_config_file(config) if config else {}, read_line(given)))
 
     from vqabench.bench.commands import CHILD
+    from vqabench.events import Emit, ignore
     from vqabench.paths import Paths
-    from vqabench.reporting.progress import WatchedProgress
+    from vqabench.reporting.progress import Display
     from vqabench.training.interruption import Interruption
     from vqabench.workflows import comparison, training
 
     paths = Paths(runs, data_dir, catalog)
-    progress = WatchedProgress()
+    emit: Emit = ignore if rank() else Display()  # of several processes, only the first reports
     if_exists: training.IfExists = "resume" if resume else "force" if force else "refuse"
     interruption = Interruption()
-    warn = (lambda _: None) if rank() else progress.warn  # of several processes, the first one speaks
-    with reporting_signals(warn, "rerun the same command with --resume to continue"), interruption.watching():
-        trained = training.train(made, paths, if_exists, progress, interruption)
+    with reporting_signals(emit, "rerun the same command with --resume to continue"), interruption.watching():
+        trained = training.train(made, paths, if_exists, emit, interruption)
     if not trained or CHILD in os.environ:  # the process that started this one compares all runs
         return
     compared = comparison.compare([run.folder for run in trained], None, paths)

@@ -14,7 +14,7 @@ from torch.utils.tensorboard import RecordWriter
 from torch.utils.tensorboard.summary import hparams, scalar
 
 from vqabench.files.atomic import require_own
-from vqabench.results import Manifest, Run, Status
+from vqabench.results import Manifest, Run
 from vqabench.training.logs import hyperparameters
 
 
@@ -46,21 +46,17 @@ class TensorBoardLog:
         self._add(Event(summary=begin))
         return str(self.folder)
 
-    def measure(self, step: int, numbers: Mapping[str, float]) -> None:
+    def write(self, step: int, numbers: Mapping[str, float]) -> None:
         """Write numbers at a step."""
         values = [value for pair in numbers.items() for value in scalar(*pair).value]  # type: ignore[no-untyped-call]
         self._add(Event(summary=Summary(value=values), step=step))
 
-    def finish_epoch(self, step: int, epoch: int, numbers: Mapping[str, float]) -> None:
-        """Write numbers of an epoch, and which it is, at its last step."""
-        self.measure(step, {"epoch": epoch, **numbers})
-
-    def finish(self, epoch: int, numbers: Mapping[str, float]) -> None:
-        """Write final scores, at the number of the chosen epoch: how many steps it took is not kept."""
-        self.measure(epoch, numbers)
+    def write_scores(self, epoch: int, numbers: Mapping[str, float]) -> None:
+        """Write final scores at the number of the chosen epoch, because its last step is not recorded."""
+        self.write(epoch, numbers)
         self._add(Event(summary=self.end))
 
-    def close(self, status: Status) -> None:
+    def close(self, status: str) -> None:
         """Close the file."""
         records, self.records = self.records, None
         if records is not None:

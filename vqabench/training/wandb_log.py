@@ -17,7 +17,7 @@ from wandb import Error, Settings, init, login, setup
 
 from vqabench.errors import InputError, unknown
 from vqabench.files.atomic import require_own
-from vqabench.results import Manifest, Run, Status
+from vqabench.results import Manifest, Run
 from vqabench.training.logs import hyperparameters
 
 MODES = ("online", "offline", "disabled", "dryrun", "run", "shared")
@@ -82,36 +82,30 @@ class WandbLog:
         self.session.define_metric("epoch/*", step_metric="epoch")
         return str(Path(self.session.dir).parent if self.session.offline else self.session.url)
 
-    def measure(self, step: int, numbers: Mapping[str, float]) -> None:
-        """Send numbers at a step, unless it was sent before the run was interrupted."""
-        if step > self.sent.steps:
-            self.sent.steps = step
-            self._send({"step": step, **numbers})
+    def write(self, step: int, numbers: Mapping[str, float]) -> None:
+        """Send numbers of a step or an epoch, unless they were sent before the run was interrupted."""
+        before = self.sent.epochs, self.sent.steps
+        self.sent.epochs = max(self.sent.epochs, int(numbers.get("epoch", 0)))
+        if "epoch" not in numbers:
+            self.sent.steps = max(self.sent.steps, step)
+        if (self.sent.epochs, self.sent.steps) == before:
+            return
+        self.sent.rows += 1
+        self.session.log({"step": step, **numbers}, step=self.sent.rows)
+        with self.file.open("ab") as lines:  # appended: replacing the file atomically takes milliseconds
+            lines.write(msgspec.json.encode(self.sent) + b"\n")
 
-    def finish_epoch(self, step: int, epoch: int, numbers: Mapping[str, float]) -> None:
-        """Send numbers of an epoch, unless they were sent before."""
-        if epoch > self.sent.epochs:
-            self.sent.epochs = epoch
-            self._send({"step": step, "epoch": epoch, **numbers})
-
-    def finish(self, epoch: int, numbers: Mapping[str, float]) -> None:
-        """Send final scores; they stand with the run, not in its history."""
+    def write_scores(self, epoch: int, numbers: Mapping[str, float]) -> None:
+        """Send final scores to the run's summary."""
         self.session.summary.update({"chosen_epoch": epoch, **numbers})
 
-    def close(self, status: Status) -> None:
+    def close(self, status: str) -> None:
         """End W&B's run as this one has ended."""
         session, self.session = self.session, None
         if session is not None:
             if status == "stopped":
                 session.mark_preempting()
             session.finish(exit_code=0 if status == "finished" else 1)
-
-    def _send(self, row: Mapping[str, float]) -> None:
-        """Send a row of the history, and take note of it at once: a kill may come any time."""
-        self.sent.rows += 1
-        self.session.log(row, step=self.sent.rows)
-        with self.file.open("ab") as lines:  # not written anew: that takes a file system milliseconds
-            lines.write(msgspec.json.encode(self.sent) + b"\n")
 
 
 def _read(file: Path) -> Sent | None:

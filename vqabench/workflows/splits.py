@@ -38,7 +38,7 @@ class Derived:
 def rebuild_cp(name: str, test_ids: Path, out: Path, paths: Paths, say: Say) -> Derived:
     """Split all questions of a data set by a list of test questions, as VQA-CP is published.
 
-    Raises InputError where the list names a question that the data set does not have.
+    Raises InputError if the list names a question that the data set does not have.
     """
     dataset = paths.dataset(name)
     ids = read_test_ids(test_ids)
@@ -50,7 +50,7 @@ def rebuild_cp(name: str, test_ids: Path, out: Path, paths: Paths, say: Say) -> 
 
 
 def resplit(name: str, share: float, seed: int, out: Path, paths: Paths, say: Say) -> Derived:
-    """Split all questions of a data set so that the priors change. Raises InputError where that cannot be."""
+    """Split all questions of a data set so that the priors change. Raises InputError if that cannot be."""
     if not 0 < share < 1:
         raise InputError(f"--share must be above 0 and below 1, not {share}")
     dataset = paths.dataset(name)

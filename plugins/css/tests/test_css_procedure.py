@@ -464,5 +464,5 @@ def test_an_option_out_of_range_is_refused(options: dict[str, Any], message: str
 
 def test_counterfactuals_of_counterfactuals_are_refused() -> None:
     spec = make_spec()
-    with pytest.raises(ValueError, match="has counterfactual samples already"):
+    with pytest.raises(ValueError, match="already makes counterfactual samples"):
         Css(spec, Wrapper(spec, Css(spec, Innermost(spec))))

@@ -40,7 +40,7 @@ class Shift:
 
 
 def split_by_ids(question_ids: Sequence[int], test_ids: Collection[int]) -> list[bool]:
-    """Tell which questions are of the test split. Raises InputError where a test id is of no question."""
+    """Return which questions are of the test split. Raises InputError if a test id is of no question."""
     missing = sorted(set(test_ids) - set(question_ids))
     if missing:
         message = f"{len(missing):,} of the {len(test_ids):,} test questions are not in the data"
@@ -49,7 +49,7 @@ def split_by_ids(question_ids: Sequence[int], test_ids: Collection[int]) -> list
 
 
 def groups_of(annotations: AnnotationTable) -> list[Group]:
-    """Give each question's group."""
+    """Return each question's group."""
     return list(zip(annotations.question_types.spell(), annotations.modal_answers.spell(), strict=True))
 
 
@@ -116,7 +116,7 @@ class _Test:
 
 
 def concepts_of(group: Group) -> frozenset[str]:
-    """Give the words of a question type and an answer, without stop words."""
+    """Return the words of a question type and an answer, without stop words."""
     from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS  # it takes a second to load
 
     words = [word for text in group for word in split_words(text)]
@@ -144,7 +144,7 @@ class _Cover:
         self.heap: list[tuple[int, int, Group]] = []
 
     def spares(self, group: Group) -> bool:
-        """Tell whether a group is left, and others are for what train lacks of its concepts."""
+        """Return whether a group is left, and others are for what train lacks of its concepts."""
         return group in self.left and all(self.holding[c] > 1 for c in self.concepts[group] - self.covered)
 
     def ask(self, group: Group) -> None:
@@ -187,7 +187,7 @@ class _Cover:
 def measure_shift(groups: Sequence[Group], in_test: Sequence[bool]) -> Shift:
     """Measure what a split of questions, of whom the groups are given, does to the priors.
 
-    Raises InputError where one side is empty.
+    Raises InputError if one side is empty.
     """
     counts: dict[bool, dict[str, Counter[str]]] = {False: defaultdict(Counter), True: defaultdict(Counter)}
     for (question_type, answer), test in zip(groups, in_test, strict=True):
@@ -215,7 +215,7 @@ def measure_shift(groups: Sequence[Group], in_test: Sequence[bool]) -> Shift:
 
 
 def _distance(first: Counter[str], second: Counter[str]) -> float:
-    """Give the total variation distance of two distributions; 1 where one of them is empty."""
+    """Return the total variation distance of two distributions; 1 where one of them is empty."""
     if not first or not second:
         return 1.0
     answers = first.keys() | second.keys()

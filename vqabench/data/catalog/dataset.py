@@ -28,7 +28,7 @@ class FileChoice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def read_choice(folder: Path) -> FileChoice:
-    """Read what was chosen. Raises InputError where the file is damaged."""
+    """Read what was chosen. Raises InputError if the file is damaged."""
     path = folder / "chosen.json"
     if not path.is_file():
         return FileChoice()
@@ -41,7 +41,7 @@ def remember_choice(folder: Path, choice: FileChoice) -> None:
 
 
 def check_chosen(option: str, file: Path, may_be_folder: bool = False) -> str:
-    """Give a file's, or a folder's, absolute name. Raises InputError where it is not there."""
+    """Return a file's, or a folder's, absolute name. Raises InputError if it is not there."""
     real, _ = split_member(file)
     if not real.exists():
         raise InputError(f"{option} {real}: there is no such file")
@@ -76,9 +76,9 @@ class Dataset:
 
     @property
     def chosen(self) -> FileChoice:
-        """Give the files that the user names where the entry names none, now or before.
+        """Return the files that the user names where the entry names none, now or before.
 
-        Raises InputError where the record of those named before is damaged.
+        Raises InputError if the record of those named before is damaged.
         """
         return self.named or read_choice(self.folder)
 
@@ -93,11 +93,11 @@ class Dataset:
         return self.folder / "features.h5"
 
     def has_features(self) -> bool:
-        """Tell whether it is known which files hold region features."""
+        """Return whether it is known which files hold region features."""
         return bool(self.entry.features or self.chosen.features)
 
     def feature_files(self) -> list[Path]:
-        """Give the files that hold region features. Raises InputError where none is named."""
+        """Return the files that hold region features. Raises InputError if none is named."""
         if not self.has_features():
             raise InputError(
                 f"{self.name}: no region features yet; name them once: vqabench data prepare {self.name} "
@@ -107,21 +107,21 @@ class Dataset:
 
     @property
     def word_vectors_file(self) -> Path | None:
-        """Give the file of word vectors, if one is named."""
+        """Return the file of word vectors, if one is named."""
         name = self.entry.word_vectors or self.chosen.word_vectors
         return self.source / name if name else None
 
     def question_files(self) -> list[Path]:
-        """Give the files that hold questions and annotations."""
+        """Return the files that hold questions and annotations."""
         names = [name for split in self.entry.splits.values() for name in (*split.questions, *split.annotations)]
         return [self.source / name for name in dict.fromkeys(names)]
 
     def archives(self) -> list[Path]:
-        """Give the files that hold questions and annotations, without the names of members."""
+        """Return the files that hold questions and annotations, without the names of members."""
         return list(dict.fromkeys(split_member(path)[0] for path in self.question_files()))
 
     def check_questions_readable(self) -> None:
-        """Raise InputError, saying how to get them, where files of questions or annotations are not there."""
+        """Raise InputError, saying how to get them, if files of questions or annotations are not there."""
         for path in self.archives():
             if path.exists():
                 require_file(path, "file of questions or annotations")
@@ -135,27 +135,27 @@ class Dataset:
         raise InputError(f"{self.name}: {len(missing)} of its files are missing: {first_few(missing)}")
 
     def files(self) -> list[Path]:
-        """Give every file that the data set is read from."""
+        """Return every file that the data set is read from."""
         names = [self.source / self.entry.object_names] if self.entry.object_names else []
         vectors = [self.word_vectors_file] if self.word_vectors_file else []
         return list(dict.fromkeys([*self.question_files(), *self.feature_files(), *names, *vectors]))
 
     def read_questions(self, split: str) -> list[Question]:
-        """Read a split's questions. Raises InputError where a file is broken."""
+        """Read a split's questions. Raises InputError if a file is broken."""
         questions = self._read_question_files(self._source_of(split))
         return [questions[row] for row in self._rows(split, questions)]
 
     def read_split(self, split: str) -> tuple[list[Question], AnnotationTable]:
         """Read a split's questions and, in the same order, their annotations.
 
-        Raises InputError where a file is broken, there are no questions, the two do not belong together, or
+        Raises InputError if a file is broken, there are no questions, the two do not belong together, or
         a question has other than ten answers, or the split has no annotations.
         """
         self.require_scored(split)
         return self._part(split, *self._read_files(self._source_of(split)))
 
     def require_scored(self, split: str) -> None:
-        """Raise InputError where a split cannot be scored, or there is no such split."""
+        """Raise InputError if a split cannot be scored, or there is no such split."""
         if split not in self.splits:
             raise InputError(unknown(f"split of {self.name}", split, self.splits))
         if split not in self.scored:
@@ -269,7 +269,7 @@ def _made_here(splits: Sequence[Split]) -> dict[Split, SplitFiles]:
 def hash_questions(dataset: Dataset) -> dict[Path, str]:
     """Hash all bytes of each file with questions or annotations: what `check_questions` compares.
 
-    Raises InputError where one cannot be read.
+    Raises InputError if one cannot be read.
     """
     try:
         return {path: hash_content(path) for path in dataset.archives()}
@@ -284,7 +284,7 @@ NOT_SCORED = (
 
 
 def check_questions(known: Mapping[Path, str], consequence: str = NOT_SCORED) -> None:
-    """Raise VqabenchError where files with questions or annotations have changed since they were hashed.
+    """Raise VqabenchError if files with questions or annotations have changed since they were hashed.
 
     Call it after reading them, so that what was read is what was hashed.
     """

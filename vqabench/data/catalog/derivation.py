@@ -37,7 +37,7 @@ def write_split(
 ) -> Path:
     """Write both splits, a catalogue of the new data set, and `split.json` on how it came about.
 
-    Entries are copied as they are. Returns the catalogue. Raises InputError where the folder holds something
+    Entries are copied as they are. Returns the catalogue. Raises InputError if the folder holds something
     already, VqabenchError where the source's files are no longer those of the hashes.
     """
     _require_free(folder)
@@ -92,7 +92,7 @@ def _copy_entries(
 
 
 def _format_entry(source: Dataset, name: str, title: str) -> str:
-    """Spell a catalogue of one data set; features, word vectors and names stay where they are."""
+    """Format a catalogue of one data set; features, word vectors and names stay where they are."""
     entry = source.entry
     fields: dict[str, Any] = {"title": title}
     if source.has_features():
@@ -113,7 +113,7 @@ def _format_entry(source: Dataset, name: str, title: str) -> str:
 
 
 def _spell(value: object) -> str:
-    """Spell a value in TOML: JSON's strings, numbers, booleans and lists are TOML's, too."""
+    """Format a value in TOML: JSON's strings, numbers, booleans and lists are TOML's, too."""
     if isinstance(value, Mapping):
         return f"{{ {', '.join(f'{key} = {_spell(one)}' for key, one in value.items())} }}"
     return json.dumps(value, ensure_ascii=False)

@@ -43,7 +43,7 @@ class SourceFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
     @property
     def has_checksum(self) -> bool:
-        """Tell whether the right content is known to the byte."""
+        """Return whether the right content is known to the byte."""
         return bool(self.sha256 or self.git_blob)
 
 
@@ -57,7 +57,7 @@ class Counts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Of all annotators together."""
 
     def find_difference(self, found: Counts) -> str | None:
-        """Tell the first count that is not as it is expected here; None where all are."""
+        """Tell the first count that is not as it is expected here; None if all are."""
         for key in self.__struct_fields__:
             wanted, there = getattr(self, key), getattr(found, key)
             if wanted not in (None, there):
@@ -74,7 +74,7 @@ class Derivation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename
 
 
 def check_names(names: Iterable[str]) -> None:
-    """Raise ValueError where a name of a file could lead out of its folder, or hide in it."""
+    """Raise ValueError if a name of a file could lead out of its folder, or hide in it."""
     for name in names:
         if not re.fullmatch(r"\w[\w.-]{0,199}", name):
             raise ValueError(
@@ -224,7 +224,7 @@ def _read_entries(path: Path) -> dict[str, tuple[Entry, Path]]:
 
 
 def _read_text(path: Path) -> str:
-    """Read a catalogue. Raises InputError where it is no file of text of a sensible size."""
+    """Read a catalogue. Raises InputError if it is no file of text of a sensible size."""
     try:
         size = path.stat().st_size
         if not path.is_file():
@@ -262,7 +262,7 @@ def _convert(name: str, table: object, path: Path) -> Entry:
 
 
 def _check_parts(fields: Mapping[str, Any], where: str) -> None:
-    """Raise InputError where a table inside an entry is not understood: here its own name can still be told."""
+    """Raise InputError if a table inside an entry is not understood: here its own name can still be told."""
     for key, kind in PARTS.items():
         parts = fields.get(key)
         if isinstance(parts, Mapping):
@@ -276,7 +276,7 @@ def _check_parts(fields: Mapping[str, Any], where: str) -> None:
 
 
 def _check_names(fields: Mapping[str, Any], where: str) -> None:
-    """Raise InputError where what should name a file cannot."""
+    """Raise InputError if what should name a file cannot."""
     named = {key: fields.get(key) for key in ("features", "object_names", "word_vectors")}
     for split, files in fields["splits"].items() if isinstance(fields.get("splits"), Mapping) else ():
         named |= {f"splits.{split}.{kind}": names for kind, names in files.items()}

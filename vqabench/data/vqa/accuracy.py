@@ -67,7 +67,7 @@ class Oddities:
     as_written: int
     """Whose answers are all the same, in a spelling that normalising changes: it is compared as written."""
     example: str
-    """Such a spelling; empty where there is none."""
+    """Such a spelling; empty if there is none."""
 
 
 def explain_oddities(found: Mapping[str, Oddities]) -> list[str]:
@@ -178,7 +178,7 @@ def _mean_over_subsets(hits: Sequence[bool], records: Sequence[object]) -> float
 
 
 def mean_percent(accuracies: NDArray[np.float64]) -> float | None:
-    """Return the mean of accuracies, [N] in [0, 1], as percent, unrounded; None where there are none.
+    """Return the mean of accuracies, [N] in [0, 1], as percent, unrounded; None if there are none.
 
     Adds one by one in the order given, as the official code does: where a mean ends in exactly half a
     hundredth, the last bit decides how it is rounded. Sixteen questions of a type are enough for that.

@@ -32,7 +32,7 @@ class Numbering(dict[str, int]):
         return number
 
     def number(self, texts: Collection[str]) -> NDArray[np.int32]:
-        """Give the number of each string, a new one where it is new: [N]."""
+        """Return the number of each string, a new one where it is new: [N]."""
         return np.fromiter(map(self.__getitem__, texts), np.int32, len(texts))
 
 
@@ -53,15 +53,15 @@ class Categorical:
         return len(self.codes)
 
     def take(self, rows: NDArray[Any]) -> Categorical:
-        """Give some rows, chosen by number or by mask."""
+        """Return some rows, chosen by number or by mask."""
         return Categorical(self.names, self.codes[rows])
 
     def spell(self) -> list[str]:
-        """Give the strings of a single column."""
+        """Return the strings of a single column."""
         return list(map(self.names.__getitem__, self.codes.tolist()))
 
     def regroup(self, form: Callable[[str], str]) -> Categorical:
-        """Give the forms of all strings, each distinct one that occurs formed once."""
+        """Return the forms of all strings, each distinct one that occurs formed once."""
         occurs = np.zeros(len(self.names), bool)
         occurs[self.codes] = True
         forms = Numbering()
@@ -70,7 +70,7 @@ class Categorical:
         return Categorical(list(forms), form_of[self.codes] if len(form_of) else self.codes)
 
     def number(self, numbers: Mapping[str, int]) -> NDArray[np.int64]:
-        """Give the number of each string; -1 for what has none."""
+        """Return the number of each string; -1 for what has none."""
         number: NDArray[np.int64] = np.array([numbers.get(name, -1) for name in self.names], np.int64)[self.codes]
         return number
 
@@ -102,7 +102,7 @@ class AnnotationTable:
         return len(self.question_ids)
 
     def take(self, chosen: Sequence[int]) -> AnnotationTable:
-        """Give some questions, in the order of their row numbers."""
+        """Return some questions, in the order of their row numbers."""
         if chosen == range(len(self)):
             return self
         rows = np.array(chosen, np.int64)
@@ -117,13 +117,13 @@ class AnnotationTable:
         )
 
     def choose(self, question_ids: Container[int]) -> AnnotationTable:
-        """Give the questions of these ids, in the order that they have here."""
+        """Return the questions of these ids, in the order that they have here."""
         chosen = [row for row, number in enumerate(self.question_ids.tolist()) if number in question_ids]
         return self if len(chosen) == len(self) else self.take(chosen)
 
 
 def read_annotation_table(path: Path) -> AnnotationTable:
-    """Read an annotations file. Raises InputError where it is broken or a question has other than ten answers."""
+    """Read an annotations file. Raises InputError if it is broken or a question has other than ten answers."""
     table = tabulate(require_ten_answers(read_annotations(path), str(path)))
     check_ids(table.question_ids.tolist(), path)
     return table
@@ -152,7 +152,7 @@ def tabulate(annotations: Iterable[Annotation]) -> AnnotationTable:
 def _tabulate_few(
     few: Sequence[Annotation], types: Numbering, answer_types: Numbering, modal: Numbering, texts: Numbering
 ) -> tuple[Any, ...]:
-    """Give the columns, the strings as numbers. Millions of records pass here: the loops are Python's own in C."""
+    """Return the columns, the strings as numbers. Its loops run in C: it reads millions."""
     if any(count != ANNOTATORS for count in map(len, _column(few, "answers"))):
         raise ValueError("a question has other than ten answers")
     answers = list(chain.from_iterable(_column(few, "answers")))
@@ -187,7 +187,7 @@ def _number_records(few: Sequence[Annotation], answers: Sequence[Answer]) -> NDA
 
 
 def concatenate(tables: Sequence[AnnotationTable]) -> AnnotationTable:
-    """Give the questions of all tables, one behind the other."""
+    """Return the questions of all tables, one behind the other."""
     if len(tables) == 1:
         return tables[0]
     return AnnotationTable(

@@ -65,13 +65,13 @@ class SurePrediction(Prediction, gc=False, frozen=True, omit_defaults=True):
     """An entry as a run keeps it: the official format, and how sure the model was."""
 
     confidence: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
-    """The probability that it gave the answer, in [0, 1]; None where it is not known."""
+    """The probability that it gave the answer, in [0, 1]; None if it is not known."""
 
 
 def read_questions(path: Path) -> list[Question]:
     """Read a questions file, in the official layout or as a bare list.
 
-    Raises InputError, naming file and entry, where it is missing, broken, or names a question twice.
+    Raises InputError, naming file and entry, if it is missing, broken, or names a question twice.
     """
     questions = list(read_entries(path, "questions", _QUESTION, _as_question))
     check_ids([question.question_id for question in questions], path)
@@ -86,7 +86,7 @@ def read_annotations(path: Path) -> Iterator[Annotation]:
 def read_raw_entries(path: Path, kind: Literal["questions", "annotations"]) -> Iterator[tuple[int, msgspec.Raw]]:
     """Yield the entries of a file as they are written, each with its question's id.
 
-    Raises InputError where the file is broken or an entry has no id.
+    Raises InputError if the file is broken or an entry has no id.
     """
     for number, raw in enumerate(json_files.read_raw_entries(path, kind), 1):
         try:
@@ -130,9 +130,9 @@ def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
 def match(
     questions: Sequence[Question], question_ids: Sequence[int], image_ids: Sequence[ImageId], where: str
 ) -> Sequence[int]:
-    """Give each question's row of the annotations, of which the ids are given.
+    """Return each question's row of the annotations, of which the ids are given.
 
-    Raises InputError where one has none of the other, comes twice, or they disagree about the image.
+    Raises InputError if one has none of the other, comes twice, or they disagree about the image.
     """
     if [q.question_id for q in questions] == question_ids and [q.image_id for q in questions] == image_ids:
         return range(len(questions))  # the usual case, at a tenth of the time
@@ -174,7 +174,7 @@ def require_ten_answers(annotations: Iterable[Annotation], where: str) -> Iterat
 
 
 def hash_ids(ids: Iterable[int]) -> str:
-    """Give the SHA-256 of question ids, sorted, a line each: the name of a split that anyone can compute."""
+    """Return the SHA-256 of question ids, sorted, a line each: the name of a split that anyone can compute."""
     return hashlib.sha256("".join(f"{number}\n" for number in sorted(ids)).encode()).hexdigest()
 
 
@@ -253,7 +253,7 @@ def _decode_predictions(path: Path, decoder: msgspec.json.Decoder[list[Given]]) 
 
 
 def check_ids(ids: Sequence[int], path: Path) -> None:
-    """Raise InputError where a file names a question twice."""
+    """Raise InputError if a file names a question twice."""
     repeated = _repeated(ids)
     if repeated:
         raise InputError(f"{path}: {len(repeated)} question ids occur more than once: {first_few(repeated)}")

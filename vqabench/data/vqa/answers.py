@@ -33,7 +33,7 @@ def strip_space(answer: str) -> str:
 
 @cache
 def normalise(answer: str) -> str:
-    """Give the official evaluation's full normal form of an answer.
+    """Return the official evaluation's full normal form of an answer.
 
     Space, punctuation, number words, articles and contractions, in this order, quirks included: see
     `vqaEval.py` of GT-Vision-Lab/VQA.
@@ -63,19 +63,19 @@ def count_answers(annotation: Annotation) -> Counter[str]:
 
 
 def soft_target(annotators: int) -> float:
-    """Give the soft target of an answer that so many annotators gave: min(1, 0.3 x annotators)."""
+    """Return the soft target of an answer that so many annotators gave: min(1, 0.3 x annotators)."""
     return _SOFT_TARGETS[min(annotators, 4)]
 
 
 def modal_answer(annotation: Annotation) -> str:
-    """Give a question's most common answer, normalised: the file's own, or the first of the most common."""
+    """Return a question's most common answer, normalised: the file's own, or the first of the most common."""
     if annotation.multiple_choice_answer is not None:
         return normalise(annotation.multiple_choice_answer)
     return count_answers(annotation).most_common(1)[0][0]
 
 
 def vocabulary(counts: Mapping[str, int], minimum: int) -> tuple[str, ...]:
-    """Give the answers that are the most common one, normalised, of at least `minimum` questions.
+    """Return the answers that are the most common one, normalised, of at least `minimum` questions.
 
     `counts` says of how many each is. The most frequent stands first; equally frequent ones stand in
     alphabetical order.

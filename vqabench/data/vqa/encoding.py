@@ -32,27 +32,32 @@ class HumanAnswers:
 
     @property
     def targets(self) -> NDArray[np.float32]:
-        """Give the soft targets: [M] in (0, 1]."""
+        """Return the soft targets: [M] in (0, 1]."""
         targets: NDArray[np.float32] = SOFT_TARGETS[self.annotators]
         return targets
 
     @property
     def unanswerable(self) -> float:
-        """Give the share of questions none of whose answers the vocabulary holds."""
+        """Return the share of questions none of whose answers the vocabulary holds."""
         return 1 - len(self._starts) / self.size
 
     @property
     def _starts(self) -> NDArray[np.int64]:
-        """Give the first record of each question that has any."""
+        """Return the first record of each question that has any."""
         return np.flatnonzero(np.diff(self.questions, prepend=-1))
 
     def take(self, kept: NDArray[np.int64]) -> HumanAnswers:
-        """Give the records of some questions, whose rows are rising, with the rows counted anew."""
+        """Return the records of some questions, whose rows are rising, with the rows counted anew."""
         row = np.full(self.size, -1, np.int64)
         row[kept] = np.arange(len(kept))
         inside = row[self.questions] >= 0
         chosen: list[NDArray[Any]] = [array[inside] for array in (self.questions, self.answers, self.annotators)]
         return HumanAnswers(len(kept), row[chosen[0]], chosen[1], chosen[2])
+
+
+def no_answers(size: int) -> HumanAnswers:
+    """Return no records, of N questions."""
+    return HumanAnswers(size, np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, np.int64))
 
 
 def count_human_answers(given: Categorical, vocabulary: Mapping[str, int]) -> HumanAnswers:
@@ -109,7 +114,7 @@ class Encoder:
         self.type_words = {name: split_words(name) for name in self.types}
 
     def number_types(self, types: Categorical) -> NDArray[np.int64]:
-        """Give the number of each question's type: [N]."""
+        """Return the number of each question's type: [N]."""
         return types.number(self.types)
 
     def guess_types(self, questions: Sequence[Question]) -> Categorical:
@@ -120,7 +125,7 @@ class Encoder:
         return Categorical(list(self.types), numbers)
 
     def encode(self, questions: Sequence[Question], types: Categorical) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Give the questions' tokens, int32 [N, L], and how many words spell their types, int32 [N].
+        """Return the questions' tokens, int32 [N, L], and how many words spell their types, int32 [N].
 
         Questions repeat each other: each text with its type is looked at once.
         """

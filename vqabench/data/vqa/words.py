@@ -32,7 +32,7 @@ def collect_words(questions: Iterable[Sequence[str]]) -> tuple[str, ...]:
 
 
 def encode(questions: Sequence[Sequence[str]], ids: Mapping[str, int], length: int) -> NDArray[np.int32]:
-    """Give the ids of the first `length` words of N questions, padded in front to `length`: [N, L]."""
+    """Return the ids of the first `length` words of N questions, padded in front to `length`: [N, L]."""
     unknown = ids[_UNKNOWN]
     kept = [words[:length] for words in questions]
     flat = np.array([ids.get(word, unknown) for words in kept for word in words], np.int32)
@@ -43,7 +43,7 @@ def encode(questions: Sequence[Sequence[str]], ids: Mapping[str, int], length: i
 
 
 def guess_type(words: Sequence[str], types: Mapping[tuple[str, ...], str]) -> str | None:
-    """Return the longest question type that the question begins with, by its words; None where there is none."""
+    """Return the longest question type that the question begins with, by its words; None if there is none."""
     longest = max(map(len, types), default=0)
     prefixes = (tuple(words[:length]) for length in range(min(longest, len(words)), 0, -1))
     return next((types[prefix] for prefix in prefixes if prefix in types), None)
@@ -95,7 +95,7 @@ def read_word_vectors(path: Path, words: Mapping[str, int]) -> NDArray[np.float3
 
 
 def _counts(line: bytes) -> bool:
-    """Tell whether a line counts words and numbers."""
+    """Return whether a line counts words and numbers."""
     return len(line.split()) == 2 and all(map(bytes.isdigit, line.split()))
 
 
