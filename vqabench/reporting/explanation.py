@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from vqabench.errors import counted
 from vqabench.evaluation.notes import LEVEL
 from vqabench.evaluation.pair import CategoryPair, Change, Pair, SplitPair
 from vqabench.evaluation.rows import Row
@@ -68,7 +69,7 @@ def _introduce(pair: Pair, notes: Sequence[str]) -> str:
 
 def _name(row: Row) -> str:
     count = len(row.seeds)
-    return f"{clean_line(row.title)} ({_format_count(count, 'seed')})"
+    return f"{clean_line(row.title)} ({counted(count, 'seed')})"
 
 
 def _explain_split(split: SplitPair, pair: Pair) -> str:
@@ -105,12 +106,8 @@ def _over_questions(one: CategoryPair) -> str:
         interval += ", which is too narrow for so few images"
     return (
         f"{interval}, {_spell(test.permutation_p)} (permutation; {_spell(one.p_holm)} by Holm), "
-        f"{_format_count(test.questions, 'question')}, {_format_count(test.images, 'image')}"
+        f"{counted(test.questions, 'question')}, {counted(test.images, 'image')}"
     )
-
-
-def _format_count(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def _spell(p: float) -> str:

@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from vqabench import __version__
+from vqabench.errors import counted
 from vqabench.evaluation.comparison import Comparison
 from vqabench.evaluation.findings import DatasetFindings
 from vqabench.reporting import figures
@@ -107,7 +108,7 @@ def _lay_out(key: str, findings: DatasetFindings, keys: Keys) -> Section:
     return Section(
         key,
         findings.name,
-        f"{_number(len(comparison.rows), 'row')} of {_number(runs, 'run')}",
+        f"{counted(len(comparison.rows), 'row')} of {counted(runs, 'run')}",
         (*comparison.left_out, *choose_notes(comparison, "answer-type")),
         findings.missing,
         tuple(lay_out(comparison, None, "answer-type")),
@@ -124,7 +125,3 @@ def _lay_out_more(comparison: Comparison) -> tuple[tuple[str, list[Grid]], ...]:
     groups = {key[2] for row in comparison.rows for key in row.cells}
     kinds: dict[str, By] = {"By question type": "question-type", "By the training prior": "prior"}
     return tuple((name, lay_out(comparison, "accuracy", by)) for name, by in kinds.items() if by in groups)
-
-
-def _number(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
