@@ -1,4 +1,4 @@
-"""Where output goes, and in which format: `--json`, `--out` and `--format`."""
+"""The destination and the format of the output: `--json`, `--out` and `--format`."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout

@@ -58,6 +58,5 @@ def predict(
     if scores is None:
         say(f"{path}: answers to {split} are not scored, because it has no annotations")
     else:
-        say(
-            f"{path}: {counted(scores.questions, 'answer')}, accuracy {tables.format_number(scores.accuracy['all'])}"
-        )
+        accuracy = tables.format_number(scores.accuracy["all"])
+        say(f"{path}: {counted(scores.questions, 'answer')}, accuracy {accuracy}")

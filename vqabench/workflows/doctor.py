@@ -308,7 +308,7 @@ def check_datasets(data: Path | None, catalog: Sequence[Path] | None) -> Iterato
 
 
 def check_prepared(dataset: Dataset, paths: Paths) -> Finding:
-    """Read a data set's prepared file to its end, where checksums are compared, and look at its features."""
+    """Read a data set's prepared file, which compares checksums, and open its features."""
     from vqabench.data.features.store import open_features
     from vqabench.data.prepare.preparation import summarise
     from vqabench.files.hdf5 import reading
