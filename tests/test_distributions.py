@@ -123,6 +123,6 @@ def test_installed_wheels_list_their_plugins_and_train_outside_the_repository(
 
     catalog = write_tiny(tmp_path / "own")
     # A backbone of one plugin around one of another, around one of a third.
-    settings = ["--dataset", "tiny", "--catalog", catalog, "--epochs", "1", "--objective", "bce"]
+    settings: list[str | Path] = ["--dataset", "tiny", "--catalog", catalog, "--epochs", "1", "--objective", "bce"]
     run(installed / "vqabench", "train", "css-lmh", "--loss", "rescale", *settings, cwd=tmp_path)
     assert len(list(tmp_path.glob("runs/tiny/*/*/seed-0/scores.json"))) == 1

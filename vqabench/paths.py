@@ -1,4 +1,4 @@
-"""The folders and files of runs, data and catalogues."""
+"""Locations of runs, data and catalogues."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vqabench.errors import InputError
 
 @dataclass(frozen=True)
 class Paths:
-    """Where things lie."""
+    """The folders of a command's --runs, --data-dir and --catalog."""
 
     runs: Path = Path("runs")
     data: Path | None = None
@@ -23,12 +23,12 @@ class Paths:
     """The user's own catalogues; None: those of `$VQABENCH_CATALOG`, if set."""
 
     def check_runs(self) -> None:
-        """Raise InputError if the folder of runs cannot be one."""
+        """Raise InputError if the folder of runs is a file."""
         if self.runs.exists() and not self.runs.is_dir():
             raise InputError(f"--runs {self.runs}: that is a file, not a folder")
 
     def dataset(self, name: str) -> Dataset:
-        """Find a data set."""
+        """Return the data set of that name. Raises InputError if there is none."""
         return find_dataset(name, self.catalog, self.data)
 
     def to_arguments(self) -> list[str]:

@@ -264,7 +264,7 @@ def test_what_needs_no_fetching_says_so(cli: CommandLine) -> None:
     [
         ("{{ urls".format(), "{ url", ["small", "unknown key 'url': did you mean 'urls'"]),
         ('"test_a.zip" =', '"../test_a.zip" =', ["'../test_a.zip' is not a valid file name"]),
-        ('["http', '["file', ["is no http or https address"]),
+        ('["http', '["file', ["is not an http or https URL"]),
         ('test_ids = "ids.json"', 'test_ids = "id.json"', ["derived.test_ids", "did you mean 'ids.json'?"]),
         ('from = "small"', 'form = "small"', ["small-cp", "form"]),
         ("questions = 12", "question = 12", ["small", "question"]),

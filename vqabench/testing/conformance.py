@@ -154,7 +154,7 @@ def check_class(
         return model
 
     if options:
-        build(make_spec(), None)  # likewise
+        build(make_spec(), None)  # raises ValueError for an invalid option
     transforms = not issubclass(kind, Transform)
     trials = _trials(build, kind.objectives, kind.declarations, transforms=transforms)
     for parameter in bases:
