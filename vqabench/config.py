@@ -111,8 +111,7 @@ class TrainConfig:
         Option(
             "",
             "BACKBONE",
-            "An installed backbone, such as updn (list them: vqabench plugins list). Required unless --config "
-            "names one.",
+            "An installed backbone (list them: vqabench plugins list). Required unless --config names one.",
         ),
     ] = ""
     loss: Annotated[
