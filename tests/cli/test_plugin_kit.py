@@ -151,7 +151,7 @@ def test_a_new_plugin_s_class_has_a_name_of_its_own(
     assert [node.name for node in ast.parse(code).body if isinstance(node, ast.ClassDef)] == [class_name]
 
 
-def test_a_check_that_fails_is_told_and_its_exit_code_is_1(
+def test_a_failed_check_is_reported_and_the_exit_code_is_1(
     cli: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cli("plugins", "new", "idle")
