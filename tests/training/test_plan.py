@@ -10,7 +10,6 @@ from vqabench.config import make_config
 from vqabench.errors import InputError, NotDefinedError
 from vqabench.training.plan import Plan, make_plan, origin_name
 
-
 TWO = [("train", "plain", 3), ("finetune", "rescale", 2)]
 
 
