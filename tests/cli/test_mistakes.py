@@ -153,7 +153,7 @@ def test_fewer_or_more_than_ten_answers_are_counted(cli: CommandLine, own: Path)
         return all_
 
     edit_json(own / "train_annotations.json", "annotations", shorten)
-    fails(prepare(cli, own), "2 questions have other than ten answers", "9, 20", "ids 0, 1")
+    fails(prepare(cli, own), "2 questions do not have ten answers", "9, 20", "ids 0, 1")
 
 
 def test_images_without_features_are_counted_and_can_be_skipped(cli: CommandLine, own: Path) -> None:
@@ -477,7 +477,7 @@ def room(size: int) -> Iterator[None]:
 def test_a_full_disk_spoils_no_preparation(cli: CommandLine, own: Path, tmp_path: Path) -> None:
     with room(8_000):
         done = prepare(cli, own)
-    assert (done.returncode, "no room for the features" in done.stderr.splitlines()[-1]) == (1, True)
+    assert (done.returncode, "no space left for the features" in done.stderr.splitlines()[-1]) == (1, True)
     assert prepare(cli, own).returncode == 0
     catalog = own / "catalog.toml"
     catalog.write_text(catalog.read_text().replace("minimum_answer_count = 2", "minimum_answer_count = 1"))

@@ -22,7 +22,7 @@ from vqabench.data.vqa.annotations import Prediction, write_predictions
 
 @pytest.fixture
 def catalog(tmp_path: Path) -> Path:
-    """Return the catalogue of a data set that can be split again."""
+    """Return the catalogue of a data set that can be split anew."""
     catalog = write_tiny(tmp_path / "own data")
     path = catalog.parent / "train_annotations.json"
     annotated = json.loads(path.read_text())

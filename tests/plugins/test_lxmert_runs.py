@@ -167,5 +167,5 @@ def test_names_of_the_hub_are_found_in_its_cache_when_offline(
     assert "starts from the weights made/up" in done.stderr
     other = vqabench("train", "lxmert", *own, "--set", "weights=made/down", **offline)
     assert other.returncode == 2
-    assert "no folder made/down, and the Hugging Face hub did not give a repository" in other.stderr
+    assert "no folder made/down, and no repository of that name on the Hugging Face hub" in other.stderr
     assert "Traceback" not in other.stderr

@@ -35,7 +35,7 @@ def trained(doomed: Doomed, began: float) -> bool:
 
 AIMS: list[tuple[Sign, float]] = [
     (lambda doomed, began: True, 0.3),
-    (lambda doomed, began: has(doomed.data, ".features.h5.journal", began), 0.1),
+    (lambda doomed, began: has(doomed.data, ".features.h5.shards-*", began), 0.1),
     (lambda doomed, began: has(doomed.data, ".prepared.h5.part-*", began), 0.005),
     (lambda doomed, began: doomed.run.folder.is_dir(), 0.01),
     (written("resume.pt"), 0.3),
