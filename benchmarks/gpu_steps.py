@@ -14,12 +14,12 @@ from benchmarks import compiled_step
 from benchmarks.step_floor import synchronize
 from vqabench.api import Backbone, Batch, DataSpec
 from vqabench.config import make_config
+from vqabench.events import ignore
 from vqabench.training.assembly import build_losses, build_model
 from vqabench.training.criterion import Criterion
 from vqabench.training.descent import Descent
 from vqabench.training.device import autocast, choose_device, number_type, tune
 from vqabench.training.plan import make_plan
-from vqabench.training.progress import Silence
 from vqabench.training.session import Session
 from vqabench.training.state import State
 
@@ -61,7 +61,7 @@ class Steps:
         losses = build_losses(self.plan, spec).to(self.device)
         self.state = State(model.to(self.device), losses, self.plan.recipe, seed=0)
         self.context = autocast(self.device, precision)
-        session = Session(self.device, Silence())
+        session = Session(self.device, ignore)
         self.descent = Descent(self.state, session, self.context, self.plan.recipe.clip)
         if not capture:
             self.descent.batches = -(10**9)  # still among the batches before one is recorded

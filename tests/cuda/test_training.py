@@ -21,6 +21,7 @@ from vqabench.data.batches.split_data import SplitData
 from vqabench.data.prepare.prepared import prepare
 from vqabench.errors import VqabenchError
 from vqabench.evaluation.predict import predict
+from vqabench.events import ignore
 from vqabench.paths import Paths
 from vqabench.results import Run
 from vqabench.testing.samples import make_sample, make_spec
@@ -29,7 +30,6 @@ from vqabench.training.criterion import Criterion
 from vqabench.training.descent import Descent
 from vqabench.training.device import autocast, tune
 from vqabench.training.plan import Plan
-from vqabench.training.progress import Silence
 from vqabench.training.session import Session
 from vqabench.training.state import State
 
@@ -67,7 +67,7 @@ def trained(plan: Plan, device: torch.device, batch: Batch, model: Backbone) -> 
     found = []
     for loss in losses:
         state = State(model.to(device), torch.nn.ModuleList([loss]).to(device), plan.recipe, seed=0)
-        descent = Descent(state, Session(device, Silence()), autocast(device, "float32"), plan.recipe.clip)
+        descent = Descent(state, Session(device, ignore), autocast(device, "float32"), plan.recipe.clip)
         criterion = Criterion(cast(Loss, loss))
         for number in range(2):
             state.seed_batch(number)
@@ -115,7 +115,7 @@ def test_a_step_never_waits_for_the_gpu(backbone: str) -> None:
         losses = build_losses(plan, spec).to(GPU)
         state = State(model.to(GPU), losses, plan.recipe, seed=0)
         for precision in ("float32", "bfloat16"):
-            descent = Descent(state, Session(GPU, Silence()), autocast(GPU, precision), plan.recipe.clip)
+            descent = Descent(state, Session(GPU, ignore), autocast(GPU, precision), plan.recipe.clip)
             criterion = Criterion(cast(Loss, losses[0]))
             descent.train_on(batch, criterion)  # the first step sets libraries up
             with refusing_waits():
@@ -235,7 +235,7 @@ def test_steps_replayed_from_a_graph_minimise_the_same_losses(
             extras = make_sample(spec, 8).given_to(model).extras
             losses = build_losses(plan, spec).to(GPU)
             state = State(model.to(GPU), losses, plan.recipe, seed=0)
-            descent = Descent(state, Session(GPU, Silence()), autocast(GPU, precision), plan.recipe.clip)
+            descent = Descent(state, Session(GPU, ignore), autocast(GPU, precision), plan.recipe.clip)
             criterion = Criterion(cast(Loss, losses[0]))
             for number in range(9):
                 batch = make_sample(spec, 8, number, odd=True).batch.replace(extras=extras)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.evaluation.test_comparison import write_run
 from tests.reporting.findings import HOSTILE, describe_changed, gather_written
+from tests.runs import write_run
 from vqabench.evaluation.findings import DatasetFindings
 from vqabench.reporting.charts import (
     MOST_ROWS,

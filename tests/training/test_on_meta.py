@@ -10,13 +10,13 @@ import torch
 from tests.small_plans import PLUGINS, plans
 from vqabench.api import Backbone, Loss
 from vqabench.errors import VqabenchError
+from vqabench.events import ignore
 from vqabench.testing.meta import META, MetaDevice, to_meta
 from vqabench.testing.samples import make_sample, make_spec
 from vqabench.training.assembly import build_losses, build_model
 from vqabench.training.criterion import Criterion
 from vqabench.training.descent import Descent
 from vqabench.training.device import autocast
-from vqabench.training.progress import Silence
 from vqabench.training.session import Session
 from vqabench.training.state import State
 
@@ -39,7 +39,7 @@ def test_a_step_has_one_device_and_waits_only_where_it_is_declared(backbone: str
         )
         for loss in build_losses(plan, spec):
             state = State(model.to(META), torch.nn.ModuleList([loss]).to(META), plan.recipe, seed=0)
-            descent = Descent(state, Session(META, Silence()), autocast(META, "float32"), plan.recipe.clip)
+            descent = Descent(state, Session(META, ignore), autocast(META, "float32"), plan.recipe.clip)
             with MetaDevice() as device:
                 descent.train_on(batch, Criterion(cast(Loss, loss)))
             assert not device.waits or declared, (plan.loss, plan.objective, device.waits)

@@ -10,6 +10,7 @@ import typer
 
 from vqabench.cli.completion import complete_datasets
 from vqabench.cli.help import examples
+from vqabench.cli.output import check_ending
 from vqabench.cli.parameters import Catalog, DataDir, Runs
 from vqabench.reporting.output import say
 
@@ -64,14 +65,15 @@ def report(
     from vqabench.paths import Paths
     from vqabench.reporting import figures as charts
     from vqabench.reporting.page import make_page
-    from vqabench.reporting.progress import WatchedProgress
+    from vqabench.reporting.progress import Display
     from vqabench.workflows import report as workflow
 
+    check_ending(out, [".html", ".htm"])
     find_output(out)  # before anything is computed
     if figures is not None:
         charts.check_figures(figures)
     paths = Paths(runs, data_dir, catalog)
-    findings = workflow.gather(run or [], dataset, paths, WatchedProgress(), published=published, prior=prior)
+    findings = workflow.gather(run or [], dataset, paths, Display(), published=published, prior=prior)
     page = make_page(findings, title, _today()).encode()
     write_file(out, page)
     say(f"{out}: {len(page) / 1000:,.0f} kB")

@@ -12,6 +12,7 @@ from xml.etree.ElementTree import SubElement
 from markupsafe import Markup
 
 from vqabench.data.prepare.digits import Picture
+from vqabench.errors import counted
 from vqabench.evaluation.findings import ChangedPair, ChangedQuestion, Region, Reply
 from vqabench.reporting.charts import name_row, name_split
 from vqabench.reporting.svg import begin, finish
@@ -46,7 +47,7 @@ def draw_regions(key: str, title: str, regions: Sequence[Region], attention: Seq
 
 
 def _describe(regions: Sequence[Region], attention: Sequence[float] | None) -> str:
-    count = f"{len(regions)} regions"
+    count = counted(len(regions), "region")
     if attention is None:
         return f"{count}."
     order = sorted(range(len(regions)), key=lambda number: -attention[number])[:5]

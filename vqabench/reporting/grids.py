@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from vqabench.errors import InputError, unknown
+from vqabench.errors import InputError, counted, unknown
 from vqabench.evaluation.comparison import METRICS, Comparison
 from vqabench.evaluation.notes import LEVEL
 from vqabench.evaluation.published import SPLIT, USUAL_ACTIVATION, Published, read_published
@@ -265,7 +265,7 @@ def _name(row: Row, rows: Sequence[Row]) -> dict[str, Text]:
     methods = {one.backbone: one.method for one in read_published()}
     about = [] if _share_objective(rows) else [row.objective.upper()]
     if len({len(one.seeds) for one in rows}) > 1:
-        about.append(format_count(len(row.seeds), "seed"))
+        about.append(counted(len(row.seeds), "seed"))
     parts = [
         _display_loss(row.loss),
         f"({', '.join(about)})" if about else "",
@@ -310,11 +310,6 @@ def _format_marked(cell: Cell | None) -> Text:
     """Spell a number, with the paper's mark where its gain would hardly come of the seeds alone."""
     text = _spell(cell)
     return replace(text, mark="†") if cell is not None and cell.test and cell.test.p < LEVEL else text
-
-
-def format_count(count: int, what: str) -> str:
-    """Return a number of things, such as `1 seed` or `6,000 questions`."""
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def format_p(p: float) -> str:

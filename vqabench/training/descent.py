@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from vqabench.api import Backbone, Batch
 from vqabench.errors import OutputError, TrainingError
 from vqabench.evaluation.predict import require_tensor
+from vqabench.events import Warn
 from vqabench.files.resources import is_out_of_memory
 from vqabench.training.capture import WARM_UP, CapturedPass, can_capture
 from vqabench.training.criterion import Criterion
@@ -125,7 +126,7 @@ class Descent:
         self.captured, self.cannot_capture = None, True
         self.state.optimizer.zero_grad(set_to_none=True)
         torch.cuda.empty_cache()
-        self.session.progress.warn(f"{self.session.device} has no memory for a CUDA graph, so training is slower")
+        self.session.emit(Warn(f"{self.session.device} has no memory for a CUDA graph, so training is slower"))
 
     def _losses(self, batch: Batch, criterion: Criterion) -> Iterator[Tensor]:
         """Yield the backbone's losses of a batch. Raises OutputError where one is not a scalar with a gradient."""
@@ -169,9 +170,11 @@ class Descent:
         if position.pieces >= size:
             raise TrainingError(f"{self.session.device} has no memory for a single question of this model")
         position.pieces *= 2
-        self.session.progress.warn(
-            f"{self.session.device} has no memory for {size} questions at once: from now on each batch is split "
-            f"into {position.pieces} pieces, and their gradients are summed"
+        self.session.emit(
+            Warn(
+                f"{self.session.device} has no memory for {size} questions at once: from now on each batch is "
+                f"split into {position.pieces} pieces, and their gradients are summed"
+            )
         )
 
 

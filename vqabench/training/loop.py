@@ -15,6 +15,7 @@ from vqabench.api import Backbone, Loss
 from vqabench.data.batches.split_data import SplitData
 from vqabench.errors import PluginError, TrainingError
 from vqabench.evaluation.predict import Chosen, evaluation_batch, mean_soft_target, predict
+from vqabench.events import BatchTrained, Emit, EpochFinished, RunStarted, StepsMeasured
 from vqabench.results import Run
 from vqabench.training.checkpoint import save_state, save_weights
 from vqabench.training.criterion import Criterion, Reading
@@ -22,7 +23,6 @@ from vqabench.training.descent import Descent
 from vqabench.training.device import Autocast, measure_gpu_memory
 from vqabench.training.guard import advice, calling, describe
 from vqabench.training.interruption import Stopped
-from vqabench.training.logs import Logs
 from vqabench.training.optimizer import learning_rate, set_learning_rate
 from vqabench.training.plan import Plan, Stage
 from vqabench.training.session import GOES_ON, SAVES, STOPS, Session
@@ -42,7 +42,7 @@ class Training:
     run: Run
     session: Session
     autocast: Autocast
-    logs: Logs
+    emit: Emit
     readings: list[Reading] = field(default_factory=list)
     """Losses that are on their way from the device."""
     order: Tensor = field(default_factory=lambda: torch.empty(0))
@@ -55,10 +55,10 @@ class Training:
         step depends on; it always holds the weights chosen so far.
         Raises TrainingError where a loss is not finite, Stopped where a signal has come and everything is saved.
         """
-        position, progress = self.state.position, self.session.progress
+        position = self.state.position
         epochs, questions = sum(stage.epochs for stage in self.plan.stages), len(self.splits["train"])
         seen = min(questions, position.batches * self.plan.recipe.batch_size)
-        progress.start(str(self.run.folder), epochs, position.epochs, questions, seen)
+        self.emit(RunStarted(str(self.run.folder), epochs, questions, position.epochs, seen, position.steps))
         with self.session.interruption.put_off():
             for stage, loss, epoch in self._epochs_to_go():
                 self.order = self.state.order.get_state()
@@ -96,7 +96,7 @@ class Training:
             with calling(self.plan.parts, "training"):
                 descent.train_on(batch, criterion)
             position.batches = number + 1
-            session.progress.advance(len(batches[number]))
+            self.emit(BatchTrained(len(batches[number])))
             wish = session.wish()
             pauses = wish != GOES_ON or position.batches == len(batches)
             if pauses or position.batches % STEPS_BETWEEN_READINGS == 0:
@@ -122,8 +122,7 @@ class Training:
             position.tally.add(tally)
             means = tally.means()
             if "loss" in means:
-                self.logs.measure(reading.last_step, means | {"lr": reading.lr})
-                self.session.progress.measure(means["loss"], means.get("train_accuracy"))
+                self.emit(StepsMeasured(reading.last_step, means | {"lr": reading.lr}))
 
     def _means(self) -> dict[str, float]:
         """Give the means over an epoch and all processes. Raises PluginError where there was no loss at all."""
@@ -160,10 +159,9 @@ class Training:
         self._choose(stage, record)
         if self.session.processes.writes:
             self.run.append_epoch(record)
-        self.logs.finish_epoch(position.steps, record)
         self.order = self.state.order.get_state()
         self._save()
-        self.session.progress.finish_epoch(record)
+        self.emit(EpochFinished(position.steps, record))
 
     def _choose(self, stage: Stage, record: Mapping[str, Any]) -> None:
         """Keep an epoch's weights: always the latest, or within the final stage the best on a split."""

@@ -12,17 +12,17 @@ import torch
 
 from vqabench import __version__
 from vqabench.api import Backbone, Recipe
-from vqabench.config import TrainConfig, make_config
+from vqabench.config import TrainConfig, make_config, to_table
 from vqabench.data.catalog.dataset import Dataset
 from vqabench.data.prepare.prepared import Prepared
 from vqabench.data.vqa.annotations import hash_ids
 from vqabench.errors import InputError, first_few
+from vqabench.events import Emit, Warn
 from vqabench.options import options_of
 from vqabench.plugins import LIBRARY, hash_sources, requirements
 from vqabench.results import Manifest, Run
 from vqabench.training.assembly import count_parameters
 from vqabench.training.plan import Plan
-from vqabench.training.progress import Progress
 from vqabench.training.session import Session
 
 
@@ -44,6 +44,7 @@ def describe(
         loss=plan.loss,
         label=plan.label,
         seed=seed,
+        config=to_table(config),
         **plan.identity(),
         track_test=config.track_test,
         test_domain=dataset.entry.test_domain,
@@ -123,17 +124,17 @@ def complete(before: Manifest, plan: Plan) -> Manifest:
     return msgspec.structs.replace(before, recipe=dataclasses.asdict(Recipe()) | before.recipe, options=filled)
 
 
-def take_over(run: Run, manifest: Manifest, plan: Plan, progress: Progress) -> None:
+def take_over(run: Run, manifest: Manifest, plan: Plan, emit: Emit) -> None:
     """See that a run goes on as it began; take over its threads, its time so far, and its epoch if it has one."""
     before = complete(run.read_manifest(), plan)
     names = ("fingerprint", "precision", "start_from")
     check_same(run, before, plan.identity() | {name: getattr(manifest, name) for name in names})
     manifest.notes, manifest.pretraining = before.notes, before.pretraining
     for message in changed_code(before, plan):
-        progress.warn(f"{run.folder}: began with {message}")
+        emit(Warn(f"{run.folder}: began with {message}"))
         manifest.notes.append(f"began with {message}")
     if before.threads != manifest.threads:
-        progress.say(f"{run.folder}: continues with {before.threads} threads, as before")
+        emit(f"{run.folder}: continues with {before.threads} threads, as before")
         torch.set_num_threads(before.threads)
     manifest.threads, manifest.pieces = before.threads, before.pieces
     if before.processes != manifest.processes:
@@ -148,10 +149,10 @@ def take_over(run: Run, manifest: Manifest, plan: Plan, progress: Progress) -> N
         message = f"was trained, but {run.weights_file.name} is missing; restore it, or train it again with --force"
         raise InputError(f"{run.folder}: {message}")
     if before.epoch is not None:
-        progress.say(f"{run.folder}: trained already; scoring it again")
+        emit(f"{run.folder}: trained already; scoring it again")
     elif run.epochs_file.is_file() and not run.resume_file.is_file():
-        progress.warn(
-            f"{run.folder}: {run.resume_file.name} is missing, so training starts again from the first epoch"
+        emit(
+            Warn(f"{run.folder}: {run.resume_file.name} is missing, so training starts again from the first epoch")
         )
 
 

@@ -20,6 +20,7 @@ from vqabench.errors import InputError, OutputError, VqabenchError, is_interrupt
 from vqabench.evaluation.predict import load_split, score_split, spell
 from vqabench.evaluation.run_answers import count_differences, read_stored
 from vqabench.evaluation.scores import Scores, write_scores
+from vqabench.events import Emit, RunScored, Warn
 from vqabench.files.atomic import hash_file
 from vqabench.results import Manifest, Run
 from vqabench.training.assembly import build_losses, build_model, count_parameters, start_model
@@ -27,10 +28,9 @@ from vqabench.training.checkpoint import RESTORE, adopt, load_state, restore, re
 from vqabench.training.descent import telling_of_no_room
 from vqabench.training.device import Autocast, choose_precision, choose_threads, computes_bfloat16
 from vqabench.training.guard import calling
-from vqabench.training.logs import Logs
+from vqabench.training.logs import logged, name_scores
 from vqabench.training.loop import Training, answer
 from vqabench.training.plan import Plan, make_plan
-from vqabench.training.progress import Progress
 from vqabench.training.record import changed_code, describe, recall_config, take_over
 from vqabench.training.session import Session
 from vqabench.training.state import State
@@ -61,7 +61,7 @@ def train_run(
     manifest.start_from = _origin_of(plan, seed, run, afresh)
     kept: dict[str, Any] | None = None
     if run.manifest_file.is_file() and not afresh:
-        take_over(run, manifest, plan, session.progress)
+        take_over(run, manifest, plan, session.emit)
     if manifest.epoch is not None:
         run.check_file(run.weights_file, RESTORE)
         restore(model, run.weights_file)
@@ -69,10 +69,10 @@ def train_run(
         kept = load_state(run.resume_file)
         restore_begun(model, kept, run.resume_file)  # what it began with may be gone since
     else:
-        _begin(plan, model, manifest, prepared, session.progress)
+        _begin(plan, model, manifest, prepared, session.emit)
     manifest.parameters = count_parameters(model)  # a restored state may have brought more words along
     for note in manifest.notes:
-        session.progress.say(f"{plan.backbone}: {note}")
+        session.emit(f"{plan.backbone}: {note}")
     model.to(session.device)
     losses.to(session.device)
     session.processes.share_out(model)
@@ -83,11 +83,10 @@ def train_run(
         splits = {split: load_split(model, prepared, dataset, split, features) for split in dataset.scored}
     context = session.autocast(manifest.precision)
     names = plan.config.log if session.processes.writes else ()
-    logs = Logs(names, run, manifest, session.progress)
-    with logs.open(), _writing(run, manifest, session, afresh=afresh):
+    with logged(names, run, manifest, session.emit) as emit, _writing(run, manifest, session, afresh=afresh):
         rescoring = manifest.epoch is not None
         if not rescoring:
-            manifest.epoch = _train(plan, model, losses, splits, seed, run, session, context, kept, manifest, logs)
+            manifest.epoch = _train(plan, model, losses, splits, seed, run, session, context, kept, manifest, emit)
         if session.processes.writes:
             restore(model, run.weights_file)
         session.processes.share_out(model)
@@ -95,7 +94,7 @@ def train_run(
         if session.processes.writes:
             written = (run.weights_file, run.scores_file, *map(run.predictions_file, scores))
             manifest.checksums = {file.name: hash_file(file) for file in written}
-        logs.finish(scores)
+        emit(RunScored(manifest.epoch or 0, name_scores(scores)))
         manifest.status = "finished"
     if session.processes.writes:
         run.resume_file.unlink(missing_ok=True)
@@ -128,7 +127,6 @@ def _writing(run: Run, manifest: Manifest, session: Session, *, afresh: bool) ->
         raise
     finally:
         with session.interruption.put_off():
-            session.progress.stop()
             manifest.seconds = round(manifest.seconds + time.perf_counter() - began, 3)
             if run.folder.exists() and writes:
                 # On a full disk, what ended the run is what the user must hear of.
@@ -147,11 +145,11 @@ def _train(
     context: Autocast,
     kept: dict[str, Any] | None,
     manifest: Manifest,
-    logs: Logs,
+    emit: Emit,
 ) -> int | None:
     """Train from the beginning, or from what was kept; give the chosen epoch."""
     if not any(True for _ in model.parameters()):
-        session.progress.say(f"{run.folder}: {plan.backbone} has nothing to train")
+        session.emit(f"{run.folder}: {plan.backbone} has nothing to train")
         if session.processes.writes:
             save_weights(model, run.weights_file)
         return 0
@@ -160,12 +158,11 @@ def _train(
         _take_up(state, kept, run, session)
     finished = run.keep_epochs(state.position.epochs) if session.processes.writes else state.position.epochs
     if finished < state.position.epochs:
-        session.progress.warn(f"{run.epochs_file}: lacks finished epochs; training continues without their records")
+        session.emit(Warn(f"{run.epochs_file}: lacks finished epochs; training continues without their records"))
     session.saved()
-    logs.start(state.position.steps)
     try:
         with telling_of_no_room(session.device):
-            return Training(plan, state, splits, run, session, context, logs).fit().chosen_epoch
+            return Training(plan, state, splits, run, session, context, emit).fit().chosen_epoch
     finally:
         manifest.pieces = state.position.pieces
 
@@ -201,7 +198,7 @@ def _score(
         if session.processes.writes:
             predictions = spell(chosen, prepared, split)
             if rescoring:
-                predictions = _prefer_stored(run, split, predictions, session.progress)
+                predictions = _prefer_stored(run, split, predictions, session.emit)
             write_predictions(run.predictions_file(split), predictions)
             scores[split] = score_split(predictions, prepared, dataset, split)
     if session.processes.writes:
@@ -209,21 +206,23 @@ def _score(
     return scores
 
 
-def _prefer_stored(run: Run, split: str, given: list[SurePrediction], progress: Progress) -> list[SurePrediction]:
+def _prefer_stored(run: Run, split: str, given: list[SurePrediction], emit: Emit) -> list[SurePrediction]:
     """Return a run's stored answers where there are any, else those given; warn of differences and of damage."""
     file = run.predictions_file(split)
     try:
         stored = read_stored(run, file)
     except InputError as error:
-        progress.warn(f"{error}: answered again")
+        emit(Warn(f"{error}: answered again"))
         return given
     if stored is None:
         return given
     changed = count_differences(stored, given)
     if changed:
-        progress.warn(
-            f"{file}: the model now gives different answers to {changed} of {len(given)} questions; the stored "
-            "answers are kept and scored"
+        emit(
+            Warn(
+                f"{file}: the model now gives different answers to {changed} of {len(given)} questions; the stored "
+                "answers are kept and scored"
+            )
         )
     return stored
 
@@ -235,7 +234,7 @@ def _precision_of(plan: Plan, run: Run, session: Session, afresh: bool) -> str:
         asked = run.read_manifest().precision
     precision = choose_precision(asked, session.device)
     if precision == "bfloat16" and not computes_bfloat16(session.device):
-        session.progress.warn(f"{session.device} has no instructions for bfloat16: float32 may be much faster")
+        session.emit(Warn(f"{session.device} has no instructions for bfloat16: float32 may be much faster"))
     return precision
 
 
@@ -269,16 +268,16 @@ def find_origin(source: Path, seed: int) -> Run:
     return origin
 
 
-def _begin(plan: Plan, model: Backbone, manifest: Manifest, prepared: Prepared, progress: Progress) -> None:
+def _begin(plan: Plan, model: Backbone, manifest: Manifest, prepared: Prepared, emit: Emit) -> None:
     """Give the model what its training begins with, and note what that was, and what it had seen."""
     manifest.pretraining = []
     if manifest.start_from is None:
         start_model(plan, model)
     else:
         origin = Run(Path(manifest.start_from))
-        message = adopt(model, load_model(origin, prepared, progress))
+        message = adopt(model, load_model(origin, prepared, emit))
         if message:
-            progress.say(f"from {origin.folder}: {message}")
+            emit(f"from {origin.folder}: {message}")
         manifest.pretraining = [f"the run it started from: {brand}" for brand in origin.read_manifest().brands()]
     parts = [part for part in model.modules() if isinstance(part, Backbone)]
     with calling(plan.parts, "starting"):
@@ -300,7 +299,7 @@ def recall_plan(manifest: Manifest) -> Plan:
     return make_plan(recall_config(manifest))
 
 
-def load_model(run: Run, prepared: Prepared, progress: Progress, plan: Plan | None = None) -> Backbone:
+def load_model(run: Run, prepared: Prepared, emit: Emit, plan: Plan | None = None) -> Backbone:
     """Build a run's model with its weights; warn where the code has changed since.
 
     Raises InputError where the data has changed or a file is damaged.
@@ -310,7 +309,7 @@ def load_model(run: Run, prepared: Prepared, progress: Progress, plan: Plan | No
         raise InputError(f"{run.folder}: it was trained on different data than {manifest.dataset} holds now")
     plan = plan or recall_plan(manifest)
     for message in changed_code(manifest, plan):
-        progress.warn(f"{run.folder}: was trained with {message}")
+        emit(Warn(f"{run.folder}: was trained with {message}"))
     model = build_model(plan, prepared.spec)
     run.check_file(run.weights_file, RESTORE)
     restore(model, run.weights_file)

@@ -9,10 +9,10 @@ import torch
 
 from vqabench.data.batches.placement import PlacedFeatures, Room, choose_place, format_place
 from vqabench.data.features.store import FeatureStore
+from vqabench.events import Emit
 from vqabench.training.device import Autocast, autocast, number_type
 from vqabench.training.interruption import Interruption
 from vqabench.training.processes import Processes
-from vqabench.training.progress import Progress
 
 GOES_ON, SAVES, STOPS = range(3)
 
@@ -22,7 +22,7 @@ class Session:
     """One run on one machine, or several runs one after another."""
 
     device: torch.device
-    progress: Progress
+    emit: Emit
     features: str = "auto"
     """Where region features are kept: `auto`, or a `Place`."""
     processes: Processes = field(default_factory=Processes)
@@ -45,7 +45,7 @@ class Session:
             room = Room(self.device, dtype, self.sharers, self.processes.local_count * self.gpus)
             place = choose_place(self.features, features, room)
             self._placed = PlacedFeatures(features, self.device, place, dtype)
-            self.progress.say(format_place(self._placed))
+            self.emit(format_place(self._placed))
         return self._placed
 
     def autocast(self, precision: str) -> Autocast:

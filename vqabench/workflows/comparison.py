@@ -16,17 +16,17 @@ from vqabench.evaluation.never_given import warn_of_never_given
 from vqabench.evaluation.pair import Pair, compare_pair
 from vqabench.evaluation.rows import Row, TakeApart, describe_left_out, gather_rows
 from vqabench.evaluation.run_answers import RunAnswers, find_changes, read_answered
+from vqabench.events import Emit, Warn
 from vqabench.paths import Paths
 from vqabench.results import Run, find_runs
 from vqabench.training.attention import Attention, attend
-from vqabench.training.progress import Progress
 from vqabench.workflows.stored import StoredAnswers, TestedSplit
 
 EXAMPLES = 4
 """Of gain, and of loss."""
 
 
-def describe_pair(before: Row, after: Row, tested: TestedSplit, progress: Progress) -> ChangedPair:
+def describe_pair(before: Row, after: Row, tested: TestedSplit, emit: Emit) -> ChangedPair:
     """Tell what a strategy changed against plain runs, by the first seed that both have.
 
     Raises InputError where they share no seed, or answers are missing or not to the same questions.
@@ -37,7 +37,7 @@ def describe_pair(before: Row, after: Row, tested: TestedSplit, progress: Progre
         raise InputError(f"{runs[0].folder} and {runs[1].folder} answer different questions")
     changes = find_changes(first.accuracies_N, second.accuracies_N, table.question_types.spell(), EXAMPLES)
     chosen = [*changes.best, *changes.worst]
-    missing, attention = _look(runs, tested, table.question_ids[chosen].tolist(), progress)
+    missing, attention = _look(runs, tested, table.question_ids[chosen].tolist(), emit)
     sides = list(zip((first, second), attention, strict=True))
     described = [
         _describe(tested, table, row, *(_reply(answered, row, seen[place]) for answered, seen in sides))
@@ -66,7 +66,7 @@ def _share_seed(before: Row, after: Row) -> tuple[int, tuple[Run, Run]]:
 
 
 def _look(
-    runs: Sequence[Run], tested: TestedSplit, question_ids: Sequence[int], progress: Progress
+    runs: Sequence[Run], tested: TestedSplit, question_ids: Sequence[int], emit: Emit
 ) -> tuple[list[str], list[Sequence[Attention | None]]]:
     """Give each run's attention to each question, and why there is none where there is none."""
     missing: list[str] = []
@@ -74,13 +74,13 @@ def _look(
     rows = [tested.rows[number] for number in question_ids]
     for run in runs:
         try:
-            seen = attend(run, tested.dataset, tested.prepared, tested.split, rows, progress) if rows else []
+            seen = attend(run, tested.dataset, tested.prepared, tested.split, rows, emit) if rows else []
             backbone = run.read_manifest().backbone
             missing += [f"no attention over regions: {backbone} gives none"] * (seen is None)
         except Exception as error:  # of a plugin, which may raise anything
             seen = None
             missing.append(f"no attention over regions: {error}")
-            progress.warn(missing[-1])
+            emit(Warn(missing[-1]))
         attention.append([None] * len(rows) if seen is None else seen)
     return list(dict.fromkeys(missing)), attention
 

@@ -17,9 +17,9 @@ from vqabench.evaluation.breakdowns import Breakdown, break_down
 from vqabench.evaluation.prior import TrainPrior, count_train_prior
 from vqabench.evaluation.rows import Row
 from vqabench.evaluation.run_answers import RunAnswers, read_answered
+from vqabench.events import Emit
 from vqabench.paths import Paths
 from vqabench.results import Manifest, Run
-from vqabench.training.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class TestedSplit:
         return self.opened.tables[self.split]
 
 
-def read_tested(rows: Sequence[Row], stored: StoredAnswers, progress: Progress) -> TestedSplit:
+def read_tested(rows: Sequence[Row], stored: StoredAnswers, emit: Emit) -> TestedSplit:
     """Read what the runs of one data set were tested on; nothing is fetched or prepared.
 
     Raises InputError where the data set is not prepared, is now in a state that none of them saw, or has no split
@@ -60,7 +60,7 @@ def read_tested(rows: Sequence[Row], stored: StoredAnswers, progress: Progress) 
     split = next((name for name in ("test", "val") if name in dataset.scored), None)
     if split is None:
         raise InputError(f"{dataset.name} has neither a test nor a val split")
-    prepared = prepare(dataset, progress.say)
+    prepared = prepare(dataset, emit)
     numbered = {number: row for row, number in enumerate(prepared.splits[split].question_ids.tolist())}
     return TestedSplit(prepared, opened, split, numbered)
 

@@ -15,6 +15,7 @@ from vqabench.data.catalog.dataset import Dataset
 from vqabench.data.prepare.prepared import Prepared, prepare
 from vqabench.errors import InputError
 from vqabench.evaluation.scores import Scores
+from vqabench.events import Emit, Warn, ignore
 from vqabench.files.resources import count_processors
 from vqabench.paths import Paths
 from vqabench.results import Run
@@ -25,7 +26,6 @@ from vqabench.training.interruption import Interruption, stop_without_parent
 from vqabench.training.logs import check_ready
 from vqabench.training.plan import Plan, check_splits, make_plan
 from vqabench.training.processes import joined, read_local_rank
-from vqabench.training.progress import Progress, Silence
 from vqabench.training.record import check_same, complete
 from vqabench.training.run import find_origin, needs_origin, train_run
 from vqabench.training.session import Session
@@ -37,7 +37,7 @@ def train(
     config: TrainConfig,
     paths: Paths,
     if_exists: IfExists = "refuse",
-    progress: Progress | None = None,
+    emit: Emit = ignore,
     interruption: Interruption | None = None,
 ) -> list[Run]:
     """Train one configuration with each of its seeds; score the chosen weights on `val` and `test`.
@@ -61,7 +61,7 @@ def train(
     with joined(device, local_rank) as processes:
         session = Session(
             device,
-            progress if progress is not None and processes.writes else Silence(),
+            emit if processes.writes else ignore,
             config.features,
             processes,
             interruption,
@@ -74,7 +74,7 @@ def train(
 
 def _train(config: TrainConfig, paths: Paths, if_exists: IfExists, session: Session) -> list[Run]:
     """Train all seeds, one after another or at once."""
-    progress = session.progress
+    emit = session.emit
     dataset = paths.dataset(config.dataset)
     plan = make_plan(config, dataset.entry.recipe)
     check_splits(config, dataset)
@@ -86,10 +86,10 @@ def _train(config: TrainConfig, paths: Paths, if_exists: IfExists, session: Sess
     for seed in set(config.seeds) - done:
         check_origin(config, runs[seed], seed, afresh=if_exists == "force")
     for message in warnings_of(plan):
-        progress.warn(message)
+        emit(Warn(message))
     for split in dataset.splits:
         if split not in dataset.scored:
-            progress.say(
+            emit(
                 f"{split} has no annotations, so it is not scored; "
                 f"to answer it: vqabench predict RUN --split {split}"
             )
@@ -99,11 +99,11 @@ def _train(config: TrainConfig, paths: Paths, if_exists: IfExists, session: Sess
         check_same(runs[seed], runs[seed].read_manifest(), {"fingerprint": prepared.fingerprint})
         if session.processes.writes:
             runs[seed].tidy()
-        progress.say(f"{runs[seed].folder}: finished already")
+        emit(f"{runs[seed].folder}: finished already")
     left = [seed for seed in config.seeds if seed not in done]
     jobs = choose_jobs(plan, prepared, len(left), session)
     if jobs > 1:
-        progress.say(f"{jobs} seeds at a time, each in a process of its own")
+        emit(f"{jobs} seeds at a time, each in a process of its own")
         _train_at_once(plan, paths, {seed: runs[seed] for seed in left}, jobs, session, if_exists == "force")
         return list(runs.values())
     for seed in left:
@@ -116,34 +116,34 @@ def _train_seed(
 ) -> None:
     with run.lock() if session.processes.writes else nullcontext():
         scores = train_run(plan, prepared, dataset, seed, run, session, afresh=afresh)
-    session.progress.say(f"{run.folder}: {format_scores(scores)}")
+    session.emit(f"{run.folder}: {format_scores(scores)}")
 
 
 def _train_at_once(
     plan: Plan, paths: Paths, runs: Mapping[int, Run], jobs: int, session: Session, afresh: bool
 ) -> None:
     """Train some seeds at the same time, each as a command of its own; a failure stops the others."""
-    progress, seen = session.progress, set(warnings_of(plan))
+    emit, seen = session.emit, set(warnings_of(plan))
 
     def show(task: Task, line: str) -> None:
         text = line.removeprefix("warning: ")
         if text == line and not line.startswith(("error: ", "stopping")):
-            progress.say(f"{task.name}: {line}")
+            emit(f"{task.name}: {line}")
         elif text != line and text not in seen:
             seen.add(text)
-            progress.warn(f"{task.name}: {text}")
+            emit(Warn(f"{task.name}: {text}"))
 
     def end(task: Task, failure: Exception | None) -> None:
         if failure is not None:
             raise type(failure)(f"{task.name}: {failure}")
 
     tasks = [Task(f"seed {seed}", replace(plan.config, seeds=(seed,)), run, afresh) for seed, run in runs.items()]
-    pool = Pool(paths, at_most(jobs), session.interruption, end, show, warn=progress.warn)
+    pool = Pool(paths, at_most(jobs), session.interruption, end, show, emit=emit)
     try:
         pool.train(tasks)
     finally:
         for name, why in pool.lost.items():
-            progress.warn(f"{name}: {why}")
+            emit(Warn(f"{name}: {why}"))
 
 
 def choose_jobs(plan: Plan, prepared: Prepared, runs: int, session: Session) -> int:
@@ -171,7 +171,7 @@ def _prepare(dataset: Dataset, session: Session) -> Prepared:
     """Make a data set ready; of several processes the first one does, and the others wait for it."""
     if not session.processes.writes:
         session.processes.wait()
-    prepared = prepare(dataset, session.progress.say)
+    prepared = prepare(dataset, session.emit)
     if session.processes.writes:
         session.processes.wait()
     return prepared
