@@ -15,20 +15,20 @@ Floats = NDArray[np.float64]
 CONFIDENCE = 0.95
 """Of an interval."""
 _NO_SPREAD = 1e-9
-"""In points: what varies by less varies by rounding."""
+"""In points: smaller variation is rounding."""
 
 
 @dataclass(frozen=True)
 class SeedTests:
-    """How K numbers differ between two configurations; NaN where the seeds do not tell.
+    """How K numbers differ between two configurations; NaN if they cannot be tested.
 
-    That is so where a side has fewer than two seeds, where a seed leaves the number undefined (NaN), and where
-    nothing varies: neither side or, paired, not the difference. A p-value of 0 would pretend a certainty that a
-    few seeds do not give.
+    That is the case if a side has fewer than two seeds, if a number is undefined (NaN) for a seed, and if nothing
+    varies: neither side or, paired, the difference. A p-value of 0 would claim a certainty that few seeds cannot
+    give.
     """
 
     differences_K: Floats
-    """Mean of ours - mean of theirs, in points; one seed a side is enough for it."""
+    """Mean of ours - mean of theirs, in points; defined for a single seed, too."""
     lows_K: Floats
     highs_K: Floats
     """The 95 % confidence interval of the difference, in points."""
@@ -41,8 +41,8 @@ class SeedTests:
 def compare_seeds(ours_SK: Floats, theirs_SK: Floats, *, paired: bool) -> SeedTests:
     """Compare percentages over seeds: a paired t-test, or Welch's (1947), whose sides may have unequal S.
 
-    Paired, row s of both sides comes of the same seed, that is of the same order of the data: where this makes
-    the sides rise and fall together, their difference varies less than they do.
+    If paired, row s of both sides has the same seed, and so the same order of the data: if this makes both sides
+    rise and fall together, their difference varies less than they do.
     """
     assert not paired or len(ours_SK) == len(theirs_SK), "paired seeds come in pairs"
     from scipy import stats  # half a second to import, and one seed needs no test
@@ -86,9 +86,8 @@ def _hedges(differences_K: Floats, ours_SK: Floats, theirs_SK: Floats) -> Floats
 def holm(p_values_M: Floats) -> Floats:
     """Adjust a family of M p-values by Holm's step-down procedure (1979), in their order, at most 1.
 
-    All that stay below 0.05 may be claimed together: that any of the claims is false has a chance of at most
-    0.05, whatever the tests have to do with one another. NaN is no test: it does not count
-    in the family, and stays.
+    All that stay below 0.05 may be claimed together: the probability that any claim is false is at most 0.05,
+    however the tests depend on one another. NaN is no test: it does not count in the family, and stays NaN.
     """
     order_M = np.argsort(p_values_M)  # NaN last
     family = len(p_values_M) - np.isnan(p_values_M).sum()
@@ -103,8 +102,8 @@ Integers = NDArray[np.int64]
 INTERVAL = (2.5, 97.5)
 """Percentiles of the resampled differences."""
 _UNITS = 10**9
-"""In an accuracy of 1. An image's sum is rounded to whole units, so that rounding errors make no kinds of their
-own, and sums of sums are exact in any order."""
+"""In an accuracy of 1. An image's sum is rounded to whole units, so that sums which differ by rounding errors are
+equal, and sums of sums are exact in any order."""
 _TIE = 1000
 """In units: sums that differ by no more are equal. Accuracies are tenths or thirds, or means of these."""
 _AT_ONCE = 2**22
@@ -113,19 +112,19 @@ _AT_ONCE = 2**22
 
 @dataclass(frozen=True)
 class QuestionTest:
-    """How two answerers of the same questions differ."""
+    """How two sets of answers to the same questions differ."""
 
     difference: float
     """Mean accuracy of ours - that of theirs, in points; NaN without questions."""
     low: float
     high: float
-    """The 95 % interval of the difference, in points, over images drawn anew; NaN for fewer than two images."""
+    """The 95 % interval of the difference, in points, over resampled images; NaN for fewer than two images."""
     bootstrap_p: float
-    """Two-sided: how often images drawn anew move the difference as far as it is from 0. NaN for fewer than two
-    images, and too small for fewer than about fifty."""
+    """Two-sided: how often resampling the images moves the difference as far as it is from 0. NaN for fewer than
+    two images, and too small for fewer than about fifty."""
     permutation_p: float
-    """Two-sided: how often the difference is as large where the answerers are swapped on some of the images, by a
-    coin each. It holds for any number of images, for two answerers that are alike; NaN without questions."""
+    """Two-sided: how often the difference is as large if both sides are swapped on each image by a coin. Valid for
+    any number of images; NaN without questions."""
     questions: int
     images: int
     resamples: int
@@ -135,22 +134,22 @@ class QuestionTest:
 def compare_questions(
     ours_N: Floats, theirs_N: Floats, images_N: NDArray[np.integer], *, resamples: int = 10_000, seed: int = 0
 ) -> QuestionTest:
-    """Compare the accuracies, [N] in [0, 1], of two answerers; `images_N` numbers the images asked about.
+    """Compare two sets of accuracies, [N] in [0, 1]; `images_N` holds the index of each question's image.
 
-    Means over the seeds of a configuration are an answerer too: these very seeds, on other images, are compared.
+    Accuracies may be means over the seeds of a configuration: then these seeds are compared, on other images.
 
-    The same questions give the same numbers for a seed, in whatever order they come and however the images are
-    numbered. Ours and theirs swapped give the same with the signs turned, but where the difference is exactly 0,
-    whose interval is drawn anew.
+    The result depends neither on the order of the questions nor on how images are numbered. Swapping both sides
+    reverses the signs, unless the difference is exactly 0, whose interval is drawn again.
     """
     assert len(ours_N) == len(theirs_N) == len(images_N), "both answer the same questions"
     assert resamples > 0
     questions = len(ours_N)
     if not questions:
         return QuestionTest(nan, nan, nan, nan, nan, 0, 0, resamples)
+    # Questions about one image are not independent, so images are resampled, not questions.
     sums_I, sizes_I = _sum_by_image(ours_N - theirs_N, images_N)
     total = int(sums_I.sum())
-    side = -1 if total < 0 else 1
+    side = -1 if total < 0 else 1  # the same draws for both orders of the sides, so that swapping reverses signs
     generator = np.random.default_rng(seed)
     bounds, bootstrap_p = _bootstrap(side * sums_I, sizes_I, resamples, generator)
     permutation_p = _permute(sums_I, resamples, generator)
@@ -160,7 +159,7 @@ def compare_questions(
 
 
 def _sum_by_image(differences_N: Floats, images_N: NDArray[np.integer]) -> tuple[Integers, Integers]:
-    """Add up the differences of each image, in units, and count its questions: [I] each."""
+    """Return the sum of each image's differences, in units, and its number of questions: [I] each."""
     _, rows_N = np.unique(images_N, return_inverse=True)
     sums_I = np.rint(_UNITS * np.bincount(rows_N, differences_N)).astype(np.int64)
     return sums_I, np.bincount(rows_N).astype(np.int64)
@@ -171,12 +170,13 @@ def _bootstrap(
 ) -> tuple[list[float], float]:
     """Draw I images with replacement, R times: the interval of the difference, in points, and its p-value.
 
-    The interval is of percentiles, the test shifts the data (Efron and Tibshirani 1993, chapters 13 and 16): every
-    question gives up the observed difference, so that none is left. A resample's difference is its sum over its
-    number of questions, which varies as well.
+    The interval is of percentiles, the test shifts the data (Efron and Tibshirani 1993, chapters 13 and 16): the
+    observed difference is subtracted from every question. A resample's difference is its sum divided by its number
+    of questions, which varies, too.
     """
     if len(sums_I) < 2:
         return [nan, nan], nan
+    # Images with the same sum and size are interchangeable: drawing counts of each kind is exact, and faster.
     kinds_K2, images_K = np.unique(np.stack([sums_I, sizes_I], 1), axis=0, return_counts=True)
     observed = sums_I.sum() / sizes_I.sum()
     differences, hits = [], 0
@@ -191,9 +191,9 @@ def _bootstrap(
 
 
 def _permute(sums_I: Integers, resamples: int, generator: np.random.Generator) -> float:
-    """Swap the answerers on each image by a coin, R times: the share of sums that are as far from 0 as observed.
+    """Swap both sides on random images, R times; return the share of sums that are as far from 0 as observed.
 
-    The data as they are count as one more, so that the p-value is never 0 (Phipson and Smyth 2010).
+    The observed data count as one more, so that the p-value is never 0 (Phipson and Smyth 2010).
     """
     sizes_K, images_K = np.unique(abs(sums_I[sums_I != 0]), return_counts=True)
     least, hits = abs(sums_I.sum()) - _TIE, 0
@@ -204,7 +204,7 @@ def _permute(sums_I: Integers, resamples: int, generator: np.random.Generator) -
 
 
 def _chunks(resamples: int, kinds: int) -> Iterator[int]:
-    """Give how many resamples to draw at once, so that memory is bounded; the draws are the same for any split."""
+    """Yield how many resamples to draw at once, to bound memory; the draws do not depend on it."""
     rows = max(1, _AT_ONCE // max(1, kinds))
     for start in range(0, resamples, rows):
         yield min(rows, resamples - start)
