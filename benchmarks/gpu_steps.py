@@ -14,6 +14,7 @@ from benchmarks import compiled_step
 from benchmarks.step_floor import synchronize
 from vqabench.api import Backbone, Batch, DataSpec
 from vqabench.config import make_config
+from vqabench.events import ignore
 from vqabench.training.backward import BackwardPass
 from vqabench.training.checkpoint import State
 from vqabench.training.criterion import Criterion
@@ -21,7 +22,6 @@ from vqabench.training.device import autocast, choose_device, number_type, tune
 from vqabench.training.loop import train_batch
 from vqabench.training.model import build_losses, build_model
 from vqabench.training.plan import make_plan
-from vqabench.training.progress import Silence
 from vqabench.training.session import Session
 
 Found = dict[str, Any]
@@ -62,7 +62,7 @@ class Steps:
         losses = build_losses(self.plan, spec).to(self.device)
         self.state = State(model.to(self.device), losses, self.plan.recipe, seed=0)
         self.context = autocast(self.device, precision)
-        session = Session(self.device, Silence())
+        session = Session(self.device, ignore)
         self.backward = BackwardPass(self.state, session, self.context)
         if not capture:
             self.backward.batches = -(10**9)  # still among the batches before one is recorded

@@ -11,7 +11,6 @@ import dataclasses
 import json
 import tempfile
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,22 +23,22 @@ from vqabench.config import make_config
 from vqabench.data.batches.placement import PlacedFeatures, Room, choose_place
 from vqabench.data.prepare.prepared import Prepared, prepare
 from vqabench.evaluation.predict import evaluation_batch, load_split, predict
+from vqabench.events import BatchTrained, EpochFinished, Event, RunStarted, StepsMeasured, ignore
 from vqabench.paths import Paths
 from vqabench.results import Run, find_runs
 from vqabench.training.device import number_type
 from vqabench.training.interruption import Interruption, Stopped
 from vqabench.training.model import load_model
-from vqabench.training.progress import Silence
 from vqabench.workflows.training import train
 
 NOT_TIMED = 5
 """Batches that find pages unread and memory not yet taken."""
 
 
-class Stopwatch(Silence):
-    """Notes when the first step was done, and how long each epoch took, without validating and saving.
+class Stopwatch:
+    """Records when the first step was done, and how long each epoch took, without validating and saving.
 
-    Where only some batches are wanted, it ends the run behind them, and tells how long they took but for the first.
+    If only some batches are wanted, it ends the run after them, and records how fast all but the first were.
     """
 
     def __init__(self, device: torch.device, batches: int | None, interruption: Interruption) -> None:
@@ -49,11 +48,20 @@ class Stopwatch(Silence):
         self.first_step_at: float | None = None
         self.rates: list[float] = []
 
-    def start(self, name: str, epochs: int, done: int, samples: int, seen: int) -> None:
-        self.samples = samples
-        self.ready_at = self.begun = time.monotonic()
+    def __call__(self, event: Event) -> None:
+        match event:
+            case RunStarted():
+                self.samples = event.questions
+                self.ready_at = self.begun = time.monotonic()
+            case BatchTrained():
+                self._advance(event.questions)
+            case StepsMeasured():  # the last batch of an epoch is followed by one, which waits for the device
+                self.read_at = time.monotonic()
+            case EpochFinished():
+                self.rates.append(self.samples / (self.read_at - self.begun))
+                self.begun = time.monotonic()
 
-    def advance(self, samples: int) -> None:
+    def _advance(self, samples: int) -> None:
         self.done += 1
         if self.done in (1, NOT_TIMED, self.batches):
             synchronize(self.device)
@@ -67,14 +75,6 @@ class Stopwatch(Silence):
         if self.done == self.batches:
             self.rates = [0.0, self.seen / (time.monotonic() - self.begun)]
             self.interruption.received = "SIGTERM"
-
-    def measure(self, loss: float, accuracy: float | None) -> None:
-        # The last batch of an epoch is followed by a reading, which waits for the device.
-        self.read_at = time.monotonic()
-
-    def finish_epoch(self, record: Mapping[str, Any]) -> None:
-        self.rates.append(self.samples / (self.read_at - self.begun))
-        self.begun = time.monotonic()
 
 
 def describe_step(prepared: Prepared, run: Run) -> Step:
@@ -95,7 +95,7 @@ def describe_step(prepared: Prepared, run: Run) -> Step:
 
 def time_answering(run: Run, where: Paths, prepared: Prepared, device: torch.device, precision: str) -> float:
     """Answer `test`, as a run does at its end, and give the questions a second."""
-    model = load_model(run, prepared, Silence()).to(device)
+    model = load_model(run, prepared, ignore).to(device)
     place = choose_place("auto", prepared.features, Room(device))
     features = PlacedFeatures(prepared.features, device, place, number_type(precision))
     data = load_split(model, prepared, where.dataset(DATASET), "test", features)
@@ -128,7 +128,7 @@ def main() -> None:
             train(config, where, "force", watch, interruption)
         trained_at = time.monotonic()
         (run,) = find_runs([where.runs])
-        prepared = prepare(where.dataset(DATASET), watch.say)
+        prepared = prepare(where.dataset(DATASET), watch)
         step = describe_step(prepared, run)
         found: dict[str, Any] = {
             "samples_per_second": watch.rates[1:],

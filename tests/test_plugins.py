@@ -30,7 +30,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture
 def on_path(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Give a function that puts folders in front of `sys.path`; what they bring is forgotten afterwards."""
+    """Return a function that puts folders in front of `sys.path`; what they bring is forgotten afterwards."""
 
     def put(*folders: Path) -> None:
         for folder in reversed(folders):
@@ -44,7 +44,7 @@ def on_path(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 @pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
-    """Give a function that writes the metadata of a distribution into a folder on `sys.path`."""
+    """Return a function that writes the metadata of a distribution into a folder on `sys.path`."""
 
     def write_metadata(
         entry_points: str | bytes, name: str = "bad", version: str = "1.0", at: str = "site"
@@ -107,7 +107,7 @@ def test_a_broken_plugin_does_not_stop_another(installed: dict[str, Path], on_pa
     assert "vqabench_broken" not in sys.modules
 
 
-def test_two_distributions_with_one_name_must_be_told_apart(
+def test_two_distributions_with_one_name_need_the_qualified_name(
     installed: dict[str, Path], on_path: Callable[..., None]
 ) -> None:
     on_path(installed["words_only"], installed["clash"])
@@ -154,7 +154,7 @@ def test_an_unknown_distribution_is_not_ignored() -> None:
     ],
     ids=["key twice", "section twice", "key twice in another group", "percent", "no equals sign", "no module"],
 )
-def test_malformed_lines_are_told_and_cost_no_other_plugin(write: Write, text: str, complaint: str) -> None:
+def test_malformed_lines_are_reported_and_cost_no_other_plugin(write: Write, text: str, complaint: str) -> None:
     write(text)
     found = available(BACKBONES)
     (problem,) = found.problems
@@ -177,7 +177,7 @@ def test_unreadable_metadata_costs_only_its_own_distribution(write: Write, conte
     assert find(BACKBONES, "updn").distribution == "vqabench-updn"
 
 
-def test_an_unknown_name_tells_what_could_not_be_read(write: Write) -> None:
+def test_an_unknown_name_lists_what_could_not_be_read(write: Write) -> None:
     write("wanted = pkg:Wanted\n")
     with pytest.raises(PluginError, match=r"unknown backbone 'wanted'.*bad: its plugins cannot be read"):
         find(BACKBONES, "wanted")
@@ -189,7 +189,7 @@ def test_spaces_around_the_colon_are_no_mistake(write: Write) -> None:
     assert available(BACKBONES).problems == ()
 
 
-@pytest.mark.parametrize("malformed", [False, True], ids=["well-formed", "beside a malformed one"])
+@pytest.mark.parametrize("malformed", [False, True], ids=["well-formed", "next to a malformed one"])
 @pytest.mark.parametrize("spelling", ["my_plugin", "My.Plugin"])
 def test_a_second_copy_further_down_the_path_is_no_clash(write: Write, spelling: str, malformed: bool) -> None:
     write(HEADER + "mine = old:Mine\nremoved = old:Removed\n", spelling, "0.9", at="stale")
@@ -216,7 +216,7 @@ class Scored(Loss):
 
 @pytest.fixture
 def module(monkeypatch: pytest.MonkeyPatch) -> str:
-    """Give the name under which this file can be imported."""
+    """Return the name under which this file can be imported."""
     monkeypatch.setitem(sys.modules, "vqabench_in_memory", sys.modules[__name__])
     return "vqabench_in_memory"
 
@@ -230,7 +230,7 @@ def test_a_part_of_a_strategy_is_a_transform_or_a_loss(module: str, name: str) -
 @pytest.mark.parametrize(
     ("group", "attribute", "message"),
     [
-        (BACKBONES, ":Elsewhere", "is a transform; it belongs in the group vqabench.losses"),
+        (BACKBONES, ":Elsewhere", "a transform belongs in the group vqabench.losses"),
         (BACKBONES, ":Scored", "is not a class derived from Backbone of"),
         (LOSSES, ":Path", "is not a class derived from Loss or Transform of"),
         (BACKBONES, ":HEADER", "is not a class derived from Backbone"),

@@ -41,6 +41,8 @@ class Manifest(msgspec.Struct, kw_only=True, frozen=True):
     label: Name
     """The user's name for the settings, or those that differ from the defaults."""
     seed: Count
+    config: dict[str, Any] = {}
+    """The options of `vqabench train` that were given, by their keys in TOML files; empty in earlier versions."""
     options: dict[str, dict[str, Any]]
     """Part -> all its options: `backbone`, `base`, each transform, the loss."""
     bases: dict[str, str] = {}
@@ -98,8 +100,8 @@ class Manifest(msgspec.Struct, kw_only=True, frozen=True):
         for stage in self.stages:
             if type(stage.get("epochs")) is not int or not 0 <= stage["epochs"] < 2**63:
                 raise ValueError("each stage needs epochs, a whole number")
-        if not _is_shallow([self.options, self.recipe, self.stages], DEEPEST):
-            raise ValueError("options, recipe or stages are nested too deeply")
+        if not _is_shallow([self.config, self.options, self.recipe, self.stages], DEEPEST):
+            raise ValueError("config, options, recipe or stages are nested too deeply")
 
     def brands(self) -> list[str]:
         """Return how its training, or that of the weights it started from, used the test split."""

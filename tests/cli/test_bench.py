@@ -31,13 +31,13 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def runs_in(folder: Path) -> dict[str, Run]:
-    """Find the runs of a folder by strategy and seed: `ce-plain/seed-0`."""
+    """Return the runs of a folder by strategy and seed: `ce-plain/seed-0`."""
     found = sorted(path.parent for path in folder.glob("**/run.json"))
     return {f"{path.parent.name.partition('@')[0]}/{path.name}": Run(path) for path in found}
 
 
 def scored(done: subprocess.CompletedProcess[str]) -> list[str]:
-    """List the configurations that were compared, and see that stdout holds nothing else."""
+    """Return the configurations that were compared; check that stdout holds nothing else."""
     return [f"{row['backbone']} {row['objective']}-{row['loss']}" for row in json.loads(done.stdout)["rows"]]
 
 
@@ -67,6 +67,9 @@ def test_a_matrix_is_planned_trained_compared_and_then_left_alone(
     assert "out-of-domain test: accuracy" in again.stdout
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/**/*")} == before
 
+    shown = cli(*command[:-1], "--seeds", "0-1", "--dry-run")
+    assert shown.stdout.startswith("8 runs: 4 finished already, 4 to train\n  tiny updn ")
+    assert shown.stderr == ""
     more = json.loads(cli(*command, "--seeds", "0-1", "--dry-run").stdout)
     assert (len(more["done"]), len(more["new"])) == (4, 4)
     assert more["seconds"] > 0
@@ -107,7 +110,7 @@ def test_however_a_run_fails_the_others_are_trained_and_it_is_named(
 
 
 @pytest.mark.slow
-def test_what_is_in_the_way_is_told_and_the_others_are_trained(cli: CommandLine, own: Path, tmp_path: Path) -> None:
+def test_an_obstacle_is_reported_and_other_runs_are_trained(cli: CommandLine, own: Path, tmp_path: Path) -> None:
     fixed = SMALL + 'backbones = ["updn"]\nlabel = "small"\nlosses = ["plain", "focal"]\nepochs = 1\n'
     (tmp_path / "a.toml").write_text(fixed)
     for size, losses, code in ((4, "plain", 0), (8, "plain,focal", 1)):

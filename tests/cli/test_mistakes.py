@@ -7,30 +7,22 @@ import json
 import resource
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
+from vqabench_updn import UpDn
 
 from tests.conftest import CommandLine
+from tests.outcomes import fails
 from tests.tiny import WIDTH, write_tiny, write_tsv
-from vqabench.errors import TrainingError
+from vqabench.api import Batch
 from vqabench.results import Run
-from vqabench.training import loop
-from vqabench.training.checkpoint import State
 
 FAST = ("--epochs", "1", "--set", "hidden=8", "--set", "embedding=8")
-
-
-def fails(done: object, *message: str) -> None:
-    """Check exit code 2 and one line that tells all of `message`."""
-    stderr, returncode = done.stderr, done.returncode  # type: ignore[attr-defined]
-    assert returncode == 2, stderr
-    lines = [line for line in stderr.splitlines() if not line.startswith(("preparing", "features of", "rounded"))]
-    assert len(lines) == 1, stderr
-    for part in ("error: ", *message):
-        assert part in lines[0]
 
 
 @pytest.mark.parametrize(
@@ -161,7 +153,7 @@ def test_fewer_or_more_than_ten_answers_are_counted(cli: CommandLine, own: Path)
         return all_
 
     edit_json(own / "train_annotations.json", "annotations", shorten)
-    fails(prepare(cli, own), "2 questions have other than ten answers", "9, 20", "ids 0, 1")
+    fails(prepare(cli, own), "2 questions do not have ten answers", "9, 20", "ids 0, 1")
 
 
 def test_images_without_features_are_counted_and_can_be_skipped(cli: CommandLine, own: Path) -> None:
@@ -257,7 +249,7 @@ def test_a_results_file_must_answer_each_question_once(cli: CommandLine, own: Pa
         fails(cli("evaluate", "results.json", *files), "results.json", message)
 
 
-def test_an_existing_run_is_kept_unless_told_otherwise(cli: CommandLine, own: Path, tmp_path: Path) -> None:
+def test_an_existing_run_is_kept_without_force(cli: CommandLine, own: Path, tmp_path: Path) -> None:
     command = ("train", "updn", "--dataset", "tiny", "--catalog", own / "catalog.toml", *FAST)
     assert cli(*command).returncode == 0
     (weights,) = tmp_path.glob("runs/**/model.safetensors")
@@ -343,23 +335,28 @@ def test_a_run_that_was_begun_needs_its_origin_no_more(cli: CommandLine, own: Pa
     (origin,) = tmp_path.glob("runs/**/seed-0")
     further = (*command, "--loss", "rescale", "--from", origin, "--finetune-epochs", "2")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "_check_weights", fail_behind_the_first_epoch)
+        patch.setattr(UpDn, "forward", fail_in_the_second_epoch(UpDn.forward))
         assert cli(*further).returncode == 1
     origin.rename(tmp_path / "moved")
     done = cli(*further, "--resume")
     assert done.returncode == 0, done.stderr
-    assert "going on behind epoch 1" in done.stderr
+    assert "continuing after epoch 1" in done.stderr
     fails(cli(*further, "--force"), "no run there")
 
 
-def fail_behind_the_first_epoch(state: State) -> None:
-    if state.position.epochs == 1 and state.position.batches > 0:
-        raise TrainingError("stopped here")
+def fail_in_the_second_epoch(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a forward pass that fails in the second training step: an epoch is one step here."""
+    steps = count(1)
+
+    def fail(model: UpDn, batch: Batch) -> Any:
+        if model.training and next(steps) == 2:
+            raise ValueError("stopped here")
+        return forward(model, batch)
+
+    return fail
 
 
-def test_a_trained_run_without_weights_and_scores_is_told_apart(
-    cli: CommandLine, own: Path, tmp_path: Path
-) -> None:
+def test_a_trained_run_without_weights_and_scores_is_reported(cli: CommandLine, own: Path, tmp_path: Path) -> None:
     command = ("train", "updn", "--dataset", "tiny", "--catalog", own / "catalog.toml", *FAST)
     assert cli(*command).returncode == 0
     (folder,) = tmp_path.glob("runs/**/seed-0")
@@ -380,7 +377,7 @@ def test_a_trained_run_without_weights_and_scores_is_told_apart(
         ),
     ],
 )
-def test_a_catalogues_wrong_value_is_told_with_the_right_ones(
+def test_a_wrong_value_in_a_catalogue_is_reported_with_the_valid_ones(
     cli: CommandLine, own: Path, old: str, new: str, message: str
 ) -> None:
     catalog = own / "catalog.toml"
@@ -432,7 +429,7 @@ def test_an_empty_folder_of_a_run_is_no_run(cli: CommandLine, own: Path, tmp_pat
     assert cli(*command, "--resume").returncode == 0
 
 
-def test_predicting_with_an_unfinished_run_is_told(cli: CommandLine, own: Path, tmp_path: Path) -> None:
+def test_predicting_with_an_unfinished_run_is_reported(cli: CommandLine, own: Path, tmp_path: Path) -> None:
     assert cli("train", "updn", "--dataset", "tiny", "--catalog", own / "catalog.toml", *FAST).returncode == 0
     (folder,) = tmp_path.glob("runs/**/seed-0")
     fails(cli("predict", folder, "--out", ".", "--catalog", own / "catalog.toml"), "not a file")
@@ -474,7 +471,7 @@ def room(size: int) -> Iterator[None]:
 def test_a_full_disk_spoils_no_preparation(cli: CommandLine, own: Path, tmp_path: Path) -> None:
     with room(8_000):
         done = prepare(cli, own)
-    assert (done.returncode, "no room for the features" in done.stderr.splitlines()[-1]) == (1, True)
+    assert (done.returncode, "no space left for the features" in done.stderr.splitlines()[-1]) == (1, True)
     assert prepare(cli, own).returncode == 0
     catalog = own / "catalog.toml"
     catalog.write_text(catalog.read_text().replace("minimum_answer_count = 2", "minimum_answer_count = 1"))

@@ -16,8 +16,8 @@ from playwright.sync_api import Browser, Page
 
 from tests.browser import CONTRASTS, FAULTS, chromium, opened
 from tests.conftest import CommandLine
-from tests.evaluation.test_comparison import write_run
 from tests.reporting.findings import HOSTILE, describe_changed, gather_written
+from tests.runs import write_run
 from tests.tiny import write_tiny
 from tests.training.runs import SIZES, places_in, run
 from vqabench.data.vqa.annotations import read_annotations, read_questions, write_annotations, write_questions
@@ -75,7 +75,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a report of runs with known numbers, one of them undefined, and a changed question with a picture."""
+    """Write a report of runs with known numbers, one of them undefined, and a changed question with a picture."""
     folder = tmp_path_factory.mktemp("written")
     accuracies = {"plain": 9.5, "focal": 30.25, "ldam": None, "mask": 2.0, "rescale": 9.5}
     for loss, accuracy in accuracies.items():
@@ -175,7 +175,7 @@ def test_the_keyboard_reaches_the_content_first_and_every_table(browser: Browser
         assert shown.page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
 
 
-def test_who_does_not_see_the_page_is_told_what_is_what(browser: Browser, report: Path, written: Path) -> None:
+def test_the_page_can_be_read_by_a_screen_reader(browser: Browser, report: Path, written: Path) -> None:
     for path in (report, written):
         with opened(browser, path) as shown:
             assert shown.page.evaluate(FAULTS) == []
@@ -351,7 +351,7 @@ def test_the_same_runs_make_the_same_bytes_from_data_or_without(cli: CommandLine
         "warning: answer distributions and changed questions are left out: tiny is not prepared here"
         in message.stderr
     )
-    assert "Not all that a report can show" in (tmp_path / "c.html").read_text(encoding="utf-8")
+    assert "Missing from this report" in (tmp_path / "c.html").read_text(encoding="utf-8")
     assert {path.name for path in tmp_path.iterdir()} == {"a.html", "b.html", "c.html", "data", "own", "runs"}
 
 

@@ -21,6 +21,7 @@ from vqabench.data.batches.split_data import SplitData
 from vqabench.data.prepare.prepared import prepare
 from vqabench.errors import VqabenchError
 from vqabench.evaluation.predict import predict
+from vqabench.events import ignore
 from vqabench.paths import Paths
 from vqabench.results import Run
 from vqabench.testing.samples import make_sample, make_spec
@@ -31,7 +32,6 @@ from vqabench.training.device import autocast, tune
 from vqabench.training.loop import train_batch
 from vqabench.training.model import build_losses, build_model
 from vqabench.training.plan import Plan
-from vqabench.training.progress import Silence
 from vqabench.training.session import Session
 
 pytestmark = [
@@ -68,7 +68,7 @@ def trained(plan: Plan, device: torch.device, batch: Batch, model: Backbone) -> 
     found = []
     for loss in losses:
         state = State(model.to(device), torch.nn.ModuleList([loss]).to(device), plan.recipe, seed=0)
-        backward = BackwardPass(state, Session(device, Silence()), autocast(device, "float32"))
+        backward = BackwardPass(state, Session(device, ignore), autocast(device, "float32"))
         criterion = Criterion(cast(Loss, loss))
         for number in range(2):
             state.seed_batch(number)
@@ -116,7 +116,7 @@ def test_a_step_never_waits_for_the_gpu(backbone: str) -> None:
         losses = build_losses(plan, spec).to(GPU)
         state = State(model.to(GPU), losses, plan.recipe, seed=0)
         for precision in ("float32", "bfloat16"):
-            backward = BackwardPass(state, Session(GPU, Silence()), autocast(GPU, precision))
+            backward = BackwardPass(state, Session(GPU, ignore), autocast(GPU, precision))
             criterion = Criterion(cast(Loss, losses[0]))
             train_batch(batch, criterion, backward, plan.recipe.clip)  # the first step sets libraries up
             with refusing_waits():
@@ -236,7 +236,7 @@ def test_steps_replayed_from_a_graph_minimise_the_same_losses(
             extras = make_sample(spec, 8).given_to(model).extras
             losses = build_losses(plan, spec).to(GPU)
             state = State(model.to(GPU), losses, plan.recipe, seed=0)
-            backward = BackwardPass(state, Session(GPU, Silence()), autocast(GPU, precision))
+            backward = BackwardPass(state, Session(GPU, ignore), autocast(GPU, precision))
             criterion = Criterion(cast(Loss, losses[0]))
             for number in range(9):
                 batch = make_sample(spec, 8, number, odd=True).batch.replace(extras=extras)

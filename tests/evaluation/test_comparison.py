@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tests.manifests import make_manifest
+from tests.runs import write_run
 from vqabench.errors import InputError
 from vqabench.evaluation.breakdowns import Breakdown, GroupScore
 from vqabench.evaluation.comparison import Comparison, compare
@@ -16,19 +16,6 @@ from vqabench.evaluation.prior import Reliance
 from vqabench.evaluation.rows import Row
 from vqabench.evaluation.scores import CATEGORIES, Scores, TypeScore
 from vqabench.results import Manifest, Run, find_runs
-
-
-def write_run(folder: Path, all_: float | None, *, seed: int = 0, loss: str = "plain", **changes: Any) -> Run:
-    """Write a finished run with the same accuracy in every category of the test split."""
-    manifest = make_manifest(**({"seed": seed, "loss": loss, "distributions": {loss: "vqabench"}} | changes))
-    run = Run(folder / f"{loss}-{manifest.label}-{seed}")
-    run.folder.mkdir(parents=True)
-    run.write_manifest(manifest)
-    values: dict[str, float | None] = dict.fromkeys(("yes/no", "number", "other", "all"), all_)
-    published = {"vqa-cp-v2": 219_928, "vqa-v2": 214_354}
-    form = Scores(published.get(manifest.dataset, 10), values, values, {"how many": TypeScore(4, all_ or 0.0)})
-    run.scores_file.write_bytes(msgspec.json.encode({"test": form, "val": form}))
-    return run
 
 
 def by_loss(comparison: Comparison) -> dict[str, Row]:
@@ -210,7 +197,7 @@ def test_a_single_seed_is_no_claim_and_a_branded_run_is_marked(tmp_path: Path) -
     write_run(tmp_path, 40.0, select="test")
     comparison = compare(find_runs([tmp_path]))
     assert comparison.rows[0].branded
-    assert "Only one seed, so gains are not tested. Use --seeds 0-4." in comparison.notes
+    assert "Only one seed, so gains are not tested. Use --seeds 0-4." in comparison.gain_notes
     assert any("chosen on the test split" in note for note in comparison.notes)
 
 
@@ -263,7 +250,7 @@ def test_one_seed_on_either_side_makes_no_claim(tmp_path: Path) -> None:
     assert cell.gain is not None
     assert cell.test is None
     message = "Only one seed of updn ce-rescale, so gains with it are not tested. Use --seeds 0-4."
-    assert message in comparison.notes
+    assert message in comparison.gain_notes
     assert comparison.marks == ()
 
 
@@ -292,7 +279,7 @@ def test_of_several_plain_rows_in_one_setting_gains_are_against_the_likest(tmp_p
     assert cell.test is not None
     assert cell.test.paired
     assert any(
-        "several plain rows" in note and "rescale against updn ce-plain" in note for note in comparison.notes
+        "several plain rows" in note and "rescale against updn ce-plain" in note for note in comparison.gain_notes
     )
 
 
@@ -317,7 +304,7 @@ def test_rows_without_a_gain_and_gains_without_a_test_are_named(tmp_path: Path) 
     seeds(tmp_path, "plain", PLAIN[:1])
     seeds(tmp_path, "rescale", BETTER)
     seeds(tmp_path, "focal", LEVEL, backbone="css")
-    notes = compare(find_runs([tmp_path])).notes
+    notes = compare(find_runs([tmp_path])).gain_notes
     assert "no gain, because there are no plain runs in the same setting: css ce-focal" in notes
     assert any(note.startswith("Only one seed of updn ce-plain, so") for note in notes)
 
@@ -338,7 +325,7 @@ def test_nothing_finished_is_an_error_that_says_why(tmp_path: Path) -> None:
 
 def test_what_cannot_be_taken_apart_is_told_and_the_rest_is(tmp_path: Path) -> None:
     write_run(tmp_path, 40.0)
-    form = Breakdown(10, 40.0, {"head": GroupScore(4, 50.0)}, 0, Reliance(1.5, 0.4, 0.1), None, 90.0)
+    form = Breakdown(10, 40.0, {"head": GroupScore(4, 50.0)}, Reliance(1.5, 0.4, 0.1), None, 90.0)
 
     def break_down(run: Run, manifest: Manifest, split: str) -> Breakdown:
         if split == "test":
@@ -418,7 +405,7 @@ def test_a_chosen_row_is_compared_within_its_data_alone_and_a_note_says_so(tmp_p
     write_run(tmp_path / "b", 50.0, dataset="e", loss="rescale")
     comparison = compare(find_runs([tmp_path]), against="updn/ce-plain")
     assert [row.cells[ALL].gain for row in comparison.rows] == [None, None, None]
-    (note,) = [note for note in comparison.notes if note.startswith("no gain")]
+    (note,) = [note for note in comparison.gain_notes if note.startswith("no gain")]
     assert note == (
         "no gain, because updn/ce-plain has no run on the same data: updn ce-focal on d, updn ce-rescale on e"
     )

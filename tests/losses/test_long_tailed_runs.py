@@ -12,33 +12,22 @@ from safetensors.torch import load_file
 
 from tests.conftest import CommandLine
 from tests.tiny import write_tiny
+from tests.training.runs import Counting
 from vqabench.config import make_config
+from vqabench.events import Emit, ignore
 from vqabench.paths import Paths
 from vqabench.results import Run
 from vqabench.training.checkpoint import load_state
-from vqabench.training.progress import Silence
 from vqabench.workflows.training import IfExists, train
 
 SIZES = {"hidden": 8, "embedding": 8, "recipe.batch_size": 16}
 TINY = ("--dataset", "tiny", "--epochs", "1", *(word for key in SIZES for word in ("--set", f"{key}={SIZES[key]}")))
 
 
-class StopInTheLastEpoch(Silence):
-    """Presses Ctrl-C in the fifth of five epochs of four batches."""
-
-    def __init__(self) -> None:
-        self.left = 18
-
-    def advance(self, samples: int) -> None:
-        self.left -= 1
-        if self.left == 0:
-            raise KeyboardInterrupt
-
-
-def run(paths: Paths, loss: str, if_exists: IfExists = "refuse", progress: Silence | None = None) -> Run:
+def run(paths: Paths, loss: str, if_exists: IfExists = "refuse", emit: Emit = ignore) -> Run:
     given: dict[str, Any] = {"backbone": "updn", "dataset": "tiny", "epochs": 5, "settings": SIZES, "loss": loss}
     given["objective"] = "bce" if loss == "equalized-focal" else "ce"
-    (done,) = train(make_config(given), paths, if_exists, progress)
+    (done,) = train(make_config(given), paths, if_exists, emit)
     return done
 
 
@@ -47,7 +36,7 @@ def test_a_loss_whose_state_or_schedule_moves_on_resumes_to_the_same_bits(tmp_pa
     paths = Paths(tmp_path / "runs", tmp_path / "data", write_tiny(tmp_path / "own"))
     whole = run(dataclasses.replace(paths, runs=tmp_path / "whole"), loss)
     with pytest.raises(KeyboardInterrupt):
-        run(paths, loss, progress=StopInTheLastEpoch())
+        run(paths, loss, emit=Counting(18))
     (folder,) = paths.runs.glob("**/seed-0")
     kept = load_state(Run(folder).resume_file)["losses"]
     assert any(sums.any() for sums in kept.values()) == (loss == "equalized-focal")

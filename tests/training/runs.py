@@ -14,35 +14,35 @@ from safetensors.torch import load_file
 
 from tests.tiny import write_tiny
 from vqabench.config import make_config
+from vqabench.events import BatchTrained, Emit, Event, Warn, ignore
 from vqabench.paths import Paths
 from vqabench.results import Run
 from vqabench.training.interruption import Interruption
-from vqabench.training.progress import Progress, Silence
 from vqabench.workflows.training import IfExists, train
 
 SIZES = {"hidden": 8, "embedding": 8, "recipe.batch_size": 16}
 
 
 def places_in(folder: Path) -> Paths:
-    """Write the tiny data set, and give the places of its runs."""
+    """Write the tiny data set; return paths for its runs."""
     return Paths(folder / "runs", folder / "data", write_tiny(folder / "own"))
 
 
 def elsewhere(paths: Paths, name: str) -> Paths:
-    """Give places with another folder of runs."""
+    """Return paths with another folder of runs."""
     return dataclasses.replace(paths, runs=paths.runs.with_name(name))
 
 
 def run(
     paths: Paths,
     if_exists: IfExists = "refuse",
-    progress: Progress | None = None,
+    emit: Emit = ignore,
     interruption: Interruption | None = None,
     **given: Any,
 ) -> Run:
     """Train with one seed, by default a small UpDn for four epochs."""
     fields = {"backbone": "updn", "dataset": "tiny", "epochs": 4, "settings": SIZES}
-    (done,) = train(make_config(fields | given), paths, if_exists, progress, interruption)
+    (done,) = train(make_config(fields | given), paths, if_exists, emit, interruption)
     return done
 
 
@@ -66,7 +66,7 @@ def start(
 
 
 def run_in(folder: Path, seed: int = 0) -> Run:
-    """Give the only run of a seed in or below a folder."""
+    """Return the only run of a seed in or below a folder."""
     (found,) = folder.glob(f"**/seed-{seed}")
     return Run(found)
 
@@ -77,26 +77,25 @@ def weights(run: Run) -> dict[str, torch.Tensor]:
 
 
 def same_bits(first: Run, second: Run) -> bool:
-    """Tell whether two runs came to the same weights and answers, bit for bit."""
+    """Return whether two runs have the same weights and answers, bit for bit."""
     one, other = weights(first), weights(second)
     equal = one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
     answers = [run.predictions_file("test").read_bytes() for run in (first, second)]
     return equal and answers[0] == answers[1]
 
 
-class Counting(Silence):
-    """Counts batches; presses Ctrl-C or sends a signal's note at one of them."""
+class Counting:
+    """Collects messages and counts batches; at one of them, raises KeyboardInterrupt or records a signal."""
 
     def __init__(self, stop_at: int | None = None, interruption: Interruption | None = None) -> None:
         self.batches, self.stop_at, self.interruption = 0, stop_at, interruption
         self.messages: list[str] = []
 
-    def say(self, message: str) -> None:
-        self.messages.append(message)
-
-    warn = say
-
-    def advance(self, samples: int) -> None:
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, str | Warn):
+            self.messages.append(event if isinstance(event, str) else event.text)
+        if not isinstance(event, BatchTrained):
+            return
         self.batches += 1
         if self.batches == self.stop_at:
             if self.interruption is None:

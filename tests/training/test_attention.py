@@ -10,9 +10,9 @@ from vqabench.data.batches.placement import PlacedFeatures
 from vqabench.data.prepare.prepared import prepare
 from vqabench.errors import InputError
 from vqabench.evaluation.predict import load_split
+from vqabench.events import ignore
 from vqabench.training.attention import attend
 from vqabench.training.model import load_model
-from vqabench.training.progress import Silence
 
 
 def test_attention_is_that_of_the_whole_split_at_these_questions(tmp_path: Path) -> None:
@@ -20,8 +20,8 @@ def test_attention_is_that_of_the_whole_split_at_these_questions(tmp_path: Path)
     done = run(paths, loss="mask+rescale", epochs=1, finetune_epochs=1, precision="float32")
     dataset = paths.dataset("tiny")
     prepared = prepare(dataset, lambda _: None)
-    found = attend(done, dataset, prepared, "test", [4, 1], Silence())
-    model = load_model(done, prepared, Silence()).eval()
+    found = attend(done, dataset, prepared, "test", [4, 1], ignore)
+    model = load_model(done, prepared, ignore).eval()
     features = PlacedFeatures(prepared.features, torch.device("cpu"))
     data = load_split(model, prepared, dataset, "test", features)
     with torch.inference_mode():
@@ -37,7 +37,7 @@ def test_a_backbone_without_attention_has_none(tmp_path: Path) -> None:
     paths = places_in(tmp_path)
     done = run(paths, backbone="prior", settings={})
     dataset = paths.dataset("tiny")
-    assert attend(done, dataset, prepare(dataset, lambda _: None), "test", [0], Silence()) is None
+    assert attend(done, dataset, prepare(dataset, lambda _: None), "test", [0], ignore) is None
 
 
 def test_weights_that_are_gone_are_told(tmp_path: Path) -> None:
@@ -46,4 +46,4 @@ def test_weights_that_are_gone_are_told(tmp_path: Path) -> None:
     done.weights_file.unlink()
     dataset = paths.dataset("tiny")
     with pytest.raises(InputError, match=r"model\.safetensors"):
-        attend(done, dataset, prepare(dataset, lambda _: None), "test", [0], Silence())
+        attend(done, dataset, prepare(dataset, lambda _: None), "test", [0], ignore)

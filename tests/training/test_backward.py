@@ -9,6 +9,7 @@ import torch
 from tests.plugin_installation import install_fixture
 from tests.training.runs import Counting, elsewhere, places_in, run, weights
 from vqabench.errors import TrainingError
+from vqabench.events import Emit, ignore
 from vqabench.files.resources import is_out_of_memory
 from vqabench.paths import Paths
 from vqabench.results import Run
@@ -37,7 +38,7 @@ def test_where_memory_is_short_batches_are_computed_in_pieces_to_the_same_result
 
 def run_greedy(
     paths: Paths,
-    watch: Counting | None = None,
+    watch: Emit = ignore,
     if_exists: IfExists = "refuse",
     backbone: str = "greedy",
     settings: dict[str, int] | None = None,

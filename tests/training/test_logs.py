@@ -21,6 +21,7 @@ from tests.tiny import write_tiny
 from tests.training.runs import SIZES, Counting, elsewhere, places_in, run, run_in, start
 from vqabench.api import Batch, Output
 from vqabench.errors import InputError
+from vqabench.events import EpochFinished, Event
 from vqabench.paths import Paths
 from vqabench.results import Run
 
@@ -157,7 +158,7 @@ def test_wandb_has_losses_by_step_epochs_scores_and_settings(paths: Paths) -> No
 def test_a_run_that_goes_on_has_each_step_and_epoch_once_where_steps_are_trained_again(paths: Paths) -> None:
     whole = run(elsewhere(paths, "whole"), log=BOTH, settings=ONE_BY_ONE)
     with pytest.raises(KeyboardInterrupt):  # steps 80 and 100 are told already, 60 is the last that is saved
-        run(paths, progress=Counting(110), log=BOTH, settings=ONE_BY_ONE)
+        run(paths, emit=Counting(110), log=BOTH, settings=ONE_BY_ONE)
     begun = run_in(paths.runs)
     assert [step for step, _ in curves(begun)["step/loss"]] == [20, 40, 60, 80, 100]
     again = run(paths, "resume", log=BOTH, settings=ONE_BY_ONE)
@@ -207,7 +208,7 @@ def test_a_run_that_is_replaced_begins_its_logs_anew(paths: Paths) -> None:
 
 def test_logs_are_no_part_of_what_a_run_is(paths: Paths) -> None:
     with pytest.raises(KeyboardInterrupt):
-        run(paths, progress=Counting(6))
+        run(paths, emit=Counting(6))
     again = run(paths, "resume", log=BOTH)
     assert curves(again)["epoch"] == [(8, 2), (12, 3), (16, 4)]
     assert "log" not in json.loads(again.manifest_file.read_text())
@@ -235,12 +236,12 @@ def test_parts_that_cannot_go_together_leave_no_folder_for_the_sake_of_a_log(
 
 def test_a_log_whose_place_is_taken_is_warned_of_and_the_run_is_finished(paths: Paths) -> None:
     with pytest.raises(KeyboardInterrupt):
-        run(paths, progress=Counting(6))
+        run(paths, emit=Counting(6))
     begun = run_in(paths.runs)
     for name in BOTH:
         (begun.folder / name).touch()
     watch = Counting()
-    assert run(paths, "resume", progress=watch, log=BOTH).read_manifest().status == "finished"
+    assert run(paths, "resume", emit=watch, log=BOTH).read_manifest().status == "finished"
     warnings = [line for line in watch.messages if "has failed" in line]
     assert [line.partition(": --log ")[2].partition(" has failed and is turned off")[0] for line in warnings] == [
         *BOTH
@@ -249,19 +250,20 @@ def test_a_log_whose_place_is_taken_is_warned_of_and_the_run_is_finished(paths: 
 
 def test_a_disk_that_is_full_for_tensorboard_alone_is_warned_of_once(paths: Paths, small_disk: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        run(paths, progress=Counting(6), epochs=30)
+        run(paths, emit=Counting(6), epochs=30)
     begun = run_in(paths.runs)
     (begun.folder / "tensorboard").symlink_to(small_disk)
 
     class Filling(Counting):
-        def finish_epoch(self, record: Any) -> None:
-            if record["epoch"] == 2:
+        def __call__(self, event: Event) -> None:
+            super().__call__(event)
+            if isinstance(event, EpochFinished) and event.record["epoch"] == 2:
                 resize(small_disk, 64)
                 with pytest.raises(OSError, match="No space left"):
                     (small_disk / "ballast").write_bytes(bytes(1_000_000))
 
     watch = Filling()
-    done = run(paths, "resume", progress=watch, log=("tensorboard",), epochs=30)
+    done = run(paths, "resume", emit=watch, log=("tensorboard",), epochs=30)
     assert done.read_manifest().status == "finished"
     assert sum("--log tensorboard has failed" in line for line in watch.messages) == 1
 

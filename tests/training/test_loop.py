@@ -12,26 +12,15 @@ from safetensors.torch import load_file
 
 from tests.plugin_installation import install_fixture
 from tests.tiny import write_tiny
+from tests.training.runs import Counting
 from vqabench.config import make_config
 from vqabench.errors import InputError, TrainingError
+from vqabench.events import Emit, ignore
 from vqabench.paths import Paths
 from vqabench.results import Run
-from vqabench.training.progress import Silence
 from vqabench.workflows.training import IfExists, train
 
 SIZES = {"hidden": 8, "embedding": 8, "recipe.batch_size": 16}
-
-
-class StopAfter(Silence):
-    """Presses Ctrl-C in the middle of an epoch."""
-
-    def __init__(self, batches: int) -> None:
-        self.left = batches
-
-    def advance(self, samples: int) -> None:
-        self.left -= 1
-        if self.left == 0:
-            raise KeyboardInterrupt
 
 
 @pytest.fixture
@@ -42,12 +31,12 @@ def paths(tmp_path: Path) -> Paths:
 def run(
     paths: Paths,
     if_exists: IfExists = "refuse",
-    progress: Silence | None = None,
+    emit: Emit = ignore,
     settings: dict[str, Any] | None = None,
     **given: Any,
 ) -> Run:
     fields = {"backbone": "updn", "dataset": "tiny", "epochs": 4, "settings": SIZES | (settings or {})}
-    (done,) = train(make_config(fields | given), paths, if_exists, progress)
+    (done,) = train(make_config(fields | given), paths, if_exists, emit)
     return done
 
 
@@ -63,7 +52,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(paths: Paths, tmp_path: Path, lo
         given |= {"settings": {"mask.dropout": 0.5}, "finetune_epochs": 3}
     whole = run(dataclasses.replace(paths, runs=tmp_path / "whole"), **given)
     with pytest.raises(KeyboardInterrupt):
-        run(paths, progress=StopAfter(10), **given)
+        run(paths, emit=Counting(10), **given)
     (folder,) = paths.runs.glob("**/seed-0")
     assert Run(folder).read_manifest().status == "stopped"
     assert (folder / "model.safetensors").is_file()  # what was finished is kept
@@ -84,7 +73,7 @@ def test_a_run_from_another_that_was_stopped_in_its_first_epoch_starts_from_it_a
     given["start_from"] = origin.folder.parent
     whole = run(dataclasses.replace(paths, runs=tmp_path / "whole"), **given)
     with pytest.raises(KeyboardInterrupt):
-        run(paths, progress=StopAfter(2), **given)
+        run(paths, emit=Counting(2), **given)
     again = run(paths, "resume", **given)
     first, second = weights(whole), weights(again)
     assert all(torch.equal(first[name], second[name]) for name in first)
@@ -114,7 +103,7 @@ def test_force_keeps_the_old_run_until_the_new_one_can_begin(paths: Paths) -> No
 
 def test_a_resumed_run_tells_which_versions_have_changed(paths: Paths) -> None:
     with pytest.raises(KeyboardInterrupt):
-        run(paths, progress=StopAfter(6))
+        run(paths, emit=Counting(6))
     (folder,) = paths.runs.glob("**/seed-0")
     manifest = Run(folder).read_manifest()
     manifest.versions["vqabench-updn"] = "0.0.1"
@@ -166,7 +155,7 @@ def test_selecting_on_validation_keeps_the_best_epoch_of_the_last_stage(paths: P
 
 def test_a_run_is_not_resumed_with_other_settings(paths: Paths) -> None:
     with pytest.raises(KeyboardInterrupt):
-        run(paths, progress=StopAfter(6))
+        run(paths, emit=Counting(6))
     (folder,) = paths.runs.glob("**/seed-0")
     manifest = Run(folder).read_manifest()
     manifest.recipe["lr"] = 0.5
@@ -177,7 +166,7 @@ def test_a_run_is_not_resumed_with_other_settings(paths: Paths) -> None:
 
 def test_a_damaged_checkpoint_is_an_error_that_names_it(paths: Paths) -> None:
     with pytest.raises(KeyboardInterrupt):
-        run(paths, progress=StopAfter(6))
+        run(paths, emit=Counting(6))
     (checkpoint,) = paths.runs.glob("**/resume.pt")
     checkpoint.write_bytes(checkpoint.read_bytes()[:100])
     with pytest.raises(InputError, match=r"resume\.pt: damaged"):
@@ -188,7 +177,7 @@ def test_a_damaged_checkpoint_is_an_error_that_names_it(paths: Paths) -> None:
 
 def test_a_run_goes_on_from_its_checkpoint_where_its_weights_are_damaged(paths: Paths) -> None:
     with pytest.raises(KeyboardInterrupt):
-        run(paths, progress=StopAfter(6))
+        run(paths, emit=Counting(6))
     (checkpoint,) = paths.runs.glob("**/resume.pt")
     checkpoint.with_name("model.safetensors").write_bytes(b"damaged")
     assert run(paths, "resume").read_manifest().status == "finished"

@@ -10,6 +10,7 @@ import torch
 from tests.small_plans import PLUGINS, plans
 from vqabench.api import Backbone, Loss
 from vqabench.errors import VqabenchError
+from vqabench.events import ignore
 from vqabench.testing.meta import META, MetaDevice, to_meta
 from vqabench.testing.samples import make_sample, make_spec
 from vqabench.training.backward import BackwardPass
@@ -18,7 +19,6 @@ from vqabench.training.criterion import Criterion
 from vqabench.training.device import autocast
 from vqabench.training.loop import train_batch
 from vqabench.training.model import build_losses, build_model
-from vqabench.training.progress import Silence
 from vqabench.training.session import Session
 
 
@@ -40,7 +40,7 @@ def test_a_step_has_one_device_and_waits_only_where_it_is_declared(backbone: str
         )
         for loss in build_losses(plan, spec):
             state = State(model.to(META), torch.nn.ModuleList([loss]).to(META), plan.recipe, seed=0)
-            backward = BackwardPass(state, Session(META, Silence()), autocast(META, "float32"))
+            backward = BackwardPass(state, Session(META, ignore), autocast(META, "float32"))
             with MetaDevice() as device:
                 train_batch(batch, Criterion(cast(Loss, loss)), backward, plan.recipe.clip)
             assert not device.waits or declared, (plan.loss, plan.objective, device.waits)

@@ -14,6 +14,7 @@ from tests.training.runs import SIZES, Counting, elsewhere, places_in, run, same
 from vqabench.api import Recipe
 from vqabench.config import make_config
 from vqabench.errors import InputError
+from vqabench.events import BatchTrained, Event
 from vqabench.paths import Paths
 from vqabench.results import Run
 from vqabench.training.checkpoint import State
@@ -56,11 +57,11 @@ def test_a_signal_saves_the_very_step_and_the_run_goes_on_to_the_same_bits(
     whole = run(elsewhere(paths, "whole"), precision=precision)
     interruption = Interruption()
     with pytest.raises(Stopped) as stopped:
-        run(paths, progress=Counting(stop_at, interruption), interruption=interruption, precision=precision)
+        run(paths, emit=Counting(stop_at, interruption), interruption=interruption, precision=precision)
     assert stopped.value.exit_code == 75
     assert only_run(paths).read_manifest().status == "stopped"
     watch = Counting()
-    again = run(paths, "resume", progress=watch, precision=precision)
+    again = run(paths, "resume", emit=watch, precision=precision)
     assert watch.batches == 4 * BATCHES - stop_at
     assert same_bits(whole, again)
     assert losses(whole) == losses(again)
@@ -83,9 +84,9 @@ def test_what_stops_without_a_word_goes_on_from_the_latest_checkpoint(
     given |= {"finetune_epochs": 2} if "mask" in loss else {}
     whole = run(elsewhere(paths, "whole"), **given)
     with pytest.raises(KeyboardInterrupt):  # in the midst of the step
-        run(paths, progress=Counting(7), checkpoint_minutes=EVERY_BATCH, **given)
+        run(paths, emit=Counting(7), checkpoint_minutes=EVERY_BATCH, **given)
     watch = Counting()
-    again = run(paths, "resume", progress=watch, **given)
+    again = run(paths, "resume", emit=watch, **given)
     batches = BATCHES * (4 if "mask" in loss else 2)
     assert watch.batches == batches - 6
     assert same_bits(whole, again)
@@ -95,16 +96,16 @@ def test_a_signal_while_answers_are_given_loses_no_step(paths: Paths) -> None:
     whole = run(elsewhere(paths, "whole"), epochs=1)
     interruption = Interruption()
     with pytest.raises(Stopped):
-        run(paths, progress=Counting(BATCHES, interruption), interruption=interruption, epochs=1)
+        run(paths, emit=Counting(BATCHES, interruption), interruption=interruption, epochs=1)
     watch = Counting()
-    again = run(paths, "resume", progress=watch, epochs=1)
+    again = run(paths, "resume", emit=watch, epochs=1)
     assert watch.batches == 0
     assert same_bits(whole, again)
 
 
 def test_a_run_goes_on_in_the_precision_that_another_machine_began_it_with(paths: Paths) -> None:
     with pytest.raises(KeyboardInterrupt):
-        run(paths, progress=Counting(6))
+        run(paths, emit=Counting(6))
     manifest = only_run(paths).read_manifest()
     other = {"float32": "bfloat16", "bfloat16": "float32"}[manifest.precision]
     only_run(paths).write_manifest(manifest, precision=other)
@@ -114,7 +115,7 @@ def test_a_run_goes_on_in_the_precision_that_another_machine_began_it_with(paths
 @pytest.mark.parametrize("name", [".resume.pt.part-12345", ".tmpaBc123"])  # ours, and safetensors' own
 def test_what_a_killed_process_had_begun_to_write_is_swept_away(paths: Paths, name: str) -> None:
     with pytest.raises(KeyboardInterrupt):
-        run(paths, progress=Counting(6))
+        run(paths, emit=Counting(6))
     part = only_run(paths).folder / name
     part.write_bytes(b"half")
     run(paths, "resume")
@@ -151,17 +152,17 @@ def test_a_kill_behind_the_end_of_a_run_leaves_nothing_for_ever(paths: Paths) ->
     for left in (finished.resume_file, lock):
         left.touch()
     watch = Counting()
-    run(paths, "resume", progress=watch, epochs=1)
+    run(paths, "resume", emit=watch, epochs=1)
     assert any("finished already" in line for line in watch.messages)
     assert sorted(finished.folder.parent.rglob("*")) == before
 
 
 class Impatient(Counting):
-    """Presses Ctrl-C twice in the midst of a batch."""
+    """Presses Ctrl-C twice in the middle of a batch."""
 
-    def advance(self, samples: int) -> None:
-        super().advance(samples)
-        if self.batches == 6:
+    def __call__(self, event: Event) -> None:
+        super().__call__(event)
+        if isinstance(event, BatchTrained) and self.batches == 6:
             for _ in range(2):
                 os.kill(os.getpid(), signal.SIGINT)
 
@@ -170,7 +171,7 @@ def test_a_second_ctrl_c_leaves_the_latest_checkpoint_as_it_is(paths: Paths) -> 
     whole = run(elsewhere(paths, "whole"))
     interruption = Interruption()
     with interruption.watching(), pytest.raises(KeyboardInterrupt):
-        run(paths, progress=Impatient(), interruption=interruption)
+        run(paths, emit=Impatient(), interruption=interruption)
     kept = torch.load(only_run(paths).resume_file, weights_only=True)
     steps = {int(state["step"]) for state in kept["optimizer"]["state"].values()}
     assert steps == {BATCHES} == {kept["position"]["steps"]}
@@ -190,7 +191,7 @@ def test_the_random_numbers_of_a_batch_depend_on_its_place_alone(paths: Paths) -
 
 def test_how_a_run_starts_depends_on_what_its_folder_holds(paths: Paths) -> None:
     with pytest.raises(KeyboardInterrupt):
-        run(paths, progress=Counting(6))
+        run(paths, emit=Counting(6))
     begun = only_run(paths)
     config = make_config({"backbone": "updn", "dataset": "tiny", "epochs": 4, "settings": SIZES})
     plan = make_plan(config, paths.dataset("tiny").entry.recipe)

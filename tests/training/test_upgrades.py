@@ -48,7 +48,7 @@ def test_a_finished_run_of_an_earlier_version_is_finished_and_answers_as_it_did(
     earlier = place(version, "finished", paths)
     before = {file.name: file.read_bytes() for file in earlier.folder.iterdir()}
     watch = Counting()
-    run(paths, "resume", progress=watch, epochs=2)
+    run(paths, "resume", emit=watch, epochs=2)
     assert watch.batches == 0
     predict_run(earlier.folder, "test", None, paths, "cpu")
     assert {file.name: file.read_bytes() for file in earlier.folder.iterdir()} == before
@@ -59,7 +59,7 @@ def test_a_stopped_run_of_an_earlier_version_goes_on(version: str, paths: Paths)
     earlier = place(version, "stopped", paths)
     done = len(earlier.read_epochs())
     watch = Counting()
-    finished = run(paths, "resume", progress=watch, epochs=6)
+    finished = run(paths, "resume", emit=watch, epochs=6)
     assert finished.folder == earlier.folder
     assert 0 < watch.batches <= 4 * (6 - done)
     assert [record["epoch"] for record in finished.read_epochs()] == [1, 2, 3, 4, 5, 6]
@@ -89,7 +89,7 @@ def test_a_key_that_was_added_since_counts_as_its_default(paths: Paths, finished
     change_manifest(finished, "recipe", **dict.fromkeys(added))
     change_manifest(finished, "backbone", attention_dropout=None)
     watch = Counting()
-    run(paths, "resume", progress=watch, epochs=1)
+    run(paths, "resume", emit=watch, epochs=1)
     assert watch.batches == 0
 
 
@@ -107,7 +107,7 @@ def test_what_differs_from_the_default_still_makes_another_run(
 
 def test_a_checkpoint_with_unknown_positions_is_read(paths: Paths, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        run(paths, progress=Counting(6), checkpoint_minutes=1e-9, epochs=2)
+        run(paths, emit=Counting(6), checkpoint_minutes=1e-9, epochs=2)
     begun = run_in(paths.runs)
     kept = torch.load(begun.resume_file, weights_only=True)
     kept["position"]["invented_later"] = 1

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from tests.evaluation.test_comparison import write_run
+from tests.runs import write_run
 from tests.training.runs import SIZES, Counting, places_in, run
 from vqabench.data.vqa.annotations import read_predictions
 from vqabench.evaluation.findings import DatasetFindings
+from vqabench.events import Emit, ignore
 from vqabench.paths import Paths
 from vqabench.reporting.page import make_page
 from vqabench.results import Run, find_runs
@@ -38,8 +39,8 @@ def paths(trained: Paths, tmp_path: Path) -> Paths:
     return Paths(tmp_path / "runs", trained.data, trained.catalog)
 
 
-def gather_one(paths: Paths, message: Counting | None = None) -> DatasetFindings:
-    (findings,) = gather([], None, paths, message)
+def gather_one(paths: Paths, emit: Emit = ignore) -> DatasetFindings:
+    (findings,) = gather([], None, paths, emit)
     return findings
 
 

@@ -17,12 +17,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from vqabench.config import TrainConfig
+from vqabench.config import TrainConfig, to_arguments
 from vqabench.errors import InputError, VqabenchError
+from vqabench.events import Emit, Warn, ignore
 from vqabench.paths import Paths
 from vqabench.results import BUSY, Manifest, Run
 from vqabench.training.interruption import SAVING, Interruption, Stopped
@@ -197,7 +198,7 @@ class Pool:
     """Called with each line of a process's stderr, from other threads."""
     watch: Callable[[Sequence[Child]], None] = lambda _: None
     """Called now and then with the processes."""
-    warn: Callable[[str], None] = lambda _: None
+    emit: Emit = ignore
     children: list[Child] = field(default_factory=list)
     lost: dict[str, str] = field(default_factory=dict)
     """Runs that were ended without saving, and why; set when a signal stops the pool."""
@@ -245,7 +246,7 @@ class Pool:
                 self.children.append(start(task, self.paths, slot, self.on_line))
 
     def _leave_to_others(self, task: Task) -> None:
-        self.warn(f"{task.name}: another process is training it; waiting for that")
+        self.emit(Warn(f"{task.name}: another process is training it; waiting for that"))
         self._elsewhere.append(task)
 
     def _look_elsewhere(self) -> None:
@@ -279,14 +280,14 @@ class Pool:
         manifest = child.manifest
         if manifest is None and child.seconds > SLOW_START and not child.is_reported:
             child.is_reported = True
-            self.warn(f"{child.task.name}: has not started after {SLOW_START / 60:.0f} min")
+            self.emit(Warn(f"{child.task.name}: has not started after {SLOW_START / 60:.0f} min"))
         if manifest is None or manifest.status != "finished":
             child.finished_at = None
             return False
         child.finished_at = child.finished_at or time.monotonic()
         if time.monotonic() - child.finished_at < GRACE or not child.has_finished():
             return False
-        self.warn(f"{child.task.name}: finished, but its process did not exit, so it was ended")
+        self.emit(Warn(f"{child.task.name}: finished, but its process did not exit, so it was ended"))
         return True
 
     def _stop(self) -> None:
@@ -349,30 +350,9 @@ def child_environment() -> dict[str, str]:
 
 def command_of(config: TrainConfig, paths: Paths, device: str | None = None, *, afresh: bool = False) -> list[str]:
     """Return the arguments of `vqabench` that train a configuration."""
-    options: dict[str, Any] = {
-        "--loss": config.loss,
-        "--objective": config.objective,
-        "--dataset": config.dataset,
-        "--seeds": ",".join(map(str, config.seeds)),
-        "--epochs": config.epochs,
-        "--finetune-epochs": config.finetune_epochs,
-        "--from": config.start_from,
-        "--label": config.label,
-        "--select": config.select,
-        "--device": device or config.device,
-        "--precision": config.precision,
-        "--features": config.features,
-        "--checkpoint-minutes": config.checkpoint_minutes,
-        "--runs": paths.runs,
-        "--data-dir": paths.data,
-    }
-    words = [f"{name}={value}" for name, value in options.items() if value is not None]
-    words += [f"--set={key}={'none' if value is None else value}" for key, value in config.settings.items()]
-    catalogs = [paths.catalog] if isinstance(paths.catalog, Path) else paths.catalog or ()
-    words += [f"--catalog={path}" for path in catalogs]
-    words += [f"--log={name}" for name in config.log]
-    words += ["--track-test"] * config.track_test
-    return ["train", *words, "--force" if afresh else "--resume", "--", config.backbone]
+    places = ["--runs", str(paths.runs), *paths.to_arguments()]
+    options = to_arguments(replace(config, device=device or config.device, jobs=None))
+    return ["train", "--force" if afresh else "--resume", *places, *options]
 
 
 def is_finished(run: Run) -> bool:

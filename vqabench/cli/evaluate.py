@@ -10,6 +10,7 @@ from vqabench.cli.completion import complete_datasets
 from vqabench.cli.help import examples
 from vqabench.cli.output import LISTS, Format, Out, choose_form, print_list, writing
 from vqabench.cli.parameters import AsJson, Catalog, DataDir, SplitName, one_of
+from vqabench.errors import InputError, counted
 from vqabench.reporting.output import say_json
 
 EXAMPLES = examples(
@@ -62,8 +63,6 @@ def evaluate(
 
     Prints the official VQA accuracy and Cohen's kappa, by answer type.
     """
-    from vqabench.errors import InputError
-
     from_files = questions is not None or annotations is not None
     if from_files == (dataset is not None) or (split is not None and dataset is None):
         raise InputError(
@@ -73,18 +72,18 @@ def evaluate(
     form = choose_form(out, as_json, LISTS)
 
     from vqabench.paths import Paths
-    from vqabench.reporting.progress import WatchedProgress
+    from vqabench.reporting.progress import Display
     from vqabench.workflows import evaluation
 
     predictions = Path("/dev/stdin") if predictions == Path("-") else predictions
-    progress, as_wrong = WatchedProgress(), missing is Missing.wrong
+    display, as_wrong = Display(), missing is Missing.wrong
     if dataset is not None:
         paths = Paths(data=data_dir, catalog=catalog)
         scores = evaluation.evaluate_on_dataset(
-            predictions, dataset, split or "test", paths, progress, missing_is_wrong=as_wrong
+            predictions, dataset, split or "test", paths, display, missing_is_wrong=as_wrong
         )
     elif questions is not None and annotations is not None:
-        scores = evaluation.evaluate(predictions, questions, annotations, progress, missing_is_wrong=as_wrong)
+        scores = evaluation.evaluate(predictions, questions, annotations, display, missing_is_wrong=as_wrong)
     else:
         raise InputError("--questions and --annotations go together: name both")
 
@@ -97,7 +96,7 @@ def evaluate(
             print_list(*tables.list_scores(scores, exact=form is Format.csv), form, tables.describe_gaps(scores))
         else:
             console = lists.stdout_console()
-            console.print(f"{predictions}: {scores.questions:,} questions", markup=False, soft_wrap=True)
+            console.print(f"{predictions}: {counted(scores.questions, 'question')}", markup=False, soft_wrap=True)
             for table in tables.draw_scores(scores):
                 console.print(table)
             for note in tables.describe_gaps(scores):

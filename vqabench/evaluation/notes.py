@@ -1,4 +1,4 @@
-"""What the reader of a comparison must know."""
+"""Notes for the reader of a comparison."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from vqabench.evaluation.rows import Row
 LEVEL = 0.01
 """Below which the paper marks a p-value (†)."""
 UNRANKED = "do not rank it by"
-"""Stands in each note on a row whose numbers say nothing of its rank."""
+"""Part of each note on a row whose numbers do not show its rank."""
+ONE_SEED = "Only one seed, so gains are not tested. Use --seeds 0-4."
 PRIOR_NOTE = (
     "Head and Tail: questions whose answer is frequent or rare for their type in training; With prior and Against: "
     "whose answer is the most frequent one there, or is not. Reliance: 0 if answers are distributed like the "
@@ -19,7 +20,7 @@ PRIOR_NOTE = (
     "– if the split does not differ from training. ECE, Overconf.: calibration error, and confidence "
     "minus accuracy. Bound: best accuracy that the vocabulary allows"
 )
-"""How to read what stored answers show of the training prior."""
+"""How to read the numbers on the training prior."""
 
 
 ABOUT_PUBLISHED = (
@@ -30,7 +31,7 @@ ABOUT_PUBLISHED = (
 
 
 def warn(rows: Sequence[Row]) -> list[str]:
-    """Tell which numbers are not comparable with others, and why."""
+    """Return notes on rows that cannot be compared with others, and why."""
     brands: dict[str, list[str]] = {}
     for row in rows:
         for brand in row.brands:
@@ -58,7 +59,7 @@ def is_warning(note: str) -> bool:
 
 
 def describe_gains(rows: Sequence[Row], bases: Sequence[tuple[Row, Row]], against: str | None = None) -> list[str]:
-    """Return notes on rows without a gain and gains without a test; `bases` are rows with what they gain on."""
+    """Return notes on rows without a gain and gains without a test; `bases` pairs rows with their bases."""
     notes = []
     based = {id(row) for row, _ in bases}
     if against is None:
@@ -72,16 +73,15 @@ def describe_gains(rows: Sequence[Row], bases: Sequence[tuple[Row, Row]], agains
         if alone:
             notes.append(f"no gain, because {against} has no run on the same data: {first_few(alone, 3)}")
     single = [row.title for row in rows if len(row.seeds) == 1]
-    if single:
-        which = f" of {first_few(single, 3)}" if len(single) < len(rows) else ""
-        notes.append(
-            f"Only one seed{which}, so gains{' with it' if which else ''} are not tested. Use --seeds 0-4."
-        )
+    if len(single) == len(rows):
+        notes.append(ONE_SEED)
+    elif single:
+        notes.append(f"Only one seed of {first_few(single, 3)}, so gains with it are not tested. Use --seeds 0-4.")
     return notes
 
 
 def explain_marks(rows: Sequence[Row], against: str | None = None) -> tuple[str, ...]:
-    """Return how gains over plain, or over the row `against`, were tested over seeds; nothing where none was."""
+    """Return how gains over plain, or over the row `against`, were tested over seeds; empty if none was."""
     paired = {cell.test.paired for row in rows for cell in row.cells.values() if cell.test is not None}
     if not paired:
         return ()

@@ -5,29 +5,30 @@ from __future__ import annotations
 import struct
 import zlib
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from xml.etree.ElementTree import SubElement
 
 from markupsafe import Markup
 
 from vqabench.data.prepare.digits import Picture
+from vqabench.errors import counted
 from vqabench.evaluation.findings import ChangedPair, ChangedQuestion, Region, Reply
-from vqabench.reporting.figures import Keys, name_row, name_split
-from vqabench.reporting.plots import begin, finish
+from vqabench.reporting.charts import name_row, name_split
+from vqabench.reporting.svg import begin, finish
 
-TOLD = 0.095
-"""Attention from which on its percentage is written beside the region."""
+LABELLED = 0.095
+"""Attention from which the percentage is written next to the region."""
 
 
 def draw_regions(key: str, title: str, regions: Sequence[Region], attention: Sequence[float] | None) -> Markup:
-    """Draw the regions where they lie, as if the image were square; the more attention, the bolder the outline."""
+    """Draw regions at their positions, as if the image were square; bolder outlines mean more attention."""
     drawing = begin(key, title, _describe(regions, attention), viewBox="0 0 100 100")
     drawing.attrib["class"] = "scene"
     SubElement(drawing, "rect", {"class": "ground", "width": "100", "height": "100"})
     weights = [0.0] * len(regions) if attention is None else attention
     largest = max(weights, default=0.0) or 1.0
-    order = sorted(range(len(regions)), key=lambda number: weights[number])  # what counts lies on top
+    order = sorted(range(len(regions)), key=lambda number: weights[number])  # the most attended regions on top
     for number in order:
         region, weight = regions[number], weights[number]
         left, top, right, bottom = (100 * side for side in region.box)
@@ -39,14 +40,14 @@ def draw_regions(key: str, title: str, regions: Sequence[Region], attention: Seq
             strong = weight / largest
             bold = {"stroke-width": _short(0.4 + 1.8 * strong), "stroke-opacity": _short(0.25 + 0.75 * strong)}
             SubElement(drawing, "rect", {"class": "region", **box, **bold})
-        if weight >= TOLD:
+        if weight >= LABELLED:
             at = {"x": _short(left), "y": _short(top - 1.5 if top > 7 else bottom + 6)}
             SubElement(drawing, "text", at).text = f"{weight:.0%}"
     return finish(drawing)
 
 
 def _describe(regions: Sequence[Region], attention: Sequence[float] | None) -> str:
-    count = f"{len(regions)} regions"
+    count = counted(len(regions), "region")
     if attention is None:
         return f"{count}."
     order = sorted(range(len(regions)), key=lambda number: -attention[number])[:5]
@@ -63,7 +64,7 @@ def _name(region: Region, number: int) -> str:
 
 
 def format_picture(picture: Picture) -> str:
-    """Give a picture as a PNG in a `data:` address."""
+    """Return a picture as a PNG in a `data:` address."""
     width = 3 * picture.width
     rows = [picture.rgb[start : start + width] for start in range(0, len(picture.rgb), width)]
     head = struct.pack(">IIBBBBB", picture.width, picture.height, 8, 2, 0, 0, 0)  # 8 bits, red green blue
@@ -82,7 +83,7 @@ def _short(value: float) -> str:
 
 @dataclass(frozen=True)
 class Side:
-    """What one of two runs made of a question."""
+    """One run's answer to a question, and its attention."""
 
     name: str
     reply: Reply
@@ -95,7 +96,7 @@ class Card:
 
     asked: ChangedQuestion
     scene: Markup | None
-    """Its image, where it is drawn for neither side."""
+    """Its image, if it is drawn for neither side."""
     sides: tuple[Side, Side]
 
 
@@ -110,8 +111,8 @@ class PairCards:
     """Gained and lost."""
 
 
-def lay_out_pair(pair: ChangedPair, keys: Keys) -> PairCards:
-    """Lay out what a strategy changed."""
+def lay_out_pair(pair: ChangedPair, new_key: Callable[[], str]) -> PairCards:
+    """Return the examples of a pair, laid out as cards."""
     changed = pair.gained + pair.lost
     summary = (
         f"Of {pair.questions:,} questions ({name_split(pair.split, pair.after)}, seed {pair.seed}), {changed:,} "
@@ -119,26 +120,26 @@ def lay_out_pair(pair: ChangedPair, keys: Keys) -> PairCards:
     )
     titles = (f"Gained, {len(pair.best)} of {pair.gained:,}", f"Lost, {len(pair.worst)} of {pair.lost:,}")
     parts = tuple(
-        (title, tuple(_lay_out(asked, pair, keys) for asked in chosen))
+        (title, tuple(_lay_out(asked, pair, new_key) for asked in chosen))
         for title, chosen in zip(titles, (pair.best, pair.worst), strict=True)
         if chosen
     )
     return PairCards(f"{name_row(pair.after)} against {name_row(pair.before)}", summary, pair.missing, parts)
 
 
-def _lay_out(asked: ChangedQuestion, pair: ChangedPair, keys: Keys) -> Card:
+def _lay_out(asked: ChangedQuestion, pair: ChangedPair, new_key: Callable[[], str]) -> Card:
     sides = tuple(
-        Side(name_row(row), reply, _draw(asked, name_row(row), reply, keys))
+        Side(name_row(row), reply, _draw(asked, name_row(row), reply, new_key))
         for row, reply in ((pair.before, asked.before), (pair.after, asked.after))
     )
     seen = any(side.drawing is not None for side in sides)
     known = any(region.picture is not None for region in asked.regions)
     title = f"Image of “{asked.question}”"
-    scene = draw_regions(keys(), title, asked.regions, None) if known and not seen else None
+    scene = draw_regions(new_key(), title, asked.regions, None) if known and not seen else None
     return Card(asked, scene, (sides[0], sides[1]))
 
 
-def _draw(asked: ChangedQuestion, name: str, reply: Reply, keys: Keys) -> Markup | None:
+def _draw(asked: ChangedQuestion, name: str, reply: Reply, new_key: Callable[[], str]) -> Markup | None:
     if reply.attention is None or not asked.regions:
         return None
-    return draw_regions(keys(), f"Attention of {name} to “{asked.question}”", asked.regions, reply.attention)
+    return draw_regions(new_key(), f"Attention of {name} to “{asked.question}”", asked.regions, reply.attention)

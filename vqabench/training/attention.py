@@ -11,18 +11,18 @@ from vqabench.data.batches.placement import PlacedFeatures
 from vqabench.data.catalog.dataset import Dataset
 from vqabench.data.prepare.prepared import Prepared
 from vqabench.evaluation.predict import check_output, load_split
+from vqabench.events import Emit
 from vqabench.results import Run
 from vqabench.training.device import number_type
 from vqabench.training.guard import calling
 from vqabench.training.model import load_model
-from vqabench.training.progress import Progress
 from vqabench.training.record import recall_plan
 
 Attention = tuple[float, ...]
 
 
 def attend(
-    run: Run, dataset: Dataset, prepared: Prepared, split: str, rows: Sequence[int], progress: Progress
+    run: Run, dataset: Dataset, prepared: Prepared, split: str, rows: Sequence[int], emit: Emit
 ) -> list[Attention] | None:
     """Return a run's attention over the regions of each question's image, which sums to 1.
 
@@ -32,7 +32,7 @@ def attend(
     manifest = run.read_manifest()
     device, precision = torch.device("cpu"), manifest.precision
     plan = recall_plan(manifest)
-    model = load_model(run, prepared, progress, plan).eval()
+    model = load_model(run, prepared, emit, plan).eval()
     few = dataclasses.replace(prepared, splits={split: prepared.splits[split].take(rows)})
     features = PlacedFeatures(prepared.features, device, "disk", number_type(precision))
     with calling(plan.parts, "answering"), torch.inference_mode():

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from vqabench.api import Backbone, Batch, Loss
 from vqabench.errors import OutputError, TrainingError
 from vqabench.evaluation.predict import require_tensor
+from vqabench.events import Warn
 from vqabench.files.resources import is_out_of_memory
 from vqabench.training.checkpoint import State
 from vqabench.training.criterion import Criterion, Parts
@@ -113,10 +114,11 @@ class BackwardPass:
         if position.pieces >= size:
             raise TrainingError(f"{device} has no memory for a single question of this model")
         position.pieces *= 2
-        self.session.progress.warn(
+        message = (
             f"{device} has no memory for {size} questions at once: from now on each batch is split into "
             f"{position.pieces} pieces, and their gradients are summed"
         )
+        self.session.emit(Warn(message))
 
     def _capture(self, batch: Batch, criterion: Criterion) -> CapturedPass | None:
         """Return the CUDA graph that computes the batch; None if there is none, or not yet."""
@@ -147,7 +149,7 @@ class BackwardPass:
         self.graph, self.cannot_capture = None, True
         self.state.optimizer.zero_grad(set_to_none=True)
         torch.cuda.empty_cache()
-        self.session.progress.warn(f"{self.session.device} has no memory for a CUDA graph, so training is slower")
+        self.session.emit(Warn(f"{self.session.device} has no memory for a CUDA graph, so training is slower"))
 
 
 class CapturedPass:

@@ -1,9 +1,9 @@
-"""A run's numbers in logs that people already use, beside `epochs.jsonl`, which every run has.
+"""Write a run's numbers to TensorBoard and Weights & Biases, in addition to `epochs.jsonl`, which every run has.
 
-Their names; accuracies and kappas are in percent:
-    step/loss, step/train_accuracy, step/lr    means over the batches since the last such line, of the first process
-    epoch/loss, epoch/val_accuracy, ...        what `epochs.jsonl` has of an epoch; these accuracies are soft ones
-    test/accuracy/all, val/kappa/yes-no, ...   what `scores.json` has of the chosen weights, in the end
+Names of the numbers; accuracies and kappas are in percent:
+    step/loss, step/train_accuracy, step/lr    means over the latest steps, in the first process
+    epoch/loss, epoch/val_accuracy, ...        an epoch's line of `epochs.jsonl`; accuracies are soft ones
+    test/accuracy/all, val/kappa/yes-no, ...   `scores.json`, for the weights of the chosen epoch
 """
 
 from __future__ import annotations
@@ -16,39 +16,36 @@ import msgspec
 
 from vqabench.errors import InputError
 from vqabench.evaluation.scores import Scores
-from vqabench.results import Manifest, Run, Status
-from vqabench.training.progress import Progress
+from vqabench.events import Emit, EpochFinished, Event, RunEnded, RunScored, RunStarted, StepsMeasured, Warn
+from vqabench.results import Manifest, Run
 
 OUTCOME = ("pieces", "started", "seconds", "status", "failure", "epoch")
-"""What of a manifest tells how a run went, not what was run."""
+"""Fields of a manifest that record how a run went, not what was run."""
 
 
 class Log(Protocol):
-    """Hears the numbers of one run. An error that it raises ends the log, and not the run."""
+    """Writes the numbers of one run. An error that it raises ends the log, not the run."""
 
     def __init__(self, run: Run) -> None: ...
 
     @staticmethod
     def check_ready() -> None:
-        """Raise InputError where more than its package is needed, and lacks."""
+        """Raise InputError if something is missing besides the package."""
 
     def start(self, manifest: Manifest, steps: int | None) -> str:
-        """Hear what is run, and how many steps are done; give the place where the log is to be seen.
+        """Start, or continue after `steps` steps; return where the log is.
 
-        What was heard of later steps holds no more: they are trained again. None: the run is only scored again.
+        Anything logged for later steps is void: they are trained again. None: the run is only scored again.
         """
 
-    def measure(self, step: int, numbers: Mapping[str, float]) -> None:
-        """Hear numbers at a step, counted from 1 over all epochs."""
+    def write(self, step: int, numbers: Mapping[str, float]) -> None:
+        """Write numbers at a step, counted from 1 over all epochs; those of an epoch include `epoch`."""
 
-    def finish_epoch(self, step: int, epoch: int, numbers: Mapping[str, float]) -> None:
-        """Hear numbers of an epoch, counted from 1 over all stages, whose last step this was."""
+    def write_scores(self, epoch: int, numbers: Mapping[str, float]) -> None:
+        """Write the scores of the chosen epoch."""
 
-    def finish(self, epoch: int, numbers: Mapping[str, float]) -> None:
-        """Hear how the weights of the chosen epoch were scored."""
-
-    def close(self, status: Status) -> None:
-        """Hear how the run has ended. It may not have been started."""
+    def close(self, status: str) -> None:
+        """Close the log, given the status of the run's manifest. The log may not have been started."""
 
 
 def _load_tensorboard() -> type[Log]:
@@ -67,7 +64,7 @@ KINDS: Mapping[str, Callable[[], type[Log]]] = {"tensorboard": _load_tensorboard
 
 
 def load_log(name: str) -> type[Log]:
-    """Load a kind of log. Raises InputError where its package is not installed, or is broken."""
+    """Load a kind of log. Raises InputError if its package cannot be imported."""
     try:
         return KINDS[name]()
     except ImportError as error:
@@ -81,75 +78,83 @@ def check_ready(names: Iterable[str]) -> None:
         load_log(name).check_ready()
 
 
-class Logs:
-    """All logs of a run. One that fails is told of, once, and hears nothing more; the run goes on."""
+def logged(names: Iterable[str], run: Run, manifest: Manifest, emit: Emit) -> Emit:
+    """Return a consumer that passes a run's events to its logs and to `emit`."""
+    logs = _Logs(names, run, manifest, emit)
 
-    def __init__(self, names: Iterable[str], run: Run, manifest: Manifest, progress: Progress) -> None:
-        self.run, self.manifest, self.progress = run, manifest, progress
-        self.kept: dict[str, Log] = {name: load_log(name)(run) for name in names}
+    def both(event: Event) -> None:
+        logs(event)
+        emit(event)
+
+    return both
+
+
+class _Logs:
+    """All logs of a run. One that fails is dropped with a warning, and the run continues."""
+
+    def __init__(self, names: Iterable[str], run: Run, manifest: Manifest, emit: Emit) -> None:
+        self.run, self.manifest, self.emit = run, manifest, emit
+        self.open: dict[str, Log] = {name: load_log(name)(run) for name in names}
         self.started = False
 
-    @contextmanager
-    def open(self) -> Iterator[None]:
-        """Close all in the end, in whatever way that came: the manifest says."""
-        try:
-            yield
-        finally:
-            self._tell(lambda log: log.close(self.manifest.status))
+    def __call__(self, event: Event) -> None:
+        """Write what the event reports."""
+        match event:
+            case RunStarted():
+                self._start(event.steps_done)
+            case StepsMeasured():
+                numbers = {f"step/{name}": number for name, number in event.numbers.items()}
+                self._each(lambda log: log.write(event.step, numbers))
+            case EpochFinished():
+                record = event.record
+                numbers = {f"epoch/{name}": x for name, x in record.items() if isinstance(x, int | float)}
+                numbers["epoch"] = numbers.pop("epoch/epoch")
+                self._each(lambda log: log.write(event.step, numbers))
+            case RunScored():
+                if not self.started:
+                    self._start(None)
+                self._each(lambda log: log.write_scores(event.epoch, event.numbers))
+            case RunEnded():
+                self._each(lambda log: log.close(event.status))
 
-    def start(self, steps: int | None) -> None:
-        """Begin, or go on behind so many steps; None: the run is only scored again."""
+    def _start(self, steps: int | None) -> None:
         self.started = True
-        for name, log in list(self.kept.items()):
-            with self._forgiving(name):
-                self.progress.say(f"{name}: {log.start(self.manifest, steps)}")
+        for name in list(self.open):
+            with self._dropped_on_error(name) as log:
+                self.emit(f"{name}: {log.start(self.manifest, steps)}")
 
-    def measure(self, step: int, numbers: Mapping[str, float]) -> None:
-        """Pass on numbers at a step."""
-        self._tell(lambda log: log.measure(step, {f"step/{name}": number for name, number in numbers.items()}))
-
-    def finish_epoch(self, step: int, record: Mapping[str, Any]) -> None:
-        """Pass on what was recorded of an epoch, as far as it is numbers."""
-        values = {name: value for name, value in record.items() if isinstance(value, int | float)}
-        numbers = {f"epoch/{name}": value for name, value in values.items() if name != "epoch"}
-        self._tell(lambda log: log.finish_epoch(step, record["epoch"], numbers))
-
-    def finish(self, scores: Mapping[str, Scores]) -> None:
-        """Pass on the final scores, as far as they are defined."""
-        if not self.started:
-            self.start(None)
-        epoch, numbers = self.manifest.epoch or 0, dict(_name_scores(scores))
-        self._tell(lambda log: log.finish(epoch, numbers))
-
-    def _tell(self, tell: Callable[[Log], None]) -> None:
-        for name, log in list(self.kept.items()):
-            with self._forgiving(name):
-                tell(log)
+    def _each(self, act: Callable[[Log], None]) -> None:
+        for name in list(self.open):
+            with self._dropped_on_error(name) as log:
+                act(log)
 
     @contextmanager
-    def _forgiving(self, name: str) -> Iterator[None]:
-        """Let an error end a log alone."""
+    def _dropped_on_error(self, name: str) -> Iterator[Log]:
         try:
-            yield
-        except Exception as error:  # whatever other people's code may raise
+            yield self.open[name]
+        except Exception as error:  # other people's code may raise anything
             with suppress(Exception):
-                self.kept.pop(name).close("failed")
+                self.open.pop(name).close("failed")
             why = " ".join(str(error).split())
-            self.progress.warn(
-                f"{self.run.folder}: --log {name} has failed and is turned off ({type(error).__name__}: {why})"
+            self.emit(
+                Warn(
+                    f"{self.run.folder}: --log {name} has failed and is turned off ({type(error).__name__}: {why})"
+                )
             )
 
 
 def hyperparameters(manifest: Manifest) -> dict[str, Any]:
-    """Give what of a manifest tells what is run, by the names in `run.json`; plain values, nested."""
+    """Return the fields of a manifest that describe what is run, as nested plain values."""
     everything: dict[str, Any] = msgspec.to_builtins(manifest)
     return {name: value for name, value in everything.items() if name not in OUTCOME}
 
 
-def _name_scores(scores: Mapping[str, Scores]) -> Iterator[tuple[str, float]]:
-    """Name every number that is defined: a category's `/` would begin a group of its own."""
-    for split, form in scores.items():
-        for metric in ("accuracy", "kappa"):
-            for category, number in getattr(form, metric).items():
-                if number is not None:
-                    yield f"{split}/{metric}/{category.replace('/', '-')}", number
+def name_scores(scores: Mapping[str, Scores]) -> dict[str, float]:
+    """Return all numbers that are defined, as `split/metric/category`."""
+    return {
+        f"{split}/{metric}/{category.replace('/', '-')}": number  # a `/` would start another group
+        for split, form in scores.items()
+        for metric in ("accuracy", "kappa")
+        for category, number in getattr(form, metric).items()
+        if number is not None
+    }

@@ -25,13 +25,13 @@ from vqabench.api import Backbone, Batch, Loss
 from vqabench.data.batches.split_data import SplitData
 from vqabench.errors import PluginError, TrainingError
 from vqabench.evaluation.predict import Chosen, evaluation_batch, mean_soft_target, predict
+from vqabench.events import BatchTrained, Emit, EpochFinished, RunStarted, StepsMeasured
 from vqabench.training.backward import BackwardPass, explaining_out_of_memory
 from vqabench.training.checkpoint import Position, State, save_state, save_weights
 from vqabench.training.criterion import Criterion, Reading
 from vqabench.training.device import Autocast, measure_gpu_memory
 from vqabench.training.guard import advice, calling, describe
 from vqabench.training.interruption import Stopped
-from vqabench.training.logs import Logs
 from vqabench.training.optimizer import learning_rate
 from vqabench.training.plan import Stage
 from vqabench.training.session import Action, Job
@@ -48,7 +48,7 @@ class Training:
     state: State
     splits: Mapping[str, SplitData]
     autocast: Autocast
-    logs: Logs
+    emit: Emit
     readings: list[Reading] = field(default_factory=list)
     """Losses on their way from the device."""
     order: Tensor = field(default_factory=lambda: torch.empty(0))
@@ -62,12 +62,10 @@ class Training:
         Raises TrainingError if a loss is not finite, Stopped if a signal has come and everything is saved.
         """
         job, position = self.job, self.state.position
-        interruption, progress = job.session.interruption, job.session.progress
+        interruption = job.session.interruption
         epochs, questions = sum(stage.epochs for stage in job.plan.stages), len(self.splits["train"])
         seen = min(questions, position.batches * job.plan.recipe.batch_size)
-        # Logs drop what they have of later steps: a killed run trains those again.
-        self.logs.start(position.steps)
-        progress.start(str(job.run.folder), epochs, position.epochs, questions, seen)
+        self.emit(RunStarted(str(job.run.folder), epochs, questions, position.epochs, seen, position.steps))
         # A signal in the middle of a step would leave weights and optimiser half-updated, so it is only recorded.
         with interruption.put_off(), explaining_out_of_memory(job.session.device):
             for stage, loss, epoch in self._epochs_left():
@@ -110,7 +108,7 @@ class Training:
             with calling(plan.parts, "training"):
                 train_batch(batch, criterion, backward, recipe.clip)
             position.batches = number + 1
-            session.progress.advance(len(batches[number]))  # of all processes, not only this one's share
+            self.emit(BatchTrained(len(batches[number])))  # of all processes, not only this one's share
             action = session.choose_action()
             # Before weights are saved all losses are read: one that is not finite ends the run.
             pauses = action != Action.CONTINUE or position.batches == len(batches)
@@ -137,8 +135,7 @@ class Training:
             position.tally.add(tally)
             means = tally.means()
             if "loss" in means:
-                self.logs.measure(reading.last_step, means | {"lr": reading.lr})
-                self.job.session.progress.measure(means["loss"], means.get("train_accuracy"))
+                self.emit(StepsMeasured(reading.last_step, means | {"lr": reading.lr}))
 
     def _means(self) -> dict[str, float]:
         """Return the means over an epoch and all processes. Raises PluginError if there was no loss at all."""
@@ -181,11 +178,10 @@ class Training:
                 save_weights(self.state.model, job.run.weights_file)
         if job.session.processes.writes:
             job.run.append_epoch(record)
-        self.logs.finish_epoch(position.steps, record)
         self.order = self.state.order.get_state()  # `_save` now belongs to the next epoch
-        # Last: a kill before this repeats the epoch to the same bits, and `keep_epochs` drops its record.
+        # After the record: if a kill comes before, the epoch is repeated, and `keep_epochs` drops its record.
         self._save()
-        job.session.progress.finish_epoch(record)
+        self.emit(EpochFinished(position.steps, record))
 
     def _is_chosen(self, stage: Stage, record: Mapping[str, Any]) -> bool:
         """Return whether to keep an epoch's weights: the latest, or in the last stage the best on a split."""

@@ -12,12 +12,12 @@ from torch import nn
 from vqabench.api import Backbone, DataSpec
 from vqabench.data.prepare.prepared import Prepared
 from vqabench.errors import InputError, PluginError, first_few
+from vqabench.events import Emit, Warn
 from vqabench.options import base_parameters
 from vqabench.results import Run
 from vqabench.training.checkpoint import MISMATCHES, RESTORE, restore
 from vqabench.training.guard import building
 from vqabench.training.plan import Part, Plan
-from vqabench.training.progress import Progress
 from vqabench.training.record import changed_code, recall_plan
 
 
@@ -69,7 +69,7 @@ def _build(part: Part, spec: DataSpec, **ready: Any) -> Any:
         return part.kind(spec, **ready, **part.options)
 
 
-def load_model(run: Run, prepared: Prepared, progress: Progress, plan: Plan | None = None) -> Backbone:
+def load_model(run: Run, prepared: Prepared, emit: Emit, plan: Plan | None = None) -> Backbone:
     """Build a run's model with its weights; warn if the code has changed since.
 
     Raises InputError if the data has changed or a file is damaged.
@@ -79,7 +79,7 @@ def load_model(run: Run, prepared: Prepared, progress: Progress, plan: Plan | No
         raise InputError(f"{run.folder}: it was trained on different data than {manifest.dataset} holds now")
     plan = plan or recall_plan(manifest)
     for message in changed_code(manifest, plan):
-        progress.warn(f"{run.folder}: was trained with {message}")
+        emit(Warn(f"{run.folder}: was trained with {message}"))
     model = build_model(plan, prepared.spec)
     run.check_file(run.weights_file, RESTORE)
     restore(model, run.weights_file)

@@ -13,18 +13,20 @@ import msgspec
 import torch
 
 from vqabench.api import Backbone
+from vqabench.config import to_table
 from vqabench.data.batches.split_data import SplitData
 from vqabench.data.vqa.annotations import SurePrediction, hash_ids, write_predictions
 from vqabench.errors import InputError, OutputError, VqabenchError, is_interruption
 from vqabench.evaluation.predict import load_split, score_split, spell
 from vqabench.evaluation.run_answers import count_differences, read_stored
 from vqabench.evaluation.scores import Scores, write_scores
+from vqabench.events import Emit, RunEnded, RunScored, Warn
 from vqabench.files.atomic import hash_file
 from vqabench.results import Manifest, Run
 from vqabench.training.checkpoint import MISMATCHES, State, load_state, restore, save_weights
 from vqabench.training.device import autocast, choose_precision, choose_threads, computes_bfloat16
 from vqabench.training.guard import calling
-from vqabench.training.logs import Logs
+from vqabench.training.logs import logged, name_scores
 from vqabench.training.loop import Training, answer
 from vqabench.training.model import (
     adopt,
@@ -35,7 +37,6 @@ from vqabench.training.model import (
     restore_unfinished,
     start_model,
 )
-from vqabench.training.progress import Progress
 from vqabench.training.record import changed_code, check_same, sources, versions
 from vqabench.training.resume import Start
 from vqabench.training.session import Job
@@ -46,11 +47,10 @@ class Record:
 
     def __init__(self, job: Job, manifest: Manifest) -> None:
         self.run, self.manifest, self.writes = job.run, manifest, job.session.processes.writes
-        self.logs = Logs(job.plan.config.log if self.writes else (), job.run, manifest, job.session.progress)
 
     def change(self, **changes: Any) -> None:
-        """Change fields of the manifest, also for the logs."""
-        self.manifest = self.logs.manifest = msgspec.structs.replace(self.manifest, **changes)
+        """Change fields of the manifest."""
+        self.manifest = msgspec.structs.replace(self.manifest, **changes)
 
 
 def train_run(job: Job, start: Start) -> dict[str, Scores]:
@@ -77,7 +77,7 @@ def train_run(job: Job, start: Start) -> dict[str, Scores]:
     # Counted now, because the state that was restored may have brought more words along.
     manifest = msgspec.structs.replace(manifest, parameters=count_parameters(model))
     for note in manifest.notes:
-        session.progress.say(f"{plan.backbone}: {note}")
+        session.emit(f"{plan.backbone}: {note}")
     model.to(session.device)
     losses.to(session.device)
     # One seed gives the same initial weights only on machines that compute alike to the last bit.
@@ -89,15 +89,16 @@ def train_run(job: Job, start: Start) -> dict[str, Scores]:
             split: load_split(model, job.prepared, job.dataset, split, features) for split in job.dataset.scored
         }
     record = Record(job, manifest)
-    with record.logs.open(), _recording(job, start, record):
+    emit = logged(plan.config.log if record.writes else (), run, manifest, session.emit)
+    with _recording(job, start, record, emit):
         if start.kind != "rescore" and not any(True for _ in model.parameters()):
-            session.progress.say(f"{run.folder}: {plan.backbone} has nothing to train")
+            emit(f"{run.folder}: {plan.backbone} has nothing to train")
             if record.writes:
                 save_weights(model, run.weights_file)
             record.change(epoch=0)
         elif start.kind != "rescore":
             state = _make_state(job, model, losses, saved)
-            training = Training(job, state, splits, autocast(session.device, manifest.precision), record.logs)
+            training = Training(job, state, splits, autocast(session.device, manifest.precision), emit)
             try:
                 chosen = training.fit().chosen_epoch
             finally:
@@ -109,7 +110,7 @@ def train_run(job: Job, start: Start) -> dict[str, Scores]:
         scores = _score(job, start, model, splits)
         if record.writes:
             record.change(checksums=_hash_results(run, manifest, scores))
-        record.logs.finish(scores)
+        emit(RunScored(record.manifest.epoch or 0, name_scores(scores)))
         record.change(status="finished")
     if record.writes:
         run.resume_file.unlink(missing_ok=True)
@@ -124,7 +125,7 @@ def _describe(job: Job, start: Start) -> Manifest:
     began_in = config.precision if before is None or config.precision != "auto" else before.precision
     precision = choose_precision(began_in, device)
     if precision == "bfloat16" and not computes_bfloat16(device):
-        session.progress.warn(f"{device} has no instructions for bfloat16: float32 may be much faster")
+        session.emit(Warn(f"{device} has no instructions for bfloat16: float32 may be much faster"))
     manifest = Manifest(
         dataset=config.dataset,
         backbone=plan.backbone,
@@ -132,6 +133,7 @@ def _describe(job: Job, start: Start) -> Manifest:
         loss=plan.loss,
         label=plan.label,
         seed=job.seed,
+        config=to_table(config),
         **plan.identity(),
         track_test=config.track_test,
         test_domain=job.dataset.entry.test_domain,
@@ -157,7 +159,7 @@ def _continue(job: Job, before: Manifest, manifest: Manifest) -> Manifest:
 
     Raises InputError if the data has changed since.
     """
-    folder, progress = job.run.folder, job.session.progress
+    folder, emit = job.run.folder, job.session.emit
     check_same(job.run, before, {"fingerprint": manifest.fingerprint})
     # Everything else describes this part of the run: versions, device and number of processes may differ.
     changes: dict[str, Any] = {
@@ -166,21 +168,20 @@ def _continue(job: Job, before: Manifest, manifest: Manifest) -> Manifest:
     }
     notes = list(before.notes)
     for message in changed_code(before, job.plan):
-        progress.warn(f"{folder}: began with {message}")
+        emit(Warn(f"{folder}: began with {message}"))
         notes.append(f"began with {message}")
     if before.threads != manifest.threads:  # sums in another order would differ in their last bits
-        progress.say(f"{folder}: continues with {before.threads} threads, as before")
+        emit(f"{folder}: continues with {before.threads} threads, as before")
         torch.set_num_threads(before.threads)
     if before.epoch is not None:
-        progress.say(f"{folder}: trained already; scoring it again")
+        emit(f"{folder}: trained already; scoring it again")
         changes |= {"processes": before.processes, "checksums": before.checksums}
     elif before.processes != manifest.processes:
         message = f"{before.processes} processes, continues with {manifest.processes}: not identical bit for bit"
         notes.append(f"began with {message}")
     if before.epoch is None and job.run.epochs_file.is_file() and not job.run.resume_file.is_file():
-        progress.warn(
-            f"{folder}: {job.run.resume_file.name} is missing, so training starts again from the first epoch"
-        )
+        missing = f"{job.run.resume_file.name} is missing, so training starts again from the first epoch"
+        emit(Warn(f"{folder}: {missing}"))
     return msgspec.structs.replace(manifest, notes=notes, **changes)
 
 
@@ -190,9 +191,9 @@ def _start_model(job: Job, start: Start, model: Backbone, manifest: Manifest) ->
     if start.origin is None:
         start_model(job.plan, model)
     else:
-        message = adopt(model, load_model(start.origin, job.prepared, job.session.progress))
+        message = adopt(model, load_model(start.origin, job.prepared, job.session.emit))
         if message:
-            job.session.progress.say(f"from {start.origin.folder}: {message}")
+            job.session.emit(f"from {start.origin.folder}: {message}")
         pretraining = [f"the run it started from: {brand}" for brand in start.origin.read_manifest().brands()]
     parts = [part for part in model.modules() if isinstance(part, Backbone)]
     with calling(job.plan.parts, "starting"):  # so that the error names the plugin
@@ -206,7 +207,7 @@ def _start_model(job: Job, start: Start, model: Backbone, manifest: Manifest) ->
 
 
 @contextmanager
-def _recording(job: Job, start: Start, record: Record) -> Iterator[None]:
+def _recording(job: Job, start: Start, record: Record, emit: Emit) -> Iterator[None]:
     """Write the manifest when training begins, and again, with status and time, when it ends in any way."""
     run, session = job.run, job.session
     session.processes.wait()  # until all have read what was there before
@@ -231,13 +232,15 @@ def _recording(job: Job, start: Start, record: Record) -> Iterator[None]:
         raise
     finally:
         with session.interruption.put_off():
-            session.progress.stop()
             seconds = record.manifest.seconds + time.perf_counter() - began
             record.change(seconds=round(seconds, 3))
-            if run.folder.exists() and record.writes:
-                # On a full disk this fails too, and must not hide the error that ended the run.
-                with suppress(VqabenchError, OSError) if record.manifest.status == "failed" else nullcontext():
-                    run.write_manifest(record.manifest)
+            try:
+                if run.folder.exists() and record.writes:
+                    # On a full disk this fails too, and must not hide the error that ended the run.
+                    with suppress(VqabenchError, OSError) if record.manifest.status == "failed" else nullcontext():
+                        run.write_manifest(record.manifest)
+            finally:
+                emit(RunEnded(record.manifest.status))
 
 
 def _make_state(job: Job, model: Backbone, losses: torch.nn.ModuleList, saved: Mapping[str, Any] | None) -> State:
@@ -253,7 +256,7 @@ def _make_state(job: Job, model: Backbone, losses: torch.nn.ModuleList, saved: M
     # A kill may have come between an epoch's record and its checkpoint: the epoch is trained, and recorded, again.
     done = state.position.epochs
     if session.processes.writes and run.keep_epochs(done) < done:
-        session.progress.warn(f"{run.epochs_file}: lacks finished epochs; training continues without their records")
+        session.emit(Warn(f"{run.epochs_file}: lacks finished epochs; training continues without their records"))
     session.record_save()
     return state
 
@@ -273,7 +276,7 @@ def _score(job: Job, start: Start, model: Backbone, splits: Mapping[str, SplitDa
             predictions = spell(chosen, job.prepared, split)
             # Tables may have been made from the stored answers. Changed code must not change them silently.
             if start.kind == "rescore":
-                predictions = _prefer_stored(run, split, predictions, session.progress)
+                predictions = _prefer_stored(run, split, predictions, session.emit)
             write_predictions(run.predictions_file(split), predictions)
             scores[split] = score_split(predictions, job.prepared, job.dataset, split)
     if session.processes.writes:
@@ -281,22 +284,20 @@ def _score(job: Job, start: Start, model: Backbone, splits: Mapping[str, SplitDa
     return scores
 
 
-def _prefer_stored(run: Run, split: str, given: list[SurePrediction], progress: Progress) -> list[SurePrediction]:
+def _prefer_stored(run: Run, split: str, given: list[SurePrediction], emit: Emit) -> list[SurePrediction]:
     """Return a run's stored answers if there are any, else those given; warn of differences and of damage."""
     file = run.predictions_file(split)
     try:
         stored = read_stored(run, file)
     except InputError as error:
-        progress.warn(f"{error}: answered again")
+        emit(Warn(f"{error}: answered again"))
         return given
     if stored is None:
         return given
     changed = count_differences(stored, given)
     if changed:
-        progress.warn(
-            f"{file}: the model now gives different answers to {changed} of {len(given)} questions; the stored "
-            "answers are kept and scored"
-        )
+        message = f"the model now gives different answers to {changed} of {len(given)} questions"
+        emit(Warn(f"{file}: {message}; the stored answers are kept and scored"))
     return stored
 
 

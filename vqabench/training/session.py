@@ -8,16 +8,16 @@ from enum import IntEnum
 
 import torch
 
-from vqabench.data.batches.placement import PlacedFeatures, Room, choose_place, format_place
+from vqabench.data.batches.placement import PlacedFeatures, choose_place, format_place
 from vqabench.data.catalog.dataset import Dataset
 from vqabench.data.features.store import FeatureStore
 from vqabench.data.prepare.prepared import Prepared
+from vqabench.events import Emit
 from vqabench.results import Run
 from vqabench.training.device import number_type
 from vqabench.training.interruption import Interruption
 from vqabench.training.plan import Plan
 from vqabench.training.processes import Processes
-from vqabench.training.progress import Progress
 
 
 class Action(IntEnum):
@@ -34,7 +34,7 @@ class Session:
     """The device, the processes and the limits that one or several runs are trained with."""
 
     device: torch.device
-    progress: Progress
+    emit: Emit
     features: str = "auto"
     """Where region features are kept: `auto`, or a `Place`."""
     processes: Processes = field(default_factory=Processes)
@@ -54,10 +54,10 @@ class Session:
         dtype = number_type(precision)
         if self._placed is None or self._placed.dtype != dtype:
             self._placed = None  # free the old ones first: memory may not hold both
-            room = Room(self.device, dtype, self.sharers, self.processes.local_count * self.gpus)
-            place = choose_place(self.features, features, room)
+            devices = self.processes.local_count * self.gpus
+            place = choose_place(self.features, features, self.device, dtype, self.sharers, devices)
             self._placed = PlacedFeatures(features, self.device, place, dtype)
-            self.progress.say(format_place(self._placed))
+            self.emit(format_place(self._placed))
         return self._placed
 
     def record_save(self) -> None:

@@ -1,6 +1,6 @@
-"""A run's log for Weights & Biases: one run there for each run here, however often it goes on.
+"""A run's log for Weights & Biases: one W&B run for each run here, however often it is resumed.
 
-W&B's own variables hold: WANDB_MODE=offline, WANDB_PROJECT (else `vqabench`), WANDB_DIR (else the run's folder).
+W&B's own variables apply: WANDB_MODE=offline, WANDB_PROJECT (else `vqabench`), WANDB_DIR (else the run's folder).
 """
 
 from __future__ import annotations
@@ -17,27 +17,31 @@ from wandb import Error, Settings, init, login, setup
 
 from vqabench.errors import InputError, unknown
 from vqabench.files.atomic import require_own
-from vqabench.results import Manifest, Run, Status
+from vqabench.results import Manifest, Run
 from vqabench.training.logs import hyperparameters
 
 MODES = ("online", "offline", "disabled", "dryrun", "run", "shared")
-"""Of `WANDB_MODE`."""
+"""Values of `WANDB_MODE`."""
 SECONDS_TO_SEND = 30
-"""How long the end of a run waits for what is still to be sent; `wandb sync` sends the rest."""
+"""Seconds that the end of a run waits for unsent data; `wandb sync` sends the rest."""
 
 
 class Sent(msgspec.Struct):
-    """What W&B has heard: it takes nothing back, so steps that are trained again must not be told again."""
+    """What was sent to W&B.
+
+    W&B cannot delete rows. A resumed run trains the steps after its last checkpoint again, and an offline
+    `init(resume="allow")` accepts their rows a second time, so rows that were sent are skipped.
+    """
 
     id: str
-    """Of the run there."""
+    """Id of W&B's run."""
     rows: int = 0
     steps: int = 0
     epochs: int = 0
 
 
 class WandbLog:
-    """Writes to W&B, or where that is offline to `<run>/wandb/`; a line of `wandb.jsonl` tells what is sent."""
+    """Writes to W&B, or if it is offline to `<run>/wandb/`; the last line of `wandb.jsonl` is what was sent."""
 
     def __init__(self, run: Run) -> None:
         self.folder = run.folder
@@ -47,7 +51,7 @@ class WandbLog:
 
     @staticmethod
     def check_ready() -> None:
-        """Log in to W&B, in a terminal by asking. Raises InputError where that cannot be."""
+        """Log in to W&B; in a terminal, W&B asks for the key. Raises InputError if there is none."""
         mode = os.environ.get("WANDB_MODE", "online")
         if mode not in MODES:
             raise InputError(f"--log wandb: WANDB_MODE: {unknown('mode', mode, MODES)}")
@@ -59,10 +63,10 @@ class WandbLog:
             raise InputError(f"--log wandb: {error} WANDB_MODE=offline needs no login") from error
 
     def start(self, manifest: Manifest, steps: int | None) -> str:
-        """Begin a run of W&B's, or go on with it."""
+        """Start a W&B run, or continue it."""
         for own in (self.file, self.folder / "wandb"):
             require_own(own)
-        self.sent = _read(self.file) or self.sent  # only now: a run that is replaced has another's until here
+        self.sent = _read(self.file) or self.sent  # not earlier: a replaced run still has its predecessor's
         dataset, backbone, strategy, seed = self.folder.parts[-4:]
         self.session = init(
             id=self.sent.id,
@@ -82,40 +86,34 @@ class WandbLog:
         self.session.define_metric("epoch/*", step_metric="epoch")
         return str(Path(self.session.dir).parent if self.session.offline else self.session.url)
 
-    def measure(self, step: int, numbers: Mapping[str, float]) -> None:
-        """Send numbers at a step, unless it was sent before the run was interrupted."""
-        if step > self.sent.steps:
-            self.sent.steps = step
-            self._send({"step": step, **numbers})
+    def write(self, step: int, numbers: Mapping[str, float]) -> None:
+        """Send numbers of a step or an epoch, unless they were sent before the run was interrupted."""
+        before = self.sent.epochs, self.sent.steps
+        self.sent.epochs = max(self.sent.epochs, int(numbers.get("epoch", 0)))
+        if "epoch" not in numbers:
+            self.sent.steps = max(self.sent.steps, step)
+        if (self.sent.epochs, self.sent.steps) == before:
+            return
+        self.sent.rows += 1
+        self.session.log({"step": step, **numbers}, step=self.sent.rows)
+        with self.file.open("ab") as lines:  # appended: replacing the file atomically takes milliseconds
+            lines.write(msgspec.json.encode(self.sent) + b"\n")
 
-    def finish_epoch(self, step: int, epoch: int, numbers: Mapping[str, float]) -> None:
-        """Send numbers of an epoch, unless they were sent before."""
-        if epoch > self.sent.epochs:
-            self.sent.epochs = epoch
-            self._send({"step": step, "epoch": epoch, **numbers})
-
-    def finish(self, epoch: int, numbers: Mapping[str, float]) -> None:
-        """Send final scores; they stand with the run, not in its history."""
+    def write_scores(self, epoch: int, numbers: Mapping[str, float]) -> None:
+        """Send final scores to the run's summary."""
         self.session.summary.update({"chosen_epoch": epoch, **numbers})
 
-    def close(self, status: Status) -> None:
-        """End W&B's run as this one has ended."""
+    def close(self, status: str) -> None:
+        """End the W&B run with the same outcome."""
         session, self.session = self.session, None
         if session is not None:
             if status == "stopped":
                 session.mark_preempting()
             session.finish(exit_code=0 if status == "finished" else 1)
 
-    def _send(self, row: Mapping[str, float]) -> None:
-        """Send a row of the history, and take note of it at once: a kill may come any time."""
-        self.sent.rows += 1
-        self.session.log(row, step=self.sent.rows)
-        with self.file.open("ab") as lines:  # not written anew: that takes a file system milliseconds
-            lines.write(msgspec.json.encode(self.sent) + b"\n")
-
 
 def _read(file: Path) -> Sent | None:
-    """Give the last whole line of what was sent, if there is any."""
+    """Return the last complete line, if there is one."""
     for line in reversed(file.read_bytes().splitlines()) if file.is_file() else ():
         with suppress(msgspec.DecodeError):
             return msgspec.json.decode(line, type=Sent)

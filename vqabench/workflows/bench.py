@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Protocol
 
 from vqabench.bench.commands import Child, Choose, Pool, Task
 from vqabench.bench.matrix import Block, Cell, Matrix, find_plugins, make_matrix
@@ -13,8 +12,9 @@ from vqabench.bench.pace import Estimate, Pace
 from vqabench.bench.probe import find_broken
 from vqabench.bench.scheduler import at_most, on_gpus, on_processors
 from vqabench.data.prepare.prepared import Prepared, prepare
-from vqabench.errors import InputError
+from vqabench.errors import InputError, counted
 from vqabench.evaluation.scores import read_scores
+from vqabench.events import CellAdvanced, CellEnded, Emit, MatrixEnded, MatrixStarted, Warn
 from vqabench.files.resources import count_processors
 from vqabench.paths import Paths
 from vqabench.results import find_runs
@@ -52,28 +52,6 @@ class Outlook:
     def left(self) -> tuple[Cell, ...]:
         """Give the runs that are to be trained, those that have begun first."""
         return (*self.begun, *self.new)
-
-
-class BenchProgress(Protocol):
-    """Hears of a matrix as it goes."""
-
-    def say(self, message: str) -> None:
-        """Hear a line of information."""
-
-    def warn(self, message: str) -> None:
-        """Hear a line that the user should not miss."""
-
-    def begin(self, runs: int, at_a_time: int, seconds: float | None, *, or_more: bool) -> None:
-        """Hear that so many runs are about to be trained, how many at a time, and how long that may take."""
-
-    def end(self, name: str, told: str, *, failed: bool, seconds_left: float | None) -> None:
-        """Hear that a run has ended, and how; and of the seconds that the others may take."""
-
-    def follow(self, name: str, epochs: int, records: Sequence[Mapping[str, Any]]) -> None:
-        """Show how far a run is, given the records of its epochs."""
-
-    def stop(self) -> None:
-        """Show no run any more."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +107,7 @@ class Course:
     """A matrix while it is trained."""
 
     outlook: Outlook
-    progress: BenchProgress
+    emit: Emit
     at_a_time: int = 1
     waiting: dict[str, Cell] = field(default_factory=dict)
     """Runs that have not ended, by name."""
@@ -149,7 +127,7 @@ class Course:
 
     def summary(self) -> str:
         """Return how many runs are finished."""
-        runs = f"{self.finished} of {self.total} run{'' if self.total == 1 else 's'} finished"
+        runs = f"{self.finished} of {counted(self.total, 'run')} finished"
         return f"{runs}, {len(self.failures)} failed" if self.failures else runs
 
     def saved(self) -> str:
@@ -167,7 +145,7 @@ class Course:
         """Record a run that cannot be trained, or does not count."""
         self.finished -= self.waiting.pop(name, None) is None
         self.failures[name] = why
-        self.progress.warn(f"{name}: {why}")
+        self.emit(Warn(f"{name}: {why}"))
 
     def end(self, task: Task, failure: Exception | None) -> None:
         """Record a run that has ended."""
@@ -178,7 +156,7 @@ class Course:
             told = format_scores(read_scores(cell.run))
         else:
             told = self.failures[task.name] = str(failure)
-        self.progress.end(task.name, told, failed=failure is not None, seconds_left=self.seconds_left())
+        self.emit(CellEnded(task.name, told, failure is not None, self.seconds_left()))
 
     def follow(self, children: Sequence[Child]) -> None:
         """Show how far the runs are, as far as their records have changed."""
@@ -191,14 +169,14 @@ class Course:
             if self._shown.get(child.task.name) != state:
                 self._shown[child.task.name] = state
                 epochs = sum(stage.epochs for stage in self.waiting[child.task.name].plan.stages)
-                self.progress.follow(child.task.name, epochs, child.task.run.read_epochs())
+                self.emit(CellAdvanced(child.task.name, epochs, child.task.run.read_epochs()))
 
     def show(self, task: Task, line: str) -> None:
         """Show a warning that a run's process has printed, each text once."""
         text = line.removeprefix("warning: ")
         if text != line and text not in self._warnings:
             self._warnings.add(text)
-            self.progress.warn(f"{task.name}: {text}")
+            self.emit(Warn(f"{task.name}: {text}"))
 
 
 def bench(course: Course, paths: Paths, interruption: Interruption) -> None:
@@ -206,24 +184,24 @@ def bench(course: Course, paths: Paths, interruption: Interruption) -> None:
 
     Runs that have begun continue; one that fails does not stop the others. Raises Stopped if a signal has come.
     """
-    outlook, progress = course.outlook, course.progress
+    outlook, emit = course.outlook, course.emit
     for cell in outlook.left:  # before anything is prepared
         check_ready(cell.config.log)
     names = dict.fromkeys(cell.config.dataset for cell in (*outlook.done, *outlook.left))
-    ready = {name: prepare(paths.dataset(name), progress.say) for name in names}
+    ready = {name: prepare(paths.dataset(name), emit) for name in names}
     for name, reason in _find_outdated(outlook.done, ready).items():
         course.fail(name, reason)
     if not outlook.left:
         return
     placement = _place(outlook.left, outlook.pace)
     course.at_a_time = placement.at_a_time
-    progress.begin(len(outlook.left), placement.at_a_time, course.seconds_left(), or_more=placement.or_more)
-    pool = Pool(paths, placement.choose, interruption, course.end, course.show, course.follow, progress.warn)
+    emit(MatrixStarted(len(outlook.left), placement.at_a_time, course.seconds_left(), placement.or_more))
+    pool = Pool(paths, placement.choose, interruption, course.end, course.show, course.follow, emit)
     try:
         pool.train([_task(cell, outlook.pace) for cell in outlook.left])
     finally:
         course.lost = pool.lost
-        progress.stop()
+        emit(MatrixEnded())
 
 
 def _task(cell: Cell, pace: Pace) -> Task:

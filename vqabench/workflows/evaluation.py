@@ -12,21 +12,21 @@ from vqabench.data.vqa.annotations import Prediction, match, read_questions
 from vqabench.data.vqa.result_files import read_results
 from vqabench.errors import InputError
 from vqabench.evaluation.scores import Scores, check_predictions, score
+from vqabench.events import Emit, Warn, ignore
 from vqabench.paths import Paths
-from vqabench.training.progress import Progress, Silence
 
 
 def evaluate(
     predictions: Path,
     questions: Path,
     annotations: Path,
-    progress: Progress | None = None,
+    emit: Emit = ignore,
     *,
     missing_is_wrong: bool = False,
 ) -> Scores:
     """Score any model's results file against a question and an annotation file.
 
-    With `missing_is_wrong`, a question without an answer counts as wrong. Raises InputError where a file is broken,
+    With `missing_is_wrong`, a question without an answer counts as wrong. Raises InputError if a file is broken,
     or the question ids of the three do not agree.
     """
     given = read_results(predictions)  # first: the smallest file, and the one most likely at fault
@@ -34,9 +34,7 @@ def evaluate(
     if not asked:
         raise InputError(f"{questions}: there are no questions in it")
     rows = match(asked, table.question_ids.tolist(), table.image_ids, f"{questions} and {annotations}")
-    return _score(
-        given, table.take(rows), predictions, str(annotations), progress, missing_is_wrong=missing_is_wrong
-    )
+    return _score(given, table.take(rows), predictions, str(annotations), emit, missing_is_wrong=missing_is_wrong)
 
 
 def evaluate_on_dataset(
@@ -44,7 +42,7 @@ def evaluate_on_dataset(
     name: str,
     split: str,
     paths: Paths,
-    progress: Progress | None = None,
+    emit: Emit = ignore,
     *,
     missing_is_wrong: bool = False,
 ) -> Scores:
@@ -55,8 +53,8 @@ def evaluate_on_dataset(
     dataset = paths.dataset(name)
     dataset.require_scored(split)
     given = read_results(predictions)
-    table = _read_asked(dataset, split, (progress or Silence()).say)
-    return _score(given, table, predictions, f"{name}, split {split}", progress, missing_is_wrong=missing_is_wrong)
+    table = _read_asked(dataset, split, emit)
+    return _score(given, table, predictions, f"{name}, split {split}", emit, missing_is_wrong=missing_is_wrong)
 
 
 def _score(
@@ -64,7 +62,7 @@ def _score(
     table: AnnotationTable,
     source: Path,
     asked: str,
-    progress: Progress | None,
+    emit: Emit,
     *,
     missing_is_wrong: bool,
 ) -> Scores:
@@ -72,7 +70,7 @@ def _score(
     ids = table.question_ids.tolist()
     answers = check_predictions(given, ids, str(source), may_lack=missing_is_wrong, advice=advice)
     for line in explain_oddities({asked: find_oddities(table.answers, table.records)}):
-        (progress or Silence()).warn(line)
+        emit(Warn(line))
     return score(answers, table)
 
 

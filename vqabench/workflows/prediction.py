@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from vqabench.data.batches.placement import PlacedFeatures, Room, choose_place
+from vqabench.data.batches.placement import PlacedFeatures, choose_place
 from vqabench.data.prepare.prepared import prepare
 from vqabench.data.vqa.annotations import Prediction, SurePrediction, write_predictions
 from vqabench.errors import InputError, unknown
 from vqabench.evaluation.predict import evaluation_batch, load_split, predict, score_split, spell
 from vqabench.evaluation.run_answers import count_differences, read_stored
 from vqabench.evaluation.scores import Scores, read_scores, write_scores
+from vqabench.events import Emit, Warn, ignore
 from vqabench.files.atomic import find_output, find_place, hash_file
 from vqabench.paths import Paths
 from vqabench.results import Run
 from vqabench.training.device import choose_device, number_type, tune
 from vqabench.training.guard import calling
 from vqabench.training.model import load_model
-from vqabench.training.progress import Progress, Silence
 from vqabench.training.record import recall_plan
 
 
@@ -28,7 +28,7 @@ def predict_run(
     out: Path | None,
     paths: Paths,
     device_name: str = "auto",
-    progress: Progress | None = None,
+    emit: Emit = ignore,
     shuffle_images: int | None = None,
     *,
     force: bool = False,
@@ -40,14 +40,13 @@ def predict_run(
 
     Raises InputError if the run is damaged, the data has changed, or stored answers differ and `force` is not set.
     """
-    progress = progress or Silence()
     run = Run(folder)
     manifest = run.read_manifest()
     dataset = paths.dataset(manifest.dataset)
     if split not in dataset.splits:
         raise InputError(unknown(f"split of {dataset.name}", split, dataset.splits))
     if manifest.status != "finished":
-        progress.warn(f"{folder}: that run is {manifest.status}, not finished")
+        emit(Warn(f"{folder}: that run is {manifest.status}, not finished"))
     suffix = "" if shuffle_images is None else f".other-images-{shuffle_images}"
     kept = run.predictions_file(f"{split}{suffix}")
     path = find_output(out) if out else kept
@@ -57,11 +56,11 @@ def predict_run(
         raise InputError(f"{error}; choose another place with --out FILE") from error
     device = choose_device(device_name)
     tune(device)
-    prepared = prepare(dataset, progress.say)
+    prepared = prepare(dataset, emit)
     plan = recall_plan(manifest)
-    model = load_model(run, prepared, progress, plan)
+    model = load_model(run, prepared, emit, plan)
     dtype = number_type(manifest.precision)
-    place = choose_place("auto", prepared.features, Room(device, dtype))
+    place = choose_place("auto", prepared.features, device, dtype)
     features = PlacedFeatures(prepared.features, device, place, dtype)
     with calling(plan.parts, "answering"):
         data = load_split(model.to(device), prepared, dataset, split, features)
@@ -72,10 +71,10 @@ def predict_run(
     predictions = spell(chosen, prepared, split)
     scores = score_split(predictions, prepared, dataset, split) if split in dataset.scored else None
     finished = manifest.status == "finished"
-    changed = _compare(run, kept, predictions, progress, required=not (out or force)) if finished else 0
+    changed = _compare(run, kept, predictions, emit, required=not (out or force)) if finished else 0
     if out:
         if changed:
-            progress.warn(f"{changed} of {len(predictions)} answers differ from those in {kept}")
+            emit(Warn(f"{changed} of {len(predictions)} answers differ from those in {kept}"))
         write_predictions(path, [Prediction(given.question_id, given.answer) for given in predictions])
     elif changed and not force:
         raise InputError(
@@ -87,10 +86,12 @@ def predict_run(
         write_predictions(path, predictions)
     elif changed or not kept.exists():
         _store(run, kept, predictions, {} if suffix or scores is None else {split: scores})
+    else:
+        emit(f"{kept}: already holds these answers; nothing is written")
     return path, scores
 
 
-def _compare(run: Run, kept: Path, given: Sequence[SurePrediction], progress: Progress, *, required: bool) -> int:
+def _compare(run: Run, kept: Path, given: Sequence[SurePrediction], emit: Emit, *, required: bool) -> int:
     """Return how many answers differ from those that a run has stored; all, if those are damaged.
 
     Raises InputError if they are damaged and `required`.
@@ -100,7 +101,7 @@ def _compare(run: Run, kept: Path, given: Sequence[SurePrediction], progress: Pr
     except InputError as error:
         if required:
             raise InputError(f"{error}, or replace it with --force") from error
-        progress.warn(str(error))
+        emit(Warn(str(error)))
         return len(given)
     return 0 if stored is None else count_differences(stored, given)
 

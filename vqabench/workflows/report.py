@@ -1,4 +1,4 @@
-"""`vqabench report`: what is known of some runs, from their folders and, where it is here, their data."""
+"""`vqabench report`: gather the content of a report from runs and, if it is here, their data."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from vqabench.evaluation.pair import Pair, compare_pair
 from vqabench.evaluation.prior import Counts, TypeShift, compare_answers, count_by_type, largest_shifts
 from vqabench.evaluation.rows import Row
 from vqabench.evaluation.run_answers import read_answered
+from vqabench.events import Emit, Warn, ignore
 from vqabench.paths import Paths
-from vqabench.training.progress import Progress, Silence
 from vqabench.workflows.comparison import compare, describe_pair
 from vqabench.workflows.stored import StoredAnswers, TestedSplit, read_tested
 
@@ -24,54 +24,50 @@ TYPES = 4
 ANSWERS = 8
 """Of each of them."""
 STRATEGIES = 3
-"""Whose answers are shown beside those of plain runs."""
+"""Strategies whose answers are shown with those of plain runs."""
 PAIRS = 3
-"""Of rows whose changed questions are shown."""
+"""Pairs of rows whose changed questions are shown."""
 TESTED = 6
 """Pairs of rows that are compared over questions."""
 
 Pairs = list[tuple[Row, Row]]
-"""Strategies, and the plain rows beside them."""
+"""Strategies with their plain rows."""
 
 
 def gather(
     folders: Sequence[Path],
     name: str | None,
     paths: Paths,
-    progress: Progress | None = None,
+    emit: Emit = ignore,
     *,
     published: bool = False,
     prior: bool = False,
 ) -> list[DatasetFindings]:
-    """Gather what is known of the runs in the given folders, or of all runs: an entry for each data set.
+    """Gather the content of a report on the runs in the given folders, or on all runs: an entry per data set.
 
-    With `published`, what the paper has printed on the same stands beside it; with `prior`, how far stored answers
-    go along with the training prior, where the data is here. Nothing is trained, fetched or prepared. Raises
-    InputError where there is no finished run.
+    `published` adds the paper's results, `prior` how stored answers follow the training prior, if the data is here.
+    Nothing is trained, fetched or prepared. Raises InputError if there is no finished run.
     """
-    progress = progress or Silence()
-    stored = StoredAnswers(paths, progress.say)
+    stored = StoredAnswers(paths, emit)
     groups: dict[str, list[Row]] = {}
     everything = compare(folders, name, paths, by_type=False)
     for message in everything.left_out:
-        progress.warn(message)
+        emit(Warn(message))
     for row in everything.rows:
         groups.setdefault(row.dataset, []).append(row)
     found = []
     for one, rows in groups.items():
-        progress.say(f"{one}: {len(rows)} rows of {sum(len(row.runs) for row in rows)} runs")
-        tested, missing = _find_data(rows, stored, progress)
+        emit(f"{one}: {len(rows)} rows of {sum(len(row.runs) for row in rows)} runs")
+        tested, missing = _find_data(rows, stored, emit)
         taken_apart = stored.break_down if prior and tested is not None else None
         comparison = compare(folders, one, paths, published=published, break_down=taken_apart)
-        found.append(_gather(one, comparison, tested, stored, missing, progress))
+        found.append(_gather(one, comparison, tested, stored, missing, emit))
     return found
 
 
-def _find_data(
-    rows: Sequence[Row], stored: StoredAnswers, progress: Progress
-) -> tuple[TestedSplit | None, list[str]]:
+def _find_data(rows: Sequence[Row], stored: StoredAnswers, emit: Emit) -> tuple[TestedSplit | None, list[str]]:
     try:
-        return read_tested(rows, stored, progress), []
+        return read_tested(rows, stored, emit), []
     except (VqabenchError, OSError) as error:
         return None, [f"answer distributions and changed questions are left out: {error}"]
 
@@ -82,19 +78,19 @@ def _gather(
     tested: TestedSplit | None,
     stored: StoredAnswers,
     missing: list[str],
-    progress: Progress,
+    emit: Emit,
 ) -> DatasetFindings:
     curves = tuple(_read_curves(row, missing) for row in comparison.rows)
     findings = DatasetFindings(name, comparison, curves, (), (), ())
     if tested is not None:
         seen = [row for row in comparison.rows if row.fingerprint == tested.prepared.fingerprint]
-        shifts = _compare_answers(tested, _choose_rows(seen), missing, progress)
+        shifts = _compare_answers(tested, _choose_rows(seen), missing, emit)
         pairs = _rank(seen)
-        described = _describe_pairs(tested, pairs[:PAIRS], missing, progress)
+        described = _describe_pairs(tested, pairs[:PAIRS], missing, emit)
         tests = _test_pairs(tested, pairs[:TESTED], stored, missing)
         findings = replace(findings, shifts=shifts, pairs=described, tests=tests)
     for message in missing:
-        progress.warn(message)
+        emit(Warn(message))
     return replace(findings, missing=tuple(missing))
 
 
@@ -118,7 +114,7 @@ def _gain(row: Row) -> float:
 
 
 def _choose_rows(rows: Sequence[Row]) -> list[Row]:
-    """Choose whose answers are shown: plain runs and strategies against them, where the gains are the largest."""
+    """Return the rows whose answers are shown: plain runs, and the strategies with the largest gains over them."""
     pairs = _rank(rows)
     if not pairs:
         return list(rows[:1])
@@ -127,10 +123,10 @@ def _choose_rows(rows: Sequence[Row]) -> list[Row]:
 
 
 def _compare_answers(
-    tested: TestedSplit, rows: Sequence[Row], missing: list[str], progress: Progress
+    tested: TestedSplit, rows: Sequence[Row], missing: list[str], emit: Emit
 ) -> tuple[TypeShift, ...]:
-    """Compare the answers of training and test with those given, all seeds of a row together."""
-    progress.say(f"{tested.dataset.name}: answer distributions")
+    """Compare the answers of training and test with the predicted ones, all seeds of a row together."""
+    emit(f"{tested.dataset.name}: answer distributions")
     splits = {}
     for name in ("train", tested.split):
         table = tested.opened.tables[name]
@@ -166,14 +162,12 @@ def _test_pairs(tested: TestedSplit, pairs: Pairs, stored: StoredAnswers, missin
     return tuple(found)
 
 
-def _describe_pairs(
-    tested: TestedSplit, pairs: Pairs, missing: list[str], progress: Progress
-) -> tuple[ChangedPair, ...]:
+def _describe_pairs(tested: TestedSplit, pairs: Pairs, missing: list[str], emit: Emit) -> tuple[ChangedPair, ...]:
     described = []
     for after, before in pairs:
-        progress.say(f"{tested.dataset.name}: questions that {after.title} changed")
+        emit(f"{tested.dataset.name}: questions that {after.title} changed")
         try:
-            described.append(describe_pair(before, after, tested, progress))
+            described.append(describe_pair(before, after, tested, emit))
         except (InputError, OSError) as error:
             missing.append(f"the questions that {after.title} changed are left out: {error}")
     return tuple(described)

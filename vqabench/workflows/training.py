@@ -14,6 +14,7 @@ from vqabench.data.catalog.dataset import Dataset
 from vqabench.data.prepare.prepared import Prepared, prepare
 from vqabench.errors import InputError
 from vqabench.evaluation.scores import Scores
+from vqabench.events import Emit, Warn, ignore
 from vqabench.files.resources import count_processors
 from vqabench.paths import Paths
 from vqabench.results import Run
@@ -23,7 +24,6 @@ from vqabench.training.logs import check_ready
 from vqabench.training.model import build_model, count_parameters
 from vqabench.training.plan import Plan, check_splits, make_plan
 from vqabench.training.processes import joined, read_local_rank
-from vqabench.training.progress import Progress, Silence
 from vqabench.training.record import check_same
 from vqabench.training.resume import IfExists as IfExists
 from vqabench.training.resume import begin
@@ -35,7 +35,7 @@ def train(
     config: TrainConfig,
     paths: Paths,
     if_exists: IfExists = "refuse",
-    progress: Progress | None = None,
+    emit: Emit = ignore,
     interruption: Interruption | None = None,
 ) -> list[Run]:
     """Train one configuration with each of its seeds; score the chosen weights on `val` and `test`.
@@ -59,7 +59,7 @@ def train(
     with joined(device, local_rank) as processes:
         session = Session(
             device=device,
-            progress=progress if progress is not None and processes.writes else Silence(),
+            emit=emit if processes.writes else ignore,
             features=config.features,
             processes=processes,
             interruption=interruption,
@@ -81,7 +81,7 @@ def train(
             _keep_finished(runs[seed], prepared, session)
         jobs = choose_jobs(plan, prepared, len(left), session)
         if jobs > 1:
-            session.progress.say(f"{jobs} seeds at a time, each in a process of its own")
+            session.emit(f"{jobs} seeds at a time, each in a process of its own")
             _train_at_once(plan, paths, {seed: runs[seed] for seed in left}, jobs, session, if_exists == "force")
             left = []
         for seed in left:
@@ -93,23 +93,23 @@ def train(
             if scores is None:
                 _keep_finished(job.run, prepared, session)
             else:
-                session.progress.say(f"{job.run.folder}: {format_scores(scores)}")
+                session.emit(f"{job.run.folder}: {format_scores(scores)}")
         return list(runs.values()) if processes.writes else []
 
 
 def _prepare(plan: Plan, dataset: Dataset, session: Session) -> Prepared:
     """Warn the user, and make the data set ready: of several processes the first one does, the others wait."""
     for message in warnings_of(plan):
-        session.progress.warn(message)
+        session.emit(Warn(message))
     for split in dataset.splits:
         if split not in dataset.scored:
-            session.progress.say(
+            session.emit(
                 f"{split} has no annotations, so it is not scored; "
                 f"to answer it: vqabench predict RUN --split {split}"
             )
     if not session.processes.writes:
         session.processes.wait()
-    prepared = prepare(dataset, session.progress.say)
+    prepared = prepare(dataset, session.emit)
     if session.processes.writes:
         session.processes.wait()
     return prepared
@@ -120,34 +120,34 @@ def _keep_finished(run: Run, prepared: Prepared, session: Session) -> None:
     check_same(run, run.read_manifest(), {"fingerprint": prepared.fingerprint})
     if session.processes.writes:
         run.tidy()
-    session.progress.say(f"{run.folder}: finished already")
+    session.emit(f"{run.folder}: finished already")
 
 
 def _train_at_once(
     plan: Plan, paths: Paths, runs: Mapping[int, Run], jobs: int, session: Session, afresh: bool
 ) -> None:
     """Train some seeds at the same time, each as a command of its own; a failure stops the others."""
-    progress, seen = session.progress, set(warnings_of(plan))
+    emit, seen = session.emit, set(warnings_of(plan))
 
     def show(task: Task, line: str) -> None:
         text = line.removeprefix("warning: ")
         if text == line and not line.startswith(("error: ", "stopping")):
-            progress.say(f"{task.name}: {line}")
+            emit(f"{task.name}: {line}")
         elif text != line and text not in seen:
             seen.add(text)
-            progress.warn(f"{task.name}: {text}")
+            emit(Warn(f"{task.name}: {text}"))
 
     def end(task: Task, failure: Exception | None) -> None:
         if failure is not None:
             raise type(failure)(f"{task.name}: {failure}")
 
     tasks = [Task(f"seed {seed}", replace(plan.config, seeds=(seed,)), run, afresh) for seed, run in runs.items()]
-    pool = Pool(paths, at_most(jobs), session.interruption, end, show, warn=progress.warn)
+    pool = Pool(paths, at_most(jobs), session.interruption, end, show, emit=emit)
     try:
         pool.train(tasks)
     finally:
         for name, why in pool.lost.items():
-            progress.warn(f"{name}: {why}")
+            emit(Warn(f"{name}: {why}"))
 
 
 def choose_jobs(plan: Plan, prepared: Prepared, runs: int, session: Session) -> int:
