@@ -1,12 +1,21 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vqabench.config import combine, make_config, parse_seeds, parse_settings, read_config_file
+from vqabench.config import (
+    combine,
+    make_config,
+    parse_seeds,
+    parse_settings,
+    read_config_file,
+    read_fields,
+    to_table,
+)
 from vqabench.errors import InputError
 
 
@@ -88,6 +97,15 @@ def test_a_broken_file_names_itself_and_what_is_wrong(tmp_path: Path, text: str,
     with pytest.raises(InputError, match=r"own\.toml") as raised:
         read_config_file(path)
     assert message in str(raised.value)
+
+
+def test_a_table_holds_what_was_given_and_is_read_back(tmp_path: Path) -> None:
+    config = make_config(
+        {"backbone": "updn", "start_from": Path("a/b"), "log": ("wandb",), "settings": {"recipe.lr": 0.1}}
+    )
+    table = to_table(config)
+    assert table == {"backbone": "updn", "set": {"recipe.lr": 0.1}, "from": "a/b", "log": ("wandb",)}
+    assert make_config(read_fields(json.loads(json.dumps(table)), tmp_path)) == config
 
 
 def test_the_command_line_wins_over_the_file_in_either_spelling() -> None:

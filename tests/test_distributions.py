@@ -24,7 +24,7 @@ NAMES = [tomllib.loads((folder / "pyproject.toml").read_text())["project"]["name
 PACKAGES = [name.replace("-", "_") for name in NAMES]
 
 
-def run(*command: str | Path, cwd: Path) -> str:
+def run(*command: object, cwd: Path) -> str:
     """Run a command without this repository on its path, and return what it prints."""
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("VQABENCH_", "PYTHON"))
@@ -123,6 +123,6 @@ def test_installed_wheels_list_their_plugins_and_train_outside_the_repository(
 
     catalog = write_tiny(tmp_path / "own")
     # A backbone of one plugin around one of another, around one of a third.
-    settings = ["--dataset", "tiny", "--catalog", catalog, "--epochs", "1", "--objective", "bce"]
+    settings: list[str | Path] = ["--dataset", "tiny", "--catalog", catalog, "--epochs", "1", "--objective", "bce"]
     run(installed / "vqabench", "train", "css-lmh", "--loss", "rescale", *settings, cwd=tmp_path)
     assert len(list(tmp_path.glob("runs/tiny/*/*/seed-0/scores.json"))) == 1

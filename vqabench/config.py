@@ -306,6 +306,16 @@ def to_arguments(config: TrainConfig) -> list[str]:
     return [*words, "--", config.backbone]
 
 
+def to_table(config: TrainConfig) -> dict[str, object]:
+    """Return the options that differ from the defaults, by their keys in TOML files, without seeds and jobs."""
+    table: dict[str, object] = {}
+    for name, option in OPTIONS.items():
+        value = getattr(config, name)
+        if value != option.default and name not in ("seeds", "jobs"):
+            table[option.key] = str(value) if isinstance(value, Path) else value
+    return table
+
+
 def make_config(given: Mapping[str, Any]) -> TrainConfig:
     """Return a configuration with these fields. Raises InputError if a value is not allowed."""
     return TrainConfig(**given)

@@ -353,7 +353,7 @@ def test_the_same_runs_make_the_same_bytes_from_data_or_without(cli: CommandLine
         "warning: answer distributions and changed questions are left out: tiny is not prepared here"
         in message.stderr
     )
-    assert "Not all that a report can show" in (tmp_path / "c.html").read_text(encoding="utf-8")
+    assert "Missing from this report" in (tmp_path / "c.html").read_text(encoding="utf-8")
     assert {path.name for path in tmp_path.iterdir()} == {"a.html", "b.html", "c.html", "data", "own", "runs"}
 
 

@@ -22,7 +22,7 @@ API, OWN = "first-party plugins use the public API alone", "first-party plugins 
 
 
 def imported_by(source: str) -> Iterator[str]:
-    """Give the modules that a file imports, at its top or within functions."""
+    """Return the modules that a file imports, at its top or within functions."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -34,7 +34,7 @@ def imported_by(source: str) -> Iterator[str]:
 
 
 def strangers(source: str, package: str, allowed: set[str]) -> set[str]:
-    """Give what a plugin's file may not import: all of this repository but its own package and these modules."""
+    """Return imports that a plugin may not have: modules of this repository other than its own and `allowed`."""
     of_here = {name for name in imported_by(source) if name.startswith("vqabench") or name.split(".")[0] == "tests"}
     return {name for name in of_here - allowed if name.split(".")[0] != package}
 

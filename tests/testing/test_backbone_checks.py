@@ -37,7 +37,7 @@ class Undefined(Changed):
 
 
 class Tuple(Sound):
-    """Gives logits and nothing around them."""
+    """Return logits and nothing around them."""
 
     def forward(self, batch: Batch) -> Output:
         return (super().forward(batch).logits_BA,)  # type: ignore[return-value]
@@ -126,7 +126,7 @@ class Mute(Long):
 
 
 class Returning(Sound):
-    """Gives its loss where it should yield it."""
+    """Return its loss where it should yield it."""
 
     def training_losses(self, batch: Batch, criterion: Criterion) -> Iterator[Tensor]:
         return criterion(self(batch), batch)  # type: ignore[return-value]

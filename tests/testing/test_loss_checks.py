@@ -107,7 +107,7 @@ class Detached(Loss):
 
 
 class Plural(Loss):
-    """Gives a loss for every question."""
+    """Return a loss for every question."""
 
     def forward(self, logits_BA: Tensor, batch: Batch) -> Tensor:
         assert batch.targets_BA is not None

@@ -59,7 +59,7 @@ class Dull(Changed):
 
 
 class Averaging(Changed):
-    """Gives every question of a batch the same answer in bfloat16."""
+    """Return every question of a batch the same answer in bfloat16."""
 
     def change(self, output: Output, batch: Batch) -> dict[str, Any]:
         lost = torch.is_autocast_enabled("cpu")
@@ -150,7 +150,7 @@ def test_a_declaration_about_no_parameter_is_found() -> None:
 
 
 class Featureless(Changed):
-    """Gives no question features, and says so."""
+    """Return no question features, and says so."""
 
     def __init__(self, spec: DataSpec) -> None:
         super().__init__(spec)

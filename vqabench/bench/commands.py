@@ -352,12 +352,9 @@ def child_environment() -> dict[str, str]:
 
 def command_of(config: TrainConfig, paths: Paths, device: str | None = None, *, afresh: bool = False) -> list[str]:
     """Return the arguments of `vqabench` that train a configuration."""
-    places: dict[str, object] = {"--runs": paths.runs, "--data-dir": paths.data}
-    words = [f"{name}={value}" for name, value in places.items() if value is not None]
-    catalogs = [paths.catalog] if isinstance(paths.catalog, Path) else paths.catalog or ()
-    words += [f"--catalog={path}" for path in catalogs]
-    words += to_arguments(replace(config, device=device or config.device, jobs=None))
-    return ["train", "--force" if afresh else "--resume", *words]
+    places = ["--runs", str(paths.runs), *paths.to_arguments()]
+    options = to_arguments(replace(config, device=device or config.device, jobs=None))
+    return ["train", "--force" if afresh else "--resume", *places, *options]
 
 
 def is_finished(run: Run) -> bool:

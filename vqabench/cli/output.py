@@ -133,13 +133,13 @@ def print_comparison(
         say_json(exports.comparison_to_json(exports.narrow(compared, metric, split)))
     elif form is Format.csv:
         say(exports.to_csv(exports.narrow(compared, metric, split)), end="")
-        for note in grids.choose_notes(compared, by):
+        for note in compared.all_notes:
             lists.warn(note)
     elif form is Format.latex:
         say(latex.to_latex(compared, metric, by, split, columns))
     elif form is Format.markdown:
         laid_out = grids.lay_out(compared, metric, by, split, columns)
-        say(exports.to_markdown(laid_out, grids.choose_notes(compared, by)))
+        say(exports.to_markdown(laid_out, grids.choose_notes(compared, laid_out)))
     else:
         tables.print_comparison(compared, metric, by, split, columns)
     for message in compared.left_out:

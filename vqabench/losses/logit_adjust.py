@@ -35,6 +35,7 @@ def prior_adjustment(spec: DataSpec, objective: str, minimum: int, tau: float) -
     edge_T1 = EDGE / (spec.questions_T.double() + 1).unsqueeze(1)
     shares_TA = spec.mean_targets_TA.double().clamp(edge_T1, 1 - edge_T1)
     mean_T1 = torch.where(kept_TA, shares_TA, 0.0).sum(1, keepdim=True) / kept_TA.sum(1, keepdim=True)
+    # Under bce each answer has its own sigmoid, whose prior enters as log-odds.
     link = torch.log if objective == "ce" else torch.logit
     return torch.where(kept_TA, tau * (link(shares_TA) - link(mean_T1)), 0.0).float()
 

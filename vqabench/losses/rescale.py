@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from vqabench.api import Batch, DataSpec, Loss, plain_loss
 from vqabench.losses.answer_sets import answer_sets
 
-LARGEST_WEIGHT = 100.0
+LARGEST_WEIGHT = 100.0  # Eq. 8
 OUTSIDE_RELEASED = 1 + math.log(2)
 """Weight of answers outside the set in the published code: log(1 + e^0) = log 2, the smoothed 0, plus 1."""
 

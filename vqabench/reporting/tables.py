@@ -61,9 +61,10 @@ def print_comparison(
 ) -> None:
     """Print the tables of a comparison, and what their reader must know."""
     console = stdout_console()
-    for grid in lay_out(comparison, metric, by, split, columns):
+    grids = lay_out(comparison, metric, by, split, columns)
+    for grid in grids:
         console.print(*draw(grid, console.width))
-    for note in choose_notes(comparison, by):
+    for note in choose_notes(comparison, grids):
         console.print(note)
 
 

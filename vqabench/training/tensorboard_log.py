@@ -1,77 +1,70 @@
-"""A run's log for TensorBoard: `tensorboard --logdir runs` shows every run below a folder.
-
-Everything is drawn over steps, so that one mark in the file withdraws all that is trained again.
-"""
+"""A run's log for TensorBoard: `tensorboard --logdir runs` shows every run in a folder."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
 
-from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-from tensorboard.compat.proto.summary_pb2 import Summary
-from torch.utils.tensorboard import RecordWriter
-from torch.utils.tensorboard.summary import hparams, scalar
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
 
 from vqabench.files.atomic import require_own
 from vqabench.results import Manifest, Run
 from vqabench.training.logs import hyperparameters
 
+NEVER = 10**9
+"""Seconds until the writer's own thread flushes. On a full disk it would print a traceback, so `write` flushes."""
+
 
 class TensorBoardLog:
-    """Writes `<run>/tensorboard/`, one file for each time that the run goes on.
+    """Writes `<run>/tensorboard/`, one file each time that the run is started or resumed.
 
-    Not by PyTorch's SummaryWriter: where its thread cannot write, as on a full disk, it prints a traceback.
+    Everything is logged over steps, epochs too, so that one purge step voids all that is trained again.
     """
 
     def __init__(self, run: Run) -> None:
         self.folder = run.folder / "tensorboard"
-        self.records: RecordWriter | None = None
+        self.writer: SummaryWriter | None = None
 
     @staticmethod
     def check_ready() -> None:
-        """Nothing is needed but the package."""
+        """Do nothing: only the package is needed."""
 
     def start(self, manifest: Manifest, steps: int | None) -> str:
-        """Begin a file; in those before it, what comes behind `steps` is withdrawn."""
+        """Start a file, which voids what earlier files have after `steps`."""
         require_own(self.folder)
-        self.folder.mkdir(exist_ok=True)
-        # TensorBoard reads files in the order of their names.
-        self.records = RecordWriter((self.folder / f"events.out.tfevents.{time.time_ns()}").open("xb"))
-        self._add(Event(file_version="brain.Event:2"))
-        if steps is not None:
-            self._add(Event(session_log=SessionLog(status=SessionLog.START), step=steps + 1))
-        # Without the first of the three, which would fix the columns for all runs, TensorBoard takes all columns.
+        purge_step = None if steps is None else steps + 1
+        self.writer = SummaryWriter(self.folder, purge_step=purge_step, flush_secs=NEVER)
+        # Not `add_hparams`, which would write to a folder of its own. Without the first of the three summaries,
+        # which would fix the columns for all runs, TensorBoard shows all columns.
         _, begin, self.end = hparams(dict(_flatten(hyperparameters(manifest))), {})  # type: ignore[no-untyped-call]
-        self._add(Event(summary=begin))
+        self._add(begin)
         return str(self.folder)
 
     def write(self, step: int, numbers: Mapping[str, float]) -> None:
-        """Write numbers at a step."""
-        values = [value for pair in numbers.items() for value in scalar(*pair).value]  # type: ignore[no-untyped-call]
-        self._add(Event(summary=Summary(value=values), step=step))
+        """Write numbers at a step, immediately: a kill must not lose steps that a checkpoint includes."""
+        assert self.writer is not None
+        for name, number in numbers.items():
+            self.writer.add_scalar(name, number, step)
+        self.writer.flush()
 
     def write_scores(self, epoch: int, numbers: Mapping[str, float]) -> None:
         """Write final scores at the number of the chosen epoch, because its last step is not recorded."""
         self.write(epoch, numbers)
-        self._add(Event(summary=self.end))
+        self._add(self.end)
 
     def close(self, status: str) -> None:
         """Close the file."""
-        records, self.records = self.records, None
-        if records is not None:
-            records.close()
+        if self.writer is not None:
+            self.writer.close()
 
-    def _add(self, event: Event) -> None:
-        """Write an event at once: a kill must not cost numbers of steps that a checkpoint has."""
-        assert self.records is not None
-        event.wall_time = time.time()
-        self.records.write(event.SerializeToString())
-        self.records.flush()
+    def _add(self, summary: object) -> None:
+        assert self.writer is not None
+        self.writer._get_file_writer().add_summary(summary)  # type: ignore[no-untyped-call]
+        self.writer.flush()
 
 
 def _flatten(value: object, name: str = "") -> Iterator[tuple[str, object]]:
-    """Give the numbers and words of nested tables and lists, by dotted names."""
+    """Yield the numbers and words of nested tables and lists, by dotted names."""
     if isinstance(value, Mapping | list):
         pairs = value.items() if isinstance(value, Mapping) else enumerate(value)
         for key, part in pairs:

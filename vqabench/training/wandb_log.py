@@ -1,6 +1,6 @@
-"""A run's log for Weights & Biases: one run there for each run here, however often it goes on.
+"""A run's log for Weights & Biases: one W&B run for each run here, however often it is resumed.
 
-W&B's own variables hold: WANDB_MODE=offline, WANDB_PROJECT (else `vqabench`), WANDB_DIR (else the run's folder).
+W&B's own variables apply: WANDB_MODE=offline, WANDB_PROJECT (else `vqabench`), WANDB_DIR (else the run's folder).
 """
 
 from __future__ import annotations
@@ -21,23 +21,27 @@ from vqabench.results import Manifest, Run
 from vqabench.training.logs import hyperparameters
 
 MODES = ("online", "offline", "disabled", "dryrun", "run", "shared")
-"""Of `WANDB_MODE`."""
+"""Values of `WANDB_MODE`."""
 SECONDS_TO_SEND = 30
-"""How long the end of a run waits for what is still to be sent; `wandb sync` sends the rest."""
+"""Seconds that the end of a run waits for unsent data; `wandb sync` sends the rest."""
 
 
 class Sent(msgspec.Struct):
-    """What W&B has heard: it takes nothing back, so steps that are trained again must not be told again."""
+    """What was sent to W&B.
+
+    W&B cannot delete rows. A resumed run trains the steps after its last checkpoint again, and an offline
+    `init(resume="allow")` accepts their rows a second time, so rows that were sent are skipped.
+    """
 
     id: str
-    """Of the run there."""
+    """Id of W&B's run."""
     rows: int = 0
     steps: int = 0
     epochs: int = 0
 
 
 class WandbLog:
-    """Writes to W&B, or where that is offline to `<run>/wandb/`; a line of `wandb.jsonl` tells what is sent."""
+    """Writes to W&B, or if it is offline to `<run>/wandb/`; the last line of `wandb.jsonl` is what was sent."""
 
     def __init__(self, run: Run) -> None:
         self.folder = run.folder
@@ -47,7 +51,7 @@ class WandbLog:
 
     @staticmethod
     def check_ready() -> None:
-        """Log in to W&B, in a terminal by asking. Raises InputError where that cannot be."""
+        """Log in to W&B; in a terminal, W&B asks for the key. Raises InputError if there is none."""
         mode = os.environ.get("WANDB_MODE", "online")
         if mode not in MODES:
             raise InputError(f"--log wandb: WANDB_MODE: {unknown('mode', mode, MODES)}")
@@ -59,10 +63,10 @@ class WandbLog:
             raise InputError(f"--log wandb: {error} WANDB_MODE=offline needs no login") from error
 
     def start(self, manifest: Manifest, steps: int | None) -> str:
-        """Begin a run of W&B's, or go on with it."""
+        """Start a W&B run, or continue it."""
         for own in (self.file, self.folder / "wandb"):
             require_own(own)
-        self.sent = _read(self.file) or self.sent  # only now: a run that is replaced has another's until here
+        self.sent = _read(self.file) or self.sent  # not earlier: a replaced run still has its predecessor's
         dataset, backbone, strategy, seed = self.folder.parts[-4:]
         self.session = init(
             id=self.sent.id,
@@ -100,7 +104,7 @@ class WandbLog:
         self.session.summary.update({"chosen_epoch": epoch, **numbers})
 
     def close(self, status: str) -> None:
-        """End W&B's run as this one has ended."""
+        """End the W&B run with the same outcome."""
         session, self.session = self.session, None
         if session is not None:
             if status == "stopped":
@@ -109,7 +113,7 @@ class WandbLog:
 
 
 def _read(file: Path) -> Sent | None:
-    """Give the last whole line of what was sent, if there is any."""
+    """Return the last complete line, if there is one."""
     for line in reversed(file.read_bytes().splitlines()) if file.is_file() else ():
         with suppress(msgspec.DecodeError):
             return msgspec.json.decode(line, type=Sent)

@@ -314,7 +314,7 @@ def check_prepared(dataset: Dataset, paths: Paths) -> Finding:
     from vqabench.files.hdf5 import reading
 
     what = f"data set {dataset.name}"
-    prepare = _format_command("prepare", dataset.name, paths)
+    prepare = paths.prepare_command(dataset.name)
     try:
         open_features(dataset.features_file)
         with reading(dataset.prepared_file) as file:
@@ -336,13 +336,3 @@ def _read_array(_: str, item: object) -> None:
 
     if isinstance(item, h5py.Dataset):
         item[()]
-
-
-def _format_command(command: str, name: str, paths: Paths) -> str:
-    catalogs = [paths.catalog] if isinstance(paths.catalog, Path) else paths.catalog or ()
-    options = [
-        *(("--data-dir", folder) for folder in [paths.data] if folder),
-        *(("--catalog", c) for c in catalogs),
-    ]
-    named = [word for option, value in options for word in (option, str(value))]
-    return shlex.join(["vqabench", "data", command, name, *named])

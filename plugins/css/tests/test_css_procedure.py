@@ -50,7 +50,7 @@ class Product(Backbone):
 
 
 class Changed(Wrapper):
-    """Gives the base's output with other values in some fields."""
+    """Return the base's output with other values in some fields."""
 
     def __init__(self, spec: DataSpec, base: Backbone, **fields: Any) -> None:
         super().__init__(spec, base)

@@ -44,6 +44,7 @@ def regions_left(critical_BR: Tensor, contributions_BR: Tensor, region_mask_BR: 
 
 
 def critical_words(contributions_BL: Tensor, free_BL: Tensor) -> Tensor:
-    """Return bool [B, L]: the word with the largest contribution among the free ones; none where none is free."""
+    """Return bool [B, L]: the word with the largest contribution among the free ones; none if none is free."""
+    # argmax returns some position even if all are -inf; the mask below removes it.
     largest_B = contributions_BL.masked_fill(~free_BL, -torch.inf).argmax(1, keepdim=True)
     return torch.zeros_like(free_BL).scatter(1, largest_B, True) & free_BL

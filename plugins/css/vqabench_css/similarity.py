@@ -30,7 +30,7 @@ class ObjectSimilarity(nn.Module):
         self.register_buffer("answer_words_AM", number_words(answers, ids), persistent=False)
 
     def forward(self, batch: Batch) -> Tensor:
-        """Return float [B, R]: a region's largest cosine with any of the words, -inf where none is known."""
+        """Return float [B, R]: a region's largest cosine with any of the words, -inf if none is known."""
         assert batch.object_ids_BR is not None
         # Masked regions may have any class number; 0 is one that exists.
         ids_BR = batch.object_ids_BR.masked_fill(~batch.region_mask_BR, 0)
@@ -53,7 +53,7 @@ def object_similarity(spec: DataSpec) -> ObjectSimilarity | None:
 
 
 def class_similarities(names: Sequence[str], ids: Mapping[str, int], vectors_WE: Tensor) -> Tensor:
-    """Return float32 [N, W]: the cosine of every class name with every word, -inf where either has no vector.
+    """Return float32 [N, W]: the cosine of every class name with every word, -inf if either has no vector.
 
     A name of several words has the mean of their vectors. `ids` maps words to rows of `vectors_WE` and leaves out
     padding and the unknown word.

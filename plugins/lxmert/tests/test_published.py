@@ -92,7 +92,7 @@ def answer(folder: Path, **options: Any) -> Tensor:
 
 
 def expected_logits(batch: Batch) -> Tensor:
-    """Give what the published model itself answers: [B, len(ANSWERS)]."""
+    """Return what the published model itself answers: [B, len(ANSWERS)]."""
     given: Tensor = make_published()(
         input_ids=batch.extras["pieces"],
         attention_mask=(batch.extras["pieces"] != 0).long(),

@@ -99,10 +99,12 @@ class Lxmert(Backbone):
             raise ValueError("weights must name a folder or a repository of the hub, or be none")
         self.weights, self.spec, self.length = weights, spec, pieces
         self.question_width = self.joint_width = hidden
+        # Without padding and unknown word. Published weights replace this vocabulary in `start`.
         learnt = learn_vocabulary(spec.words[2:], PUBLISHED_VOCABULARY if vocabulary is None else vocabulary)
         self.transformer = LxmertModel(_configure(self.sizes, pieces, dropout, len(learnt), spec.region_width))
         self.head = _make_head(hidden, len(spec.answers))
         self._take_vocabulary(learnt)
+        # A run that started from published weights has another vocabulary than the one learnt here.
         self.register_load_state_dict_pre_hook(_take_vocabulary_of)  # type: ignore[no-untyped-call]
 
     def _take_vocabulary(self, vocabulary: Vocabulary) -> None:
@@ -115,6 +117,7 @@ class Lxmert(Backbone):
         before = embeddings.word_embeddings.weight
         device = before.device
         self.register_buffer("vocabulary", self.pieces.to_tensor().to(device))
+        # Not persistent, because they follow from the vocabulary.
         wordless = torch.tensor(self.pieces.wordless, device=device)
         self.register_buffer("wordless_P", wordless, persistent=False)
         # The pieces of each type's own words, to recognise them at the start of a question.
@@ -188,9 +191,10 @@ class Lxmert(Backbone):
         pieces_BL = batch.extras[PIECES]
         own_BL = ~torch.isin(pieces_BL, self.wordless_P)
         types_BL = self.types_TL[batch.question_types_B]
-        missing = pieces_BL.shape[1] - types_BL.shape[1]  # negative, and then cut off, where a type is longer
+        missing = pieces_BL.shape[1] - types_BL.shape[1]  # negative if a type is longer, which cuts it off
         types_BL = nn.functional.pad(types_BL, (0, missing), value=self.pieces.padding)
         spelled_BL = types_BL != self.pieces.padding
+        # A question that does not begin with all words of its type has none of them.
         begins_B1 = ((types_BL == pieces_BL) | ~spelled_BL).all(1, keepdim=True)
         return own_BL, spelled_BL & begins_B1
 
@@ -211,6 +215,7 @@ def attend(layer: Any, first_BH: Tensor, regions_BRH: Tensor, region_mask_BR: Te
     query_BNK = attention.query(first_BH).unflatten(1, shape)
     key_BRNK = attention.key(regions_BRH).unflatten(2, shape)
     scores_BNR = torch.einsum("bnk,brnk->bnr", query_BNK, key_BRNK) / math.sqrt(shape[1])
+    # Masked before the softmax, so that padded regions get exactly 0.
     shares_BNR: Tensor = scores_BNR.masked_fill(~region_mask_BR[:, None], -torch.inf).softmax(2)
     return shares_BNR.mean(1)
 
@@ -241,6 +246,7 @@ def _configure(sizes: Mapping[str, int], pieces: int, dropout: float, vocabulary
         vocab_size=vocabulary,
         max_position_embeddings=pieces,
         hidden_size=sizes["hidden"],
+        # Four times the width, as in BERT and in the published weights.
         intermediate_size=4 * sizes["hidden"],
         num_attention_heads=sizes["heads"],
         l_layers=sizes["language_layers"],
@@ -258,6 +264,7 @@ def _make_head(hidden: int, answers: int) -> nn.Sequential:
     for layer in (first, last):
         nn.init.normal_(layer.weight, std=initial_deviation(hidden))
         nn.init.zeros_(layer.bias)
+    # The epsilon of BERT and of the published head; PyTorch's default is 1e-5.
     return nn.Sequential(first, nn.GELU(), nn.LayerNorm(2 * hidden, eps=1e-12), last)
 
 

@@ -39,6 +39,7 @@ class WordPieces:
         lacking = [piece for piece in (PADDING, UNKNOWN, FIRST, LAST) if piece not in vocabulary]
         if lacking:
             raise ValueError(f"the vocabulary of word pieces lacks {', '.join(lacking)}")
+        # Not the length: published vocabularies may have gaps.
         self.size = max(vocabulary.values()) + 1
         self.padding, self.unknown, first, last = (vocabulary[p] for p in (PADDING, UNKNOWN, FIRST, LAST))
         self.frame = (self.padding, first, last)
@@ -47,6 +48,7 @@ class WordPieces:
         """Pieces that are not words of the question: the frame and punctuation that the data set removes."""
         self.vocabulary = vocabulary
         self.tokenizer = _untrained(WordPiece(dict(vocabulary), unk_token=UNKNOWN))
+        # Truncation counts [CLS] and [SEP], so that a long question keeps both.
         self.tokenizer.post_processor = BertProcessing((LAST, last), (FIRST, first))
         self.tokenizer.enable_truncation(length)
         self.tokenizer.enable_padding(pad_id=self.padding, pad_token=PADDING)
@@ -69,6 +71,7 @@ def learn_vocabulary(words: Iterable[str], size: int) -> Vocabulary:
 
     Raises ValueError if `size` is less than the number of distinct characters and special pieces.
     """
+    # Each word counts once, because the data set does not say how often it occurs.
     texts = [*words, *DROPPED]
     learner = _untrained(WordPiece(unk_token=UNKNOWN))
     characters = sorted({letter for text in texts for part in _split(learner, text) for letter in part})

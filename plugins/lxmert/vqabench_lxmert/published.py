@@ -39,7 +39,7 @@ class Published:
     """SHA-256 of the files with the weights."""
     transformer: State
     head: State
-    """Of the answer head: `0.weight`, ..., `3.bias`. Empty where there is none."""
+    """Of the answer head: `0.weight`, ..., `3.bias`. Empty if the weights have none."""
     unused: tuple[str, ...]
     """Names of parameters that this model does not have: heads of other pre-training tasks."""
     vocabulary: Vocabulary
@@ -61,6 +61,7 @@ def read_published(name: str) -> Published:
     parts: dict[str, State] = {"transformer": {}, "head": {}, "": {}}
     for key, tensor in (pair for file in files for pair in read(file).items()):
         part, own = sort_key(key)
+        # Some repositories store float16, in which training would underflow.
         parts[part][own] = tensor.float()
     return Published(
         where=name,
@@ -93,7 +94,7 @@ def find_folder(name: str) -> Path:
             found = Path(snapshot_download(name, allow_patterns=[*PICKLED, *ASIDE]))
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
         raise ValueError(
-            f"weights: there is no folder {name}, and the Hugging Face hub did not give a repository of that name "
+            f"weights: there is no folder {name}, and no repository of that name on the Hugging Face hub "
             f"({_first_line(error)})"
         ) from error
     return found
@@ -112,7 +113,7 @@ def sort_key(key: str) -> tuple[str, str]:
 
 
 def check_settings(published: Published, options: Mapping[str, int], region_width: int) -> None:
-    """Raise ValueError unless `config.json`, where there is one, has the model's sizes."""
+    """Raise ValueError if `config.json` exists and has other sizes than the model."""
     names = {
         "hidden": "hidden_size",
         "heads": "num_attention_heads",
@@ -120,6 +121,7 @@ def check_settings(published: Published, options: Mapping[str, int], region_widt
         "object_layers": "r_layers",
         "cross_layers": "x_layers",
     }
+    # A key that `config.json` lacks cannot contradict the options.
     stated = {option: published.settings.get(name, options[option]) for option, name in names.items()}
     changes = [f"--set {option}={value}" for option, value in stated.items() if value != options[option]]
     if changes:
@@ -136,6 +138,7 @@ def load_transformer(transformer: nn.Module, published: Published) -> None:
     own, given = transformer.state_dict(), dict(published.transformer)
     if POSITIONS in given:  # the model has fewer positions, as its questions are shorter
         given[POSITIONS] = given[POSITIONS][: len(own[POSITIONS])]
+    # Unknown heads are ignored, but an unknown layer of the encoder means other sizes.
     problems = [
         ("lack", sorted(own.keys() - given.keys())),
         ("have, but this model has not,", sorted(name for name in given.keys() - own.keys() if "encoder." in name)),
@@ -160,6 +163,7 @@ def load_head(head: nn.Sequential, published: Published, answers: tuple[str, ...
         return "the answer head starts at random: they hold none"
     own = head.state_dict()
     rows = published.answers
+    # All but the last layer, whose rows depend on the data set's answers.
     fitting = {name: given[name] for name in own.keys() & given.keys() if not name.startswith("3.")}
     wrong = _other_sizes(own, fitting) or sorted(own.keys() - given.keys())
     if wrong:
@@ -190,6 +194,7 @@ def _find_state(folder: Path) -> list[Path]:
     if not safe and len(pickled) != 1:
         which = f"several ({first_few(path.name for path in pickled)})" if pickled else "none"
         raise ValueError(f"weights: {folder} must hold {SAFE}, or one of {' or '.join(PICKLED)}; it holds {which}")
+    # Several safetensors files are the shards of one state; several pickles would be different states.
     return safe or pickled
 
 
@@ -197,6 +202,7 @@ def _hash(files: Iterable[Path]) -> str:
     digest = hashlib.sha256()
     for file in files:
         with file.open("rb") as opened:
+            # A digest of digests: the order and the borders of shards count.
             digest.update(hashlib.file_digest(opened, "sha256").digest())
     return digest.hexdigest()
 
@@ -212,7 +218,7 @@ def _unpickle(path: Path) -> State:
     """Read a pickle of tensors without running code in it."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds: damaged, or code where tensors should be
+    except Exception as error:  # torch raises many types, for damaged files and for code in them
         raise ValueError(f"weights: {path} is damaged, or holds more than tensors, so it is not read") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"weights: {path} does not contain a dictionary of tensors")

@@ -22,7 +22,7 @@ def tensor(values: Any) -> Tensor:
 
 
 class Given(Backbone):
-    """Gives the logits and joint features of a golden case."""
+    """Return the logits and joint features of a golden case."""
 
     def __init__(self, spec: DataSpec, logits_BA: Tensor, joint_BH: Tensor) -> None:
         super().__init__(spec)

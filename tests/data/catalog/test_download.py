@@ -88,7 +88,7 @@ def fetch(
 
 
 def finals(folder: Path) -> dict[str, bytes]:
-    """Give the files under their final names."""
+    """Return the files under their final names."""
     return {
         path.name: path.read_bytes()
         for path in folder.iterdir()
@@ -245,7 +245,7 @@ def test_a_server_that_sends_without_end_is_stopped_at_the_size_in_the_catalogue
 
 def test_a_server_that_sends_without_end_leaves_room_on_the_disk(server: FileServer, small_disk: Path) -> None:
     server.faults = ["flood"]
-    with pytest.raises(VqabenchError, match="sends more than there is room for"):
+    with pytest.raises(VqabenchError, match="sends more than there is space for"):
         fetch(server, small_disk / "raw", sha256=digest(FIRST))
     assert sum(path.stat().st_size for path in small_disk.rglob("*") if path.is_file()) < 100_000
 
@@ -363,7 +363,7 @@ def test_a_proxy_is_used_as_the_environment_says(
 
 def test_no_room_is_told_before_anything_comes(server: FileServer, tmp_path: Path) -> None:
     server.faults = ["endless"]  # so that the size is the catalogue's
-    with pytest.raises(VqabenchError, match=r"no room for a\.zip in .*: 1,000,000,000,000\.0 MB to come"):
+    with pytest.raises(VqabenchError, match=r"no space for a\.zip in .*: 1,000,000,000,000\.0 MB needed"):
         fetch(server, tmp_path, size=10**18)
     assert finals(tmp_path) == {}
 
@@ -374,7 +374,7 @@ def test_a_changed_file_is_refused_until_it_is_fetched_again(server: FileServer,
     with pytest.raises(InputError, match=r"a\.zip: changed since .*--force"):
         fetch(server, tmp_path)
     (tmp_path / "a.zip").write_bytes(SECOND[:50])
-    with pytest.raises(InputError, match=r"not the expected file: it is not whole.*--force"):
+    with pytest.raises(InputError, match=r"not the expected file: it is not complete.*--force"):
         fetch(server, tmp_path)
     fetch(server, tmp_path, options=FetchOptions(force=True, retry=QUICK))
     assert finals(tmp_path) == {"a.zip": FIRST}

@@ -150,9 +150,8 @@ class _Mirror:
         have = self._usable()
         self.doubtful = have > 0  # otherwise all bytes come from one response
         origin = self.part.origin()
-        if not (
-            have and origin and origin.size == have
-        ):  # otherwise it is complete, and only the check and renaming are left
+        # If all bytes are there, a process was killed before the check and the renaming below.
+        if not (have and origin and origin.size == have):
             self._transfer(have, origin.etag if have and origin else None)
         fault = find_fault(self.part.content, self.name, self.file)
         if fault is None:
@@ -391,9 +390,8 @@ class _Guard:
                 self.message = f"sends less than {CHUNK:,} bytes in {self.stall:g} seconds"
                 for one in list(self.sockets):
                     with suppress(OSError):
-                        socket.socket.shutdown(
-                            one, socket.SHUT_RDWR
-                        )  # a TLS socket's own shutdown would continue in plain text
+                        # Not `one.shutdown`: that of a TLS socket would continue in plain text.
+                        socket.socket.shutdown(one, socket.SHUT_RDWR)
 
 
 class _WatchedAdapter(requests.adapters.HTTPAdapter):
