@@ -1,4 +1,4 @@
-"""Compute the least time of a training step of UpDn from its arithmetic, its memory traffic and a device."""
+"""Compute the least time of a training step of UpDn from its arithmetic, its memory traffic and device speeds."""
 
 from __future__ import annotations
 
