@@ -110,7 +110,7 @@ def test_however_a_run_fails_the_others_are_trained_and_it_is_named(
 
 
 @pytest.mark.slow
-def test_what_is_in_the_way_is_told_and_the_others_are_trained(cli: CommandLine, own: Path, tmp_path: Path) -> None:
+def test_an_obstacle_is_reported_and_other_runs_are_trained(cli: CommandLine, own: Path, tmp_path: Path) -> None:
     fixed = SMALL + 'backbones = ["updn"]\nlabel = "small"\nlosses = ["plain", "focal"]\nepochs = 1\n'
     (tmp_path / "a.toml").write_text(fixed)
     for size, losses, code in ((4, "plain", 0), (8, "plain,focal", 1)):

@@ -12,7 +12,7 @@ from vqabench.bench.pace import Estimate, Pace
 from vqabench.bench.probe import find_broken
 from vqabench.bench.scheduler import at_most, on_gpus, on_processors
 from vqabench.data.prepare.prepared import Prepared, prepare
-from vqabench.errors import InputError
+from vqabench.errors import InputError, counted
 from vqabench.evaluation.scores import read_scores
 from vqabench.events import CellAdvanced, CellEnded, Emit, MatrixEnded, MatrixStarted, Warn
 from vqabench.files.resources import count_processors
@@ -126,7 +126,7 @@ class Course:
 
     def summary(self) -> str:
         """Return how many runs are finished."""
-        runs = f"{self.finished} of {self.total} run{'' if self.total == 1 else 's'} finished"
+        runs = f"{self.finished} of {counted(self.total, 'run')} finished"
         return f"{runs}, {len(self.failures)} failed" if self.failures else runs
 
     def saved(self) -> str:
