@@ -10,8 +10,8 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.container import BarContainer, ErrorbarContainer
 
-from tests.evaluation.test_comparison import write_run
 from tests.reporting.findings import HOSTILE, gather_written
+from tests.runs import write_run
 from vqabench.errors import InputError
 from vqabench.evaluation.findings import Curve, DatasetFindings, Point
 from vqabench.evaluation.prior import TypeShift
