@@ -116,7 +116,7 @@ class TypeShift:
 def count_by_type(types: Categorical, answers: Sequence[str]) -> Counts:
     """Count answers, one a question, by the question's type; they are normalised here."""
     counts: Counts = {}
-    for (kind, answer), count in Counter(zip(types.spell(), answers, strict=True)).items():
+    for (kind, answer), count in Counter(zip(types.strings(), answers, strict=True)).items():
         counts.setdefault(kind, Counter())[normalise(answer)] += count
     return counts
 
