@@ -181,6 +181,11 @@ def test_a_terminal_shows_bars_that_are_gone_at_the_end(own: Path, tmp_path: Pat
         (["--backbones", "updm"], "unknown backbone 'updm': did you mean 'updn'?"),
         (["--backbones", "updn", "--grid", "hidden"], "--grid 'hidden': write KEY=VALUE"),
         (["--backbones", "updn", "--grid", "hidden=4", "--set", "hidden=4"], "hidden is set, and has a grid too"),
+        (
+            ["--backbones", "updn", "--grid", "mask.dropout=0.5"],
+            "--grid mask.dropout: mask is not part of this run",
+        ),
+        (["--backbones", "updn", "--set", "mask.dropout=0.5"], "--set mask.dropout: mask is not part of this run"),
         (["--backbones", "updn", "--jobs", "0"], "--jobs must be at least 1"),
         (["--backbones", "updn", "--config", "none.toml"], "none.toml: there is no such configuration file"),
         (["--backbones", "updn", "--runs", "/dev/null"], "--runs /dev/null: that is a file, not a folder"),

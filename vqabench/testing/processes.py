@@ -10,7 +10,6 @@ import dataclasses
 import json
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vqabench.api import Backbone, DataSpec, Loss
+from vqabench.files.python_process import child_environment, python_command
 from vqabench.plugins import Plugin
 from vqabench.testing.backbones import agree, build_seeded
 from vqabench.testing.checks import Trial, require
@@ -61,13 +61,10 @@ class ProcessCheck:
             out = Path(folder) / "observed.safetensors"
             asked = {"plugin": dataclasses.asdict(self.plugin), "settings": dict(self.settings), "out": str(out)}
             ended = subprocess.run(
-                [sys.executable, "-m", "vqabench.testing.second_process"],
+                python_command("vqabench.testing.second_process"),
                 input=json.dumps(asked),
-                env=os.environ
-                | {
-                    "PYTHONHASHSEED": "1" if os.environ.get("PYTHONHASHSEED") == "2" else "2",
-                    "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-                },
+                env=child_environment()
+                | {"PYTHONHASHSEED": "1" if os.environ.get("PYTHONHASHSEED") == "2" else "2"},
                 capture_output=True,
                 text=True,
                 errors="replace",
