@@ -1,1 +1,1 @@
-"""Speed, memory and results, measured."""
+"""Measurements of speed and memory."""

@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.full_scale import Zipf
 from vqabench.data.features.half_precision import Rounding
 from vqabench.data.features.rows import Regions
-from vqabench.data.features.writer import PartialFeatures
+from vqabench.data.features.writer import FeatureWriter
 from vqabench.data.vqa.annotations import Annotation, Answer, Question, write_annotations, write_questions
 from vqabench.paths import Paths
 
@@ -126,7 +126,7 @@ def _write_features(path: Path, sizes: Sizes) -> None:
     shape = (DISTINCT_IMAGES, sizes.regions, WIDTH)
     block = np.maximum(generator.normal(size=shape), 0).astype(np.float16)
     boxes = np.tile(np.array([0.25, 0.25, 0.75, 0.75], np.float32), (sizes.regions, 1))
-    rows = PartialFeatures(path, begun_from=str(sizes), origin=str(sizes), dtype=np.float16)
-    for image in range(rows.seen, sizes.images):
-        rows.append(image, path.name, Regions(block[image % DISTINCT_IMAGES], boxes), Rounding())
-    rows.finish()
+    with FeatureWriter(path, source=str(sizes), origin=str(sizes), dtype=np.float16) as writer:
+        for image in range(writer.seen, sizes.images):
+            writer.append(image, path.name, Regions(block[image % DISTINCT_IMAGES], boxes), Rounding())
+        writer.finish()

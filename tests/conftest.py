@@ -1,4 +1,4 @@
-"""What every test may use: the real samples, a small data set of our own files, the command line."""
+"""Fixtures for every test: the real samples, a disk that fills up, the command line."""
 
 from __future__ import annotations
 
@@ -9,24 +9,29 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from vqabench.cli import main
+
+# How long an example takes depends on what else the machine does.
+settings.register_profile("vqabench", deadline=None)
+settings.load_profile("vqabench")
 
 CommandLine = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture(scope="session")
 def samples() -> Path:
-    """Give the folder of real VQA samples, or skip the test."""
+    """Return the folder of real VQA samples, or skip the test."""
     folder = os.environ.get("VQABENCH_TEST_DATA")
     if not folder:
-        pytest.skip("the real samples are not here: VQABENCH_TEST_DATA is not set")
+        pytest.skip("no real samples: VQABENCH_TEST_DATA is not set")
     return Path(folder)
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Give a file system of 1 MB, where this user may make one; `resize` makes it another size."""
+    """Yield a file system of 1 MB, or skip the test if this user may not mount one."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = subprocess.run(
@@ -39,13 +44,13 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def resize(disk: Path, kilobytes: int) -> None:
-    """Make a small disk another size."""
+    """Change the size of a small disk."""
     subprocess.run(["mount", "-o", f"remount,size={kilobytes}k", disk], check=True)
 
 
 @pytest.fixture
 def vqabench(tmp_path: Path) -> CommandLine:
-    """Give a function that runs the real command line in an empty folder of its own."""
+    """Return a function that runs the command line in a process and an empty folder of its own."""
 
     def run(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("VQABENCH_")}
@@ -65,20 +70,20 @@ def vqabench(tmp_path: Path) -> CommandLine:
 
 @pytest.fixture
 def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> CommandLine:
-    """Give the same function without a process of its own: the import of torch is paid once."""
+    """Return the same function without the process: torch is imported once for all tests."""
 
     def run(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
         monkeypatch.chdir(tmp_path)
         monkeypatch.setenv("VQABENCH_DATA", str(tmp_path / "data"))
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
-        spelled = ["vqabench", *map(str, arguments)]
-        monkeypatch.setattr(sys, "argv", spelled)
+        words = ["vqabench", *map(str, arguments)]
+        monkeypatch.setattr(sys, "argv", words)
         capfd.readouterr()
         with pytest.raises(SystemExit) as exit_:
             main()
         out, err = capfd.readouterr()
         code = exit_.value.code
-        return subprocess.CompletedProcess(spelled, code if isinstance(code, int) else 1, out, err)
+        return subprocess.CompletedProcess(words, code if isinstance(code, int) else 1, out, err)
 
     return run

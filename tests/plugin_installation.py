@@ -1,4 +1,4 @@
-"""Really install a fixture's distribution into a folder of its own, and run Python with it."""
+"""Install a fixture's distribution with pip into a folder of its own, and run Python with it."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ ROOT = Path(__file__).parents[1]
 
 
 def install_fixture(name: str, target: Path) -> Path:
-    """Install `tests/fixtures/<name>` into `target`, to be put on PYTHONPATH; gives `target`."""
+    """Install `tests/fixtures/<name>` into `target`, a folder for PYTHONPATH; return `target`."""
     shutil.copytree(_installed_once(name), target, dirs_exist_ok=True)
     return target
 
 
 @functools.cache
 def _installed_once(name: str) -> Path:
-    """Install it for all tests of this process: that takes pip two seconds."""
+    """Install it once for all tests of this process: pip takes two seconds."""
     folder = Path(tempfile.mkdtemp())
     atexit.register(shutil.rmtree, folder)
     return install(FIXTURES / name, folder)
 
 
 def install(source: Path, target: Path) -> Path:
-    """Install a distribution into `target`, likewise."""
+    """Install a distribution into `target`; return `target`."""
     with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / source.name  # building writes beside the source
+        copy = Path(folder) / source.name  # building writes next to the source
         shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__"))
         options = ["--no-deps", "--no-index", "--no-build-isolation", "--no-compile", "--quiet"]
         done = subprocess.run(

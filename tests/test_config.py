@@ -1,12 +1,21 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vqabench.config import combine, make_config, parse_seeds, parse_settings, read_config_file
+from vqabench.config import (
+    combine,
+    make_config,
+    parse_seeds,
+    parse_settings,
+    read_config_file,
+    read_fields,
+    to_table,
+)
 from vqabench.errors import InputError
 
 
@@ -74,9 +83,11 @@ def test_logs_that_are_unknown_or_named_twice_are_refused(logs: tuple[str, ...],
     ("text", "message"),
     [
         ("los = 'plain'", "did you mean 'loss'"),
-        ("epochs = 'three'", "epochs = 'three' is of the wrong kind"),
-        ("track-test = 1", "wrong kind"),
-        ("epochs = true", "wrong kind"),
+        ("epochs = 'three'", "epochs = 'three': must be a whole number"),
+        ("track-test = 1", "must be true or false"),
+        ("epochs = true", "must be a whole number"),
+        ("seeds = '3-1'", "is not a range"),
+        ("set = 3", "must be a table"),
         ("loss = ", "not a configuration in TOML"),
     ],
 )
@@ -86,6 +97,15 @@ def test_a_broken_file_names_itself_and_what_is_wrong(tmp_path: Path, text: str,
     with pytest.raises(InputError, match=r"own\.toml") as raised:
         read_config_file(path)
     assert message in str(raised.value)
+
+
+def test_a_table_holds_what_was_given_and_is_read_back(tmp_path: Path) -> None:
+    config = make_config(
+        {"backbone": "updn", "start_from": Path("a/b"), "log": ("wandb",), "settings": {"recipe.lr": 0.1}}
+    )
+    table = to_table(config)
+    assert table == {"backbone": "updn", "set": {"recipe.lr": 0.1}, "from": "a/b", "log": ("wandb",)}
+    assert make_config(read_fields(json.loads(json.dumps(table)), tmp_path)) == config
 
 
 def test_the_command_line_wins_over_the_file_in_either_spelling() -> None:

@@ -46,6 +46,11 @@ def test_answering_at_once_loads_nothing_heavy(argv: list[str]) -> None:
     assert not any(name.startswith("vqabench_updn") for name in loaded)
 
 
+def test_a_typo_is_answered_without_looking_for_plugins() -> None:
+    for argv in (["trian"], ["train", "updn", "--epoch", "3"]):
+        assert not {"entrypoints", "vqabench.plugins"} & modules_after(*argv)
+
+
 def complete(cli: CommandLine, words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Return what the shell gets for TAB behind `words`."""
     asked = {"_VQABENCH_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}

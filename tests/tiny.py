@@ -1,4 +1,4 @@
-"""A data set of 60 training and 12 test questions, or more, in the user's own files, made in milliseconds."""
+"""A data set of 60 training and 12 test questions, or more, as files of the user, written in milliseconds."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ WIDTH = 8
 def questions_of(
     split: str, sizes: Mapping[str, int] = SIZES, images: int = IMAGES
 ) -> tuple[list[Question], list[Annotation]]:
-    """Ask about sheep and colours; the answer depends on the image alone."""
+    """Return questions about sheep and colours, whose answers depend on the image alone."""
     first = {"train": 0, "val": 1000, "test": 2000}[split]
     questions, annotations = [], []
     for number in range(sizes[split]):
@@ -53,7 +53,7 @@ def questions_of(
 
 
 def write_tsv(path: Path, width: int = WIDTH, images: int = IMAGES) -> None:
-    """Write features in the bottom-up layout: 2 or 3 regions an image."""
+    """Write features in the bottom-up layout: 2 or 3 regions per image."""
     rng = np.random.default_rng(0)
     lines = []
     for image in range(images):
@@ -72,7 +72,7 @@ def write_tsv(path: Path, width: int = WIDTH, images: int = IMAGES) -> None:
 
 
 def write_tiny(folder: Path, sizes: Mapping[str, int] = SIZES, images: int = IMAGES) -> Path:
-    """Write the whole data set, with up to 1000 questions of `train` and `val`; gives its catalogue."""
+    """Write the whole data set, with up to 1000 questions of `train` and `val`; return its catalogue."""
     folder.mkdir(parents=True, exist_ok=True)
     for split in SIZES:
         questions, annotations = questions_of(split, sizes, images)

@@ -19,8 +19,6 @@ from vqabench.errors import PluginError
 
 API_VERSION = 1
 """Major version of this module. A plugin class that was written for another one is refused."""
-FIRST_API_VERSION = 1
-"""The version for which a class without `api_version` was written. It stays 1 when `API_VERSION` rises."""
 
 PADDING = 0
 """Token that fills a short question in front. `DataSpec.words[0]`."""
@@ -54,7 +52,7 @@ class DataSpec:
     questions_T: Tensor
     """int64: number of training questions of each type."""
     word_vectors: Tensor | None = None
-    """float32 [len(words), E]: pre-trained vectors, zero where a word has none."""
+    """float32 [len(words), E]: pre-trained vectors, zero for a word that has none."""
     object_names: tuple[str, ...] | None = None
     """Class names that `Batch.object_ids_BR` points into."""
 
@@ -125,19 +123,19 @@ class Output:
     joint_features_BH: Tensor | None = None
     """What the classifier sees."""
     word_embeddings_BLE: Tensor | None = None
-    """The embedded words, part of the autograd graph; `Backbone.word_masks` tells which of them are words."""
+    """The embedded words, part of the autograd graph; `Backbone.word_masks` shows which of them are words."""
     attention_BR: Tensor | None = None
     """Attention over regions: sums to 1, exactly 0 where `region_mask_BR` is False."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How a backbone wants to be trained, unless the user says otherwise."""
+    """How a backbone is trained, unless the user changes it."""
 
     epochs: int = 20
     """Epochs of the first (or only) stage."""
     finetune_epochs: int = 10
-    """Epochs of the second stage, where a strategy has one."""
+    """Epochs of the second stage, if the strategy has one."""
     batch_size: int = 512
     optimizer: Literal["adamax", "adam", "adamw", "bert-adam"] = "adamax"
     """`bert-adam`: AdamW as BERT was trained: no bias correction, and an epsilon of 1e-6."""
@@ -166,7 +164,8 @@ class Backbone(nn.Module):
     Random numbers come from PyTorch's generators: those are seeded, and restored when a run is resumed.
     """
 
-    api_version: ClassVar[int] = FIRST_API_VERSION
+    api_version: ClassVar[int] = 1
+    """The version of this module that the class was written for; a class that does not state it: the first."""
     objectives: ClassVar[tuple[str, ...]] = ("bce", "ce")
     """The objectives that the backbone supports."""
     recipe: Recipe = Recipe()
@@ -286,7 +285,8 @@ class Transform(Wrapper):
 class Loss(nn.Module):
     """A classification loss over soft targets. Options as for `Backbone`."""
 
-    api_version: ClassVar[int] = FIRST_API_VERSION
+    api_version: ClassVar[int] = 1
+    """As for `Backbone`."""
     objectives: ClassVar[tuple[str, ...]] = ("bce", "ce")
     declarations: ClassVar[Mapping[str, str]] = {}
     """As for `Backbone`."""

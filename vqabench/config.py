@@ -1,13 +1,15 @@
-"""What a user asks of a training run, read from the command line and from a TOML file."""
+"""The options of a training run: their one declaration, read from the command line and from TOML files.
 
-from __future__ import annotations
+A field of TrainConfig is an option. The flag of `vqabench train`, the key in TOML files, the line in the help, the
+checks, the arguments of a child process, and the record in `run.json` all follow from its declaration.
+"""
 
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from vqabench.errors import InputError, unknown
 
@@ -16,90 +18,248 @@ Select = Literal["last", "val", "test"]
 Precision = Literal["auto", "float32", "bfloat16"]
 Features = Literal["auto", "device", "host", "disk"]
 LogName = Literal["tensorboard", "wandb"]
+Seeds = tuple[int, ...]
+Settings = Mapping[str, object]
+
+WHAT, HOW = "What to train", "How to run it"
+"""Headings of the help."""
+FROM_RECIPE = "set by the data set or the backbone"
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option of `vqabench train`: what its declaration says besides the name, the type and the default."""
+
+    panel: str
+    """Heading of the help under which it stands; empty for the argument."""
+    metavar: str
+    """Empty: its choices."""
+    help: str
+    unset: str = ""
+    """What None stands for, in words."""
+    positive: bool = False
+    whole_matrix: bool = False
+    """Whether a matrix has one value for all its runs: where and how to train, not what."""
+    key: str = ""
+    """Name in TOML files, and after two dashes on the command line; empty: the field's, with dashes."""
+    kind: Any = str
+    """Type of the field, without None."""
+    default: Any = None
+
+    @property
+    def is_list(self) -> bool:
+        """Return whether it holds several values, each given by a flag of its own."""
+        return get_origin(self.kind) is tuple and self.kind != Seeds
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """Return the values of a Literal, or of a tuple of them."""
+        kind = get_args(self.kind)[0] if self.is_list else self.kind
+        return get_args(kind) if get_origin(kind) is Literal else ()
+
+    def describe(self) -> str:
+        """Return the help text, with the default."""
+        has_none = isinstance(self.default, bool) or self.default in (None, (), {})
+        default = self.unset if has_none else _format(self.default)
+        return f"{self.help} [default: {default}]" if default else self.help
+
+    def read(self, value: Any) -> Any:
+        """Convert a value from a TOML file or the command line. Raises InputError if it is of the wrong type."""
+        accepted, expected = _ACCEPTED.get(self.kind, ((str, list), "text") if self.is_list else (str, "text"))
+        if not isinstance(value, accepted) or (isinstance(value, bool) and self.kind is not bool):
+            raise InputError(f"{self.key} = {value!r}: must be {expected}")
+        if self.kind == Settings:
+            return dict(flatten(value)) if isinstance(value, dict) else parse_settings(value)
+        if self.kind == Seeds:
+            return parse_seeds(_format(value))
+        if self.is_list:
+            return (value,) if isinstance(value, str) else tuple(value)
+        return Path(value) if self.kind is Path else value
+
+    def check(self, value: Any) -> None:
+        """Raise InputError if a value is not among the choices, or not positive."""
+        if value is None:
+            return
+        values = value if self.is_list else (value,)
+        for one in values:
+            if self.choices and one not in self.choices:
+                raise InputError(f"--{self.key}: {unknown('value', str(one), self.choices)}")
+            if values.count(one) > 1:
+                raise InputError(f"--{self.key} {one}: given twice")
+        if self.positive and not value > 0:
+            least = "above 0" if self.kind is float else "at least 1"
+            raise InputError(f"--{self.key} must be {least}, not {value}")
+
+    def to_arguments(self, value: Any) -> list[str]:
+        """Return the arguments of a command line that give a value."""
+        if isinstance(value, bool):
+            return [f"--{'' if value else 'no-'}{self.key}"]
+        if isinstance(value, Mapping):
+            return [f"--{self.key}={key}={'none' if one is None else one}" for key, one in value.items()]
+        return [f"--{self.key}={_format(one)}" for one in (value if self.is_list else [value])]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """One configuration, to be trained with one or several seeds."""
+    """One configuration, to be trained with one or several seeds.
 
-    backbone: str
-    loss: str = "plain"
-    """Parts joined by `+`: any number of transforms and at most one loss."""
-    objective: str | None = None
-    """`bce` or `ce`; by default `ce`, or `bce` where a part is defined for that alone."""
-    dataset: str = "digits-cp"
-    seeds: tuple[int, ...] = (0,)
-    epochs: int | None = None
-    """Epochs of the first (or only) stage; None: the recipe's."""
-    finetune_epochs: int | None = None
-    """Epochs of the second stage, or of a run that starts from another; None: the recipe's."""
-    settings: Mapping[str, object] = field(default_factory=dict)
-    """Options: `KEY` is the backbone's, `PART.KEY` a part's, `recipe.KEY` the recipe's."""
-    start_from: Path | None = None
-    """A finished run, whose weights this one starts from."""
-    label: str | None = None
-    """What folders and tables call the settings; None: those that differ from the defaults, spelled out."""
-    select: Select = "last"
-    track_test: bool = False
-    device: str = "auto"
-    precision: Precision = "auto"
-    features: Features = "auto"
-    """Where region features are kept while a model is trained."""
-    checkpoint_minutes: float = 10.0
-    """Minutes between checkpoints within an epoch."""
-    log: tuple[LogName, ...] = ()
-    """Logs that are written beside the run's own; nothing here bears on what is trained."""
-    jobs: int | None = None
-    """Seeds that are trained at the same time; None: as many as are faster so."""
+    Raises InputError if a value is not allowed.
+    """
+
+    backbone: Annotated[
+        str,
+        Option(
+            "",
+            "BACKBONE",
+            "An installed backbone, such as updn (list them: vqabench plugins list). Required unless --config "
+            "names one.",
+        ),
+    ] = ""
+    loss: Annotated[
+        str,
+        Option(WHAT, "STRATEGY", "A loss, transforms such as mask, or both joined by +, as in mask+rescale."),
+    ] = "plain"
+    objective: Annotated[
+        Objective | None,
+        Option(WHAT, "", "Softmax or binary cross-entropy.", "ce, unless the backbone supports only bce"),
+    ] = None
+    dataset: Annotated[str, Option(WHAT, "DATASET", "A data set (list them: vqabench data list).")] = "digits-cp"
+    seeds: Annotated[Seeds, Option(WHAT, "SEEDS", "0, 0,1,2 or 0-4.")] = (0,)
+    epochs: Annotated[
+        int | None,
+        Option(WHAT, "N", "Epochs of the first (or only) stage.", FROM_RECIPE, positive=True),
+    ] = None
+    finetune_epochs: Annotated[
+        int | None,
+        Option(
+            WHAT,
+            "N",
+            "Epochs of the second stage, or of a run started with --from.",
+            FROM_RECIPE,
+            positive=True,
+        ),
+    ] = None
+    settings: Annotated[
+        Settings,
+        Option(
+            WHAT,
+            "KEY=VALUE",
+            "Set an option of the backbone (hidden=512), of a part of the strategy (rescale.variant=released) or "
+            "of the recipe (recipe.lr=0.001); repeatable. List them: vqabench plugins show NAME.",
+            key="set",
+        ),
+    ] = field(default_factory=dict)
+    start_from: Annotated[
+        Path | None, Option(WHAT, "RUN", "Start from the weights of a finished run.", key="from")
+    ] = None
+    label: Annotated[
+        str | None,
+        Option(
+            WHAT,
+            "NAME",
+            "Name these settings in folders and tables.",
+            "the settings that differ from the defaults",
+        ),
+    ] = None
+    select: Annotated[
+        Select,
+        Option(
+            HOW,
+            "",
+            "Which epoch to keep: the last, or the best one on val (or test) in the last stage. Choosing on test "
+            "marks every table made from the run.",
+        ),
+    ] = "last"
+    track_test: Annotated[
+        bool, Option(HOW, "", "Record test accuracy after every epoch, without using it to choose one.")
+    ] = False
+    device: Annotated[
+        str,
+        Option(
+            HOW, "auto|cpu|cuda|cuda:N", "Where to compute; auto is the GPU if there is one.", whole_matrix=True
+        ),
+    ] = "auto"
+    precision: Annotated[
+        Precision, Option(HOW, "", "auto is bfloat16 where the hardware supports it, else float32.")
+    ] = "auto"
+    features: Annotated[
+        Features,
+        Option(
+            HOW,
+            "",
+            "Where to keep region features: GPU memory, main memory, or the disk. auto takes the first that has "
+            "room.",
+            whole_matrix=True,
+        ),
+    ] = "auto"
+    checkpoint_minutes: Annotated[
+        float,
+        Option(HOW, "MINUTES", "Time between checkpoints within an epoch.", positive=True, whole_matrix=True),
+    ] = 10.0
+    log: Annotated[
+        tuple[LogName, ...], Option(HOW, "", "Also log to TensorBoard or Weights & Biases; repeatable.")
+    ] = ()
+    jobs: Annotated[
+        int | None,
+        Option(
+            HOW,
+            "N",
+            "Seeds to train at the same time, each in its own process.",
+            "1; small models on a CPU: one per core",
+            positive=True,
+            whole_matrix=True,
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        if not self.backbone:
+            raise InputError("which backbone? name one, as in: vqabench train NAME (see: vqabench plugins list)")
+        for name, option in OPTIONS.items():
+            option.check(getattr(self, name))
+        if self.label is not None and not re.fullmatch(r"[A-Za-z0-9._+-]{1,80}", self.label):
+            raise InputError(f"--label {self.label!r}: write 1 to 80 letters, digits or . _ + -")
+        if self.start_from is not None and self.epochs is not None:
+            raise InputError("a run --from another has one stage; set its length with --finetune-epochs")
 
 
+_ACCEPTED: dict[Any, tuple[Any, str]] = {
+    int: (int, "a whole number"),
+    float: ((int, float), "a number"),
+    bool: (bool, "true or false"),
+    Path: ((str, Path), "text"),
+    Seeds: ((int, str, list), "a number, a list of numbers, or text such as '0-4'"),
+    Settings: ((dict, list), "a table"),
+}
+"""Type of a field -> the types that files and the command line give, and what they are called; else text."""
+
+
+def _complete(declared: Field[Any]) -> Option:
+    """Return the option of a field, with its type, default and key."""
+    kind, option = get_args(declared.type)
+    if type(None) in get_args(kind):
+        kind = get_args(kind)[0]
+    default = declared.default if declared.default_factory is MISSING else declared.default_factory()
+    completed: Option = replace(
+        option, kind=kind, default=default, key=option.key or declared.name.replace("_", "-")
+    )
+    return completed
+
+
+OPTIONS = {declared.name: _complete(declared) for declared in fields(TrainConfig)}
+"""Field of TrainConfig -> its option."""
+FIELDS = {option.key: name for name, option in OPTIONS.items()}
+"""Key of a TOML file -> field of TrainConfig."""
 RESERVED = ("recipe", "backbone")
-"""What no part of a run may be called: settings of these names are the run's own."""
-
-FILE_KEYS = {
-    "backbone": "backbone",
-    "loss": "loss",
-    "objective": "objective",
-    "dataset": "dataset",
-    "seeds": "seeds",
-    "epochs": "epochs",
-    "finetune-epochs": "finetune_epochs",
-    "set": "settings",
-    "from": "start_from",
-    "label": "label",
-    "select": "select",
-    "track-test": "track_test",
-    "device": "device",
-    "precision": "precision",
-    "features": "features",
-    "checkpoint-minutes": "checkpoint_minutes",
-    "log": "log",
-    "jobs": "jobs",
-}
-"""Key of a configuration file -> field of TrainConfig; the keys are those of the command line."""
-
-_FILE_TYPES: dict[str, type | tuple[type, ...]] = {
-    "seeds": (str, int, list),
-    "epochs": int,
-    "finetune-epochs": int,
-    "set": dict,
-    "track-test": bool,
-    "checkpoint-minutes": (int, float),
-    "log": (str, list),
-    "jobs": int,
-}
+"""Names that no part of a run may have: settings of these names belong to the run itself."""
 
 
 def read_config_file(path: Path) -> dict[str, Any]:
-    """Read a TOML file with the command line's keys: fields of TrainConfig.
-
-    Raises InputError where the file is not TOML, or a key is unknown or of the wrong kind.
-    """
+    """Read a TOML file into fields of TrainConfig. Raises InputError as `read_toml` and `read_fields` do."""
     return read_fields(read_toml(path), path)
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Read a TOML file. Raises InputError where there is none, or it is not TOML."""
+    """Read a TOML file. Raises InputError if there is none, or it is not TOML."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
@@ -108,65 +268,56 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: not a configuration in TOML: {error}") from error
 
 
-def read_fields(table: Mapping[str, Any], path: Path, valid: Iterable[str] = FILE_KEYS) -> dict[str, Any]:
-    """Turn a table with the command line's keys into fields of TrainConfig.
+def read_fields(table: Mapping[str, Any], path: Path, valid: Iterable[str] = FIELDS) -> dict[str, Any]:
+    """Convert the table of a TOML file into fields of TrainConfig.
 
-    `valid` are the keys that a user is told of where one is unknown. Raises InputError where a key is unknown or of
-    the wrong kind.
+    Raises InputError, which lists the keys `valid`, if a key is unknown, or if a value is of the wrong type.
     """
-    for key, value in table.items():
-        if key not in FILE_KEYS:
+    for key in table:
+        if key not in FIELDS:
             raise InputError(f"{path}: {unknown('key', key, valid)}")
-        kind = _FILE_TYPES.get(key, str)
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise InputError(f"{path}: {key} = {value!r} is of the wrong kind")
-    given: dict[str, Any] = {FILE_KEYS[key]: value for key, value in table.items()}
-    if "seeds" in given:
-        seeds = given["seeds"]
-        given["seeds"] = parse_seeds(",".join(map(str, seeds)) if isinstance(seeds, list) else str(seeds))
-    if "log" in given:
-        given["log"] = (given["log"],) if isinstance(given["log"], str) else tuple(given["log"])
-    if "start_from" in given:
-        given["start_from"] = Path(given["start_from"])
-    if "settings" in given:
-        given["settings"] = dict(flatten(given["settings"]))
-    return given
+    try:
+        return {FIELDS[key]: OPTIONS[FIELDS[key]].read(value) for key, value in table.items()}
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def read_line(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Convert the values of the command line into fields of TrainConfig; None is an option that is not given."""
+    return {name: OPTIONS[name].read(value) for name, value in given.items() if value is not None}
 
 
 def combine(file: Mapping[str, Any], line: Mapping[str, Any]) -> dict[str, Any]:
-    """Combine the fields that a file and the command line give; the line wins, in either spelling of an option."""
+    """Combine the fields of a file and of the command line, which takes precedence.
+
+    An option and the setting `recipe.OPTION` are two names of the same value.
+    """
+    settings = line.get("settings", {})
     doubled = {f"recipe.{name}" for name in line}
-    settings = {key: value for key, value in file.get("settings", {}).items() if key not in doubled}
-    kept = {name: value for name, value in file.items() if f"recipe.{name}" not in line["settings"]}
-    return {**kept, **line, "settings": settings | line["settings"]}
+    kept = {name: value for name, value in file.items() if f"recipe.{name}" not in settings}
+    kept_settings = {key: value for key, value in file.get("settings", {}).items() if key not in doubled}
+    return {**kept, **line, "settings": {**kept_settings, **settings}}
+
+
+def to_arguments(config: TrainConfig) -> list[str]:
+    """Return the options of `vqabench train` that differ from the defaults, and the backbone."""
+    values = [(option, getattr(config, name)) for name, option in OPTIONS.items() if option.panel]
+    words = [word for option, value in values if value != option.default for word in option.to_arguments(value)]
+    return [*words, "--", config.backbone]
+
+
+def to_table(config: TrainConfig) -> dict[str, object]:
+    """Return the options that differ from the defaults, by their keys in TOML files, without seeds and jobs."""
+    table: dict[str, object] = {}
+    for name, option in OPTIONS.items():
+        value = getattr(config, name)
+        if value != option.default and name not in ("seeds", "jobs"):
+            table[option.key] = str(value) if isinstance(value, Path) else value
+    return table
 
 
 def make_config(given: Mapping[str, Any]) -> TrainConfig:
-    """Check the values of a configuration's fields. Raises InputError, saying what is allowed."""
-    if not given.get("backbone"):
-        raise InputError("which backbone? name one, as in: vqabench train NAME (see: vqabench plugins list)")
-    _check_choice("--select", given.get("select"), get_args(Select))
-    _check_choice("--precision", given.get("precision"), get_args(Precision))
-    _check_choice("--features", given.get("features"), get_args(Features))
-    logs = given.get("log", ())
-    for name in logs:
-        _check_choice("--log", name, get_args(LogName))
-        if logs.count(name) > 1:
-            raise InputError(f"--log {name}: given twice")
-    if not given.get("checkpoint_minutes", 1) > 0:
-        raise InputError(f"--checkpoint-minutes must be above 0, not {given['checkpoint_minutes']}")
-    _check_choice("--objective", given.get("objective"), get_args(Objective))
-    label = given.get("label")
-    if label is not None and not re.fullmatch(r"[A-Za-z0-9._+-]{1,80}", label):
-        raise InputError(f"--label {label!r}: write 1 to 80 letters, digits or . _ + -")
-    for name in ("epochs", "finetune_epochs", "jobs"):
-        value = given.get(name)
-        if value is not None and value < 1:
-            raise InputError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
-    if given.get("start_from") is not None and given.get("epochs") is not None:
-        raise InputError("a run --from another has one stage; set its length with --finetune-epochs")
-    known = {field.name for field in fields(TrainConfig)}
-    assert set(given) <= known, set(given) - known
+    """Return a configuration with these fields. Raises InputError if a value is not allowed."""
     return TrainConfig(**given)
 
 
@@ -211,6 +362,8 @@ def flatten(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
             yield f"{prefix}{key}", value
 
 
-def _check_choice(option: str, value: object, allowed: Iterable[str]) -> None:
-    if value is not None and value not in tuple(allowed):
-        raise InputError(f"{option}: {unknown('value', str(value), allowed)}")
+def _format(value: Any) -> str:
+    """Format a value as on the command line."""
+    if isinstance(value, tuple | list):
+        return ",".join(map(str, value))
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

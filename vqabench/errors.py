@@ -1,4 +1,4 @@
-"""What can go wrong, told to the user: each message says what, where, and what to do."""
+"""Errors that the user sees. Each message names what is wrong, where, and what to do."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class PluginCrashError(VqabenchError):
 
 
 class TrainingError(VqabenchError):
-    """Training cannot go on, for example because the loss is no longer finite. Exit code 1."""
+    """Training cannot continue, for example because the loss is no longer finite. Exit code 1."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -60,7 +60,7 @@ def is_interruption(error: BaseException) -> bool:
 
 
 def unknown(kind: str, name: str, valid: Iterable[str]) -> str:
-    """Tell that `name` is no valid `kind`: the nearest valid name first, then all of them."""
+    """Return the message that `name` is no valid `kind`: the nearest valid name, then all of them."""
     names = sorted(valid)
     nearest = difflib.get_close_matches(name, names, n=1)
     hint = f" did you mean {nearest[0]!r}?" if nearest else ""
@@ -68,7 +68,7 @@ def unknown(kind: str, name: str, valid: Iterable[str]) -> str:
 
 
 def first_few(items: Iterable[object], shown: int = 5) -> str:
-    """List the first few items, and say how many more there are."""
+    """Return the first few items, and how many more there are."""
     everything = list(items)
     listed = ", ".join(str(item) for item in everything[:shown])
     more = len(everything) - shown

@@ -14,7 +14,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from vqabench.errors import InputError, PluginError, unknown
 
-_SPELLED_BOOLEANS = {
+_BOOLEANS = {
     "true": True,
     "yes": True,
     "on": True,
@@ -36,9 +36,9 @@ class Option:
 
 
 def options_of(kind: type) -> dict[str, Option]:
-    """Give the options of a plugin's class, by name.
+    """Return the options of a plugin's class, by name.
 
-    Raises PluginError where one has no default, or a type that is not supported.
+    Raises PluginError if one has no default, or a type that is not supported.
     """
     hints = _hints(kind.__init__, kind)  # type: ignore[misc]
     found = {}
@@ -50,7 +50,7 @@ def options_of(kind: type) -> dict[str, Option]:
 
 
 def fields_of(kind: type) -> dict[str, Option]:
-    """Give the fields of a dataclass as options. Raises PluginError as `options_of` does."""
+    """Return the fields of a dataclass as options. Raises PluginError as `options_of` does."""
     hints = _hints(kind, kind)
     return {
         field.name: _make_option(kind.__name__, field.name, hints[field.name], field.default)
@@ -59,15 +59,15 @@ def fields_of(kind: type) -> dict[str, Option]:
 
 
 def base_parameters(kind: type) -> list[str]:
-    """Name the parameters that receive another backbone, ready made: those annotated `Backbone`."""
+    """Return the names of the parameters that receive another backbone: those annotated `Backbone`."""
     hints = _hints(kind.__init__, kind)  # type: ignore[misc]
     return [name for name in _parameters(kind) if _is_backbone(hints.get(name))]
 
 
 def resolve_options(kind: type, given: Mapping[str, object], label: str) -> dict[str, Any]:
-    """Give every option's value: the one given, checked and converted, or the default.
+    """Return every option's value: the one given, checked and converted, or the default.
 
-    Raises InputError, naming what is allowed, where a key is unknown or a value does not fit.
+    Raises InputError, with what is allowed, if a key is unknown or a value is of the wrong type.
     """
     options = options_of(kind)
     for name in given:
@@ -94,10 +94,10 @@ def convert(option: Option, value: object, label: str) -> Any:
 
 
 def describe(annotation: Any) -> str:
-    """Spell a type for people: `float`, `paper | released`, `int or none`."""
+    """Return a type in words: `float`, `paper | released`, `int or none`."""
     kind, optional = _split_optional(annotation)
-    spelled = " | ".join(map(str, get_args(kind))) if get_origin(kind) is Literal else kind.__name__
-    return f"{spelled} or none" if optional else spelled
+    words = " | ".join(map(str, get_args(kind))) if get_origin(kind) is Literal else kind.__name__
+    return f"{words} or none" if optional else words
 
 
 def _parameters(kind: type) -> dict[str, inspect.Parameter]:
@@ -138,7 +138,7 @@ def _is_plain_literal(kind: Any) -> bool:
 
 
 def _split_optional(annotation: Any) -> tuple[Any, bool]:
-    """Give the type without `or None`, and whether None is allowed. Any other union stays as it is."""
+    """Return the type without `or None`, and whether None is allowed. Any other union stays as it is."""
     if get_origin(annotation) not in (Union, types.UnionType):
         return annotation, False
     kinds = [kind for kind in get_args(annotation) if kind is not type(None)]
@@ -155,8 +155,8 @@ def _convert_to(kind: Any, value: object) -> Any:
 
 
 def _to_bool(value: object) -> bool:
-    if isinstance(value, str) and value.lower() in _SPELLED_BOOLEANS:
-        return _SPELLED_BOOLEANS[value.lower()]
+    if isinstance(value, str) and value.lower() in _BOOLEANS:
+        return _BOOLEANS[value.lower()]
     if not isinstance(value, bool):
         raise ValueError
     return value

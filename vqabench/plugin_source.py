@@ -1,4 +1,4 @@
-"""Read what a plugin's source says without running any of it.
+"""Read a plugin's options from its source, without running any of it.
 
 Shell completion, hints and `vqabench doctor` need a plugin's options, or whether it can work at all, at once and
 without importing torch or the plugin.
@@ -24,15 +24,15 @@ class SourceError(Exception):
 
 @dataclass(frozen=True)
 class ClassSource:
-    """What the source of a plugin's class says."""
+    """What can be read from the source of a plugin's class."""
 
     options: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """Option -> its choices, where it has some."""
+    """Option -> its choices, if it has any."""
     base_parameter: str | None = None
     """The parameter that receives another backbone."""
     default_base: str | None = None
     api_version: object = None
-    """None where the class states none."""
+    """None if the class states none."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ class _Class:
 def read_class(target: str) -> ClassSource:
     """Read the class of an entry point, `module:Class`.
 
-    Raises SourceError where the source shows that it cannot be loaded. What cannot be read as source, such as a
-    compiled module, is taken to be sound and described as empty.
+    Raises SourceError if the source shows that it cannot be loaded. What cannot be read as source, such as a
+    compiled module, counts as sound and has no options.
     """
     module_name, _, attribute = target.partition(":")
     _check_imports(module_name)
@@ -76,7 +76,7 @@ def read_class(target: str) -> ClassSource:
 
 
 def read_fields(module_name: str, class_name: str) -> dict[str, tuple[str, ...]]:
-    """Return the fields of a dataclass, each with its choices, where it has some."""
+    """Return the fields of a dataclass, each with its choices, if it has any."""
     module = _read_module(module_name)
     found = _find_class(module, class_name) if module else None
     if module is None or found is None:
@@ -91,7 +91,7 @@ def read_fields(module_name: str, class_name: str) -> dict[str, tuple[str, ...]]
 def _check_imports(module_name: str) -> None:
     """Check that importing a module can succeed, as far as its source and that of its own package show.
 
-    Raises SourceError where a module is missing, does not parse, needs a package that is not installed, or raises.
+    Raises SourceError if a module is missing, does not parse, needs a package that is not installed, or raises.
     """
     root = module_name.partition(".")[0]
     waiting, seen = [module_name], set[str]()
@@ -147,7 +147,7 @@ def _ask(finder: object, name: str, path: list[str] | None) -> importlib.machine
 
 
 def _read_module(name: str) -> _Module | None:
-    """Parse a module; None where it has no Python source. Raises SourceError where that does not parse."""
+    """Parse a module; None if it has no Python source. Raises SourceError if that does not parse."""
     spec = _find_spec(name)
     if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
         return None
@@ -214,7 +214,7 @@ def _may_define(module: _Module, attribute: str) -> bool:
 
 
 def _with_bases(found: _Class, followed: int = 0) -> Iterator[_Class]:
-    """Yield a class and those it is derived from, first bases first, where they are named without a dot."""
+    """Yield a class and those it is derived from, first bases first, if they are named without a dot."""
     yield found
     for base in found.node.bases:
         if isinstance(base, ast.Name) and followed < MOST_FOLLOWED:

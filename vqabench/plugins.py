@@ -1,6 +1,6 @@
-"""Plugins: what installed distributions offer through entry points.
+"""Plugins: backbones and losses that installed distributions offer through entry points.
 
-Listing reads metadata and imports nothing; only the plugin asked for is loaded.
+Listing reads metadata and imports nothing. A plugin is imported when it is used.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _TARGET = re.compile(r"(?P<module>\w+(\.\w+)*)\s*(:\s*(?P<attribute>\w+(\.\w+)*)
 
 @dataclass(frozen=True)
 class Plugin:
-    """One entry point, as its distribution's metadata tells of it."""
+    """One entry point, from its distribution's metadata."""
 
     name: str
     group: str
@@ -47,17 +47,17 @@ class Plugin:
 
     @property
     def qualified(self) -> str:
-        """Spell the name that finds this one whatever others offer."""
+        """Return the name that finds this plugin even if another distribution offers one of its name."""
         return f"{self.distribution}:{self.name}"
 
     def describe(self) -> str:
-        """Spell in a line what it is and where it comes from."""
+        """Return in one line what it is and where it comes from."""
         return f"{KINDS[self.group]} {self.name}, from {self.distribution} {self.version} ({self.target})"
 
 
 @dataclass(frozen=True)
 class Discovery:
-    """What was found, and a line on each distribution that could not be read."""
+    """Plugins, and a message on each distribution that could not be read."""
 
     plugins: tuple[Plugin, ...]
     problems: tuple[str, ...] = ()
@@ -76,20 +76,20 @@ def _changed_at(entry: str) -> int | None:
 
 
 def names(group: str) -> list[str]:
-    """List the names in a group, each once."""
+    """Return the names in a group, each once."""
     return list(dict.fromkeys(plugin.name for plugin in available(group).plugins))
 
 
 def find(group: str, name: str) -> Plugin:
     """Find a plugin by its name, or by `distribution:name`.
 
-    Raises PluginError where there is none, or two distributions offer one of that name.
+    Raises PluginError if there is none, or two distributions offer one of that name.
     """
     return _choose(name, KINDS[group], [available(group)])
 
 
 def find_of_any_kind(name: str) -> Plugin:
-    """Find a backbone or a loss. Raises PluginError as `find` does, and where there is one of each."""
+    """Find a backbone or a loss. Raises PluginError as `find` does, and if there is one of each."""
     return _choose(name, "plugin", [available(group) for group in KINDS])
 
 
@@ -123,7 +123,7 @@ def find_clashes(found: Iterable[Plugin]) -> list[list[Plugin]]:
 
 
 def requirements(plugin: Plugin) -> dict[str, str]:
-    """Give the installed versions of what a plugin's distribution requires, but for what it has as extras."""
+    """Return the installed versions of what a plugin's distribution requires, without its extras."""
     required = (metadata.requires(plugin.distribution) or []) if _version(plugin.distribution) else []
     names = [re.split(r"[^\w.-]", one, maxsplit=1)[0] for one in required if not re.search(r"\bextra\b", one)]
     found = {_normalise(name): _version(name) for name in names}
@@ -131,9 +131,9 @@ def requirements(plugin: Plugin) -> dict[str, str]:
 
 
 def hash_sources(plugin: Plugin) -> str:
-    """Return the SHA-256 of the files of a loaded plugin's package and distribution, but for compiled ones.
+    """Return the SHA-256 of the files of a loaded plugin's package and distribution, without compiled ones.
 
-    A loss of the library's own counts by its module alone.
+    For a loss of the library itself: of its module alone.
     """
     digest = hashlib.sha256()
     for path in sorted(_source_files(plugin)):
@@ -151,7 +151,7 @@ def _source_files(plugin: Plugin) -> set[Path]:
         if file is not None:
             found = set(Path(file).parent.rglob("*")) if Path(file).stem == "__init__" else {Path(file)}
             break
-    with contextlib.suppress(Exception):  # metadata may be broken, or tell of no files
+    with contextlib.suppress(Exception):  # metadata may be broken, or list no files
         listed = metadata.distribution(plugin.distribution).files or ()
         found |= {Path(str(one.locate())).resolve() for one in listed if one.suffix == ".py"}
     found = {path.resolve() for path in found if path.is_file()}
@@ -159,9 +159,7 @@ def _source_files(plugin: Plugin) -> set[Path]:
 
 
 def load(plugin: Plugin) -> type[Any]:
-    """Import one plugin's class. Raises PluginError, naming distribution and cause, where that fails."""
-    from vqabench import api
-
+    """Import a plugin's class. Raises PluginError, with its distribution and the cause, if it cannot be used."""
     where = f"{KINDS[plugin.group]} {plugin.name!r} of {plugin.distribution} {plugin.version}"
     module, _, attributes = plugin.target.partition(":")
     try:
@@ -174,39 +172,40 @@ def load(plugin: Plugin) -> type[Any]:
             raise
         place = (find_culprit(error, [plugin]) or (plugin, ""))[1]
         raise PluginError(f"{where} cannot be loaded: {one_line(error)}{place}") from error
+    for fault in _find_faults(plugin, loaded):
+        raise PluginError(f"{where}: {fault}")
+    return loaded  # type: ignore[return-value]  # `_find_faults` has checked that it is a class
+
+
+def _find_faults(plugin: Plugin, loaded: Any) -> Iterator[str]:
+    """Yield what is wrong with what an entry point names; only the first is meaningful."""
+    from vqabench import api
+
     wanted = (api.Backbone,) if plugin.group == BACKBONES else (api.Loss, api.Transform)
-    spelled = " or ".join(kind.__name__ for kind in wanted)
-    if not isinstance(loaded, type) or not issubclass(loaded, wanted):
-        raise PluginError(f"{where}: {plugin.target} is not a class derived from {spelled} of vqabench.api")
+    base = next((kind for kind in wanted if isinstance(loaded, type) and issubclass(loaded, kind)), None)
+    if base is None:
+        bases = " or ".join(kind.__name__ for kind in wanted)
+        yield f"{plugin.target} is not a class derived from {bases} of vqabench.api"
+        return
     if plugin.group == BACKBONES and issubclass(loaded, api.Transform):
-        raise PluginError(f"{where} is a transform; it belongs in the group {LOSSES}")
+        yield f"a transform belongs in the group {LOSSES}"
     if plugin.group == BACKBONES and not isinstance(loaded.recipe, api.Recipe):
-        raise PluginError(f"{where}: its recipe is a {type(loaded.recipe).__name__}, not a Recipe of vqabench.api")
-    for what, right in _attributes(loaded, wanted).items():
-        if not right:
-            raise PluginError(f"{where}: {what}")
-    if loaded.api_version != api.API_VERSION:
-        raise PluginError(
-            f"{where} was built for version {loaded.api_version!r} of the plugin API, but this vqabench has "
-            f"{api.API_VERSION}; install versions of the two that agree"
-        )
-    return loaded
-
-
-def _attributes(loaded: type[Any], bases: Sequence[type[Any]]) -> dict[str, bool]:
-    """Return what must hold for the attributes of a plugin's class, and whether it does."""
+        yield f"its recipe is a {type(loaded.recipe).__name__}, not a Recipe of vqabench.api"
     objectives = loaded.objectives
-    base = next(kind for kind in bases if issubclass(loaded, kind))
-    methods = [name for name in dir(base) if callable(getattr(base, name)) and not callable(getattr(loaded, name))]
-    right = isinstance(objectives, tuple | list) and bool(objectives) and set(objectives) <= {"bce", "ce"}
-    found = {
-        f"its objectives must be some of 'bce' and 'ce', not {objectives!r}": right,
-        f"its {methods[0] if methods else ''} must be a method": not methods,
-    }
+    if not isinstance(objectives, tuple | list) or not objectives or not set(objectives) <= {"bce", "ce"}:
+        yield f"its objectives must be some of 'bce' and 'ce', not {objectives!r}"
+    for name in dir(base):
+        if callable(getattr(base, name)) and not callable(getattr(loaded, name)):
+            yield f"its {name} must be a method"
     for name in ("declarations", "advises_against"):
         value = getattr(loaded, name, {})
-        found[f"its {name} must be a mapping of names to reasons, not {value!r}"] = isinstance(value, Mapping)
-    return found
+        if not isinstance(value, Mapping):
+            yield f"its {name} must be a mapping of names to reasons, not {value!r}"
+    if loaded.api_version != api.API_VERSION:
+        yield (
+            f"built for version {loaded.api_version!r} of the plugin API, but this vqabench has {api.API_VERSION}; "
+            "install versions that match"
+        )
 
 
 @contextlib.contextmanager
@@ -243,7 +242,7 @@ def find_culprit(error: BaseException, plugins: Sequence[Plugin]) -> tuple[Plugi
 
 
 def _owner(module: str, plugins: Sequence[Plugin]) -> Plugin | None:
-    """Return the plugin that a module belongs to; of the library's own losses, the one that is defined in it."""
+    """Return the plugin that a module belongs to; of the library's own losses, the one defined in it."""
     near = None
     for plugin in plugins:
         own = plugin.target.partition(":")[0]
@@ -278,7 +277,10 @@ def _discover(group: str, entries: tuple[tuple[str, int | None], ...]) -> Discov
 
 
 def _first_copies(found: Iterable[entrypoints.EntryPoint]) -> list[entrypoints.EntryPoint]:
-    """Leave out a distribution found again further down the path with its name spelled in another way."""
+    """Return the entry points without those of a second copy of a distribution further down the path.
+
+    The copy's name may be written in another way.
+    """
     first: dict[str, entrypoints.Distribution] = {}
     kept = []
     for one in found:
@@ -296,7 +298,7 @@ def _describe(found: entrypoints.EntryPoint, group: str, version_of: Callable[[s
 
 
 def _discover_one_by_one(group: str, path: Sequence[str]) -> Discovery:
-    """Read each distribution by itself, so that a malformed one spoils nothing but itself."""
+    """Read each distribution by itself, so that a malformed one does not affect the others."""
     plugins: list[Plugin] = []
     problems: list[str] = []
     seen: set[str] = set()
@@ -310,13 +312,13 @@ def _discover_one_by_one(group: str, path: Sequence[str]) -> Discovery:
             version = (_version(name) if f"[{group}]" in text else None) or "unknown"
             plugins += [Plugin(one, group, name, version, target) for one, target in _targets(text, group).items()]
             problems += _complaints(name, text, group)
-        except Exception as error:  # not text, or without any section: nothing can be made of it
+        except Exception as error:  # not text, or without any section
             problems.append(f"{name}: its plugins cannot be read: {one_line(error)}")
     return _sort(plugins, problems)
 
 
 def _targets(text: str, group: str) -> dict[str, str]:
-    """Read the names and targets of a group, past repeated keys and sections and lines that make no sense."""
+    """Read the names and targets of a group, ignoring repeated keys and sections and malformed lines."""
     lines = entrypoints.CaseSensitiveConfigParser(
         delimiters=("=",), strict=False, interpolation=None, allow_no_value=True
     )
@@ -327,7 +329,7 @@ def _targets(text: str, group: str) -> dict[str, str]:
 
 
 def _complaints(distribution: str, text: str, group: str) -> list[str]:
-    """Tell what is wrong with a distribution's entry points, if anything is."""
+    """Return what is wrong with a distribution's entry points."""
     lines = entrypoints.CaseSensitiveConfigParser(delimiters=("=",))
     try:
         lines.read_string(text, source="entry_points.txt")
@@ -349,13 +351,13 @@ def one_line(error: BaseException, *, kind: bool = True) -> str:
     """Return an error as one line, with its class in front."""
     try:
         message = " ".join(str(error).split())
-    except Exception:  # a plugin's error may fail to spell itself
+    except Exception:  # the `__str__` of a plugin's error may fail
         message = ""
     return f"{type(error).__name__}: {message}".rstrip(": ") if kind else message
 
 
 def _normalise(distribution: str) -> str:
-    """Give a distribution's name in the one form of PEP 503."""
+    """Return a distribution's name in the form of PEP 503."""
     return re.sub(r"[-_.]+", "-", distribution).lower()
 
 

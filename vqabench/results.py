@@ -40,6 +40,8 @@ class Manifest(msgspec.Struct, kw_only=True, forbid_unknown_fields=False):
     label: Name
     """What the user calls the settings, or every one that differs from the defaults, in short."""
     seed: Count
+    config: dict[str, Any] = {}
+    """The options of `vqabench train` that were given, by their keys in TOML files; empty in earlier versions."""
     options: dict[str, dict[str, Any]]
     """Part -> its options, as resolved: `backbone`, `base`, each transform, the loss."""
     bases: dict[str, str] = {}
@@ -97,8 +99,8 @@ class Manifest(msgspec.Struct, kw_only=True, forbid_unknown_fields=False):
         for stage in self.stages:
             if type(stage.get("epochs")) is not int or not 0 <= stage["epochs"] < 2**63:
                 raise ValueError("each stage needs epochs, a whole number")
-        if not _is_shallow([self.options, self.recipe, self.stages], DEEPEST):
-            raise ValueError("options, recipe or stages are nested too deeply")
+        if not _is_shallow([self.config, self.options, self.recipe, self.stages], DEEPEST):
+            raise ValueError("config, options, recipe or stages are nested too deeply")
 
     def brands(self) -> list[str]:
         """Tell what its training, or that of the weights it began with, took from the test split."""

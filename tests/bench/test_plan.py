@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.manifests import make_manifest
+from tests.runs import make_manifest
 from vqabench.bench.matrix import make_matrix, read_blocks
 from vqabench.bench.plan import Estimate, Timings
 from vqabench.paths import Paths

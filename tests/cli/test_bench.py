@@ -31,13 +31,13 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def runs_in(folder: Path) -> dict[str, Run]:
-    """Find the runs of a folder by strategy and seed: `ce-plain/seed-0`."""
+    """Return the runs of a folder by strategy and seed: `ce-plain/seed-0`."""
     found = sorted(path.parent for path in folder.glob("**/run.json"))
     return {f"{path.parent.name.partition('@')[0]}/{path.name}": Run(path) for path in found}
 
 
 def scored(done: subprocess.CompletedProcess[str]) -> list[str]:
-    """List the configurations that were compared, and see that stdout holds nothing else."""
+    """Return the configurations that were compared; check that stdout holds nothing else."""
     return [f"{row['backbone']} {row['objective']}-{row['loss']}" for row in json.loads(done.stdout)["rows"]]
 
 

@@ -19,9 +19,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tests.cli.test_mistakes import fails
 from tests.conftest import CommandLine
 from tests.file_server import FileServer, serving
+from tests.outcomes import fails
 from tests.terminal import in_terminal
 from tests.tiny import questions_of, write_tsv
 from vqabench.data.catalog.dataset import find_dataset
@@ -73,7 +73,7 @@ def zipped(path: Path, **members: object) -> bytes:
 
 
 def write_files(folder: Path) -> dict[str, bytes]:
-    """Make the archives as VQA v1 has them: its questions come in two forms."""
+    """Write the archives of VQA v1: its questions come in two forms."""
     folder.mkdir()
     files = {"ids.json": json.dumps({str(number): "other" for number in TEST_IDS}).encode()}
     for split in ("train", "test"):
@@ -132,7 +132,7 @@ def test_a_second_fetch_does_nothing_and_the_list_of_data_sets_says_so(
     asked = len(server.requests)
     again = cli("data", "fetch", "small-cp", "--offline")
     assert (again.returncode, again.stderr) == (0, "")
-    assert "everything was there already: train 52, test 20 questions" in again.stdout
+    assert "nothing new: train 52, test 20 questions" in again.stdout
     assert len(server.requests) == asked
     listed = {line["name"]: line["fetched"] for line in json.loads(cli("data", "list", "--json").stdout)}
     assert (listed["small"], listed["small-cp"], listed["digits-cp"], listed["vqa-v2"]) == (True, True, None, False)
@@ -264,7 +264,7 @@ def test_what_needs_no_fetching_says_so(cli: CommandLine) -> None:
     [
         ("{{ urls".format(), "{ url", ["small", "unknown key 'url': did you mean 'urls'"]),
         ('"test_a.zip" =', '"../test_a.zip" =', ["'../test_a.zip' is not a valid file name"]),
-        ('["http', '["file', ["is no http or https address"]),
+        ('["http', '["file', ["is not an http or https URL"]),
         ('test_ids = "ids.json"', 'test_ids = "id.json"', ["derived.test_ids", "did you mean 'ids.json'?"]),
         ('from = "small"', 'form = "small"', ["small-cp", "form"]),
         ("questions = 12", "question = 12", ["small", "question"]),

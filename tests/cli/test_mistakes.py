@@ -7,30 +7,22 @@ import json
 import resource
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
+from vqabench_updn import UpDn
 
 from tests.conftest import CommandLine
+from tests.outcomes import fails
 from tests.tiny import WIDTH, write_tiny, write_tsv
-from vqabench.errors import TrainingError
+from vqabench.api import Batch
 from vqabench.results import Run
-from vqabench.training import loop
-from vqabench.training.state import State
 
 FAST = ("--epochs", "1", "--set", "hidden=8", "--set", "embedding=8")
-
-
-def fails(done: object, *message: str) -> None:
-    """Check exit code 2 and one line that tells all of `message`."""
-    stderr, returncode = done.stderr, done.returncode  # type: ignore[attr-defined]
-    assert returncode == 2, stderr
-    lines = [line for line in stderr.splitlines() if not line.startswith(("preparing", "features of", "rounded"))]
-    assert len(lines) == 1, stderr
-    for part in ("error: ", *message):
-        assert part in lines[0]
 
 
 @pytest.mark.parametrize(
@@ -161,7 +153,7 @@ def test_fewer_or_more_than_ten_answers_are_counted(cli: CommandLine, own: Path)
         return all_
 
     edit_json(own / "train_annotations.json", "annotations", shorten)
-    fails(prepare(cli, own), "2 questions have other than ten answers", "9, 20", "ids 0, 1")
+    fails(prepare(cli, own), "2 questions do not have ten answers", "9, 20", "ids 0, 1")
 
 
 def test_images_without_features_are_counted_and_can_be_skipped(cli: CommandLine, own: Path) -> None:
@@ -345,7 +337,7 @@ def test_a_run_that_was_begun_needs_its_origin_no_more(cli: CommandLine, own: Pa
     (origin,) = tmp_path.glob("runs/**/seed-0")
     further = (*command, "--loss", "rescale", "--from", origin, "--finetune-epochs", "2")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "_check_weights", fail_behind_the_first_epoch)
+        patch.setattr(UpDn, "forward", fail_in_the_second_epoch(UpDn.forward))
         assert cli(*further).returncode == 1
     origin.rename(tmp_path / "moved")
     done = cli(*further, "--resume")
@@ -354,9 +346,16 @@ def test_a_run_that_was_begun_needs_its_origin_no_more(cli: CommandLine, own: Pa
     fails(cli(*further, "--force"), "no run there")
 
 
-def fail_behind_the_first_epoch(state: State) -> None:
-    if state.position.epochs == 1 and state.position.batches > 0:
-        raise TrainingError("stopped here")
+def fail_in_the_second_epoch(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a forward pass that fails in the second training step: an epoch is one step here."""
+    steps = count(1)
+
+    def fail(model: UpDn, batch: Batch) -> Any:
+        if model.training and next(steps) == 2:
+            raise ValueError("stopped here")
+        return forward(model, batch)
+
+    return fail
 
 
 def test_a_trained_run_without_weights_and_scores_is_told_apart(
@@ -478,7 +477,7 @@ def room(size: int) -> Iterator[None]:
 def test_a_full_disk_spoils_no_preparation(cli: CommandLine, own: Path, tmp_path: Path) -> None:
     with room(8_000):
         done = prepare(cli, own)
-    assert (done.returncode, "no room for the features" in done.stderr.splitlines()[-1]) == (1, True)
+    assert (done.returncode, "no space left for the features" in done.stderr.splitlines()[-1]) == (1, True)
     assert prepare(cli, own).returncode == 0
     catalog = own / "catalog.toml"
     catalog.write_text(catalog.read_text().replace("minimum_answer_count = 2", "minimum_answer_count = 1"))

@@ -16,8 +16,8 @@ from playwright.sync_api import Browser, Page
 
 from tests.browser import CONTRASTS, FAULTS, chromium, opened
 from tests.conftest import CommandLine
-from tests.evaluation.test_comparison import write_run
 from tests.reporting.findings import HOSTILE, describe_changed, gather_written
+from tests.runs import write_run
 from tests.tiny import write_tiny
 from tests.training.runs import SIZES, places_in, run
 from vqabench.data.vqa.annotations import read_annotations, read_questions, write_annotations, write_questions
@@ -77,7 +77,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a report of runs with known numbers, one of them undefined, and a changed question with a picture."""
+    """Write a report of runs with known numbers, one of them undefined, and a changed question with a picture."""
     folder = tmp_path_factory.mktemp("written")
     accuracies = {"plain": 9.5, "focal": 30.25, "ldam": None, "mask": 2.0, "rescale": 9.5}
     for loss, accuracy in accuracies.items():

@@ -1,4 +1,4 @@
-"""`vqabench data rebuild-cp` and `resplit`, as whoever has a data set of their own uses them."""
+"""`vqabench data rebuild-cp` and `resplit`, on a data set of the user."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_mistakes import fails
-from tests.conftest import CommandLine
+from tests.conftest import CommandLine, resize
+from tests.outcomes import fails
 from tests.tiny import questions_of, write_tiny
-from vqabench.data.catalog import changing_priors, derivation
+from vqabench.data.catalog import changing_priors
 from vqabench.data.vqa.annotations import Prediction, write_predictions
 
 
 @pytest.fixture
 def catalog(tmp_path: Path) -> Path:
-    """Give the catalogue of a data set that can be split anew."""
+    """Return the catalogue of a data set that can be split anew."""
     catalog = write_tiny(tmp_path / "own data")
     path = catalog.parent / "train_annotations.json"
     annotated = json.loads(path.read_text())
@@ -71,34 +71,40 @@ def test_the_list_may_be_packed_or_marked(cli: CommandLine, catalog: Path, tmp_p
     assert "train 82, test 2 questions" in done.stdout, done.stderr
 
 
-def test_a_split_that_fails_leaves_nothing_and_can_be_made_again(
-    cli: CommandLine, catalog: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_split_that_does_not_fit_on_the_disk_leaves_nothing_and_can_be_made_again(
+    cli: CommandLine, catalog: Path, small_disk: Path
 ) -> None:
-    def fill(*_: object) -> str:
-        raise OSError(28, "No space left on device")
-
-    command = ("data", "resplit", "tiny", "--out", "out/split", "--catalog", catalog)
-    with monkeypatch.context() as patch:
-        patch.setattr(derivation, "_format_entry", fill)  # the last of the files
-        assert cli(*command).returncode == 1
-    assert not list((tmp_path / "out").iterdir())
+    resize(small_disk, 64)
+    command = ("data", "resplit", "tiny", "--out", small_disk / "split", "--catalog", catalog)
+    done = cli(*command)
+    assert (done.returncode, "No space left on device" in done.stderr) == (1, True), done.stderr
+    assert not list(small_disk.iterdir())
+    resize(small_disk, 1000)
     assert cli(*command).returncode == 0
 
 
+KILLED = """
+import os, signal, sys
+
+def kill(event, arguments):
+    if event == "os.rename" and str(arguments[1]).endswith("catalog.toml"):  # the last of the files
+        os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(kill)
+from vqabench.cli import main
+main()
+"""
+
+
 @pytest.mark.slow
-def test_what_a_killed_split_leaves_is_swept_up_by_the_next(catalog: Path, tmp_path: Path) -> None:
-    program = (
-        "import os, signal, sys\n"
-        "from vqabench.data.catalog import derivation\n"
-        "derivation._format_entry = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "from vqabench.cli import main\n"
-        "main()\n"
-    )
-    options = ["data", "resplit", "tiny", "--out", str(tmp_path / "out"), "--catalog", str(catalog)]
-    killed = subprocess.run([sys.executable, "-c", program, *options], check=False)
+def test_what_a_killed_split_leaves_is_swept_up_by_the_next(
+    cli: CommandLine, catalog: Path, tmp_path: Path
+) -> None:
+    command = ("data", "resplit", "tiny", "--out", str(tmp_path / "out"), "--catalog", str(catalog))
+    killed = subprocess.run([sys.executable, "-c", KILLED, *command], check=False)
     assert killed.returncode == -signal.SIGKILL
     assert len(list(tmp_path.glob(".out.part-*"))) == 1
-    done = subprocess.run([sys.executable, "-m", "vqabench", *options], capture_output=True, text=True, check=False)
+    done = cli(*command)
     assert done.returncode == 0, done.stderr
     assert list(tmp_path.glob(".out*")) == []
 

@@ -104,13 +104,15 @@ def test_predict_answers_as_the_run_did(cli: CommandLine, catalog: Path, tmp_pat
     kept = own.read_bytes()
     given = [{"question_id": one["question_id"], "answer": one["answer"]} for one in json.loads(kept)]
     assert json.loads((tmp_path / "again.json").read_bytes()) == given  # the official format, to the letter
-    for written in ("model.safetensors", "predictions.test.json"):
+    for written in ("run.json", "predictions.test.json"):
         refused = cli("predict", folder, "--out", folder / written, *where)
         assert (refused.returncode, "is not overwritten" in refused.stderr) == (2, True)
     assert "name one of them, such as" in cli("predict", folder.parent, *where).stderr
+    assert "valid endings: .json" in cli("predict", folder, "--out", "again.csv", *where).stderr
     own.unlink()
     assert cli("predict", folder, *where).returncode == 0
     assert own.read_bytes() == kept
+    assert f"{own}: already holds these answers; nothing is written" in cli("predict", folder, *where).stderr
     scored = cli("evaluate", "again.json", "--dataset", "tiny", "--json", *where)
     assert json.loads(scored.stdout) == json.loads((folder / "scores.json").read_text())["test"]
     assert cli("predict", folder, "--split", "train", "--out", "train.json", *where).returncode == 0

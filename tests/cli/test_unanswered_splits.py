@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_mistakes import fails
 from tests.conftest import CommandLine
+from tests.outcomes import fails
 from tests.tiny import write_tiny
 from vqabench.data.vqa.words import guess_type, split_words
 

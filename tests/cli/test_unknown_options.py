@@ -58,6 +58,8 @@ from tests.conftest import CommandLine
         ("help train", "unknown command 'help': see vqabench --help"),
         ("train updn rescale", "unexpected argument 'rescale': see vqabench train --help"),
         ("predict", "missing argument 'RUN': see vqabench predict --help"),
+        ("train updn --epochs", "error: --epochs: needs a value"),
+        ("train updn --resume=1", "error: --resume: takes no value"),
         ("data resplit digits-cp", "missing option '--out': see vqabench data resplit --help"),
     ],
 )

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import CommandLine
-from tests.evaluation.test_comparison import write_run
+from tests.runs import write_run
 from tests.tiny import write_tiny
 
 LISTS = [("data", "list"), ("plugins", "list")]
@@ -157,9 +157,12 @@ def test_the_papers_own_tables_come_in_every_form(cli: CommandLine, tmp_path: Pa
         (["compare", "--columns", "gian"], "did you mean 'gain'"),
         (["compare", "--split", "train"], "'train' is not one of"),
         (["compare", "a", "b", "--explain", "--split", "val"], "drop the other options"),
-        (["compare", "a", "b", "--explain", "--out", "x.tex"], "cannot be latex"),
-        (["data", "info", "tiny", "--out", "x.csv"], "cannot be csv; choose a name that ends in .json or .txt"),
-        (["plugins", "list", "--out", "x.tex"], "cannot be latex"),
+        (["compare", "a", "b", "--explain", "--out", "x.tex"], "cannot write .tex; valid endings: "),
+        (["data", "info", "tiny", "--out", "x.csv"], "cannot write .csv; valid endings: .json, .txt"),
+        (["plugins", "list", "--out", "x.tex"], "cannot write .tex; valid endings: "),
+        (["compare", "--out", "e.pdf"], "cannot write .pdf; valid endings: .md, .tex, .csv, .json, .txt"),
+        (["report", "--out", "e.pdf"], "cannot write .pdf; valid endings: .html, .htm"),
+        (["compare", "runs/plain--0", "--columns", "gain"], "no table has gain; these tables have seeds, Y/N, "),
         (["train", "updn", "--out", "nowhere/x.md"], "there is no folder"),
         (["bench", "--backbones", "updn", "--dry-run", "--out", "x.txt"], "add --json"),
     ],
@@ -206,6 +209,8 @@ def test_a_split_and_columns_are_chosen(cli: CommandLine) -> None:
     assert "in-domain val: accuracy" in done.stdout
     assert "out-of-domain" not in done.stdout
     assert "Y/N" not in done.stdout
+    partly = cli("compare", "runs/plain--0", "--columns", "All,gain")
+    assert (partly.returncode, "no table has gain" in partly.stderr) == (0, True)
     lines = list(csv.DictReader(cli("compare", "--split", "val", "--format", "csv").stdout.splitlines()))
     assert {line["split"] for line in lines} == {"val"}
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tests.manifests import make_manifest
+from tests.runs import write_run
 from vqabench.errors import InputError
 from vqabench.evaluation.breakdowns import Breakdown, GroupScore
 from vqabench.evaluation.comparison import Comparison, compare
@@ -16,19 +16,6 @@ from vqabench.evaluation.prior import Reliance
 from vqabench.evaluation.rows import Row
 from vqabench.evaluation.scores import CATEGORIES, Scores, TypeScore
 from vqabench.results import Manifest, Run, find_runs
-
-
-def write_run(folder: Path, all_: float | None, *, seed: int = 0, loss: str = "plain", **changes: Any) -> Run:
-    """Write a finished run with the same accuracy in every category of the test split."""
-    manifest = make_manifest(**({"seed": seed, "loss": loss, "distributions": {loss: "vqabench"}} | changes))
-    run = Run(folder / f"{loss}-{manifest.label}-{seed}")
-    run.folder.mkdir(parents=True)
-    run.write_manifest(manifest)
-    values: dict[str, float | None] = dict.fromkeys(("yes/no", "number", "other", "all"), all_)
-    published = {"vqa-cp-v2": 219_928, "vqa-v2": 214_354}
-    form = Scores(published.get(manifest.dataset, 10), values, values, {"how many": TypeScore(4, all_ or 0.0)})
-    run.scores_file.write_bytes(msgspec.json.encode({"test": form, "val": form}))
-    return run
 
 
 def by_loss(comparison: Comparison) -> dict[str, Row]:

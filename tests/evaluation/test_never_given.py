@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.evaluation.test_comparison import write_run
+from tests.runs import write_run
 from tests.tiny import write_tiny
 from tests.training.runs import places_in
 from vqabench.data.catalog.dataset import Dataset

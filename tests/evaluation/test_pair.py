@@ -1,66 +1,25 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.evaluation.test_comparison import write_run
-from vqabench.data.vqa.annotation_table import AnnotationTable, tabulate
-from vqabench.data.vqa.annotations import ANNOTATORS, Annotation, Answer, SurePrediction, write_predictions
+from tests.runs import QUESTIONS, TABLE, annotate, read, side, write_answers, write_rows
+from vqabench.data.vqa.annotations import SurePrediction, write_predictions
 from vqabench.errors import InputError
 from vqabench.evaluation.comparison import compare
 from vqabench.evaluation.pair import Pair, compare_pair
 from vqabench.evaluation.rows import Row
-from vqabench.evaluation.run_answers import RunAnswers, read_answered
-from vqabench.evaluation.scores import score
 from vqabench.evaluation.significance import compare_questions
-from vqabench.results import Manifest, Run, find_runs
-
-QUESTIONS = 240
-
-
-def annotate(number: int) -> Annotation:
-    """Ask two questions about each image; one in three is answered by yes or no, the others by a number."""
-    answer = ("yes", "2", "3")[number % 3]
-    answers = tuple(Answer(answer if k < 8 else "no", "yes", k + 1) for k in range(ANNOTATORS))
-    kind = ("is the", "yes/no") if answer == "yes" else ("how many", "number")
-    return Annotation(number, number // 2, *kind, answers, answer)
-
-
-TABLE = tabulate(map(annotate, range(QUESTIONS)))
-
-
-def read(run: Run, manifest: Manifest, split: str) -> tuple[AnnotationTable, RunAnswers]:
-    return read_answered(run, split, TABLE)
-
-
-def write_answers(folder: Path, given: Sequence[str], **about: Any) -> None:
-    """Write a finished run with these answers to test, and the scores that they earn."""
-    run = write_run(folder, 0.0, **about)
-    write_predictions(run.predictions_file("test"), [SurePrediction(n, answer) for n, answer in enumerate(given)])
-    run.scores_file.write_bytes(msgspec.json.encode({"test": score(dict(enumerate(given)), TABLE)}))
-
-
-def side(right: range, seed: int) -> list[str]:
-    """Answer the questions of a range rightly, but for a few of the seed's own, and the others wrongly."""
-    wrong = set(np.random.default_rng(seed).choice(QUESTIONS, 5, replace=False).tolist())
-    return [
-        TABLE.modal_answers.spell()[n] if n in right and n not in wrong else "a giraffe" for n in range(QUESTIONS)
-    ]
+from vqabench.results import Run, find_runs
 
 
 @pytest.fixture
 def rows(tmp_path: Path) -> tuple[Row, Row]:
-    for seed in range(3):
-        write_answers(tmp_path, side(range(100), seed), seed=seed)
-        write_answers(tmp_path, side(range(60, 200), 10 + seed), seed=seed, loss="rescale")
-    plain, rescale = compare(find_runs([tmp_path])).rows
-    return plain, rescale
+    return write_rows(tmp_path)
 
 
 def accuracies(row: Row) -> NDArray[np.float64]:

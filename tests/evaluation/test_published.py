@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import CommandLine
-from tests.evaluation.test_comparison import write_run
-from tests.manifests import make_manifest
+from tests.runs import make_manifest, write_run
 from tests.tiny import write_tiny
 from vqabench.data.catalog.entries import read_catalog
 from vqabench.evaluation.comparison import compare

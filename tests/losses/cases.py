@@ -51,7 +51,7 @@ def make_batch(types_B: Tensor, targets_BA: Tensor | None) -> Batch:
 
 
 def load_case(case: dict[str, Any]) -> tuple[DataSpec, Batch, Tensor]:
-    """Give the case's spec and batch, and its logits as a leaf that takes a gradient."""
+    """Return the case's spec and batch, and its logits as a leaf that takes a gradient."""
     spec = make_spec(tensor(case["answer_counts_per_type"]))
     batch = make_batch(torch.tensor(case["question_type"]), tensor(case["targets"]))
     return spec, batch, tensor(case["logits"]).requires_grad_()

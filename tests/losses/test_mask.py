@@ -100,7 +100,7 @@ def test_an_impossible_dropout_is_refused(dropout: float) -> None:
 
 def test_a_base_without_question_features_is_refused() -> None:
     spec = make_spec(torch.tensor([[20.0, 30.0]]))
-    with pytest.raises(ValueError, match="builds on question features, which this backbone does not give"):
+    with pytest.raises(ValueError, match="builds on question features, which this backbone does not return"):
         AnswerMask(spec, Backbone(spec))
 
 

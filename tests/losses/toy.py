@@ -25,7 +25,7 @@ def make_world() -> DataSpec:
 
 
 def minimise(loss: Loss) -> Tensor:
-    """Give the logits [X, A] of each image that minimise a loss over all questions: a convex problem."""
+    """Return the logits [X, A] of each image that minimise a loss over all questions: a convex problem."""
     images_B = torch.arange(4).repeat_interleave(COUNTS_XA.sum(1))
     answers_B = torch.cat([torch.arange(3).repeat_interleave(row) for row in COUNTS_XA])
     batch = make_batch(torch.zeros_like(images_B), torch.nn.functional.one_hot(answers_B, 3).double())
@@ -45,12 +45,12 @@ def minimise(loss: Loss) -> Tensor:
 
 
 def posterior(prior_A: Tensor) -> Tensor:
-    """Give p(answer | image) [X, A] by Bayes' rule."""
+    """Return p(answer | image) [X, A] by Bayes' rule."""
     joint_XA = LIKELIHOOD_XA * prior_A
     return joint_XA / joint_XA.sum(1, keepdim=True)
 
 
 def accuracy(logits_XA: Tensor, prior_A: Tensor) -> float:
-    """Give the share of questions answered rightly where the answers have another prior."""
+    """Return the share of questions answered rightly where the answers have another prior."""
     joint_XA = LIKELIHOOD_XA * prior_A / prior_A.sum()
     return float(joint_XA.gather(1, logits_XA.argmax(1, keepdim=True)).sum())

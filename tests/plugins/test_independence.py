@@ -22,7 +22,7 @@ API, OWN = "first-party plugins use the public API alone", "first-party plugins 
 
 
 def imported_by(source: str) -> Iterator[str]:
-    """Give the modules that a file imports, at its top or within functions."""
+    """Return the modules that a file imports, at its top or within functions."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -34,7 +34,7 @@ def imported_by(source: str) -> Iterator[str]:
 
 
 def strangers(source: str, package: str, allowed: set[str]) -> set[str]:
-    """Give what a plugin's file may not import: all of this repository but its own package and these modules."""
+    """Return imports that a plugin may not have: modules of this repository other than its own and `allowed`."""
     of_here = {name for name in imported_by(source) if name.startswith("vqabench") or name.split(".")[0] == "tests"}
     return {name for name in of_here - allowed if name.split(".")[0] != package}
 
@@ -63,7 +63,8 @@ def test_every_plugin_is_linted_typed_and_installed() -> None:
     assert set(CONTRACTS[API]["source_modules"]) == set(CONTRACTS[OWN]["modules"]) == PACKAGES
     paths = {f"plugins/{folder.name}" for folder in FOLDERS}
     assert set(PROJECT["tool"]["mypy"]["mypy_path"]) == paths
-    required = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    files = [ROOT / name for name in ("requirements.txt", "requirements-dev.txt")]
+    required = [line for file in files for line in file.read_text(encoding="utf-8").splitlines()]
     assert {f"-e {place}" for place in paths} == {line for line in required if line.startswith("-e plugins/")}
 
 
@@ -86,4 +87,4 @@ def test_every_entry_point_of_this_repository_is_installed(group: str) -> None:
         points = project.get("entry-points", {}).get(group, {})
         declared |= {(project["name"], name, target) for name, target in points.items()}
     assert declared
-    assert declared <= installed, "run: pip install -r requirements.txt"
+    assert declared <= installed, "run: pip install -r requirements-dev.txt"

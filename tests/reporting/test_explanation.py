@@ -2,7 +2,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.evaluation.test_pair import QUESTIONS, read, rows, side, write_answers
+import pytest
+
+from tests.runs import QUESTIONS, read, side, write_answers, write_rows
 from vqabench.evaluation.comparison import compare
 from vqabench.evaluation.pair import Pair, compare_pair
 from vqabench.evaluation.rows import Row
@@ -10,9 +12,12 @@ from vqabench.reporting.explanation import explain, explanation_to_json
 from vqabench.reporting.exports import to_json
 from vqabench.results import find_runs
 
-__all__ = ["rows"]
-
 WORDING = {number: f"Question {number}?" for number in range(QUESTIONS)}
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> tuple[Row, Row]:
+    return write_rows(tmp_path)
 
 
 def pair_of(folder: Path, before: range, after: range, seeds: int) -> Pair:

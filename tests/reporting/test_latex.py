@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.evaluation.test_comparison import write_run
+from tests.runs import write_run
 from vqabench.evaluation.comparison import Comparison, compare, show_tables
 from vqabench.reporting.latex import to_latex
 from vqabench.results import Run, find_runs

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.evaluation.test_comparison import write_run
 from tests.reporting.findings import HOSTILE, describe_changed, gather_written
+from tests.runs import write_run
 from vqabench.evaluation.findings import DatasetFindings
 from vqabench.reporting.figures import MOST_ROWS, draw_accuracies, draw_gains, draw_learning
 from vqabench.reporting.page import make_page

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from tests.evaluation.test_comparison import write_run
+from tests.runs import write_run
 from vqabench.errors import InputError
 from vqabench.evaluation.comparison import Comparison, compare
 from vqabench.reporting.exports import comparison_to_json, narrow, to_csv, to_markdown

@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.evaluation.test_comparison import write_run
-from tests.evaluation.test_pair import read, rows
 from tests.reporting.findings import gather_written
+from tests.runs import read, write_rows, write_run
 from vqabench.evaluation.comparison import Comparison
 from vqabench.evaluation.findings import DatasetFindings
 from vqabench.evaluation.pair import compare_pair
@@ -16,7 +15,10 @@ from vqabench.evaluation.rows import Row
 from vqabench.reporting.figures import draw_scatter
 from vqabench.reporting.verdicts import MOST_VERDICTS, judge_rows
 
-__all__ = ["rows"]
+
+@pytest.fixture
+def rows(tmp_path: Path) -> tuple[Row, Row]:
+    return write_rows(tmp_path)
 
 
 def write_seeds(folder: Path, loss: str, accuracies: list[float], **about: Any) -> None:

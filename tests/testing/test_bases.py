@@ -43,18 +43,18 @@ class Asking(Trusting):
 
 
 def test_a_wrapper_that_does_not_prepare_questions_is_found() -> None:
-    assert "around a base with a tokeniser of its own: KeyError: 'own'" in failed(Forgetful, "bases")["bases"]
+    assert "around a base with its own tokeniser: KeyError: 'own'" in failed(Forgetful, "bases")["bases"]
 
 
 def test_a_transform_that_does_not_ask_what_its_base_gives_is_found() -> None:
-    assert "around a base that gives nothing but logits: TypeError" in failed(Trusting, "bases")["bases"]
+    assert "around a base that returns only logits: TypeError" in failed(Trusting, "bases")["bases"]
 
 
 def test_a_refusal_in_words_is_nothing_wrong() -> None:
     (check,) = check_class(Asking, only=["bases"])
     assert check.status == "passed"
     assert (
-        "nothing but logits: refused (no question features); a base with a tokeniser of its own: trained"
+        "returns only logits: refused (no question features); a base with its own tokeniser: trained"
         in check.message
     )
     (check,) = check_class(Wrapper, only=["bases"])

@@ -7,9 +7,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from tests.testing.faults import Sound, failed
-from tests.testing.test_losses import Late
-from tests.testing.test_training import Idle
+from tests.testing.faults import Idle, Late, Sound, failed
 from vqabench.api import Backbone, Batch, DataSpec, Output, Recipe
 from vqabench.errors import InputError
 from vqabench.losses.mask import AnswerMask
@@ -110,10 +108,10 @@ class Unreasonable(Sound):
         (Nameless, "docs", "no docstring"),
         (Foreign, "api", "version 99 of the plugin API"),
         (Endless, "api", "recipe.epochs must be from 1 to 100000, not 0"),
-        (Spelled, "api", "its recipe has values that are not of their types"),
-        (Positional, "options", "hidden is no option, because it is not keyword-only"),
-        (Anything, "options", "**options: nobody can set or see such options"),
-        (Mistyped, "options", "hidden: its default '8' is not of its type"),
+        (Spelled, "api", "its recipe has values of the wrong type"),
+        (Positional, "options", "hidden is not an option, because it is not keyword-only"),
+        (Anything, "options", "**options: such options cannot be set or listed"),
+        (Mistyped, "options", "hidden: the default '8' is not of the annotated type"),
         (Misspelled, "declarations", "unknown declaration 'gradient': did you mean 'gradients'"),
         (Excused, "declarations", "unknown declaration 'output'"),
         (Unreasonable, "declarations", "'compile' is declared without a reason"),

@@ -11,10 +11,10 @@ from vqabench.testing.meta import META, MetaDevice, TwoDevicesError, to_meta
 
 Step = Callable[[Tensor], object]
 WAITS: dict[str, Step] = {
-    "asks for a number": lambda tensor: tensor.sum().item(),
-    "asks for a number ": lambda tensor: bool((tensor > 0).any()),
+    "reads a number": lambda tensor: tensor.sum().item(),
+    "reads a number ": lambda tensor: bool((tensor > 0).any()),
     "copies to the CPU  ": lambda tensor: tensor[0].tolist(),
-    "asks whether two tensors are equal": lambda tensor: torch.equal(tensor, tensor + 1),
+    "compares two tensors": lambda tensor: torch.equal(tensor, tensor + 1),
     "asks which elements are not zero": lambda tensor: tensor.nonzero(),
     "asks which elements of a mask are set": lambda tensor: tensor[tensor[:, 0] > 0].sum(),
     "asks which elements of a mask are set ": lambda tensor: tensor.masked_select(tensor > 0),
@@ -83,7 +83,7 @@ def test_the_backward_pass_is_watched_too() -> None:
     tensor = to_meta(torch.ones(3, requires_grad=True))
     with MetaDevice() as device:
         torch.autograd.backward(Peeks.apply(tensor).sum())  # type: ignore[no-untyped-call]
-    assert list(device.waits.values()) == ["asks for a number"]
+    assert list(device.waits.values()) == ["reads a number"]
 
 
 def test_a_copy_of_the_same_kind_is_made_on_the_device() -> None:

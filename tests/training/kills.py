@@ -1,4 +1,4 @@
-"""One run in processes that are killed again and again: what is killed, what was going on, what is left."""
+"""Processes that train one run and are killed: start them, kill them, find the phase, check the files."""
 
 from __future__ import annotations
 
@@ -49,17 +49,17 @@ class Doomed:
 
     @property
     def run(self) -> Run:
-        """Give the run, which may not have begun."""
+        """Return the run, which may not have begun."""
         found = list(self.paths.runs.glob(f"*/*/*/seed-{self.seed}"))
         return Run(found[0] if found else self.paths.runs / "none")
 
     @property
     def data(self) -> Path:
-        """Give the folder of prepared data."""
+        """Return the folder of prepared data."""
         return self.paths.dataset("tiny").folder
 
     def position(self) -> tuple[int, int]:
-        """Give the epochs that the run will not train again, and the batches of the next one."""
+        """Return the epochs that the run will not train again, and the batches of the next one."""
         if self.run.manifest_file.is_file() and self.run.read_manifest().status == "finished":
             return EPOCHS, 0
         if not self.run.resume_file.is_file():
@@ -68,12 +68,12 @@ class Doomed:
         return position["epochs"], position["batches"]
 
     def has_trained(self) -> bool:
-        """Tell whether the last epoch has its record."""
+        """Return whether the last epoch is recorded."""
         return self.run.epochs_file.is_file() and self.run.epochs_file.read_bytes().count(b"\n") == EPOCHS
 
 
 class Process(Protocol):
-    """Something that can be killed."""
+    """A process, forked or started."""
 
     def poll(self) -> int | None: ...
     def kill(self) -> None: ...
@@ -81,7 +81,7 @@ class Process(Protocol):
 
 
 class Forked:
-    """A process of our own that trains as the command line would with `--resume`."""
+    """A forked process that trains as the command line would with `--resume`."""
 
     def __init__(self, doomed: Doomed) -> None:
         self.process = FORKSERVER.Process(target=go_on, args=(doomed,))
@@ -89,7 +89,7 @@ class Forked:
         self.kill = self.process.kill
 
     def poll(self) -> int | None:
-        """Give the exit code, if it has ended."""
+        """Return the exit code, if it has ended."""
         return self.process.exitcode
 
     def wait(self) -> int | None:
@@ -99,7 +99,7 @@ class Forked:
 
 
 def go_on(doomed: Doomed) -> None:
-    """Begin the run, or go on with it."""
+    """Begin or resume the run."""
     fields: dict[str, Any] = {"backbone": "updn", "dataset": "tiny", "epochs": EPOCHS, "settings": SETTINGS}
     fields |= {"seeds": (doomed.seed,), "select": doomed.select, "checkpoint_minutes": doomed.checkpoint_minutes}
     train(make_config(fields), doomed.paths, "resume")
@@ -121,7 +121,7 @@ def commanded(doomed: Doomed) -> subprocess.Popen[bytes]:
 
 
 def kill(process: Process, sign: Callable[[], bool], delay: float) -> bool:
-    """Kill a process some seconds after a sign has appeared; tell whether that came before its end."""
+    """Kill a process `delay` seconds after a sign appears; return whether it was still running."""
     while process.poll() is None and not sign():
         time.sleep(0.0002)
     time.sleep(delay if process.poll() is None else 0)
@@ -132,7 +132,7 @@ def kill(process: Process, sign: Callable[[], bool], delay: float) -> bool:
 
 
 def has(folder: Path, pattern: str, since: float) -> bool:
-    """Tell whether a folder has a file of that pattern that was written since."""
+    """Return whether a folder has a file of that pattern that was written since."""
     for path in folder.glob(pattern):
         with suppress(FileNotFoundError):  # gone since it was found
             if path.stat().st_mtime >= since:
@@ -141,7 +141,7 @@ def has(folder: Path, pattern: str, since: float) -> bool:
 
 
 def where_it_fell(doomed: Doomed, began: float) -> str:
-    """Tell from what lies in the folders what a killed process was about that began at that time."""
+    """Return the phase in which a process was killed that began at that time, by the files in its folders."""
     folder = doomed.run.folder
     if has(doomed.data, ".*", began) and not doomed.run.has_begun():
         return "preparation"
@@ -155,7 +155,7 @@ def where_it_fell(doomed: Doomed, began: float) -> str:
 
 
 def check_whole(doomed: Doomed) -> None:
-    """See that no file of the run's or the data's is half-written. Raises where one is."""
+    """Check that no file of the run or the data is half-written."""
     run = doomed.run
     if run.manifest_file.is_file():
         run.read_manifest()
@@ -180,7 +180,7 @@ def check_whole(doomed: Doomed) -> None:
 
 
 def contents(doomed: Doomed) -> dict[str, bytes]:
-    """Give all that the folders hold, but for what tells of times."""
+    """Return the content of all files in the folders, without times."""
     found = [*doomed.run.folder.parent.glob("**/*"), *doomed.data.glob("**/*")]
     files = {path.name: path.read_bytes() for path in found if path.is_file() and path.name != "run.json"}
     records = [json.loads(line) for line in files["epochs.jsonl"].splitlines()]

@@ -24,12 +24,12 @@ SIZES = {"hidden": 8, "embedding": 8, "recipe.batch_size": 16}
 
 
 def places_in(folder: Path) -> Paths:
-    """Write the tiny data set, and give the places of its runs."""
+    """Write the tiny data set; return paths for its runs."""
     return Paths(folder / "runs", folder / "data", write_tiny(folder / "own"))
 
 
 def elsewhere(paths: Paths, name: str) -> Paths:
-    """Give places with another folder of runs."""
+    """Return paths with another folder of runs."""
     return dataclasses.replace(paths, runs=paths.runs.with_name(name))
 
 
@@ -66,7 +66,7 @@ def start(
 
 
 def run_in(folder: Path, seed: int = 0) -> Run:
-    """Give the only run of a seed in or below a folder."""
+    """Return the only run of a seed in or below a folder."""
     (found,) = folder.glob(f"**/seed-{seed}")
     return Run(found)
 
@@ -77,7 +77,7 @@ def weights(run: Run) -> dict[str, torch.Tensor]:
 
 
 def same_bits(first: Run, second: Run) -> bool:
-    """Tell whether two runs came to the same weights and answers, bit for bit."""
+    """Return whether two runs have the same weights and answers, bit for bit."""
     one, other = weights(first), weights(second)
     equal = one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
     answers = [run.predictions_file("test").read_bytes() for run in (first, second)]

@@ -16,26 +16,26 @@ from tests.tiny import write_tiny
 from tests.training.kills import Doomed, Forked, Process, check_whole, commanded, contents, has, kill, where_it_fell
 from vqabench.paths import Paths
 
-KILLS = 50
-COMMANDED = (3, 17, 31)
-"""Kills of the real command line, whose processes take seconds to begin."""
+KILLS = 26  # each aim twice
+COMMANDED = (3, 17)
+"""The kills of the real command line, whose processes take seconds to start."""
 
 Sign = Callable[[Doomed, float], bool]
 
 
 def written(pattern: str) -> Sign:
-    """Give the sign that a file of the run's was written since a process began."""
+    """Return the sign that a file of the run was written since a process began."""
     return lambda doomed, began: has(doomed.run.folder, pattern, began)
 
 
 def trained(doomed: Doomed, began: float) -> bool:
-    """Tell whether there is nothing left to do but to answer and to score."""
+    """Return whether all that is left is to answer and to score."""
     return doomed.has_trained() and has(doomed.run.folder, "run.json", began)
 
 
 AIMS: list[tuple[Sign, float]] = [
     (lambda doomed, began: True, 0.3),
-    (lambda doomed, began: has(doomed.data, ".features.h5.journal", began), 0.1),
+    (lambda doomed, began: has(doomed.data, ".features.h5.shards-*", began), 0.1),
     (lambda doomed, began: has(doomed.data, ".prepared.h5.part-*", began), 0.005),
     (lambda doomed, began: doomed.run.folder.is_dir(), 0.01),
     (written("resume.pt"), 0.3),
@@ -48,11 +48,11 @@ AIMS: list[tuple[Sign, float]] = [
     (written("predictions.test.json"), 0.01),
     (written("scores.json"), 0.003),
 ]
-"""Signs that a run gives one after another, and the seconds after each within which a kill comes."""
+"""Signs that appear one after another during a run, and the longest delay of a kill after each, in seconds."""
 
 
 def doomed_runs(folder: Path) -> Iterator[tuple[Doomed, Doomed]]:
-    """Give runs to kill, each with one that is left alone; one of two chooses its epoch on `val`."""
+    """Yield runs to kill, each with one to leave alone; every second one selects its epoch on `val`."""
     catalog = write_tiny(folder / "own", {"train": 400, "val": 400, "test": 1200}, images=600)
     for number in count():
         seed, select = number % 2, ("last", "val")[number % 2]

@@ -1,6 +1,7 @@
-"""Trials: hostile input, broken plugins, faults and load, each tried with the real command line.
+"""Trials: hostile input, broken plugins, faults and load, each tried with the command line.
 
-A trial builds what is wrong, runs a command, and checks the exit code, what was printed and what was left behind.
+A trial prepares a fault, runs a command, and checks the exit code, what was printed and which files are left.
+Commands run in this process unless the fault would end it or concerns a process: its start, streams or signals.
 """
 
 from __future__ import annotations
@@ -8,13 +9,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import indent
 
 import pytest
 
+from tests.conftest import CommandLine
 from tests.tiny import write_tiny
 
 PLUGIN = '''\
@@ -44,10 +46,13 @@ class Trial:
     """An empty folder with a tiny data set, plugins, and the command line."""
 
     folder: Path
+    cli: CommandLine
+    """Runs the command line in this process, with the trial's plugins and catalogue."""
     environment: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         write_tiny(self.folder / "own")
+        (self.folder / "plugins").mkdir()
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("VQABENCH_")}
         self.environment = inherited | {
             "VQABENCH_DATA": str(self.folder / "data"),
@@ -72,7 +77,7 @@ class Trial:
         stdin: str | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        """Run the command line in the trial's folder."""
+        """Run the command line in a process of its own, in the trial's folder."""
         return subprocess.run(
             self.command(*arguments),
             cwd=self.folder,
@@ -85,11 +90,10 @@ class Trial:
             check=False,
         )
 
-    def train(self, backbone: str, *arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Train one epoch on the tiny data set; `arguments` may set another number."""
-        options = ("--epochs", "1", "--set", "recipe.batch_size=20")
-        train = ("train", backbone, *self.data, *options, *arguments)
-        return self.run(*train, environment=environment)
+    def train(self, backbone: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        """Train one epoch on the tiny data set, in this process; `arguments` may set another number."""
+        options = ("--epochs", "1", "--set", "recipe.batch_size=16")
+        return self.cli("train", backbone, *self.data, *options, *arguments)
 
     def command(self, *arguments: str | Path) -> list[str]:
         """Return the command for `subprocess`, with `folder` and `environment`."""
@@ -104,14 +108,13 @@ class Trial:
     def install(self, name: str, source: str) -> Path:
         """Write the module `trial_NAME` where Python finds it; return its file."""
         module = self.folder / "plugins" / f"trial_{name}.py"
-        module.parent.mkdir(exist_ok=True)
         module.write_text(source, encoding="utf-8")
         return module
 
     def declare(self, name: str, entry_points: str) -> None:
         """Write the metadata of a distribution `vqabench-NAME` with these entry points."""
         info = self.folder / "plugins" / f"vqabench_{name}-0.1.dist-info"
-        info.mkdir(parents=True, exist_ok=True)
+        info.mkdir(exist_ok=True)
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vqabench-{name}\nVersion: 0.1\n")
         (info / "entry_points.txt").write_text(entry_points, encoding="utf-8")
 
@@ -121,7 +124,17 @@ class Trial:
         return sorted(manifest.parent for manifest in found)
 
 
+def forget_plugins() -> None:
+    """Let this process import changed plugins again."""
+    for name in [name for name in sys.modules if name.startswith("trial_")]:
+        del sys.modules[name]
+
+
 @pytest.fixture
-def trial(tmp_path: Path) -> Trial:
-    """Return an empty folder with a tiny data set, plugins, and the command line."""
-    return Trial(tmp_path)
+def trial(tmp_path: Path, cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Trial]:
+    """Yield an empty folder with a tiny data set, plugins, and the command line."""
+    trial = Trial(tmp_path, cli)
+    monkeypatch.syspath_prepend(trial.folder / "plugins")
+    monkeypatch.setenv("VQABENCH_CATALOG", str(trial.folder / "own" / "catalog.toml"))
+    yield trial
+    forget_plugins()

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.outcomes import assert_done
 from tests.trials.conftest import Trial
-from tests.trials.outcomes import assert_done
 
 pytestmark = pytest.mark.slow
 

@@ -23,9 +23,9 @@ import torch
 from PIL import Image
 
 from tests.conftest import CommandLine
+from tests.outcomes import assert_done, assert_refused
 from tests.tiny import write_tiny
 from tests.trials.conftest import Trial
-from tests.trials.outcomes import assert_done, assert_refused
 
 pytestmark = pytest.mark.slow
 

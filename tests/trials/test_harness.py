@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.outcomes import assert_done, assert_refused
 from tests.trials.conftest import Trial
-from tests.trials.outcomes import assert_done, assert_refused
 
 pytestmark = pytest.mark.slow
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.outcomes import assert_done, assert_refused
 from tests.trials.conftest import Trial
-from tests.trials.outcomes import assert_done, assert_refused
 
 pytestmark = pytest.mark.slow
 SMALL = ("--set", "hidden=16", "--set", "embedding=8")
@@ -44,15 +44,15 @@ def test_annotations_that_change_while_a_run_trains_are_not_scored(trial: Trial)
     assert not (run / "scores.json").exists()
     assert json.loads((run / "run.json").read_bytes())["status"] == "failed"
     file.write_bytes(before)
-    assert_done(trial.run("train", "updn", *trial.data, "--epochs", "30", *SMALL, "--resume"), "scoring it again")
+    assert_done(trial.cli("train", "updn", *trial.data, "--epochs", "30", *SMALL, "--resume"), "scoring it again")
     assert (run / "scores.json").exists()
 
 
 def test_stored_answers_are_not_taken_apart_with_other_annotations(trial: Trial) -> None:
     assert_done(trial.train("updn", *SMALL))
     keep_size_and_time(trial.folder / "own" / "test_annotations.json")
-    done = trial.run("compare", "--by", "prior", *trial.catalog)
+    done = trial.cli("compare", "--by", "prior", *trial.catalog)
     assert "its files have changed since" in done.stdout + done.stderr
     assert_refused(
-        trial.run("predict", trial.runs("updn")[0], *trial.catalog), "trained on different data than tiny holds now"
+        trial.cli("predict", trial.runs("updn")[0], *trial.catalog), "trained on different data than tiny holds now"
     )

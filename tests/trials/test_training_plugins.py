@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.conftest import CommandLine
+from tests.outcomes import assert_done, assert_refused
 from tests.trials.conftest import Trial
-from tests.trials.outcomes import assert_done, assert_refused
 
 pytestmark = pytest.mark.slow
-
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 LOSS = """
 import torch
@@ -31,19 +25,7 @@ class Model(Loss):
 """
 
 
-@pytest.fixture
-def vqabench(trial: Trial, cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
-    """Run the command line in this process, with the trial's plugins."""
-    plugins = trial.folder / "plugins"
-    plugins.mkdir()
-    monkeypatch.syspath_prepend(str(plugins))
-    monkeypatch.setenv("VQABENCH_CATALOG", str(trial.folder / "own" / "catalog.toml"))
-    yield cli
-    for name in [name for name in sys.modules if name.startswith("trial_")]:
-        del sys.modules[name]
-
-
-TRAIN = ("--dataset", "tiny", "--epochs", "1", "--set", "recipe.batch_size=16")
+UPDN = ("--set", "hidden=8", "--set", "embedding=8")
 
 ENDS = {
     "system_exit_0": ("sys.exit(0)", "SystemExit: 0"),
@@ -64,12 +46,12 @@ ENDS = {
 
 @pytest.mark.parametrize("name", ENDS)
 def test_whatever_a_forward_pass_raises_fails_the_run_and_names_plugin_file_and_line(
-    trial: Trial, vqabench: Run, name: str
+    trial: Trial, name: str
 ) -> None:
     body, message = ENDS[name]
     module = trial.plugin(name, body)
     line = module.read_text().splitlines().index(f"        {body}") + 1
-    ended = vqabench("train", name, *TRAIN)
+    ended = trial.train(name)
     place = f"({module}, line {line})"
     assert_refused(ended, f"{name} (from vqabench-", message, place, f"vqabench plugins check {name}", code=1)
     (run,) = trial.runs(name)
@@ -78,10 +60,10 @@ def test_whatever_a_forward_pass_raises_fails_the_run_and_names_plugin_file_and_
 
 def test_a_keyboard_interrupt_that_a_plugin_raises_is_not_told_as_ctrl_c(trial: Trial) -> None:
     trial.plugin("interrupts", "raise KeyboardInterrupt")
-    ended = trial.train("interrupts")
+    ended = trial.run("train", "interrupts", *trial.data, "--epochs", "1")  # in a process where Ctrl-C means that
     assert_refused(ended, "interrupts (from vqabench-interrupts)", "KeyboardInterrupt", code=1)
     assert "Ctrl-C" not in ended.stderr
-    ended = trial.run("plugins", "check", "interrupts", "--only", "output")
+    ended = trial.cli("plugins", "check", "interrupts", "--only", "output")
     assert (ended.returncode, "KeyboardInterrupt" in ended.stdout) == (1, True)
 
 
@@ -95,7 +77,7 @@ HOOKS = {
 
 
 @pytest.mark.parametrize("name", HOOKS)
-def test_a_plugin_that_ends_the_program_elsewhere_fails_likewise(trial: Trial, vqabench: Run, name: str) -> None:
+def test_a_plugin_that_ends_the_program_elsewhere_fails_likewise(trial: Trial, name: str) -> None:
     hook, error = HOOKS[name]
     source = "from vqabench.api import Backbone, Output\nfrom torch import nn\n\n\nclass Model(Backbone):\n"
     if hook == "class":
@@ -108,7 +90,7 @@ def test_a_plugin_that_ends_the_program_elsewhere_fails_likewise(trial: Trial, v
         source += f"    def {hook}:\n        raise {error}\n"
     trial.install(name, source)
     trial.declare(name, f"[vqabench.backbones]\n{name} = trial_{name}:Model\n")
-    ended = vqabench("train", name, *TRAIN)
+    ended = trial.train(name)
     assert ended.returncode in (1, 2)
     assert_refused(ended, name, f"vqabench-{name.replace('_', '-')}", error[:10], "line ", code=ended.returncode)
     statuses = [json.loads((run / "run.json").read_text())["status"] for run in trial.runs(name)]
@@ -136,12 +118,10 @@ MALFORMED = {
 
 @pytest.mark.parametrize("when", ["training", "answering"])
 @pytest.mark.parametrize("name", MALFORMED)
-def test_a_malformed_output_is_refused_in_training_and_in_answering(
-    trial: Trial, vqabench: Run, name: str, when: str
-) -> None:
+def test_a_malformed_output_is_refused_in_training_and_in_answering(trial: Trial, name: str, when: str) -> None:
     condition = "self.training" if when == "training" else "not self.training"
     trial.plugin(name, f"if {condition}:\n    {MALFORMED[name]}")
-    ended = vqabench("train", name, *TRAIN)
+    ended = trial.train(name)
     assert_refused(ended, f"{name} (from vqabench-", "must", f"vqabench plugins check {name}")
 
 
@@ -154,14 +134,14 @@ INFINITE = {
 
 
 @pytest.mark.parametrize("name", INFINITE)
-def test_answers_whose_largest_logit_is_not_finite_are_refused(trial: Trial, vqabench: Run, name: str) -> None:
+def test_answers_whose_largest_logit_is_not_finite_are_refused(trial: Trial, name: str) -> None:
     trial.plugin(name, f"if not self.training:\n    {INFINITE[name]}")
-    assert_refused(vqabench("train", name, *TRAIN), "12 of 12 questions", "not a finite number", code=1)
+    assert_refused(trial.train(name), "12 of 12 questions", "not a finite number", code=1)
 
 
-def test_a_single_answer_may_be_ruled_out_with_minus_infinity(trial: Trial, vqabench: Run) -> None:
+def test_a_single_answer_may_be_ruled_out_with_minus_infinity(trial: Trial) -> None:
     trial.plugin("rules_out", "if not self.training:\n    logits[:, 0] = float('-inf')")
-    assert_done(vqabench("train", "rules_out", *TRAIN))
+    assert_done(trial.train("rules_out"))
 
 
 LOSSES = {
@@ -175,17 +155,17 @@ LOSSES = {
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_a_loss_that_is_no_scalar_is_refused_by_its_name(trial: Trial, vqabench: Run, name: str) -> None:
+def test_a_loss_that_is_no_scalar_is_refused_by_its_name(trial: Trial, name: str) -> None:
     trial.install(name, LOSS.format(body=LOSSES[name]))
     trial.declare(name, f"[vqabench.losses]\n{name} = trial_{name}:Model\n")
-    ended = vqabench("train", "updn", "--loss", name, *TRAIN, "--set", "hidden=8", "--set", "embedding=8")
+    ended = trial.train("updn", "--loss", name, *UPDN)
     assert_refused(ended, f"{name} (from vqabench-", "a scalar", f"vqabench plugins check {name}")
 
 
-def test_a_loss_that_crashes_is_named_with_its_line(trial: Trial, vqabench: Run) -> None:
+def test_a_loss_that_crashes_is_named_with_its_line(trial: Trial) -> None:
     module = trial.install("crashes", LOSS.format(body="return loss_BA.undefined()"))
     trial.declare("crashes", "[vqabench.losses]\ncrashes = trial_crashes:Model\n")
-    ended = vqabench("train", "updn", "--loss", "crashes", *TRAIN, "--set", "hidden=8", "--set", "embedding=8")
+    ended = trial.train("updn", "--loss", "crashes", *UPDN)
     line = next(n for n, text in enumerate(module.read_text().splitlines(), 1) if "undefined" in text)
     assert_refused(ended, "crashes (from vqabench-crashes) failed", f"({module}, line {line})", code=1)
 
@@ -200,11 +180,11 @@ YIELDS = {
 
 
 @pytest.mark.parametrize("name", YIELDS)
-def test_training_losses_of_another_form_are_refused(trial: Trial, vqabench: Run, name: str) -> None:
+def test_training_losses_of_another_form_are_refused(trial: Trial, name: str) -> None:
     module = trial.plugin(name)
     body = YIELDS[name].replace("\n", "\n    ")
     module.write_text(f"{module.read_text()}\n    def training_losses(self, batch, criterion):\n        {body}\n")
-    assert_refused(vqabench("train", name, *TRAIN), f"{name} (from vqabench-", f"vqabench plugins check {name}")
+    assert_refused(trial.train(name), f"{name} (from vqabench-", f"vqabench plugins check {name}")
 
 
 TOKENISERS = {
@@ -217,15 +197,15 @@ TOKENISERS = {
 
 
 @pytest.mark.parametrize("name", TOKENISERS)
-def test_a_tokeniser_without_a_row_for_each_question_is_refused(trial: Trial, vqabench: Run, name: str) -> None:
+def test_a_tokeniser_without_a_row_for_each_question_is_refused(trial: Trial, name: str) -> None:
     module = trial.plugin(name)
     own = f"\n    def prepare_questions(self, questions):\n        return {TOKENISERS[name]}\n"
     module.write_text(module.read_text() + own)
-    assert_refused(vqabench("train", name, *TRAIN), f"{name} (from vqabench-", "prepare_questions")
+    assert_refused(trial.train(name), f"{name} (from vqabench-", "prepare_questions")
 
 
 @pytest.mark.parametrize("where", ["import", "init", "forward"])
-def test_a_plugin_that_changes_the_working_folder_moves_no_run(trial: Trial, vqabench: Run, where: str) -> None:
+def test_a_plugin_that_changes_the_working_folder_moves_no_run(trial: Trial, where: str) -> None:
     elsewhere = trial.folder / "elsewhere"
     elsewhere.mkdir()
     move = f"os.chdir({str(elsewhere)!r})"
@@ -237,14 +217,14 @@ def test_a_plugin_that_changes_the_working_folder_moves_no_run(trial: Trial, vqa
     elif where == "init":
         source = source.replace("super().__init__(spec)", f"super().__init__(spec); {move}")
     module.write_text(source)
-    assert_done(vqabench("train", name, *TRAIN))
+    assert_done(trial.train(name))
     assert len(trial.runs(name)) == 1
     assert not list(elsewhere.iterdir())
 
 
-def test_what_a_plugin_prints_stays_out_of_the_document_on_stdout(trial: Trial, vqabench: Run) -> None:
+def test_what_a_plugin_prints_stays_out_of_the_document_on_stdout(trial: Trial) -> None:
     trial.plugin("prints", "print('a step')")
-    ended = vqabench("train", "prints", *TRAIN, "--json")
+    ended = trial.train("prints", "--json")
     assert_done(ended)
     json.loads(ended.stdout)
 
@@ -278,11 +258,11 @@ ATTRIBUTES = {
 
 
 @pytest.mark.parametrize("name", ATTRIBUTES)
-def test_a_class_with_odd_attributes_trains_or_is_refused_by_name(trial: Trial, vqabench: Run, name: str) -> None:
+def test_a_class_with_odd_attributes_trains_or_is_refused_by_name(trial: Trial, name: str) -> None:
     module = trial.plugin(name)
     source = module.read_text().replace("import Backbone,", "import Recipe, Backbone,")
     module.write_text(f"{source}\n    {ATTRIBUTES[name]}\n")
-    ended = vqabench("train", name, *TRAIN)
+    ended = trial.train(name)
     if ended.returncode:
         last = ended.stderr.splitlines()[-1]
         assert_refused(ended, code=ended.returncode)

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import CommandLine
-from tests.trials.conftest import Trial
-from tests.trials.outcomes import assert_done, assert_refused
+from tests.outcomes import assert_done, assert_refused
+from tests.trials.conftest import Trial, forget_plugins
 
 pytestmark = pytest.mark.slow
 
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
-
-TRAIN = ("--dataset", "tiny", "--epochs", "1", "--set", "recipe.batch_size=16")
-UPDN = ("--set", "hidden=8", "--set", "embedding=8", *TRAIN)
+UPDN = ("updn", "--set", "hidden=8", "--set", "embedding=8")
 
 HASHED = """
 import torch
@@ -47,27 +40,8 @@ class Model(Backbone):
 def number(word, words):
     return {number}
 """
-NUMBERINGS = {
-    "hash": ("()", "hash(word) % 64"),
-    "set": ("list({word for text in questions for word in text.split()} | {''})", "words.index(word) % 64"),
-}
+HASH = ("()", "hash(word) % 64")
 SOUND = ("sorted({word for text in questions for word in text.split()} | {''})", "words.index(word) % 64")
-
-
-@pytest.fixture
-def vqabench(trial: Trial, cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
-    """Run the command line in this process, with the trial's plugins."""
-    plugins = trial.folder / "plugins"
-    plugins.mkdir()
-    monkeypatch.syspath_prepend(str(plugins))
-    monkeypatch.setenv("VQABENCH_CATALOG", str(trial.folder / "own" / "catalog.toml"))
-    yield cli
-    forget_plugins()
-
-
-def forget_plugins() -> None:
-    for name in [name for name in sys.modules if name.startswith("trial_")]:
-        del sys.modules[name]
 
 
 def install(trial: Trial, name: str, numbering: tuple[str, str]) -> Path:
@@ -77,80 +51,77 @@ def install(trial: Trial, name: str, numbering: tuple[str, str]) -> Path:
     return module
 
 
-@pytest.mark.parametrize("name", NUMBERINGS)
-def test_a_tokeniser_that_depends_on_hash_is_found_by_plugins_check(trial: Trial, vqabench: Run, name: str) -> None:
-    install(trial, name, NUMBERINGS[name])
-    checked = vqabench("plugins", "check", name, "--only", "processes")
+def test_a_tokeniser_that_depends_on_hash_is_found_by_plugins_check(trial: Trial) -> None:
+    install(trial, "hash", HASH)
+    checked = trial.cli("plugins", "check", "hash", "--only", "processes")
     assert checked.returncode == 1
     assert "FAILED    processes: the questions' own differ in another process" in checked.stdout
     assert "hash()" in checked.stdout
 
 
-def test_a_tokeniser_that_sorts_passes(trial: Trial, vqabench: Run) -> None:
+def test_a_tokeniser_that_sorts_passes(trial: Trial) -> None:
     install(trial, "sorts", SOUND)
-    assert_done(vqabench("plugins", "check", "sorts", "--only", "processes"), "ok        processes")
+    assert_done(trial.cli("plugins", "check", "sorts", "--only", "processes"), "ok        processes")
 
 
-def test_a_loss_that_depends_on_hash_is_found(trial: Trial, vqabench: Run) -> None:
+def test_a_loss_that_depends_on_hash_is_found(trial: Trial) -> None:
     trial.install(
         "hashed_loss",
         "from vqabench.api import Loss\n\n\nclass Model(Loss):\n    '''A loss.'''\n\n"
         "    def forward(self, logits_BA, batch):\n        return logits_BA.mean() * (hash('a') % 1000)\n",
     )
     trial.declare("hashed_loss", "[vqabench.losses]\nhashed_loss = trial_hashed_loss:Model\n")
-    checked = vqabench("plugins", "check", "hashed_loss", "--only", "processes")
+    checked = trial.cli("plugins", "check", "hashed_loss", "--only", "processes")
     assert (checked.returncode, "in another process" in checked.stdout) == (1, True)
 
 
-def test_predict_keeps_stored_answers_where_an_edited_plugin_gives_others(trial: Trial, vqabench: Run) -> None:
+def test_predict_keeps_stored_answers_where_an_edited_plugin_gives_others(trial: Trial) -> None:
     module = trial.plugin("edited")
-    assert_done(vqabench("train", "edited", *TRAIN))
+    assert_done(trial.train("edited"))
     (run,) = trial.runs("edited")
     answers, scores = run / "predictions.test.json", run / "scores.json"
     before, scored = answers.read_bytes(), scores.read_bytes()
-    assert_done(vqabench("predict", run))
+    assert_done(trial.cli("predict", run))
     assert answers.read_bytes() == before
     module.write_text(module.read_text().replace("pass", "logits = -logits"))
     forget_plugins()
-    ended = vqabench("predict", run)
+    ended = trial.cli("predict", run)
     assert_refused(
         ended, "other source files of vqabench-edited", "different answers", "--out", "--force", str(answers.name)
     )
     assert (answers.read_bytes(), scores.read_bytes()) == (before, scored)
-    ended = vqabench("predict", run, "--out", "elsewhere.json")
+    ended = trial.cli("predict", run, "--out", "elsewhere.json")
     assert_done(ended, "other source files of vqabench-edited", "answers differ from those in")
     assert (trial.folder / "elsewhere.json").is_file()
-    assert_done(vqabench("predict", run, "--force"))
+    assert_done(trial.cli("predict", run, "--force"))
     assert answers.read_bytes() != before
     manifest = json.loads((run / "run.json").read_text())
     assert any("predictions.test.json" in note for note in manifest["notes"])
-    shown = vqabench("compare")  # the scores are those of the answers that are there now
+    shown = trial.cli("compare")  # the scores are those of the answers that are there now
     assert_done(shown)
-    evaluated = vqabench("evaluate", answers, "--dataset", "tiny", "--split", "test", "--json")
+    evaluated = trial.cli("evaluate", answers, "--dataset", "tiny", "--split", "test", "--json")
     stored = json.loads(scores.read_text())["test"]
     assert stored == json.loads(evaluated.stdout)
 
 
-def test_a_run_that_is_scored_again_keeps_its_answers_where_an_edited_plugin_gives_others(
-    trial: Trial, vqabench: Run
-) -> None:
+def test_a_run_that_is_scored_again_keeps_its_answers_where_an_edited_plugin_gives_others(trial: Trial) -> None:
     module = trial.plugin("rescored")
-    assert_done(vqabench("train", "rescored", *TRAIN))
+    assert_done(trial.train("rescored"))
     (run,) = trial.runs("rescored")
     before = (run / "predictions.test.json").read_bytes()
     scored = (run / "scores.json").read_bytes()
     (run / "scores.json").unlink()
     module.write_text(module.read_text().replace("pass", "logits = -logits"))
     forget_plugins()
-    ended = vqabench("train", "rescored", *TRAIN, "--resume")
+    ended = trial.train("rescored", "--resume")
     assert_done(ended, "other source files of vqabench-rescored", "the stored answers are kept")
     assert (run / "predictions.test.json").read_bytes() == before
     assert (run / "scores.json").read_bytes() == scored
 
 
 @pytest.fixture
-def trained(trial: Trial, vqabench: Run) -> Path:
-    assert_done(vqabench("train", "updn", *UPDN))
+def trained(trial: Trial) -> Path:
+    assert_done(trial.train(*UPDN))
     (run,) = trial.runs("updn")
     return run
 
@@ -161,7 +132,7 @@ def spoil(file: Path, old: bytes, new: bytes) -> None:
     file.write_bytes(content.replace(old, new, 1))
 
 
-def test_rotten_weights_are_neither_scored_nor_answered_with_nor_started_from(vqabench: Run, trained: Path) -> None:
+def test_rotten_weights_are_neither_scored_nor_answered_with_nor_started_from(trial: Trial, trained: Path) -> None:
     weights = trained / "model.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 0x80  # another sign
@@ -169,57 +140,57 @@ def test_rotten_weights_are_neither_scored_nor_answered_with_nor_started_from(vq
     before = (trained / "predictions.test.json").read_bytes()
     for command in (
         ("predict", trained),
-        ("train", "updn", *UPDN, "--resume"),
-        ("train", "updn", "--from", trained, "--set", "hidden=8", "--set", "embedding=8", "--dataset", "tiny"),
+        ("train", *UPDN, *trial.data, "--epochs", "1", "--set", "recipe.batch_size=16", "--resume"),
+        ("train", *UPDN, *trial.data, "--from", trained),
     ):
-        assert_refused(vqabench(*command), "model.safetensors: damaged", "restore it")
+        assert_refused(trial.cli(*command), "model.safetensors: damaged", "restore it")
     assert (trained / "predictions.test.json").read_bytes() == before
 
 
-def test_rotten_scores_are_told_and_computed_again(vqabench: Run, trained: Path) -> None:
+def test_rotten_scores_are_told_and_computed_again(trial: Trial, trained: Path) -> None:
     before = (trained / "scores.json").read_bytes()
     spoil(trained / "scores.json", b'"questions": 12', b'"questions": 13')
-    shown = vqabench("compare")
+    shown = trial.cli("compare")
     assert "damaged" in shown.stderr, shown
-    assert_done(vqabench("train", "updn", *UPDN, "--resume"))
+    assert_done(trial.train(*UPDN, "--resume"))
     assert (trained / "scores.json").read_bytes() == before
 
 
-def test_rotten_answers_are_told_and_given_again(vqabench: Run, trained: Path) -> None:
+def test_rotten_answers_are_told_and_given_again(trial: Trial, trained: Path) -> None:
     answers = trained / "predictions.test.json"
     before = answers.read_bytes()
     spoil(answers, b'"answer":"', b'"answer":"x')
-    assert_refused(vqabench("predict", trained), "predictions.test.json: damaged", "--force")
-    assert_done(vqabench("train", "updn", *UPDN, "--resume"), "predictions.test.json: damaged")
+    assert_refused(trial.cli("predict", trained), "predictions.test.json: damaged", "--force")
+    assert_done(trial.train(*UPDN, "--resume"), "predictions.test.json: damaged")
     assert answers.read_bytes() == before
 
 
-def test_a_checkpoint_whose_bytes_have_rotted_is_not_gone_on_with(trial: Trial, vqabench: Run) -> None:
+def test_a_checkpoint_whose_bytes_have_rotted_is_not_gone_on_with(trial: Trial) -> None:
     trial.plugin(
         "stops",
         "if self.training:\n    Model.calls = getattr(Model, 'calls', 0) + 1\n"
         "    if Model.calls == 6: raise ValueError('stop')",
     )
     train = ("train", "stops", "--dataset", "tiny", "--epochs", "3", "--set", "recipe.batch_size=16")
-    assert_refused(vqabench(*train), "stop", code=1)
+    assert_refused(trial.cli(*train), "stop", code=1)
     (run,) = trial.runs("stops")
     checkpoint = run / "resume.pt"
     content = bytearray(checkpoint.read_bytes())
     data = content.index(b"/data/0") + 64
     content[data + 64] ^= 0x80
     checkpoint.write_bytes(content)
-    assert_refused(vqabench(*train, "--resume"), "resume.pt: damaged", "--force")
+    assert_refused(trial.cli(*train, "--resume"), "resume.pt: damaged", "--force")
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00 not UTF-8", b"", b"\x00" * 100])
-def test_weights_that_are_none_are_called_damaged(vqabench: Run, trained: Path, content: bytes) -> None:
+def test_weights_that_are_none_are_called_damaged(trial: Trial, trained: Path, content: bytes) -> None:
     (trained / "model.safetensors").write_bytes(content)
-    assert_refused(vqabench("predict", trained), "model.safetensors: damaged")
+    assert_refused(trial.cli("predict", trained), "model.safetensors: damaged")
 
 
-def test_a_folder_in_the_place_of_weights_cannot_be_read(vqabench: Run, trained: Path) -> None:
+def test_a_folder_in_the_place_of_weights_cannot_be_read(trial: Trial, trained: Path) -> None:
     (trained / "model.safetensors").unlink()
     (trained / "model.safetensors").mkdir()
-    ended = vqabench("predict", trained)
+    ended = trial.cli("predict", trained)
     assert_refused(ended, "model.safetensors: a folder, not a file")
     assert "missing" not in ended.stderr

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.evaluation.test_comparison import write_run
+from tests.runs import write_run
 from tests.training.runs import SIZES, Counting, places_in, run
 from vqabench.data.vqa.annotations import read_predictions
 from vqabench.evaluation.findings import DatasetFindings

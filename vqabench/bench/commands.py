@@ -14,11 +14,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field, replace
 
-from vqabench.config import TrainConfig
+from vqabench.config import TrainConfig, to_arguments
 from vqabench.data.vqa.annotations import read_predictions
 from vqabench.errors import InputError, VqabenchError
 from vqabench.evaluation.run_answers import ANSWER_AGAIN
@@ -317,7 +315,7 @@ class Pool:
 def start(task: Task, paths: Paths, slot: Slot, on_line: OnLine) -> Child:
     """Start the process of a run."""
     process = subprocess.Popen(
-        python_command("vqabench", *command_of(task.config, paths, slot.device, afresh=task.afresh)),
+        python_command("-m", "vqabench", *command_of(task.config, paths, slot.device, afresh=task.afresh)),
         env=child_environment() | {CHILD: f"{slot.sharers},{slot.gpus}"},
         stdin=subprocess.PIPE,  # closed when this process ends, which stops the run
         stdout=subprocess.DEVNULL,
@@ -329,30 +327,9 @@ def start(task: Task, paths: Paths, slot: Slot, on_line: OnLine) -> Child:
 
 def command_of(config: TrainConfig, paths: Paths, device: str | None = None, *, afresh: bool = False) -> list[str]:
     """Return the arguments of `vqabench` that train a configuration."""
-    options: dict[str, Any] = {
-        "--loss": config.loss,
-        "--objective": config.objective,
-        "--dataset": config.dataset,
-        "--seeds": ",".join(map(str, config.seeds)),
-        "--epochs": config.epochs,
-        "--finetune-epochs": config.finetune_epochs,
-        "--from": config.start_from,
-        "--label": config.label,
-        "--select": config.select,
-        "--device": device or config.device,
-        "--precision": config.precision,
-        "--features": config.features,
-        "--checkpoint-minutes": config.checkpoint_minutes,
-        "--runs": paths.runs,
-        "--data-dir": paths.data,
-    }
-    words = [f"{name}={value}" for name, value in options.items() if value is not None]
-    words += [f"--set={key}={'none' if value is None else value}" for key, value in config.settings.items()]
-    catalogs = [paths.catalog] if isinstance(paths.catalog, Path) else paths.catalog or ()
-    words += [f"--catalog={path}" for path in catalogs]
-    words += [f"--log={name}" for name in config.log]
-    words += ["--track-test"] * config.track_test
-    return ["train", *words, "--force" if afresh else "--resume", "--", config.backbone]
+    places = ["--runs", str(paths.runs), *paths.to_arguments()]
+    options = to_arguments(replace(config, device=device or config.device, jobs=None))
+    return ["train", "--force" if afresh else "--resume", *places, *options]
 
 
 def is_finished(run: Run) -> bool:

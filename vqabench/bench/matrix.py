@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from vqabench.config import (
-    FILE_KEYS,
+    FIELDS,
+    OPTIONS,
     TrainConfig,
     combine,
     flatten,
@@ -32,9 +33,9 @@ from vqabench.training.plan import Plan, check_splits, make_plan
 
 LISTS = {"backbones": "backbone", "losses": "loss", "objectives": "objective", "datasets": "dataset"}
 """Key of a list -> the field that each of its values is for."""
-WHOLE = ("device", "jobs", "features", "checkpoint-minutes")
+WHOLE = tuple(option.key for option in OPTIONS.values() if option.whole_matrix)
 """Keys of the whole matrix: where and how it is trained, not what."""
-BLOCK_KEYS = (*LISTS, "grid", *(set(FILE_KEYS) - {*LISTS.values(), *WHOLE}))
+BLOCK_KEYS = (*LISTS, "grid", *(FIELDS.keys() - {*LISTS.values(), *WHOLE}))
 """Keys of a product."""
 MOST_RUNS = 10_000
 """Runs of one matrix: more are a mistake, and would take minutes to plan."""

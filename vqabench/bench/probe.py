@@ -33,7 +33,7 @@ def _probe(plugins: Sequence[Plugin]) -> dict[int, str]:
     """Import plugins one after another, up to the first that ends the process; return what is wrong with each."""
     names = [f"{plugin.group}={plugin.qualified}" for plugin in plugins]
     process = subprocess.Popen(
-        python_command("vqabench.bench.probe", *names),
+        python_command("-m", "vqabench.bench.probe", *names),
         env=child_environment(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

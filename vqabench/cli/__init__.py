@@ -64,7 +64,7 @@ def root(
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
 ) -> None:
-    """Take the options that stand before any command; `main` has read `--debug` already."""
+    """Handle the options before any command; `main` has read `--debug` already."""
     if context.invoked_subcommand not in ("train", "bench"):  # these save when a signal comes, once they are loaded
         from vqabench.training.interruption import raise_on_signals
 

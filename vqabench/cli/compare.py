@@ -1,5 +1,6 @@
 """`vqabench compare`."""
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,11 +11,13 @@ from vqabench.cli.completion import complete_columns, complete_datasets, complet
 from vqabench.cli.help import examples
 from vqabench.cli.output import ANY, TEXT, Format, Out, choose_form, print_comparison, writing
 from vqabench.cli.parameters import AsJson, Catalog, DataDir, Runs
+from vqabench.errors import InputError
 from vqabench.reporting.output import say, say_json
 
 if TYPE_CHECKING:
+    from vqabench.evaluation.comparison import Comparison
     from vqabench.paths import Paths
-
+    from vqabench.reporting.grids import By as ByName
 
 EXAMPLES = examples(
     "compare runs/digits-cp --against lmh/bce-plain",
@@ -132,17 +135,17 @@ def compare(
     Tables show the mean and standard deviation over seeds, out of domain and in domain, and the gain over the plain
     loss with its confidence interval and p-value.
     """
-    from vqabench.errors import InputError
     from vqabench.paths import Paths
 
     form = choose_form(out, as_json, TEXT if explain else ANY, form)
-    if explain and (dataset or metric or published or split or against or columns or by is not By.answer_type):
-        raise InputError(
-            "--explain compares two configurations as a whole: drop the other options except --format, --json and "
-            "--out"
-        )
+    paths = Paths(runs, data_dir, catalog)
     if explain:
-        _explain(run or [], form, out, Paths(runs, data_dir, catalog))
+        if dataset or metric or published or split or against or columns or by is not By.answer_type:
+            raise InputError(
+                "--explain compares two configurations as a whole: drop the other options except --format, --json "
+                "and --out"
+            )
+        _explain(run or [], form, out, paths)
         return
     if by is not By.answer_type and metric is Metric.kappa:
         raise InputError(f"--by {by.value}: kappa is defined by answer type; drop --metric kappa")
@@ -156,14 +159,13 @@ def compare(
     from vqabench.reporting.grids import parse_columns
     from vqabench.workflows import comparison as workflow
 
-    chosen = parse_columns(columns, by.value) if columns is not None else ()
-    paths = Paths(runs, data_dir, catalog)
     break_down = None
     if by is By.prior:
         from vqabench.reporting.progress import Display
-        from vqabench.workflows.stored import StoredAnswers
+        from vqabench.workflows.stored import StoredAnswers  # loads torch
 
         break_down = StoredAnswers(paths, Display()).break_down
+    chosen = parse_columns(columns, by.value) if columns is not None else ()
     compared = workflow.compare(
         run or [],
         dataset,
@@ -173,16 +175,32 @@ def compare(
         break_down=break_down,
         against=against,
     )
+    only_metric, only_split = metric.value if metric else None, split.value if split else None
+    _check_columns(compared, chosen, only_metric, by.value, only_split)
     with writing(out):
-        print_comparison(
-            compared, form, metric.value if metric else None, by.value, split.value if split else None, chosen
-        )
+        print_comparison(compared, form, only_metric, by.value, only_split, chosen)
+
+
+def _check_columns(
+    compared: "Comparison", chosen: Sequence[str], metric: str | None, by: "ByName", split: str | None
+) -> None:
+    """Warn of requested columns that no table has; raise InputError if that leaves none."""
+    from vqabench.reporting import grids, lists
+
+    if not chosen:
+        return
+    heads = {head for grid in grids.lay_out(compared, metric, by, split) for head in grid.head}
+    missing = [column for column in chosen if column not in heads]
+    message = f"--columns: no table has {', '.join(missing)}"
+    if len(missing) == len(chosen):
+        shown = [head for head in grids.list_columns(by) if head in heads]
+        raise InputError(f"{message}; these tables have {', '.join(shown)}")
+    if missing:
+        lists.warn(message)
 
 
 def _explain(folders: list[Path], form: Format, out: Path | None, paths: "Paths") -> None:
     """Print what can be concluded from two configurations."""
-    from vqabench.errors import InputError
-
     if len(folders) != 2:
         raise InputError("--explain: name two folders of runs, as in: vqabench compare A B --explain")
     from vqabench.reporting import explanation, exports

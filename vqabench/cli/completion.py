@@ -5,7 +5,7 @@ Nothing here imports torch or runs a plugin's code. An error offers nothing: it 
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import typer
 
@@ -13,7 +13,7 @@ Complete = Callable[[typer.Context, str], list[str]]
 
 
 def _offer(find: Complete) -> Complete:
-    """Return a completer that offers what `find` finds, or nothing where that fails."""
+    """Return a completer that offers what `find` returns, or nothing if it fails."""
 
     def complete(ctx: typer.Context, incomplete: str) -> list[str]:
         try:
@@ -24,9 +24,9 @@ def _offer(find: Complete) -> Complete:
     return complete
 
 
-def complete_choices(kind: Any) -> Complete:
-    """Return a completer of the values of a Literal."""
-    return _offer(lambda _, incomplete: list(get_args(kind)))
+def complete_choices(choices: Iterable[str]) -> Complete:
+    """Return a completer of these values."""
+    return _offer(lambda _, incomplete: list(choices))
 
 
 @_offer

@@ -1,7 +1,6 @@
 """`vqabench data`."""
 
-import os
-import shlex
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,11 +10,12 @@ import typer
 from vqabench.cli.help import Command, Group, examples
 from vqabench.cli.output import LISTS, TEXT, Format, choose_form, print_list, writing
 from vqabench.cli.output import Out as OutFile
-from vqabench.cli.parameters import AsJson, Catalog, DataDir, DatasetName, Device, telling_of_signals
+from vqabench.cli.parameters import AsJson, Catalog, DataDir, DatasetName, Device, reporting_signals
 from vqabench.reporting.output import say, say_json
 
 if TYPE_CHECKING:
     from vqabench.data.catalog.changing_priors import Shift
+    from vqabench.paths import Paths
     from vqabench.workflows.datasets import Outcome
     from vqabench.workflows.splits import Derived
 
@@ -38,8 +38,8 @@ def list_datasets(
     from vqabench.workflows import datasets
 
     listed = datasets.list_datasets(Paths(data=data_dir, catalog=catalog))
-    spelled = {True: "yes", False: "no", None: "-"}
-    rows = [(one.name, spelled[one.fetched], one.prepared, one.title) for one in listed]
+    words = {True: "yes", False: "no", None: "-"}
+    rows = [(one.name, words[one.fetched], one.prepared, one.title) for one in listed]
     with writing(out):
         if form is Format.json:
             say_json(exports.to_json(listed))
@@ -73,14 +73,14 @@ def info(
         if form is Format.json:
             say_json(exports.to_json(facts | {"answers by question type": shares}))
             return
-        spelled = {key: f"{value:,}" if isinstance(value, int) else str(value) for key, value in facts.items()}
+        words = {key: f"{value:,}" if isinstance(value, int) else str(value) for key, value in facts.items()}
         console = lists.stdout_console()
-        console.print(lists.draw_facts(spelled))
+        console.print(lists.draw_facts(words))
         for drawn in lists.draw_answer_shares(shares, console):
             console.print(drawn)
 
 
-GOES_ON = "the features made so far are kept: rerun the same command to continue"
+FEATURES_KEPT = "the features made so far are kept: rerun the same command to continue"
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="A new folder for the split and its catalogue.")]
 
 
@@ -111,7 +111,7 @@ def rebuild_cp(
     from vqabench.workflows import splits
 
     paths = Paths(data=data_dir, catalog=catalog)
-    _tell(splits.rebuild_cp(name, test_ids, out, paths, Display()), data_dir)
+    _print_split(splits.rebuild_cp(name, test_ids, out, paths, Display()), paths)
 
 
 @app.command(
@@ -143,16 +143,19 @@ def resplit(
     from vqabench.workflows import splits
 
     paths = Paths(data=data_dir, catalog=catalog)
-    _tell(splits.resplit(name, share, seed, out, paths, Display()), data_dir)
+    _print_split(splits.resplit(name, share, seed, out, paths, Display()), paths)
 
 
-def _tell(derived: "Derived", data_dir: Path | None) -> None:
+def _print_split(derived: "Derived", paths: "Paths") -> None:
     say(f"{derived.name}: train {derived.train_questions:,}, test {derived.test_questions:,} questions")
-    _describe_shift(derived.shift)
-    say(f"next: {_format_preparation(derived.name, derived.has_features, data_dir, [derived.catalog])}")
+    _print_shift(derived.shift)
+    next_command = replace(paths, catalog=[derived.catalog]).prepare_command(
+        derived.name, has_features=derived.has_features
+    )
+    say(f"next: {next_command}")
 
 
-def _describe_shift(shift: "Shift") -> None:
+def _print_shift(shift: "Shift") -> None:
     from vqabench.errors import first_few
 
     distance, covered = f"{shift.distance:.3f}", f"{shift.concepts_covered:.1%}"
@@ -187,42 +190,31 @@ def fetch(
 
     Checks checksums, tries mirrors, and continues an interrupted download when it is run again.
     """
-    from vqabench.data.catalog.raw_files import Way
+    from vqabench.data.catalog.raw_files import FetchOptions
     from vqabench.paths import Paths
     from vqabench.reporting.progress import Display
     from vqabench.workflows import datasets
 
     display = Display()
     paths = Paths(data=data_dir, catalog=catalog)
-    goes_on = "all other files are unchanged" if force else "rerun the same command to continue"
-    with telling_of_signals(display, f"downloaded data is kept: {goes_on}"):
-        outcome = datasets.fetch_dataset(name, paths, Way(own_folder, offline, force), display)
-    _describe_fetched(outcome, data_dir, catalog)
+    advice = "all other files are unchanged" if force else "rerun the same command to continue"
+    with reporting_signals(display, f"downloaded data is kept: {advice}"):
+        outcome = datasets.fetch_dataset(name, paths, FetchOptions(own_folder, offline, force), display)
+    _print_fetched(outcome, paths)
 
 
-def _describe_fetched(outcome: "Outcome", data_dir: Path | None, catalog: list[Path] | None) -> None:
+def _print_fetched(outcome: "Outcome", paths: "Paths") -> None:
     dataset = outcome.dataset
-    next_command = _format_preparation(dataset.name, dataset.has_features(), data_dir, catalog)
+    next_command = paths.prepare_command(dataset.name, has_features=dataset.has_features())
     if not outcome.counts:
         say(f"{dataset.name}: nothing to fetch; next: {next_command}")
         return
     sizes = ", ".join(f"{split} {counts.questions:,}" for split, counts in outcome.counts.items())
-    there = "" if outcome.news else "everything was there already: "
+    there = "" if outcome.changed else "everything was there already: "
     say(f"{dataset.source}: {there}{sizes} questions")
     if outcome.shift:
-        _describe_shift(outcome.shift)
+        _print_shift(outcome.shift)
     say(f"next: {next_command}")
-
-
-def _format_preparation(name: str, has_features: bool, data_dir: Path | None, catalogs: list[Path] | None) -> str:
-    """Return the command that prepares a data set, ready to be pasted."""
-    given: list[str] = []
-    if data_dir and os.environ.get("VQABENCH_DATA") != str(data_dir):
-        given += ["--data-dir", str(data_dir)]
-    if catalogs and os.environ.get("VQABENCH_CATALOG") != os.pathsep.join(map(str, catalogs)):
-        given += [word for path in catalogs for word in ("--catalog", str(path))]
-    features = [] if has_features else ["--features", "FILE"]
-    return shlex.join(["vqabench", "data", "prepare", name, *given, *features])
 
 
 @app.command(
@@ -264,7 +256,7 @@ def prepare(
 
     paths = Paths(data=data_dir, catalog=catalog)
     display = Display()
-    with telling_of_signals(display, GOES_ON):
+    with reporting_signals(display, FEATURES_KEPT):
         dataset, summary = datasets.prepare_dataset(name, paths, display, features or (), word_vectors)
     sizes = ", ".join(f"{split} {count:,}" for split, count in summary.questions.items())
     say(f"{dataset.folder}: {sizes} questions; {summary.answers:,} answers; ready")
@@ -321,7 +313,7 @@ def extract(
 
     asked = Extraction(model, revision, regions, batch_size, broken.value)
     display = Display()
-    with telling_of_signals(display, GOES_ON):
+    with reporting_signals(display, FEATURES_KEPT):
         count = datasets.extract(images, out, asked, device, display)
     say(f"{out}: features of {count:,} images; next: vqabench data prepare DATASET --features {out}")
 

@@ -26,12 +26,15 @@ PLAIN_WORDS = {
     r"Got unexpected extra argument\(s\) \((.*)\)": r"unexpected argument '\1'",
     r"No such command ('.*?')[.?]*( Did)?": r"unknown command \1\2",
     r"(unknown command '.*?') Did": r"\1: did",
-    r"^Missing ": "missing ",
+    r"^Option '(.*?)' requires an argument": r"\1: needs a value",
+    r"^Option '(.*?)' does not take a value": r"\1: takes no value",
     r"Input should be a valid integer.*": "must be a whole number",
     r"Input should be a valid number.*": "must be a number",
     r"Input should be greater than or equal to (\S+)": r"must be at least \1",
 }
-"""What the parser says, and how we say it."""
+"""Messages of Typer's parser -> ours."""
+NEAR = 0.75
+"""Likeness at which an option is suggested without reading the plugins' settings, which takes longer."""
 
 
 def explain(error: TyperException, arguments: Sequence[str]) -> str:
@@ -43,6 +46,9 @@ def explain(error: TyperException, arguments: Sequence[str]) -> str:
         message = re.sub(theirs, ours, message)
     if ": must be " in message:
         message += f", not {_find_value(message.partition(':')[0], arguments)!r}"
+    if message.startswith("Usage: "):  # a group without its command: the message is the group's help
+        return message
+    message = message[:1].lower() + message[1:]
     wrong = re.search(r"'([^']*)' is not one of ('.*')\.?$", message)
     near = difflib.get_close_matches(wrong[1], re.findall(r"'([^']*)'", wrong[2]), n=1) if wrong else []
     if near:
@@ -66,17 +72,17 @@ def _find_value(option: str, arguments: Sequence[str]) -> str:
 def _explain_option(error: Any, arguments: Sequence[str]) -> str:
     command = error.ctx.command
     given = _as_written(str(error.option_name), arguments)
-    replacements = {option: option for parameter in command.params for option in parameter.opts if len(option) > 2}
-    if any("--set" in parameter.opts for parameter in command.params):
-        replacements = _settings_as_options(arguments, replacements) | replacements
     wanted = given.replace("_", "-")
     wanted = OTHER_NAMES.get(wanted, wanted)
-    near = [wanted] if wanted in replacements else _find_nearest(wanted, replacements)
-    if near and replacements[near[0]].startswith("--set"):
-        certain = near[0] == wanted
-        hint = f"write {replacements[near[0]]}" if certain else f"did you mean {replacements[near[0]]}?"
+    options = [option for parameter in command.params for option in parameter.opts if len(option) > 2]
+    near, settings = _find_nearest(wanted, options, NEAR), dict[str, str]()
+    if not near:
+        settings = _settings_as_options(arguments) if "--set" in options else {}
+        near = wanted if wanted in settings else _find_nearest(wanted, [*options, *settings])
+    if near in settings:
+        hint = f"write {settings[near]}" if near == wanted else f"did you mean {settings[near]}?"
     elif near:
-        hint = f"did you mean {replacements[near[0]]}?"
+        hint = f"did you mean {near}?"
     elif takers := [name for name, inner in getattr(command, "commands", {}).items() if _takes(inner, wanted)]:
         hint = f"write it after the command, as in {error.ctx.command_path} {takers[0]} {wanted}"
     else:
@@ -88,10 +94,11 @@ def _takes(command: Any, option: str) -> bool:
     return any(option in parameter.opts for parameter in command.params)
 
 
-def _find_nearest(wanted: str, options: Iterable[str]) -> list[str]:
-    """Return the option that is most like the one wanted, if one is; the dashes, which all have, do not count."""
-    near = difflib.get_close_matches(wanted.strip("-"), [option.strip("-") for option in options], n=1, cutoff=0.65)
-    return [f"--{name}" for name in near]
+def _find_nearest(wanted: str, options: Iterable[str], likeness: float = 0.65) -> str:
+    """Return the option that is most like the one wanted, or "". The dashes, which all have, do not count."""
+    names = [option.strip("-") for option in options]
+    near = difflib.get_close_matches(wanted.strip("-"), names, n=1, cutoff=likeness)
+    return f"--{near[0]}" if near else ""
 
 
 def _as_written(option: str, arguments: Sequence[str]) -> str:
@@ -102,10 +109,10 @@ def _as_written(option: str, arguments: Sequence[str]) -> str:
     return option
 
 
-def _settings_as_options(arguments: Sequence[str], options: Iterable[str]) -> dict[str, str]:
+def _settings_as_options(arguments: Sequence[str]) -> dict[str, str]:
     """Return the settings of the recipe, and of the backbones and losses on the line, as if they were options."""
     keys = find_settings(name for word in arguments for name in split_names(word.rpartition("=")[2]))
     as_options: dict[str, str] = {}
     for key in keys:
         as_options.setdefault(f"--{key.rpartition('.')[2].replace('_', '-')}", f"--set {key}=VALUE")
-    return {option: setting for option, setting in as_options.items() if option not in set(options)}
+    return as_options

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vqabench.errors import InputError
 from vqabench.reporting.output import say, say_json, say_on_stderr
 
 if TYPE_CHECKING:
@@ -27,7 +28,13 @@ class Format(StrEnum):
 
 
 STDOUT = Path("-")
-ENDINGS = {".md": Format.markdown, ".tex": Format.latex, ".csv": Format.csv, ".json": Format.json}
+ENDINGS = {
+    ".md": Format.markdown,
+    ".tex": Format.latex,
+    ".csv": Format.csv,
+    ".json": Format.json,
+    ".txt": Format.table,
+}
 ANY = tuple(Format)
 LISTS = (Format.table, Format.markdown, Format.csv, Format.json)
 TEXT = (Format.table, Format.json)
@@ -40,7 +47,7 @@ Out = Annotated[
         "--out",
         "-o",
         metavar="FILE",
-        help="Write to FILE; - is stdout. The ending .json, .csv, .md or .tex chooses the format; else text.",
+        help="Write to FILE; - is stdout. The ending .json, .csv, .md, .tex or .txt chooses the format.",
     ),
 ]
 
@@ -52,25 +59,29 @@ def choose_form(
 
     Raises InputError if a command has no such format, or the file cannot be written: before anything is computed.
     """
-    from vqabench.errors import InputError
-
     if as_json and form not in (None, Format.json):
         raise InputError(f"--json and --format {form}: choose one")
-    if as_json:
-        form = Format.json
+    form = Format.json if as_json else form
+    endings = [ending for ending, one in ENDINGS.items() if one in possible]
     if out is not None and out != STDOUT:
-        from vqabench.files.atomic import find_output  # loads msgspec
-
-        find_output(out)
         by_name = ENDINGS.get(out.suffix.lower())
         if None not in (form, by_name) and form is not by_name:
             raise InputError(f"--out {out}: the extension means {by_name}, but the format is {form}")
         form = form or by_name
+        if form is None or form not in possible:
+            check_ending(out, endings)
+        from vqabench.files.atomic import find_output  # loads msgspec
+
+        find_output(out)
     if form is not None and form not in possible:
-        endings = [ending for ending, one in ENDINGS.items() if one in possible]
-        advice = f"choose a name that ends in {', '.join(endings)} or .txt" if out else f"drop --format {form}"
-        raise InputError(f"{f'--out {out}: ' if out else ''}this output cannot be {form}; {advice}")
+        raise InputError(f"this output cannot be {form}; drop --format {form}")
     return form or Format.table
+
+
+def check_ending(out: Path, endings: Sequence[str]) -> None:
+    """Raise InputError if a file's name ends in something other than these; a name without an ending passes."""
+    if out.suffix and out.suffix.lower() not in endings:
+        raise InputError(f"--out {out}: cannot write {out.suffix}; valid endings: {', '.join(endings)}")
 
 
 @contextmanager

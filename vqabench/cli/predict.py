@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from vqabench.cli.help import examples
+from vqabench.cli.output import check_ending
 from vqabench.cli.parameters import Catalog, DataDir, Device, SplitName, one_of
 from vqabench.reporting.output import say
 
@@ -21,7 +22,9 @@ def predict(
     split: Annotated[str, one_of(SplitName, help="The split to answer.")] = "test",
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="The results file to write. [default: in the run's folder]"),
+        typer.Option(
+            metavar="FILE", help="The results file to write, such as answers.json. [default: in the run's folder]"
+        ),
     ] = None,
     shuffle_images: Annotated[
         int | None,
@@ -32,7 +35,7 @@ def predict(
         ),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Replace the run's stored answers and scores where the new ones differ.")
+        bool, typer.Option("--force", help="Replace the run's stored answers and scores if the new ones differ.")
     ] = False,
     device: Device = "auto",
     data_dir: DataDir = None,
@@ -42,6 +45,8 @@ def predict(
 
     Writes a file in the official results format and prints its accuracy.
     """
+    if out is not None:
+        check_ending(out, [".json"])
     from vqabench.paths import Paths
     from vqabench.reporting import tables
     from vqabench.reporting.progress import Display

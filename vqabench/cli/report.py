@@ -10,6 +10,7 @@ import typer
 
 from vqabench.cli.completion import complete_datasets
 from vqabench.cli.help import examples
+from vqabench.cli.output import check_ending
 from vqabench.cli.parameters import Catalog, DataDir, Runs
 from vqabench.reporting.output import say
 
@@ -55,6 +56,7 @@ def report(
     from vqabench.reporting.progress import Display
     from vqabench.workflows import report as workflow
 
+    check_ending(out, [".html", ".htm"])
     find_output(out)  # before anything is computed
     paths = Paths(runs, data_dir, catalog)
     findings = workflow.gather(run or [], dataset, paths, Display(), published=published, prior=prior)

@@ -1,4 +1,4 @@
-"""Streams that a command may be given: closed, full, going away, or in an encoding of few characters."""
+"""Standard streams that are closed, full, or in an encoding with few characters."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import sys
 from io import BufferedWriter, FileIO, TextIOWrapper
 
 NARROWEST = 20
-"""Columns that a table needs at least; a COLUMNS below that is not meant."""
+"""Columns that a table needs at least; a smaller COLUMNS is ignored."""
 
 
 def protect() -> None:
-    """Make stdout and stderr such that nothing is lost but what cannot be printed.
+    """Replace stdout and stderr by streams that never end a command, except a full stdout.
 
     A stream that is closed, or whose reader goes away, drops what is printed; the command still runs to its end,
     which decides the exit code. A full stderr does likewise; a full stdout is an error, raised once. A character
@@ -29,7 +29,7 @@ def protect() -> None:
 
 
 def _fill(descriptor: int) -> None:
-    """Open nothing in the place of a closed stream: the next file that is opened would stand in it."""
+    """Open /dev/null for a closed stream, or the next file that is opened would take its number."""
     try:
         os.fstat(descriptor)
     except OSError:
@@ -48,10 +48,10 @@ def _wrap(descriptor: int, before: object, errors: str) -> TextIOWrapper:
 
 
 class _Stream(FileIO):
-    """A stream that falls silent where it cannot be written."""
+    """A stream that drops what cannot be written."""
 
     def write(self, content: object) -> int:
-        """Write, or drop what cannot be written. Raises OSError, once, where stdout is full."""
+        """Write, or drop what cannot be written. Raises OSError, once, if stdout is full."""
         try:
             return super().write(content)  # type: ignore[arg-type]
         except OSError as error:

@@ -157,11 +157,16 @@ def write_through(path: Path, write: Callable[[Path], object]) -> None:
         with naming(path):
             part.unlink(missing_ok=True)  # it might be a link
             write(part)
-            with part.open("rb+") as written:
-                os.fsync(written.fileno())  # or a power failure might leave the new name on nothing
-            part.replace(path)
+            publish(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def publish(part: Path, path: Path) -> None:
+    """Give a file that is completely written its name."""
+    with part.open("rb+") as written:
+        os.fsync(written.fileno())  # or the name might stand for nothing after a power failure
+    part.replace(path)
 
 
 @contextmanager

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 
-def python_command(module: str, *arguments: str) -> list[str]:
-    """Return the command that runs a module; without -P, Python would import from the current folder."""
-    return [sys.executable, "-P", "-m", module, *arguments]
+def python_command(*arguments: str) -> list[str]:
+    """Return the command that runs Python; without -P, it would import from the current folder."""
+    return [sys.executable, "-P", *arguments]
 
 
 def child_environment() -> dict[str, str]:

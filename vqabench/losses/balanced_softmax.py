@@ -1,4 +1,4 @@
-"""Balanced softmax: the softmax over priors times exponentials, in training only."""
+"""Balanced softmax: weigh the exponentials of the softmax by the prior, in training only."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from vqabench.losses.logit_adjust import LogitAdjust
 class BalancedSoftmax(LogitAdjust):
     """Balanced softmax (Ren et al. 2020, "Balanced Meta-Softmax for Long-Tailed Visual Recognition"), per type.
 
-    p̂_i = b_i e^{z_i} / Σ_k b_k e^{z_k} in training, and the plain softmax in testing: `logit-adjust`
-    under `ce` with τ = 1, to the last bit. The source comes to it from the softmax, and has besides it a
-    sampler that is learned; that is no loss, and not here. Not defined for `bce`: a sigmoid has no sum over
-    answers for the priors to weigh; `logit-adjust` derives another correction for it.
+    p̂_i = b_i e^{z_i} / Σ_k b_k e^{z_k} in training, and the plain softmax in testing: `logit-adjust` under `ce`
+    with τ = 1, bit for bit. The source derives it from the softmax, and adds a learned sampler, which is not part
+    of the loss and not included here.
+
+    Not defined for `bce`: a sigmoid has no sum over answers whose terms the priors could weigh. `logit-adjust`
+    derives another correction for it.
 
     Soft targets and answers given fewer than `minimum` times: as in `logit-adjust`.
     """
@@ -23,7 +25,7 @@ class BalancedSoftmax(LogitAdjust):
     capturable = True
     objectives = ("ce",)
     declarations: ClassVar[Mapping[str, str]] = {
-        "bce": "its sum over answers is a softmax's; logit-adjust has a form for sigmoids",
+        "bce": "it weighs the terms of a softmax's sum over answers; logit-adjust has a form for sigmoids",
     }
 
     def __init__(self, spec: DataSpec, objective: str, *, minimum: int = 10) -> None:

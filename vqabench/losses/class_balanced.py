@@ -10,36 +10,39 @@ from vqabench.losses.answer_sets import answer_sets
 
 
 def effective_number_weights(spec: DataSpec, minimum: int, beta: float) -> Tensor:
-    """Give w [T, A], float32: (1 - β) / (1 - β^n_i^j), scaled to a mean of 1 over each type's answer set.
+    """Return w [T, A], float32: (1 - β) / (1 - β^n_i^j), scaled to a mean of 1 over each type's answer set.
 
-    n_i^j counts human answers. Answers given to a type fewer than `minimum` times weigh 1, as do all answers
-    of a type that training never saw. β = 0 weighs all alike; towards 1 the weights become 1 / n.
+    n_i^j counts human answers. Answers given to a type fewer than `minimum` times weigh 1, as do all answers of a
+    type without training questions. β = 0 weighs all answers equally; as β approaches 1, the weights approach 1 /
+    n.
 
     Source: Cui et al. 2019, "Class-Balanced Loss Based on Effective Number of Samples", Proposition 1 and
-    Section 4 (weights that sum to the number of classes). Raises ValueError where β is not in [0, 1).
+    Section 4 (weights that sum to the number of classes). Raises ValueError if β is not in [0, 1).
     """
     if not 0 <= beta < 1:
         raise ValueError(f"beta must be at least 0 and below 1, not {beta}")
     kept_TA = answer_sets(spec, minimum)
+    # Any count above 0 serves for the answers outside: at 0 the weight would be infinite.
     counts_TA = torch.where(kept_TA, spec.answer_counts_TA.double(), 1.0)
-    # 1 - β is the same for all, and goes in the scaling; expm1 keeps the digits of 1 - β^n near β = 1
+    # The numerator 1 - β is the same for all answers and cancels in the scaling below.
+    # expm1 keeps the digits of 1 - β^n, which is close to 0 if β is close to 1.
     raw_TA = -1 / torch.expm1(counts_TA * torch.tensor(beta, dtype=torch.float64).log())
     sums_T1 = torch.where(kept_TA, raw_TA, 0.0).sum(1, keepdim=True)
     return torch.where(kept_TA, raw_TA * kept_TA.sum(1, keepdim=True) / sums_T1, 1.0).float()
 
 
 class ClassBalanced(Loss):
-    """Class-balanced loss (Cui et al. 2019), with counts of each question type's own.
+    """Class-balanced loss (Cui et al. 2019), with counts per question type.
 
-    The weight is (1 - β) / (1 - β^n) for an answer given n times to the type, scaled to a mean of 1 over the
-    type's answers, so that equal counts make the plain loss. β = 1 - 1 / N takes N answers for as good as
-    infinitely many; the ten answers to one question say nearly the same, so the default 0.9999 is the
-    published 0.999 for questions.
+    The weight of an answer given n times to the type is (1 - β) / (1 - β^n), scaled to a mean of 1 over the type's
+    answers, so that equal counts give the plain loss. With β = 1 - 1 / N, counts far above N are treated alike. The
+    ten answers to one question are nearly the same, so the default 0.9999 for answers corresponds to the published
+    0.999 for questions.
 
-    Soft targets: under `ce` each answer's term has its own weight, as if each annotator were a sample. Under
-    `bce` the source weighs the whole loss of a sample by its label; a question's weight is here the mean
-    weight of its answers, weighted by their soft targets (1 where no answer is in the vocabulary). Answers
-    given fewer than `minimum` times to a type weigh 1.
+    Soft targets: under `ce` each answer's term has its own weight, as if every annotator were a sample. Under `bce`
+    the source weighs the whole loss of a sample by its label; here a question's weight is the mean weight of its
+    answers, weighted by their soft targets (1 if no answer is in the vocabulary). Answers given fewer than
+    `minimum` times to a type weigh 1.
     """
 
     capturable = True
@@ -47,22 +50,25 @@ class ClassBalanced(Loss):
     def __init__(self, spec: DataSpec, objective: str, *, beta: float = 0.9999, minimum: int = 10) -> None:
         super().__init__(spec, objective)
         self.weights_TA: Tensor
+        # Not persistent: the weights follow from the data set and the options, which the run records.
         self.register_buffer("weights_TA", effective_number_weights(spec, minimum, beta), persistent=False)
 
     def forward(self, logits_BA: Tensor, batch: Batch) -> Tensor:
-        """Give the mean class-balanced loss."""
+        """Return the mean class-balanced loss of logits [B, A]: a scalar."""
         targets_BA = batch.targets_BA
         assert targets_BA is not None
         weights_BA = self.weights_TA[batch.question_types_B].to(logits_BA.dtype)
         loss_BA = plain_loss(self.objective, logits_BA, targets_BA)
         if self.objective == "ce":
             return (weights_BA * loss_BA).sum(1).mean()
+        # Under bce most terms are those of wrong answers, whose own weights say nothing about the question.
         return (mean_weight(weights_BA, targets_BA) * loss_BA.sum(1)).mean()
 
 
 def mean_weight(weights_BA: Tensor, targets_BA: Tensor) -> Tensor:
-    """Give each question's mean weight [B] of its answers, weighted by soft target; 1 where it has none."""
+    """Return each question's mean weight [B] of its answers, weighted by soft target; 1 if it has none."""
     totals_B = targets_BA.sum(1)
     answered_B = totals_B > 0
+    # A question without an answer in the vocabulary has a total of 0, and 0 / 0 would be NaN.
     means_B = (weights_BA * targets_BA).sum(1) / torch.where(answered_B, totals_B, 1.0)
     return torch.where(answered_B, means_B, 1.0)

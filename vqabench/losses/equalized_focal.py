@@ -1,4 +1,4 @@
-"""Equalized focal loss: the less an answer's own examples have pulled, the more its loss is focused and weighed."""
+"""Equalized focal loss: focus and weigh an answer's loss more, the smaller the gradients of its own examples."""
 
 from __future__ import annotations
 
@@ -16,20 +16,23 @@ from vqabench.losses.focal import focal_bce
 class EqualizedFocal(Loss):
     """Equalized focal loss (Li et al. 2022, "Equalized Focal Loss for Dense Long-Tailed Object Detection").
 
-    `bce`: the focal loss of an answer with the exponent γ_i = gamma + scale (1 - g_i), times γ_i / gamma. g_i
-    in [0, 1] is what the sizes of this loss's gradients at the answer's logit sum to where it is right, over
-    those where it is wrong, so far in training and within the question's type: rare answers have a small g, and
-    α_t is in both. As in the published code, g begins at 1. The sums are kept with a run's state, so that a
-    resumed run goes on with them; `scale=0` is `focal`.
+    `bce`: the focal loss of an answer with the exponent γ_i = gamma + scale (1 - g_i), times γ_i / gamma. g_i in
+    [0, 1] is the sum of the absolute gradients of this loss at the answer's logit over the examples for which the
+    answer is right, divided by the sum over those for which it is wrong. Both sums run over training so far and
+    over the questions of one type. Rare answers have a small g. As in the published code, g begins at 1. The sums
+    are part of the state dict, so a resumed run continues with them. `scale=0` is `focal`.
 
-    Not defined for `ce`: g compares the two gradients of a classifier that each answer has to itself, and a
-    softmax is one classifier of all.
+    Not defined for `ce`: g compares the two gradients of one answer's own classifier, and a softmax is a single
+    classifier of all answers.
 
-    Every call adds to the sums, of auxiliary logits and of counterfactual batches too.
+    Every call in training adds to the sums, including calls for auxiliary logits and counterfactual batches.
 
-    Soft targets: p_t and α_t as in `focal`; of a gradient's size, a counts as right and 1 - a as wrong.
-    Answers given fewer than `minimum` times to a type have g = 1: with next to no examples theirs would be 0,
-    which all but stops the loss from ruling them out. A type that training never saw has the plain loss.
+    Soft targets: p_t and α_t as in `focal`; of a gradient's size, the share a counts as right and 1 - a as wrong.
+    Answers given fewer than `minimum` times to a type have g = 1: with almost no examples their g would be near 0,
+    which nearly removes the gradient that lowers their logits. A type without training questions has the plain
+    loss.
+
+    Raises ValueError if `alpha` is not in [0, 1], `gamma` not above 0 or `scale` negative.
     """
 
     capturable = True
@@ -61,24 +64,26 @@ class EqualizedFocal(Loss):
         self.wrong_TA: Tensor
         self.register_buffer("kept_TA", kept_TA, persistent=False)
         self.register_buffer("seen_T", spec.questions_T > 0, persistent=False)
-        sums_TA = torch.zeros(kept_TA.shape, dtype=torch.float64)  # float32 would lose what late batches add
+        # float64, because float32 sums stop growing late in training. Persistent: they cannot be computed again.
+        sums_TA = torch.zeros(kept_TA.shape, dtype=torch.float64)
         self.register_buffer("right_TA", sums_TA)
         self.register_buffer("wrong_TA", sums_TA.clone())
 
     def balance(self) -> Tensor:
-        """Give g [T, A] in [0, 1]: 1 where nothing was wrong yet, and for answers outside the type's set."""
+        """Return g [T, A] in [0, 1]: 1 if no example was wrong yet, and for answers outside the type's set."""
         known_TA = self.kept_TA & (self.wrong_TA > 0)
         ratio_TA = self.right_TA / torch.where(known_TA, self.wrong_TA, 1.0)
         return torch.where(known_TA, ratio_TA.clamp(max=1.0), 1.0)
 
     def forward(self, logits_BA: Tensor, batch: Batch) -> Tensor:
-        """Give the mean equalized focal loss; in training, add up its gradients for the batches to come."""
+        """Return the mean loss of logits [B, A], a scalar; in training, add its gradients to the sums."""
         types_B, targets_BA = batch.question_types_B, batch.targets_BA
         assert targets_BA is not None
         gamma_BA = (self.gamma + self.scale * (1 - self.balance()))[types_B].to(logits_BA.dtype)
         focused_BA = self._focus(logits_BA, targets_BA, gamma_BA)
         seen_B1 = self.seen_T[types_B].unsqueeze(1)
         loss_BA = torch.where(seen_B1, focused_BA, plain_loss(self.objective, logits_BA, targets_BA))
+        # After the loss: g of this batch comes from the batches before it, as in the published code.
         if self.training and torch.is_grad_enabled():
             self._add_gradients(logits_BA.detach(), targets_BA, gamma_BA, types_B)
         return loss_BA.sum(1).mean()
@@ -87,11 +92,12 @@ class EqualizedFocal(Loss):
         return gamma_BA / self.gamma * focal_bce(logits_BA, targets_BA, self.alpha, gamma_BA)
 
     def _add_gradients(self, logits_BA: Tensor, targets_BA: Tensor, gamma_BA: Tensor, types_B: Tensor) -> None:
+        # A graph of its own: the sums must not depend on what the training loop does with the loss.
         logits_BA.requires_grad_()
         (gradient_BA,) = torch.autograd.grad(self._focus(logits_BA, targets_BA, gamma_BA).sum(), logits_BA)
         size_BA = gradient_BA.abs()
         of_type_TB = (types_B == torch.arange(len(self.seen_T), device=types_B.device).unsqueeze(1)).float()
-        # a product adds in the same order each time, on a GPU too, where index_add_ does not
+        # A matrix product adds in the same order every time; index_add_ on a GPU does not.
         with without_autocast(logits_BA.device):
             self.right_TA += of_type_TB @ (size_BA * targets_BA).float()
             self.wrong_TA += of_type_TB @ (size_BA * (1 - targets_BA)).float()

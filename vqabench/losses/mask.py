@@ -1,4 +1,4 @@
-"""The answer mask: learn from the question which answers are possible at all."""
+"""The answer mask: learn from the question which answers are possible."""
 
 from __future__ import annotations
 
@@ -13,19 +13,25 @@ from vqabench.errors import PluginError
 from vqabench.losses.answer_sets import answer_sets
 
 SMALLEST = 1e-6
-"""Mask values are kept this far from 0 and 1 inside the logarithms."""
+"""Distance that mask values keep from 0 and 1 inside the logarithms of Eq. 5."""
 
 
 def softplus_g(x: Tensor) -> Tensor:
-    """Give the generalised softplus min(1, log(1 + e^x)) (Eq. 6 with α = 1; the paper prints max for min)."""
+    """Return the generalised softplus min(1, log(1 + e^x)): Eq. 6 with α = 1.
+
+    The paper prints max, but values above 1 would leave Eq. 5 undefined, and the published code clamps at 1.
+    """
     return nn.functional.softplus(x).clamp(max=1.0)
 
 
 class AnswerMask(Transform):
-    """An extra head on the question feature multiplies the logits (Eqs. 4 to 6).
+    """Multiply the logits by the output of an extra head on the question feature (Eqs. 4 to 6).
 
-    It learns the answer set of the question's type by binary cross-entropy (Eq. 5; the paper drops its
-    minus sign). Questions of a type that training never saw teach it nothing.
+    The head m_p = f(W dropout(q) + b) learns the answer set of the question's type by binary cross-entropy (Eq. 5;
+    the paper omits its minus sign). Types without training questions add nothing to this loss. It is averaged over
+    answers, as in the published code; `reduction=sum` is Eq. 5 as printed.
+
+    Raises ValueError if `dropout` is not in [0, 1] or the base has no question features.
     """
 
     capturable = True
@@ -45,9 +51,10 @@ class AnswerMask(Transform):
             raise ValueError(f"dropout must be in [0, 1], not {dropout}")
         if base.question_width == 0:
             raise ValueError(
-                "it builds on question features, which this backbone does not give (its author sets "
+                "it builds on question features, which this backbone does not return (its author sets "
                 "question_width, and question_features_BQ in the Output)"
             )
+        # The sigmoid is the paper's alternative; softplus-G has no gradient above x = 0.541, where it reaches 1.
         self.activation = softplus_g if activation == "softplus-g" else torch.sigmoid
         self.reduction = reduction
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(base.question_width, len(spec.answers)))
@@ -57,27 +64,30 @@ class AnswerMask(Transform):
         self.register_buffer("seen_T", spec.questions_T > 0, persistent=False)
 
     def forward(self, batch: Batch) -> Output:
-        """Answer as the base does, with masked logits; in training add the mask's own loss.
+        """Return the base's output with masked logits [B, A] (Eq. 4), and in training with the penalty `mask`.
 
-        Auxiliary logits come from other heads and stay as they are. Raises PluginError where the base has a
+        Auxiliary logits come from other heads and are not masked. Raises PluginError if the base has a
         penalty of the same name.
         """
         output: Output = self.base(batch)
         mask_BA = self.activation(self.head(output.question_features_BQ))
         penalties = dict(output.penalties)
+        # Without targets the model is being tested, and must not read the question's type.
         if batch.targets_BA is not None:
             if "mask" in penalties:
                 raise PluginError(
-                    "the base has a penalty called 'mask', as the answer mask's own is (its author renames it)"
+                    "the base has a penalty called 'mask', which is the answer mask's own (its author renames it)"
                 )
             penalties["mask"] = self.loss(mask_BA, batch.question_types_B)
+        # If the loss is computed from other logits than the scored ones, both are masked.
         training_BA = None if output.training_logits_BA is None else output.training_logits_BA * mask_BA
         return dataclasses.replace(
             output, logits_BA=output.logits_BA * mask_BA, training_logits_BA=training_BA, penalties=penalties
         )
 
     def loss(self, mask_BA: Tensor, question_types_B: Tensor) -> Tensor:
-        """Give the cross-entropy of the mask against its type's answer set (Eq. 5): a scalar."""
+        """Return the cross-entropy of the mask against its type's answer set (Eq. 5): a scalar."""
+        # In bfloat16, 1 - SMALLEST would round to 1, and the logarithm of 1 - mask would be infinite.
         precise = torch.promote_types(mask_BA.dtype, torch.float32)
         mask_BA = mask_BA.to(precise).clamp(SMALLEST, 1 - SMALLEST)
         target_BA = self.sets_TA[question_types_B]

@@ -1,4 +1,4 @@
-"""The objective as it is."""
+"""The objective without weights."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ class Plain(Loss):
     capturable = True
 
     def forward(self, logits_BA: Tensor, batch: Batch) -> Tensor:
-        """Give the mean loss."""
+        """Return the mean loss of logits [B, A]: a scalar."""
         assert batch.targets_BA is not None
         return plain_loss(self.objective, logits_BA, batch.targets_BA).sum(1).mean()

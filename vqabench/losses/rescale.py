@@ -1,4 +1,4 @@
-"""Loss re-scaling: weight an answer's loss by how rare the answer is within its question type."""
+"""Loss re-scaling: weigh an answer's loss by how rare the answer is within its question type."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ from torch import Tensor, nn
 from vqabench.api import Batch, DataSpec, Loss, plain_loss
 from vqabench.losses.answer_sets import answer_sets
 
-LARGEST_WEIGHT = 100.0
+LARGEST_WEIGHT = 100.0  # Eq. 8
 OUTSIDE_RELEASED = 1 + math.log(2)
-"""What the published code makes of a weight of 1: it smooths 0 beside it."""
+"""Weight of answers outside the set in the published code: log(1 + e^0) = log 2, the smoothed 0, plus 1."""
 
 
 def imbalance_weights(spec: DataSpec, minimum: int, outside: float) -> Tensor:
-    """Give μ [T, A] (Eqs. 7 and 8), at most 100.
+    """Return μ [T, A] (Eqs. 7 and 8), at most 100.
 
-    μ_i^j = (Σ_k n_k^j - n_i^j) / n_i^j over the answers given to type j at least `minimum` times, then
-    min(100, log(1 + e^μ)); the paper prints max for min. All other answers weigh `outside`.
+    μ_i^j = (Σ_k n_k^j - n_i^j) / n_i^j over the answers given to type j at least `minimum` times, then min(100,
+    log(1 + e^μ)). The paper prints max, but says that larger values are truncated to 100. All other answers weigh
+    `outside`.
     """
     kept_TA = answer_sets(spec, minimum)
     counts_TA = torch.where(kept_TA, spec.answer_counts_TA.double(), 0.0)
+    # Counts outside the set are 0: they are in no sum, and the clamp only avoids 0 / 0 in cells replaced below.
     raw_TA = (counts_TA.sum(1, keepdim=True) - counts_TA) / counts_TA.clamp(min=1)
     smooth_TA = nn.functional.softplus(raw_TA).clamp(max=LARGEST_WEIGHT)
     return torch.where(kept_TA, smooth_TA, outside).float()
@@ -33,10 +35,12 @@ class Rescale(Loss):
     """The objective with the weights μ of the question's type (Eqs. 11 and 13).
 
     `variant=paper` weighs an answer's whole loss, and answers outside the type's set by 1.
-    `variant=released` is what the published code does: under `bce` it weighs the positive term alone, and
-    answers outside the set by 1 + log 2. Its learned mixins weigh both terms: `variant=released-both`. In both,
-    all answers to a question without an answer in the vocabulary weigh 1 + log 2.
-    A type that training never saw weighs 1 everywhere.
+
+    `variant=released` follows the published code: under `bce` it weighs the positive term alone, and answers
+    outside the set by 1 + log 2. The published learned mixins weigh both terms: `variant=released-both`. In both
+    variants, all answers to a question without an answer in the vocabulary weigh 1 + log 2.
+
+    In every variant, all answers of a type without training questions weigh 1.
     """
 
     capturable = True
@@ -54,12 +58,13 @@ class Rescale(Loss):
         self.positive_term_only = variant == "released" and objective == "bce"
         self.released = variant != "paper"
         weights_TA = imbalance_weights(spec, minimum, outside=OUTSIDE_RELEASED if self.released else 1.0)
+        # Such a type has no counts, so Eq. 7 is undefined for it.
         weights_TA[spec.questions_T == 0] = 1.0
         self.weights_TA: Tensor
         self.register_buffer("weights_TA", weights_TA, persistent=False)
 
     def forward(self, logits_BA: Tensor, batch: Batch) -> Tensor:
-        """Give the mean re-scaled loss."""
+        """Return the mean re-scaled loss of logits [B, A]: a scalar."""
         targets_BA = batch.targets_BA
         assert targets_BA is not None
         weights_BA = self.weights_TA[batch.question_types_B].to(logits_BA.dtype)
@@ -67,6 +72,7 @@ class Rescale(Loss):
             answered_B = (targets_BA > 0).any(1) if batch.answered_B is None else batch.answered_B
             weights_BA = torch.where(answered_B.unsqueeze(1), weights_BA, OUTSIDE_RELEASED)
         if self.positive_term_only:
+            # Weighing this term alone divides the type's prior out of the optimum; weighing both (Eq. 11) does not.
             loss_BA = nn.functional.binary_cross_entropy_with_logits(
                 logits_BA, targets_BA, pos_weight=weights_BA, reduction="none"
             )

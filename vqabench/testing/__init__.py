@@ -1,4 +1,4 @@
-"""Whether a plugin keeps what the plugin API promises: `vqabench plugins check`, and the same in its own tests.
+"""The checks of `vqabench plugins check`, for use in a plugin's own tests.
 
 from vqabench.testing import assert_conforms
 

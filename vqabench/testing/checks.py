@@ -1,4 +1,4 @@
-"""What a check is: a name, something to try, and what came of it."""
+"""Run checks and describe their failures."""
 
 from __future__ import annotations
 
@@ -21,45 +21,45 @@ from vqabench.plugins import contained
 Status = Literal["passed", "failed", "declared", "skipped"]
 FOREIGN = tuple(str(Path(package.__file__ or "").parent) for package in (torch, vqabench))
 STANDARD = sysconfig.get_path("stdlib")
-"""Where code is no plugin's own."""
+"""Folders of code that is not the plugin's."""
 
 
 class FailedCheckError(Exception):
-    """A check does not hold; says what was found, and what the API promises."""
+    """A check fails; the message says what was found."""
 
 
 class SkippedCheckError(Exception):
-    """A check has no subject here; says why."""
+    """A check does not apply; the message says why."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """What came of one check."""
+    """The result of one check."""
 
     name: str
     status: Status
     message: str
-    """What was found; of one that is declared not to hold, the author's reason."""
+    """What was found; if the check is declared not to hold, the author's reason."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One check, not carried out yet."""
+    """One check that has not run yet."""
 
     name: str
-    carry_out: Callable[[], str]
-    """Gives a line on what holds, or raises."""
+    run: Callable[[], str]
+    """Returns a line on what holds, or raises FailedCheckError or SkippedCheckError."""
     essential: bool = False
-    """Without it nothing behind it can be tried."""
+    """If it fails, later checks cannot run."""
 
 
 def run_checks(trials: Iterable[Trial], declarations: Mapping[str, str]) -> Iterator[Check]:
-    """Carry out checks one by one, up to the first essential one that fails.
+    """Run checks one by one, up to the first essential one that fails.
 
-    A check that is declared not to hold is tried all the same, so that a reason which is out of date is told.
+    A check that is declared not to hold runs all the same, to report declarations that are out of date.
     """
     for trial in trials:
-        check = _carry_out(trial)
+        check = _run(trial)
         reason = declarations.get(trial.name)
         if reason is not None:
             holds = " (but here it holds)" if check.status == "passed" else ""
@@ -70,13 +70,13 @@ def run_checks(trials: Iterable[Trial], declarations: Mapping[str, str]) -> Iter
 
 
 def require(holds: bool | Tensor, message: str) -> None:
-    """Raise FailedCheckError with the message unless something holds."""
+    """Raise FailedCheckError with the message unless a condition holds."""
     if not holds:
         raise FailedCheckError(message)
 
 
 def find_stray_tensors(module: nn.Module) -> list[str]:
-    """Name the tensors that are neither parameters nor buffers: they are not saved, and not moved to a GPU."""
+    """Return the names of tensors that are neither parameters nor buffers: not saved, and not moved to a GPU."""
     return [
         f"{name}.{attribute}".lstrip(".")
         for name, part in module.named_modules()
@@ -86,7 +86,7 @@ def find_stray_tensors(module: nn.Module) -> list[str]:
 
 
 def describe_error(error: BaseException) -> str:
-    """Spell an error in a line, with the last place in a plugin's own code that it came through."""
+    """Format an error in one line, with the last line of the plugin's own code in its traceback."""
     lines = str(error).strip().splitlines() or [""]
     kind = "" if isinstance(error, VqabenchError) else f"{type(error).__name__}: "
     origin = error if error.__cause__ is None else error.__cause__
@@ -101,14 +101,14 @@ def _is_foreign(name: str) -> bool:
     return standard or name.startswith((*FOREIGN, "<"))
 
 
-def _carry_out(trial: Trial) -> Check:
-    """Try on one thread: models so small are slower on several, and much slower beside another process."""
+def _run(trial: Trial) -> Check:
+    """Run a check on one thread: such small models are slower on several."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with contained(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what is wrong is told by the check
-            return Check(trial.name, "passed", trial.carry_out())
+            warnings.simplefilter("ignore")  # the check itself reports what is wrong
+            return Check(trial.name, "passed", trial.run())
     except SkippedCheckError as reason:
         return Check(trial.name, "skipped", str(reason))
     except FailedCheckError as failure:

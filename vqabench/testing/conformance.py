@@ -1,25 +1,35 @@
-"""All checks of a plugin: of one that is installed, by its name, or of a class."""
+"""All checks of a plugin: of an installed one by its name, or of a class."""
 
 from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
+import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
+
+import torch
+from safetensors.torch import save_file
 
 from vqabench.api import API_VERSION, Backbone, DataSpec, Loss, Recipe, Transform
 from vqabench.config import make_config
 from vqabench.errors import InputError, PluginError, unknown
 from vqabench.options import base_parameters, convert, options_of, resolve_options
-from vqabench.plugins import LOSSES, Plugin, load
-from vqabench.testing.backbones import BackboneChecks
-from vqabench.testing.bases import BaseChecks
+from vqabench.plugins import LOSSES, Plugin, contained, load
+from vqabench.testing.backbone_checks import BackboneChecks, check_bases
 from vqabench.testing.checks import Check, FailedCheckError, Trial, require, run_checks
-from vqabench.testing.losses import LossChecks
-from vqabench.testing.processes import Observed, ProcessCheck, observe_backbone, observe_loss
+from vqabench.testing.loss_checks import LossChecks
+from vqabench.testing.process_checks import (
+    Observed,
+    check_processes,
+    observe_backbone,
+    observe_loss,
+)
 from vqabench.testing.samples import Innermost, make_spec
-from vqabench.testing.strategies import BuildUnder, StrategyChecks
-from vqabench.testing.training import TrainingChecks
+from vqabench.testing.strategies import BuildUnder, check_strategies
+from vqabench.testing.training_checks import TrainingChecks
 from vqabench.training.assembly import build_model, start_model
 from vqabench.training.plan import Part, Plan, make_plan
 from vqabench.training.recipe import change_recipe
@@ -36,7 +46,7 @@ DECLARABLE = (
     "strategies",
     "bases",
 )
-"""Checks that an author may declare not to hold: without the others a plugin is not one."""
+"""Checks that an author may declare not to hold. Without the others a plugin cannot be used."""
 GRADIENTS_OF = "gradients:"
 OBJECTIVES = ("bce", "ce")
 
@@ -46,25 +56,25 @@ def check_plugin(
 ) -> Iterator[Check]:
     """Check an installed plugin, with settings as `--set` gives them: everything, or `only` some checks.
 
-    The `check_options` of its classes are defaults here. Where it cannot be loaded, or its class is not as the API
-    wants it, that alone is told. Raises InputError where a setting or the name of a check is not possible.
+    The `check_options` of its classes are the defaults. If it cannot be loaded, or its class does not satisfy the
+    API, only that is reported. Raises InputError if a setting or the name of a check is not valid.
     """
     given = dict(settings or {})
     for key in given:
         if key.startswith("recipe."):
-            raise InputError(f"--set {key}: the checks have a recipe of their own")
+            raise InputError(f"--set {key}: the checks use a recipe of their own")
     try:
         kind = load(plugin)
     except PluginError as error:
         return iter([Check("load", "failed", str(error))])
     broken = [one for one in run_checks(_class_trials(kind), {}) if one.status == "failed" and one.name != "docs"]
-    if broken:  # nothing can be planned with it
+    if broken:  # the other checks need its options and objectives
         return iter(broken)
-    processes = ProcessCheck(plugin, given, lambda: observe_plugin(plugin, given)).trials()
+    processes = Trial("processes", lambda: check_processes(plugin, given, observe_plugin(plugin, given)))
     if plugin.group == LOSSES:
         options = resolve_options(kind, _without_prefix(given, plugin.name), plugin.name)
         try:
-            return check_class(kind, options if given else {}, only, processes)
+            return check_class(kind, options if given else {}, only, [processes])
         except ValueError as error:
             raise InputError(f"{plugin.name}: {error}") from error
     plan = _plan_small(plugin, given)
@@ -76,7 +86,7 @@ def check_plugin(
         return model
 
     if given:
-        build(make_spec(), None)  # a setting that cannot be is told at once
+        build(make_spec(), None)  # raises InputError for an invalid setting, before any check runs
 
     declarations: dict[str, str] = {}
     for part in reversed(plan.chain):
@@ -84,12 +94,12 @@ def check_plugin(
     objectives = [name for name in OBJECTIVES if all(name in part.kind.objectives for part in plan.chain)]
     trials = _trials(build, objectives, declarations)
     for parameter in base_parameters(kind):
-        trials += BaseChecks(kind, plan.chain[0].options, parameter, objectives[0]).trials()
-    return _check(kind, [*trials, *processes], declarations, only)
+        trials.append(Trial("bases", partial(check_bases, kind, plan.chain[0].options, parameter, objectives[0])))
+    return _check(kind, [*trials, processes], declarations, only)
 
 
 def observe_plugin(plugin: Plugin, given: Mapping[str, object]) -> Observed:
-    """Return what an installed plugin computes, with settings as `--set` gives them; for the check `processes`."""
+    """Return what an installed plugin computes, for the check `processes`."""
     kind = load(plugin)
     if plugin.group == LOSSES:
         options = resolve_options(kind, _without_prefix(given, plugin.name), plugin.name) if given else {}
@@ -107,22 +117,29 @@ def observe_plugin(plugin: Plugin, given: Mapping[str, object]) -> Observed:
     return observe_backbone(build)
 
 
+def observe_from_stdin() -> None:
+    """Write what a plugin computes in this process; the request is JSON on stdin, from `check_processes`."""
+    request = json.load(sys.stdin)
+    torch.set_num_threads(1)
+    with contained():
+        observed = observe_plugin(Plugin(**request["plugin"]), request["settings"])
+    save_file({name: one.detach().clone().contiguous() for name, one in observed.items()}, request["out"])
+
+
 def check_class(
     kind: type[Backbone] | type[Loss],
     options: Mapping[str, Any] | None = None,
     only: Collection[str] = (),
     further: Sequence[Trial] = (),
 ) -> Iterator[Check]:
-    """Check a class with these options. A wrapper or a transform stands around the plainest network there is.
+    """Check a class with these options; a wrapper or transform around `Innermost`. `further` checks come last.
 
-    `further` checks come last.
-
-    Raises InputError where there is no such check, ValueError where the class refuses an option.
+    Raises InputError if there is no such check, ValueError if the class refuses an option.
     """
     given = dict(options or {})
     if issubclass(kind, Loss):
         for objective in kind.objectives if given else ():
-            kind(make_spec(), objective, **given)  # an option that cannot be is told at once
+            kind(make_spec(), objective, **given)  # raises ValueError for an invalid option, before any check runs
         checks = LossChecks(lambda spec, objective: kind(spec, objective, **given), kind.objectives)
         return _check(kind, [*checks.trials(), *further], kind.declarations, only)
     given = {**kind.check_options, **given}
@@ -137,16 +154,16 @@ def check_class(
         return model
 
     if options:
-        build(make_spec(), None)  # an option that cannot be is told at once
+        build(make_spec(), None)  # raises ValueError for an invalid option
     transforms = not issubclass(kind, Transform)
     trials = _trials(build, kind.objectives, kind.declarations, transforms=transforms)
     for parameter in bases:
-        trials += BaseChecks(kind, given, parameter, kind.objectives[0]).trials()
+        trials.append(Trial("bases", partial(check_bases, kind, given, parameter, kind.objectives[0])))
     return _check(kind, [*trials, *further], kind.declarations, only)
 
 
 def assert_conforms(kind: type[Backbone] | type[Loss], **options: Any) -> None:
-    """Raise AssertionError, with a line for each check that fails, unless a class holds to all of them."""
+    """Raise AssertionError, with a line for each failed check, unless a class passes all of them."""
     failed = [f"{check.name}: {check.message}" for check in check_class(kind, options) if check.status == "failed"]
     assert not failed, "\n".join(failed)
 
@@ -164,16 +181,18 @@ def _trials(
         return build(spec, None)
 
     chosen = [name for name in OBJECTIVES if name in objectives]
-    strategies = StrategyChecks(build, chosen, transforms=transforms, idle="gradients" in declarations)
+    no_gradients = "gradients" in declarations
+    strategies = partial(check_strategies, build, chosen, transforms=transforms, idle=no_gradients)
     return [
         *BackboneChecks(build_alone, chosen[0]).trials(),
         *TrainingChecks(build_alone, chosen, idle).trials(),
-        *strategies.trials(),
+        Trial("strategies", strategies),
     ]
 
 
 def _plan_small(plugin: Plugin, given: Mapping[str, object]) -> Plan:
-    """Plan the plugin with the settings given, and else with the `check_options` of each class in its chain."""
+    """Plan a run of the plugin with `check_options` of each class in its chain, overridden by the settings."""
+    # Planned twice: only the plan knows which classes are in the chain, whose check_options are settings then.
     plan = make_plan(make_config({"backbone": plugin.qualified, "settings": dict(given)}))
     small = {
         f"{part.label}.{name}".lstrip("."): value
@@ -185,7 +204,7 @@ def _plan_small(plugin: Plugin, given: Mapping[str, object]) -> Plan:
 
 
 def _without_prefix(settings: Mapping[str, object], name: str) -> dict[str, object]:
-    """Take a loss's settings with its name in front, as `train` has them, and without."""
+    """Return a loss's settings without its name in front, which `train` requires and `plugins check` accepts."""
     return {key.removeprefix(f"{name}."): value for key, value in settings.items()}
 
 
@@ -213,7 +232,7 @@ def _class_trials(kind: type[Any]) -> list[Trial]:
 def _check_api(kind: type[Any]) -> str:
     require(
         kind.api_version == API_VERSION,
-        f"it was built for version {kind.api_version!r} of the plugin API, but this is {API_VERSION}",
+        f"it was built for version {kind.api_version!r} of the plugin API; this is version {API_VERSION}",
     )
     require(
         bool(kind.objectives) and set(kind.objectives) <= set(OBJECTIVES),
@@ -225,37 +244,37 @@ def _check_api(kind: type[Any]) -> str:
             same = vars(change_recipe(Recipe(), given, "recipe")) == given
         except InputError as error:
             raise FailedCheckError(str(error)) from error
-        require(same, f"its recipe has values that are not of their types: {kind.recipe}")
+        require(same, f"its recipe has values of the wrong type: {kind.recipe}")
     return f"version {API_VERSION}; {' and '.join(kind.objectives)}"
 
 
 def _check_docs(kind: type[Any]) -> str:
-    require(bool((kind.__doc__ or "").strip()), "the class has no docstring, which `vqabench plugins show` prints")
-    return "the class says what it is"
+    require(bool((kind.__doc__ or "").strip()), "the class has no docstring; `vqabench plugins show` prints it")
+    return "the class has a docstring"
 
 
 def _check_options(kind: type[Any]) -> str:
-    """Every option is keyword-only, with a type, and with a default of that type."""
+    """Check that every option is keyword-only, with a type and a default of that type."""
     options = options_of(kind)
     parameters = list(inspect.signature(kind.__init__).parameters.values())[1:]
     for parameter in parameters:
         require(
             parameter.kind is not inspect.Parameter.VAR_KEYWORD,
-            f"**{parameter.name}: nobody can set or see such options; spell each out behind a `*`",
+            f"**{parameter.name}: such options cannot be set or listed; name each one after a `*`",
         )
         require(
             parameter.default is inspect.Parameter.empty or parameter.name in options,
-            f"{parameter.name} is no option, because it is not keyword-only: put it behind a `*`",
+            f"{parameter.name} is not an option, because it is not keyword-only: move it after a `*`",
         )
     for option in options.values():
         try:
             same = convert(option, option.default, option.name) == option.default
         except InputError:
             same = False
-        require(same, f"{option.name}: its default {option.default!r} is not of its type")
+        require(same, f"{option.name}: the default {option.default!r} is not of the annotated type")
     small = ", ".join(f"{name}={value}" for name, value in getattr(kind, "check_options", {}).items())
     message = f"{len(options)}, each with a type and a default" if options else "none"
-    return f"{message}; made small for what follows: {small}" if small else message
+    return f"{message}; for the checks: {small}" if small else message
 
 
 def _check_declarations(kind: type[Any]) -> str:

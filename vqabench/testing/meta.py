@@ -1,7 +1,7 @@
-"""A GPU's stand-in: PyTorch's `meta` device, on which tensors have shapes and no numbers.
+"""A substitute for a GPU: PyTorch's `meta` device, whose tensors have shapes but no values.
 
-What a program does with tensors on it shows, without a GPU, what would fail or be slow on one: operands on two
-devices, and steps that wait for the device because the program asks for a number.
+Running a program on it shows, without a GPU, what would fail or be slow on one: operands on two devices, and steps
+that wait for the GPU because the program needs a value.
 """
 
 from __future__ import annotations
@@ -19,30 +19,29 @@ from torch.utils._pytree import tree_leaves
 META = torch.device("meta")
 TORCH = str(Path(torch.__file__).parent)
 INDEXING = ("aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_", "aten::_unsafe_index")
-"""Operations that take indices of the CPU's: a GPU waits for them to be copied."""
+"""Operations that accept indices on the CPU, which have to be copied to the GPU."""
 
 
 class TwoDevicesError(Exception):
-    """An operation has operands on the device and on the CPU."""
+    """An operation has operands on the GPU and on the CPU."""
 
 
 class MetaDevice(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Run a program on the meta device, and record where it would wait for a GPU.
 
-    A context manager. Where the program asks for a number, it receives 1 or True and goes on; where it asks which
-    elements of a tensor are not zero, all are. A copy between the devices waits for the device, unless it is
-    `non_blocking`.
+    A context manager. If the program reads a value, it gets 1 or True; if it asks which elements of a tensor are
+    not zero, all are. Copies between the devices wait unless they are `non_blocking`.
 
-    Raises TwoDevicesError where operands are on both devices. A tensor without dimensions may be on the CPU, as on
-    a GPU.
+    Raises TwoDevicesError if operands are on both devices. As on a GPU, tensors without dimensions may be on the
+    CPU.
     """
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.waits: dict[str, str] = {}
-        """Place in the code -> what the program asks for there."""
+        """Line of code -> why it waits."""
         self.operations: list[tuple[str, tuple[tuple[int, ...], ...]]] = []
-        """Name of each operation on the device, and the shapes of its tensors."""
+        """Name of each operation on the device, with the shapes of its tensors."""
 
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
@@ -62,7 +61,7 @@ class MetaDevice(TorchDispatchMode):  # type: ignore[no-untyped-call]
             what, made = answer
             self._record(what)
             return made(*args, **given)
-        if name in ("aten::_to_copy", "aten::copy_") and _leaves(args, given):
+        if name in ("aten::_to_copy", "aten::copy_") and _is_copy_to_cpu(args, given):
             self._record("copies to the CPU")
             return torch.zeros_like(args[0], **(given | {"device": given.get("device", torch.device("cpu"))}))
         if name in INDEXING:
@@ -77,12 +76,12 @@ class MetaDevice(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return func(*args, **given)
 
     def _index(self, index: Tensor | None) -> Tensor | None:
-        """Return an index as the device has it: on it, and with numbers instead of a mask of one dimension."""
+        """Return an index on the device, with row numbers instead of a mask of one dimension."""
         if index is None or index.ndim == 0:
             return index
         if index.dtype in (torch.bool, torch.uint8):
             self._record("asks which elements of a mask are set")
-            if index.ndim > 1:  # one tensor of indices for each dimension: too many for this place
+            if index.ndim > 1:  # would become one tensor of indices per dimension
                 raise NotImplementedError("a mask of several dimensions as an index")
             return torch.empty(len(index), dtype=torch.int64, device=META)
         if not index.is_meta:
@@ -91,17 +90,17 @@ class MetaDevice(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return index
 
     def _record(self, what: str) -> None:
-        """Record the place: the last line of code that is neither PyTorch's nor this module's."""
+        """Record the last line of code that is neither PyTorch's nor this module's."""
         frames = [frame for frame in traceback.extract_stack() if not _is_machinery(frame.filename)]
-        place = f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else "unknown place"
+        place = f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else "an unknown line"
         self.waits.setdefault(place, what)
 
     def describe(self) -> str:
-        """Return the places in one line."""
+        """Return the lines that wait, in one line of text."""
         return "; ".join(f"{place}: {what}" for place, what in self.waits.items())
 
 
-def _leaves(args: tuple[Any, ...], given: Mapping[str, Any]) -> bool:
+def _is_copy_to_cpu(args: tuple[Any, ...], given: Mapping[str, Any]) -> bool:
     """Return whether a copy is from the device to the CPU."""
     device = given.get("device")
     to_cpu = device is not None and torch.device(device).type == "cpu"
@@ -130,14 +129,14 @@ def _equal(*_: Tensor) -> bool:
 
 
 _ANSWERS: Mapping[str, tuple[str, Callable[..., Any]]] = {
-    "aten::_local_scalar_dense": ("asks for a number", _number),
-    "aten::equal": ("asks whether two tensors are equal", _equal),
+    "aten::_local_scalar_dense": ("reads a number", _number),
+    "aten::equal": ("compares two tensors", _equal),
     "aten::nonzero": ("asks which elements are not zero", _nonzero),
     "aten::masked_select": ("asks which elements of a mask are set", _selected),
 }
-"""Operation -> what it asks the device for, and what it is answered."""
+"""Operation -> why it waits, and the result used instead."""
 
 
 def to_meta(tensor: Tensor) -> Tensor:
-    """Return a tensor of the same kind on the meta device; requires a gradient as the other does."""
+    """Return a tensor of the same kind on the meta device; requires a gradient if the other does."""
     return torch.empty_like(tensor, device=META, requires_grad=tensor.requires_grad)

@@ -1,4 +1,4 @@
-"""A small data set without files: what a plugin is checked on."""
+"""A small data set in memory, on which plugins are checked."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OBJECTS = ("dog", "cat", "red bus", "tree")
 def make_spec(
     *, regions: int = 4, region_width: int = 16, question_length: int = 8, bare: bool = False
 ) -> DataSpec:
-    """Give a data set of 12 answers and four question types, the last of which training never saw.
+    """Return a data set of 12 answers and four question types, the last one without training questions.
 
     It has object names and word vectors, of width 6, unless it is `bare`.
     """
@@ -50,17 +50,17 @@ def make_spec(
 
 @dataclass(frozen=True)
 class Sample:
-    """Questions as text, and the batch that they make."""
+    """Questions as text, and their batch."""
 
     questions: Sequence[str]
     batch: Batch
 
     def given_to(self, model: Backbone) -> Batch:
-        """Give the batch with what the model makes of the questions' text."""
+        """Return the batch with the extras that the model makes from the questions' text."""
         return self.batch.replace(extras=dict(model.prepare_questions(self.questions)))
 
     def alone(self, row: int) -> Sample:
-        """Give one of the questions, with no more room than its image has regions."""
+        """Return one of the questions, without padded regions."""
         batch = take(self.batch, torch.tensor([row]))
         regions = int(batch.region_mask_BR.sum())
         cut = {
@@ -72,11 +72,11 @@ class Sample:
 
 
 def make_sample(spec: DataSpec, size: int, seed: int = 0, *, odd: bool = False) -> Sample:
-    """Ask `size` questions about images of 1 to R regions.
+    """Return `size` questions about images of 1 to R regions.
 
-    Types that training saw take turns; the answer is drawn for each question, with a soft target of 1, and a second
-    answer has 0.3. The first three may be `odd`: of a type that training never saw, without an answer in the
-    vocabulary, and without a word.
+    They are of each type with training questions in turn. Each has a random answer with soft target 1, and another
+    with 0.3. With `odd`, the first three are special: of a type without training questions, without an answer in
+    the vocabulary, and without a word.
     """
     generator = torch.Generator().manual_seed(seed)
     types_B = torch.arange(size) % (len(spec.question_types) - 1)
@@ -136,12 +136,12 @@ def _draw_targets(spec: DataSpec, size: int, generator: torch.Generator) -> Tens
 
 
 def take(batch: Batch, rows: Tensor) -> Batch:
-    """Give some questions of a batch."""
+    """Return the questions of a batch at some rows (int64)."""
     return batch.map(lambda tensor: tensor[rows])
 
 
 class Innermost(Backbone):
-    """The plainest network that gives everything a wrapper may build on: means of words and of regions."""
+    """A minimal network that returns everything a wrapper may use: means of words and of regions."""
 
     capturable = True
 
@@ -153,7 +153,7 @@ class Innermost(Backbone):
         self.answers = torch.nn.Linear(hidden, len(spec.answers))
 
     def forward(self, batch: Batch) -> Output:
-        """Answer from the product of the two means."""
+        """Return logits from the product of the two means."""
         words_BLE = self.words(batch.tokens_BL)
         question_BQ = words_BLE.sum(1) / batch.word_mask_BL.sum(1, keepdim=True).clamp(min=1)
         share_BR = batch.region_mask_BR / batch.region_mask_BR.sum(1, keepdim=True)
@@ -168,41 +168,41 @@ class Innermost(Backbone):
 
 
 class LogitsAlone(Innermost):
-    """Gives a wrapper nothing to build on but its answers."""
+    """A base that returns only logits."""
 
     def __init__(self, spec: DataSpec) -> None:
         super().__init__(spec)
         self.question_width = self.joint_width = 0
 
     def forward(self, batch: Batch) -> Output:
-        """Answer as the other does."""
+        """Return the logits of Innermost alone."""
         return Output(logits_BA=super().forward(batch).logits_BA)
 
 
 class OwnTokens(Innermost):
-    """Reads questions with a tokeniser of its own, which knows the data set's words in another order."""
+    """A base with its own tokeniser, which pads behind the question."""
 
     def __init__(self, spec: DataSpec) -> None:
         super().__init__(spec)
         self.numbers = {word: number for number, word in enumerate(spec.words)}
 
     def prepare_questions(self, questions: Sequence[str]) -> Mapping[str, Tensor]:
-        """Give the words in the question's order, padded behind."""
+        """Return the words' numbers, padded behind: int64 [N, longest question]."""
         rows = [[self.numbers.get(word, UNKNOWN) for word in text.lower().strip("?").split()] for text in questions]
         longest = max(1, *map(len, rows)) if rows else 1
         return {"own": torch.tensor([row + [PADDING] * (longest - len(row)) for row in rows])}
 
     def forward(self, batch: Batch) -> Output:
-        """Answer as the other does, from tokens of its own."""
+        """Return the output of Innermost for its own tokens."""
         own_BL = batch.extras["own"]
         return super().forward(batch.replace(tokens_BL=own_BL, word_mask_BL=own_BL != PADDING))
 
     def word_masks(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Count all words, and none as the type's."""
+        """Return all words, and none as the type's."""
         words_BL = batch.extras["own"] != PADDING
         return words_BL, torch.zeros_like(words_BL)
 
     def hide_words(self, batch: Batch, hidden_BL: Tensor) -> Batch:
-        """Hide words among its own."""
+        """Replace some of its own tokens by the unknown word."""
         own_BL = batch.extras["own"].masked_fill(hidden_BL, UNKNOWN)
         return batch.replace(extras={**batch.extras, "own": own_BL})

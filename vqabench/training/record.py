@@ -12,7 +12,7 @@ import torch
 
 from vqabench import __version__
 from vqabench.api import Backbone, Recipe
-from vqabench.config import TrainConfig, make_config
+from vqabench.config import TrainConfig, make_config, to_table
 from vqabench.data.catalog.dataset import Dataset
 from vqabench.data.prepare.prepared import Prepared
 from vqabench.data.vqa.annotations import hash_ids
@@ -44,6 +44,7 @@ def describe(
         loss=plan.loss,
         label=plan.label,
         seed=seed,
+        config=to_table(config),
         **plan.identity(),
         track_test=config.track_test,
         test_domain=dataset.entry.test_domain,

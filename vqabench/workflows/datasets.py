@@ -1,8 +1,7 @@
-"""`vqabench data`."""
+"""List, describe, fetch, prepare, verify and extract data sets: the functions behind `vqabench data`."""
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -18,29 +17,26 @@ from vqabench.data.catalog.entries import Counts, read_catalog
 from vqabench.data.catalog.integrity import hash_content
 from vqabench.data.catalog.raw_files import (
     AGAIN,
-    Record,
-    Way,
+    FetchOptions,
+    FetchRecord,
     check_unchanged,
     describe_file,
+    fetch_lock,
     get_files,
     holds_all,
-    one_at_a_time,
     write_record,
 )
 from vqabench.data.features import extraction
 from vqabench.data.features.extraction import Extraction
 from vqabench.data.prepare.answer_shares import TypeShares, read_answer_shares
 from vqabench.data.prepare.preparation import Summary, prepare_files, summarise
-from vqabench.data.prepare.verification import Check, verify
+from vqabench.data.prepare.verification import FileCheck, verify
 from vqabench.errors import InputError, VqabenchError
 from vqabench.events import Emit, ignore
 from vqabench.files.atomic import find_place
 from vqabench.paths import Paths
 from vqabench.training.device import choose_device
 from vqabench.workflows.splits import rebuild_cp
-
-State = Literal["yes", "no", "outdated", "damaged"]
-"""Whether a data set is prepared; outdated: from other files or settings than those of now."""
 
 
 @dataclass(frozen=True)
@@ -50,25 +46,28 @@ class DatasetLine:
     name: str
     title: str
     fetched: bool | None
-    """None: there is nothing to fetch."""
-    prepared: State
+    """None if there is nothing to fetch."""
+    prepared: Literal["yes", "no", "outdated", "damaged"]
+    """Outdated: from other files or settings than the present ones."""
 
 
 def list_datasets(paths: Paths) -> list[DatasetLine]:
-    """List the catalogue."""
-    datasets = map(paths.dataset, read_catalog(paths.catalog))
-    return [DatasetLine(one.name, one.entry.title, is_fetched(one), _state(one)) for one in datasets]
+    """List the data sets of the catalogue."""
+    return [_describe_in_a_line(paths.dataset(name)) for name in read_catalog(paths.catalog)]
 
 
-def _state(dataset: Dataset) -> State:
+def _describe_in_a_line(dataset: Dataset) -> DatasetLine:
     summary = summarise(dataset)
+    prepared: Literal["yes", "no", "outdated", "damaged"]
     if summary is None:
-        return "damaged" if dataset.prepared_file.exists() else "no"
-    return "yes" if summary.current else "outdated"
+        prepared = "damaged" if dataset.prepared_file.exists() else "no"
+    else:
+        prepared = "yes" if summary.current else "outdated"
+    return DatasetLine(dataset.name, dataset.entry.title, _is_fetched(dataset), prepared)
 
 
-def is_fetched(dataset: Dataset) -> bool | None:
-    """Tell at a glance whether all files are there that can be fetched; None where none can."""
+def _is_fetched(dataset: Dataset) -> bool | None:
+    """Return whether all files to fetch are present, by name and size; None if there are none to fetch."""
     if not dataset.entry.files:
         return None
     made = [path.name for path in dataset.question_files()] if dataset.entry.derived else []
@@ -76,26 +75,38 @@ def is_fetched(dataset: Dataset) -> bool | None:
 
 
 def describe_dataset(name: str, paths: Paths) -> dict[str, str | int]:
-    """Tell what the catalogue says of a data set, and what its prepared form holds, if there is one."""
+    """Return what the catalogue says of a data set, and the sizes of its prepared form if there is one."""
     dataset = paths.dataset(name)
     entry = dataset.entry
     facts: dict[str, str | int] = {"name": name, "title": entry.title, "licence": entry.licence}
-    facts |= {"citation": entry.citation} if entry.citation else {}
+    if entry.citation:
+        facts["citation"] = entry.citation
     splits = [split if split in dataset.scored else f"{split} (no annotations)" for split in dataset.splits]
     facts |= {"splits": ", ".join(splits), "folder": str(dataset.folder)}
-    facts |= _describe_sources(dataset)
+    if entry.files:
+        facts |= {"raw files": str(dataset.source), "fetched": "yes" if _is_fetched(dataset) else "no"}
+    if entry.derived:
+        facts["derived"] = f"{entry.derived.parent} and the test questions of {entry.derived.test_ids}"
+    if dataset.has_features():
+        facts["features"] = ", ".join(map(str, dataset.feature_files()))
+    if dataset.word_vectors_file:
+        facts["word vectors"] = str(dataset.word_vectors_file)
+    if entry.features_from:
+        facts["features from"] = entry.features_from
     if entry.validation:
-        facts |= {"val": f"{entry.validation.share:.1%} of train's images, seed {entry.validation.seed}"}
-    facts |= {f"recipe.{name}": value for name, value in entry.recipe.items()}
+        facts["val"] = f"{entry.validation.share:.1%} of train's images, seed {entry.validation.seed}"
+    facts |= {f"recipe.{key}": value for key, value in entry.recipe.items()}
+    return facts | _describe_prepared(dataset)
+
+
+def _describe_prepared(dataset: Dataset) -> dict[str, str | int]:
     summary = summarise(dataset)
     if summary is None:
         damaged = dataset.prepared_file.exists()
-        return facts | {"prepared": "damaged; preparing makes it anew" if damaged else "no"}
+        return {"prepared": "damaged; prepare it again" if damaged else "no"}
     if not summary.current:
-        return facts | {
-            "prepared": "outdated: files or settings have changed, or were touched; preparing sees to it"
-        }
-    facts |= {f"{split} questions": count for split, count in summary.questions.items()}
+        return {"prepared": "outdated: files or settings have changed, or files were touched; prepare it again"}
+    facts: dict[str, str | int] = {f"{split} questions": count for split, count in summary.questions.items()}
     return facts | {
         "answers": summary.answers,
         "words": summary.words,
@@ -109,9 +120,9 @@ def describe_dataset(name: str, paths: Paths) -> dict[str, str | int]:
 
 
 def compare_answers(name: str, paths: Paths, types: int, answers: int) -> list[TypeShares]:
-    """Tell how the answers of the most frequent question types are shared out, in train and in the test.
+    """Compare the answers of the most frequent question types in train and in test.
 
-    Where there is no test split, in val; nothing where the data set is not prepared.
+    In val if there is no test split. Empty if the data set is not prepared.
     """
     dataset = paths.dataset(name)
     summary = summarise(dataset)
@@ -121,128 +132,69 @@ def compare_answers(name: str, paths: Paths, types: int, answers: int) -> list[T
     return read_answer_shares(dataset, against, types, answers)
 
 
-def verify_dataset(name: str, paths: Paths) -> Iterator[Check]:
-    """Check all files of a data set, raw and prepared."""
-    return verify(paths.dataset(name))
-
-
-def _describe_sources(dataset: Dataset) -> dict[str, str | int]:
-    entry = dataset.entry
-    facts: dict[str, str | int] = {}
-    if entry.files:
-        facts |= {"raw files": str(dataset.source), "fetched": "yes" if is_fetched(dataset) else "no"}
-    if entry.derived:
-        facts |= {"derived": f"{entry.derived.parent} and the test questions of {entry.derived.test_ids}"}
-    if dataset.has_features():
-        facts |= {"features": ", ".join(map(str, dataset.feature_files()))}
-    if dataset.word_vectors_file:
-        facts |= {"word vectors": str(dataset.word_vectors_file)}
-    if entry.features_from:
-        facts |= {"features from": entry.features_from}
-    return facts
-
-
-def prepare_dataset(
-    name: str,
-    paths: Paths,
-    emit: Emit = ignore,
-    features: Sequence[Path] = (),
-    word_vectors: Path | None = None,
-) -> tuple[Dataset, Summary]:
-    """Prepare a data set; features and word vectors are remembered, where the catalogue names none.
-
-    Raises InputError where its files are broken, or nobody named features.
-    """
-    dataset = paths.dataset(name)
-    before = chosen = _remembered(dataset, features)
-    if features:
-        _check_free("--features", f"{name}'s features", dataset.entry.features)
-        chosen = structs.replace(
-            chosen, features=tuple(check_chosen("--features", file, may_be_folder=True) for file in features)
-        )
-    if word_vectors:
-        _check_free("--word-vectors", f"{name}'s word vectors", dataset.entry.word_vectors)
-        chosen = structs.replace(chosen, word_vectors=check_chosen("--word-vectors", word_vectors))
-    summary = prepare_files(dataclasses.replace(dataset, named=chosen), emit)
-    if chosen != before:
-        remember_choice(dataset.folder, chosen)
-    return dataset, summary
-
-
-def _check_free(option: str, what: str, in_catalog: object) -> None:
-    if in_catalog:
-        raise InputError(f"{option}: the catalogue names {what}; change them there")
-
-
-def _remembered(dataset: Dataset, features: Sequence[Path]) -> FileChoice:
-    """Give what was named before; a damaged record of it is no matter where it is named anew."""
-    try:
-        return dataset.chosen
-    except InputError:
-        if not features:
-            raise
-        return FileChoice()
-
-
 @dataclass(frozen=True)
 class Outcome:
-    """What was fetched, or was there."""
+    """The result of fetching a data set."""
 
     dataset: Dataset
     counts: dict[str, Counts]
-    """Split -> what its files hold; empty where nothing can be fetched."""
-    news: bool
-    """Whether anything was done."""
+    """Split -> what its files hold; empty if there is nothing to fetch."""
+    changed: bool
+    """Whether files were fetched or splits made."""
     shift: Shift | None = None
-    """Of the answer priors, where splits were made now."""
+    """Of the answer priors, if splits were made."""
 
 
-def fetch_dataset(name: str, paths: Paths, way: Way, emit: Emit) -> Outcome:
-    """Get a data set's raw files and, where it is derived, its parent's, and make its splits of them.
+def fetch_dataset(name: str, paths: Paths, options: FetchOptions, emit: Emit) -> Outcome:
+    """Get a data set's raw files. For a derived data set, get its parent's files and make its splits from them.
 
-    Raises InputError where a file is not what it was, or is missing offline; VqabenchError where one cannot be
-    fetched, or the splits hold other than the catalogue says. What was fetched until then stays.
+    Raises InputError if a file is not the expected one, or is missing offline; VqabenchError if one cannot be
+    fetched, or the splits do not hold what the catalogue says. Files fetched before an error are kept.
     """
-    if way.force and way.offline:
+    if options.force and options.offline:
         raise InputError("--force fetches again, --offline fetches nothing: choose one")
     dataset = paths.dataset(name)
     if not dataset.entry.files:
-        return Outcome(dataset, {}, news=False)
-    parent = _fetch_parent(dataset, paths, way, emit)
-    with one_at_a_time(dataset.source, emit):
-        record = get_files(dataset.source, dataset.entry.files, way, emit)
+        return Outcome(dataset, {}, changed=False)
+    parent = None
+    if dataset.entry.derived:
+        source = paths.dataset(dataset.entry.derived.parent)
+        if source.entry.derived:
+            raise InputError(f"{name}: derived from {source.name}, which is derived itself; name its parent")
+        parent = fetch_dataset(source.name, paths, options, emit)
+    with fetch_lock(dataset.source, emit):
+        record = get_files(dataset.source, dataset.entry.files, options, emit)
         if parent is None:
-            news = _count_new(dataset, record, emit)
-            return Outcome(dataset, record.counts, news)
+            changed = not record.counts  # `get_files` clears them if a file is new
+            if changed:
+                emit(f"{name}: counting questions, images and answers")
+                record.counts = _count(dataset)
+                write_record(dataset.source, record)
+            return Outcome(dataset, record.counts, changed)
         shift = _derive(dataset, parent.dataset, record, paths, emit)
-        return Outcome(dataset, record.counts, parent.news or shift is not None, shift)
+        return Outcome(dataset, record.counts, parent.changed or shift is not None, shift)
 
 
-def _fetch_parent(dataset: Dataset, paths: Paths, way: Way, emit: Emit) -> Outcome | None:
-    if dataset.entry.derived is None:
-        return None
-    parent = paths.dataset(dataset.entry.derived.parent)
-    if parent.entry.derived:
-        raise InputError(f"{dataset.name}: derived from {parent.name}, which is derived itself; name its parent")
-    return fetch_dataset(parent.name, paths, way, emit)
+def _derive(dataset: Dataset, parent: Dataset, record: FetchRecord, paths: Paths, emit: Emit) -> Shift | None:
+    """Make the splits; None if they were made from the same files before.
 
-
-def _derive(dataset: Dataset, parent: Dataset, record: Record, paths: Paths, emit: Emit) -> Shift | None:
-    """Make the splits, unless they were made of the same files. Raises InputError where they changed since."""
+    Raises InputError if they have changed since.
+    """
     assert dataset.entry.derived is not None
     test_ids = dataset.source / dataset.entry.derived.test_ids
     inputs = {path.name: hash_content(path) for path in (*parent.archives(), test_ids)}
     made = dataset.question_files()
     if record.made_of == inputs and record.counts and all(path.is_file() for path in made):
         for path in made:
-            check_unchanged(path, record.files[path.name], "delete it, and fetching makes it again")
+            check_unchanged(path, record.files[path.name], "delete it, and fetch again to make it")
         return None
-    for stray in dataset.folder.glob("splitting-*"):  # of a call that was killed
+    for stray in dataset.folder.glob("splitting-*"):  # left by a killed process
         shutil.rmtree(stray, ignore_errors=True)
     emit(f"{dataset.name}: splitting the questions of {parent.name} by {test_ids.name}")
     with tempfile.TemporaryDirectory(dir=dataset.folder, prefix="splitting-") as folder:
         derived = rebuild_cp(parent.name, test_ids, Path(folder) / "splits", paths, emit)
-        _count(replace(dataset, source=derived.catalog.parent), record)
+        # Counted before they are moved: files that do not match the catalogue never reach the data set's folder.
+        record.counts = _count(replace(dataset, source=derived.catalog.parent))
         for path in (*made, dataset.source / "split.json"):
             shutil.move(derived.catalog.parent / path.name, path)
             record.files[path.name] = describe_file(path, f"made of {parent.name} and {test_ids.name}")
@@ -251,18 +203,8 @@ def _derive(dataset: Dataset, parent: Dataset, record: Record, paths: Paths, emi
     return derived.shift
 
 
-def _count_new(dataset: Dataset, record: Record, emit: Emit) -> bool:
-    """Count what new files hold; tells whether there are any."""
-    if record.counts:
-        return False
-    emit(f"{dataset.name}: counting questions, images and answers")
-    _count(dataset, record)
-    write_record(dataset.source, record)
-    return True
-
-
-def _count(dataset: Dataset, record: Record) -> None:
-    """Count every split's files into the record. Raises VqabenchError where the catalogue expects other counts."""
+def _count(dataset: Dataset) -> dict[str, Counts]:
+    """Count what every split's files hold. Raises VqabenchError if the catalogue expects other counts."""
     counted: dict[str, Counts] = {}
     for split in dataset.entry.splits:
         try:
@@ -272,13 +214,55 @@ def _count(dataset: Dataset, record: Record) -> None:
         difference = dataset.entry.counts.get(split, Counts()).find_difference(counted[split])
         if difference:
             raise VqabenchError(f"{dataset.name}, {split}: {difference}; {AGAIN}")
-    record.counts = counted
+    return counted
+
+
+def prepare_dataset(
+    name: str,
+    paths: Paths,
+    emit: Emit = ignore,
+    features: Sequence[Path] = (),
+    word_vectors: Path | None = None,
+) -> tuple[Dataset, Summary]:
+    """Prepare a data set. Features and word vectors given here are remembered for later calls.
+
+    Raises InputError if its files are broken, no features are known, or the catalogue names those given here.
+    """
+    dataset = paths.dataset(name)
+    try:
+        before = dataset.chosen
+    except InputError:  # damaged; it does not matter if the features are given again
+        if not features:
+            raise
+        before = FileChoice()
+    for option, given, in_catalog in (
+        ("--features", features, dataset.entry.features),
+        ("--word-vectors", word_vectors, dataset.entry.word_vectors),
+    ):
+        if given and in_catalog:
+            what = f"{name}'s {option.removeprefix('--').replace('-', ' ')}"
+            raise InputError(f"{option}: the catalogue names {what}; change them there")
+    chosen = before
+    if features:
+        files = tuple(check_chosen("--features", file, may_be_folder=True) for file in features)
+        chosen = structs.replace(chosen, features=files)
+    if word_vectors:
+        chosen = structs.replace(chosen, word_vectors=check_chosen("--word-vectors", word_vectors))
+    summary = prepare_files(replace(dataset, named=chosen), emit)
+    if chosen != before:
+        remember_choice(dataset.folder, chosen)
+    return dataset, summary
+
+
+def verify_dataset(name: str, paths: Paths) -> Iterator[FileCheck]:
+    """Check all files of a data set, raw and prepared."""
+    return verify(paths.dataset(name))
 
 
 def extract(images: Path, out: Path, asked: Extraction, device_name: str = "auto", emit: Emit = ignore) -> int:
-    """Compute the region features of a folder or zip of images, and give how many they are.
+    """Compute the region features of a folder or zip of images; return the number of images.
 
-    Raises InputError where the file is there already, or images or model cannot be used.
+    Raises InputError if the output exists, or images or model cannot be used.
     """
     if find_place(out).exists():
         raise InputError(f"{out}: exists; delete it to compute it again")

@@ -1,6 +1,6 @@
-"""`vqabench doctor`: what this machine offers, and what is wrong with it.
+"""`vqabench doctor`: check this machine, the installation and the data.
 
-Every check is on its own: one that cannot be made, such as with a broken installation of PyTorch, is a finding too.
+The checks are independent. One that fails, for instance because PyTorch is broken, is a finding too.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ LITTLE_MEMORY = 1_000_000_000
 """Bytes: `digits-cp` takes a little over half of it."""
 SHOWN_VERSIONS = ("torch", "numpy", "h5py", "transformers")
 COMPILED = {"torch": "torch", "numpy": "numpy", "h5py": "h5py", "scipy": "scipy", "sklearn": "scikit-learn"}
-"""Modules that may be installed and still not load, for want of a shared library -> their distributions."""
+"""Modules that may be installed and still fail to load, for lack of a shared library -> their distributions."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     what: str
     state: State
     found: str
     fix: str = ""
-    """The command or setting that helps."""
+    """The command or setting that fixes it."""
 
 
 def examine(runs: Path, data: Path | None, catalog: Sequence[Path] | None) -> Iterator[Finding]:
@@ -68,7 +68,7 @@ def examine(runs: Path, data: Path | None, catalog: Sequence[Path] | None) -> It
         except ImportError as error:
             package = (error.name or "").partition(".")[0] or "vqabench"
             yield Finding(what, "broken", f"cannot be checked: {error}", f"pip install --force-reinstall {package}")
-        except (Exception, SystemExit) as error:  # a broken package may raise anything, or leave
+        except (Exception, SystemExit) as error:  # a broken package may raise anything, or exit
             yield Finding(what, "broken", f"cannot be checked: {type(error).__name__}: {error}")
 
 
@@ -91,7 +91,7 @@ def check_versions() -> Iterator[Finding]:
     for module, distribution in COMPILED.items():
         try:
             importlib.import_module(module)
-        except (Exception, SystemExit) as error:  # a broken package may raise anything, or leave
+        except (Exception, SystemExit) as error:  # a broken package may raise anything, or exit
             found = f"{module} cannot be imported: {type(error).__name__}: {error}"
             yield Finding("versions", "broken", found, f"pip install --force-reinstall {distribution}")
 
@@ -187,7 +187,7 @@ def check_processors() -> Iterator[Finding]:
 
 
 def read_quota(path: Path) -> float | None:
-    """Read how many processors a control group may use; None where there is no limit."""
+    """Read how many processors a control group may use; None if there is no limit."""
     try:
         quota, period = path.read_text().split()
         return int(quota) / int(period)
@@ -314,7 +314,7 @@ def check_prepared(dataset: Dataset, paths: Paths) -> Finding:
     from vqabench.files.hdf5 import reading
 
     what = f"data set {dataset.name}"
-    prepare = _format_command("prepare", dataset.name, paths)
+    prepare = paths.prepare_command(dataset.name)
     try:
         open_features(dataset.features_file)
         with reading(dataset.prepared_file) as file:
@@ -336,13 +336,3 @@ def _read_array(_: str, item: object) -> None:
 
     if isinstance(item, h5py.Dataset):
         item[()]
-
-
-def _format_command(command: str, name: str, paths: Paths) -> str:
-    catalogs = [paths.catalog] if isinstance(paths.catalog, Path) else paths.catalog or ()
-    options = [
-        *(("--data-dir", folder) for folder in [paths.data] if folder),
-        *(("--catalog", c) for c in catalogs),
-    ]
-    named = [word for option, value in options for word in (option, str(value))]
-    return shlex.join(["vqabench", "data", command, name, *named])

@@ -34,7 +34,7 @@ class OptionDetails:
 
 @dataclass(frozen=True)
 class PluginDetails:
-    """What loading a plugin tells beyond its metadata."""
+    """A plugin as its class describes it."""
 
     plugin: plugins.Plugin
     description: str
@@ -43,15 +43,15 @@ class PluginDetails:
     recipe: Mapping[str, Any]
     """Empty for a loss, and for a backbone that takes its base's."""
     second_stage: bool
-    """A loss that starts only in the second stage behind a transform."""
+    """Whether a loss, combined with a transform, is used only in the second stage."""
     declarations: Mapping[str, str]
-    """Checks and objectives that cannot be for it, with its author's reasons."""
+    """Checks and objectives that it is exempt from, with its author's reasons."""
     advises_against: Mapping[str, str]
-    """What it had better not be trained with, likewise."""
+    """Plugins that it should not be combined with, likewise."""
 
 
 def show_plugin(name: str) -> PluginDetails:
-    """Load a backbone or a loss, and describe it. Raises PluginError where that is not possible."""
+    """Load a backbone or a loss, and describe it. Raises PluginError if that fails."""
     plugin = plugins.find_of_any_kind(name)
     kind = plugins.load(plugin)
     bases = options.base_parameters(kind) if plugin.group == plugins.BACKBONES else []
@@ -79,9 +79,9 @@ def show_plugin(name: str) -> PluginDetails:
 def check_plugin(
     plugin: plugins.Plugin, settings: Mapping[str, object], only: Sequence[str] = ()
 ) -> Iterator[Check]:
-    """Check whether a backbone or a loss keeps what the plugin API promises.
+    """Check whether a backbone or a loss follows the plugin API.
 
-    Raises InputError where a setting, or the name of a check, is not possible.
+    Raises InputError if a setting, or the name of a check, is unknown.
     """
     from vqabench import testing  # loads torch
 
@@ -100,9 +100,9 @@ LONGEST_NAME = 50
 
 
 def write_plugin(name: str, kind: Kind, parent: Path) -> Path:
-    """Write the distribution `vqabench-NAME` into a folder of that name, and give it.
+    """Write the distribution `vqabench-NAME` into a new folder of that name; return the folder.
 
-    Raises InputError where the name cannot be one, is taken by what is installed, or the folder is there.
+    Raises InputError if the name is not valid or is taken, or the folder exists.
     """
     _check_name(name, kind)
     folder = parent / f"vqabench-{name}"
@@ -127,9 +127,7 @@ def _check_name(name: str, kind: Kind) -> None:
     for group, other in KINDS.items():  # `plugins show` and `check` take either by its name
         taken = [plugin for plugin in available(group).plugins if plugin.name == name]
         if taken:
-            raise InputError(
-                f"{other} {name!r} is there already, from {taken[0].distribution}; choose another name"
-            )
+            raise InputError(f"{other} {name!r} exists already, from {taken[0].distribution}; choose another name")
     if kind == "loss" and name in RESERVED:
         raise InputError(f"{name!r} cannot name a loss: --set {name}.KEY is the run's own; choose another name")
     if any(True for _ in metadata.distributions(name=f"vqabench-{name}")):
@@ -137,7 +135,7 @@ def _check_name(name: str, kind: Kind) -> None:
 
 
 def _fill_templates(name: str, kind: Kind) -> dict[str, str]:
-    """Give the text of each file by its path."""
+    """Return the text of each file by its path."""
     module = f"vqabench_{name.replace('-', '_')}"
     train = f"vqabench train {name}" if kind == "backbone" else f"vqabench train BACKBONE --loss {name}"
     values = {
@@ -159,7 +157,7 @@ def _fill_templates(name: str, kind: Kind) -> dict[str, str]:
 
 
 def _name_class(name: str, kind: Kind) -> str:
-    """Give `MyModel` for `my-model`, or `OutputBackbone` where the code around it has an `Output` already."""
+    """Return `MyModel` for `my-model`, or `OutputBackbone` if the template has an `Output` already."""
     joined = "".join(part.capitalize() for part in name.split("-"))
     around = re.findall(r"\w+", _read_template(f"{kind}.py") + _read_template(f"test_{kind}.py"))
     return joined + kind.capitalize() if keyword.iskeyword(joined) or joined in around else joined

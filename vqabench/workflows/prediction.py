@@ -87,6 +87,8 @@ def predict_run(
         write_predictions(path, predictions)
     elif changed or not kept.exists():
         _store(run, kept, predictions, {} if suffix or scores is None else {split: scores})
+    else:
+        emit(f"{kept}: already holds these answers; nothing is written")
     return path, scores
 
 

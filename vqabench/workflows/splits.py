@@ -1,4 +1,4 @@
-"""`vqabench data rebuild-cp` and `vqabench data resplit`."""
+"""Split the questions of a data set anew: the functions behind `vqabench data rebuild-cp` and `data resplit`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vqabench.data.catalog import changing_priors
-from vqabench.data.catalog.changing_priors import Group, groups_of
+from vqabench.data.catalog.changing_priors import AnswerGroup, groups_of
 from vqabench.data.catalog.dataset import Dataset, hash_questions
 from vqabench.data.catalog.derivation import write_split
 from vqabench.data.prepare.preparation import Say, generate, read_raw
@@ -19,12 +19,12 @@ from vqabench.errors import InputError
 from vqabench.paths import Paths
 
 SHARE = 1 / 3
-"""Of all questions, for the test."""
+"""Default share of all questions in the test."""
 
 
 @dataclass(frozen=True)
 class Derived:
-    """A new data set."""
+    """A new data set, made by splitting another one."""
 
     name: str
     catalog: Path
@@ -32,13 +32,13 @@ class Derived:
     test_questions: int
     shift: changing_priors.Shift
     has_features: bool
-    """Whether its catalogue names region features, as that of its source does."""
+    """Whether its catalogue names region features, copied from its source."""
 
 
 def rebuild_cp(name: str, test_ids: Path, out: Path, paths: Paths, say: Say) -> Derived:
     """Split all questions of a data set by a list of test questions, as VQA-CP is published.
 
-    Raises InputError where the list names a question that the data set does not have.
+    Raises InputError if the list names a question that the data set does not have.
     """
     dataset = paths.dataset(name)
     ids = read_test_ids(test_ids)
@@ -50,7 +50,7 @@ def rebuild_cp(name: str, test_ids: Path, out: Path, paths: Paths, say: Say) -> 
 
 
 def resplit(name: str, share: float, seed: int, out: Path, paths: Paths, say: Say) -> Derived:
-    """Split all questions of a data set so that the priors change. Raises InputError where that cannot be."""
+    """Split all questions of a data set so that the priors change. Raises InputError if that is not possible."""
     if not 0 < share < 1:
         raise InputError(f"--share must be above 0 and below 1, not {share}")
     dataset = paths.dataset(name)
@@ -58,7 +58,7 @@ def resplit(name: str, share: float, seed: int, out: Path, paths: Paths, say: Sa
     in_test = changing_priors.resplit(read.groups, share, seed)
     record = {"method": "re-split with changing priors; not VQA-CP", "share": share, "seed": seed}
     title = f"{dataset.entry.title}, re-split with changing priors (not VQA-CP)"
-    # Others would be prepared into one folder, each over the one before.
+    # The name is also that of the folder of prepared data: other settings need another one.
     parts = [f"share{share:g}"] * (share != SHARE) + [f"seed{seed}"] * (seed != 0)
     return _derive(dataset, out, "-".join([f"{name}-resplit", *parts]), title, read, in_test, record)
 
@@ -82,13 +82,13 @@ def _derive(
 @dataclass(frozen=True)
 class _Read:
     ids: list[int]
-    groups: list[Group]
+    groups: list[AnswerGroup]
     hashes: dict[Path, str]
-    """Of the files, for `check_questions`."""
+    """SHA-256 of the files, for `check_questions`."""
 
 
 def _read_everything(dataset: Dataset, say: Say) -> _Read:
-    """Read the ids and groups of all questions that have annotations; none may be in two splits."""
+    """Read the ids and groups of all annotated questions. Raises InputError if one is in two splits."""
     generate(dataset, say)
     dataset.check_questions_readable()
     hashes = hash_questions(dataset)

@@ -1,4 +1,4 @@
-"""Trivial baselines: what answers by the prior alone, without looking, or without asking."""
+"""Trivial baselines: answer from the prior, without the image, or without the question."""
 
 from vqabench_baselines.blind import ImageOnly, QuestionOnly
 from vqabench_baselines.priors import InvertedPrior, Prior

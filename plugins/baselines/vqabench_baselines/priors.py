@@ -1,4 +1,4 @@
-"""Answers from the counts of the training split alone."""
+"""Backbones that answer from the counts of the training split alone."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vqabench.api import Backbone, Batch, DataSpec, Output
 
-NEVER = -100.0
-"""Logit of an answer that is not drawn; those that are have logits above -35."""
+ROWS = 1_048_573
+"""Random numbers of a run. A prime, because question ids are often multiples of 10 or 1000."""
+DRAWN = 1.0
+"""Logit of a drawn answer. The others are log-probabilities, so at most 0."""
 UNTRAINED: Mapping[str, str] = {
     "gradients": "it has no parameters",
     "learning": "it has no parameters, and answers from counts alone",
@@ -19,35 +21,39 @@ UNTRAINED: Mapping[str, str] = {
 
 
 class Prior(Backbone):
-    """Gives every question the most frequent answer of its type in training, the lower bound of every comparison.
+    """Answer every question with the most frequent answer of its type in training.
 
-    Logits are the logarithm of (n + 1) / (N + A), of an answer given n times to the type and N answers in all. A
-    type that training never saw gets the most frequent answer of all.
+    The lower bound of every comparison. Logits are log((n + 1) / (N + A)) for an answer given n times to the type,
+    N answers given to the type in all, and A answers of the vocabulary. A type without training questions has the
+    same logit for every answer, and so the first answer of the vocabulary, which is the most frequent one.
     """
 
     declarations: ClassVar[Mapping[str, str]] = UNTRAINED
 
     def __init__(self, spec: DataSpec) -> None:
         super().__init__(spec)
-        counts_TA = spec.answer_counts_TA
+        # One is added to every count, so that an answer never given to a type has a finite logit.
+        logits_TA = torch.log_softmax(torch.log(spec.answer_counts_TA + 1), dim=1)
         self.logits_TA: Tensor
-        self.register_buffer("logits_TA", torch.log_softmax(torch.log(counts_TA + 1), dim=1), persistent=False)
+        self.register_buffer("logits_TA", logits_TA, persistent=False)
 
     def forward(self, batch: Batch) -> Output:
-        """Answer the questions of a batch by their types."""
+        """Return the log-prior of each question's type: logits [B, A]."""
         return Output(logits_BA=self.logits_TA[batch.question_types_B])
 
 
 class InvertedPrior(Backbone):
-    """Draws each question's answer with a probability proportional to 1 / count, among the answers of its type.
+    """Draw each question's answer with probability proportional to 1 / count, among the answers of its type.
 
-    After Teney et al. 2020 (On the Value of Out-of-Distribution Testing), who show that where the priors of the
-    test are those of training turned over, this beats models that look. Logits are -log n plus Gumbel noise, so
-    that the largest is such a draw; the noise depends on the question's id and on the run's seed alone.
+    Teney et al. 2020 ("On the Value of Out-of-Distribution Testing: An Example of Goodhart's Law") show that this
+    beats models that use the image if the test priors are the training priors inverted. A draw depends on the
+    question's id and on the run's seed alone.
 
     A type's answers are those that training gave to it at least `minimum` times and in at least `share` of all
-    answers to it; where there are none, all that it was given, or all of the vocabulary. Without these bounds
-    (minimum=1, share=0) nearly every draw is an answer that hardly anyone ever gave.
+    answers to it; if there are none, all that it was given; if there are none of these, the whole vocabulary.
+    Without these bounds (`minimum=1`, `share=0`) nearly every draw is an answer that hardly anyone ever gave.
+
+    Raises ValueError if `minimum` is below 1 or `share` is not in [0, 1].
     """
 
     declarations: ClassVar[Mapping[str, str]] = UNTRAINED
@@ -58,49 +64,46 @@ class InvertedPrior(Backbone):
             raise ValueError(f"minimum must be at least 1, not {minimum}")
         if not 0 <= share <= 1:
             raise ValueError(f"share must be in [0, 1], not {share}")
-        counts_TA = spec.answer_counts_TA
+        counts_TA = spec.answer_counts_TA.double()
+        inverse_TA = answers_to_draw(counts_TA, minimum, share) / counts_TA.clamp(min=1)
+        cumulative_TA = inverse_TA.cumsum(1)
+        self.cumulative_TA: Tensor
         self.logits_TA: Tensor
         self.seed: Tensor
-        drawn_TA = answers_to_draw(counts_TA, minimum, share)
-        inverted_TA = torch.where(drawn_TA, -torch.log(counts_TA.clamp(min=1)), NEVER)
-        self.register_buffer("logits_TA", inverted_TA, persistent=False)
+        self.uniform_N: Tensor
+        # Divided by its last number the sum ends in exactly 1, above every random number.
+        self.register_buffer("cumulative_TA", cumulative_TA / cumulative_TA[:, -1:], persistent=False)
+        logits_TA = torch.log_softmax(inverse_TA.log().clamp(min=-100), dim=1)  # -inf would make the loss infinite
+        self.register_buffer("logits_TA", logits_TA.float(), persistent=False)
+        # Drawn from the run's generator and kept with the run, so that `predict` repeats the draws.
         self.register_buffer("seed", torch.randint(2**62, (1,)))
+        self.register_buffer("uniform_N", draw_uniform(self.seed), persistent=False)
+        self.register_load_state_dict_post_hook(_draw_again)  # type: ignore[no-untyped-call]
 
     def forward(self, batch: Batch) -> Output:
-        """Draw the answers of a batch."""
-        answers_A = torch.arange(self.logits_TA.shape[1], device=self.seed.device)
-        uniform_BA = hash_uniform(self.seed, batch.question_ids_B[:, None], answers_A[None])
-        gumbel_BA = -torch.log(-torch.log(uniform_BA)).to(self.logits_TA.dtype)
-        return Output(logits_BA=self.logits_TA[batch.question_types_B] + gumbel_BA)
+        """Return the logits [B, A] of the drawn answers: 1 for these, log-probabilities for all others."""
+        # One number per question, not per batch: the draw must not depend on the questions in the same batch.
+        uniform_B = self.uniform_N[batch.question_ids_B % ROWS]
+        drawn_B = (self.cumulative_TA[batch.question_types_B] <= uniform_B[:, None]).sum(1)
+        logits_BA = self.logits_TA[batch.question_types_B]
+        return Output(logits_BA=logits_BA.scatter(1, drawn_B[:, None], DRAWN))
 
 
 def answers_to_draw(counts_TA: Tensor, minimum: int, share: float) -> Tensor:
-    """Give bool [T, A]: the answers given to a type often enough, else all it was given, else all there are."""
+    """Return bool [T, A]: the answers given to a type often enough, else all it was given, else all there are."""
     given_TA = counts_TA > 0
     enough_TA = (counts_TA >= minimum) & (counts_TA >= share * counts_TA.sum(1, keepdim=True))
     drawn_TA = torch.where(enough_TA.any(1, keepdim=True), enough_TA, given_TA)
     return torch.where(drawn_TA.any(1, keepdim=True), drawn_TA, True)
 
 
-def hash_uniform(*keys: Tensor) -> Tensor:
-    """Give numbers that look drawn evenly from (0, 1), float64, of the keys' common shape: equal for equal keys."""
-    mixed = torch.zeros((), dtype=torch.int64, device=keys[0].device)
-    for key in keys:
-        mixed = _mix(mixed + key)
-    return ((mixed >> 11) & ((1 << 53) - 1)).double().add(0.5) / 2**53
+def draw_uniform(seed: Tensor) -> Tensor:
+    """Return random numbers in [0, 1), float64 [ROWS], the same for the same seed (int64 [1]) on every device."""
+    generator = torch.Generator().manual_seed(int(seed))  # always the CPU's: a GPU's numbers differ
+    return torch.rand(ROWS, generator=generator, dtype=torch.float64).to(seed.device)
 
 
-def _mix(number: Tensor) -> Tensor:
-    """Scramble the 64 bits (SplitMix64, Steele et al. 2014)."""
-    number = number + _signed(0x9E3779B97F4A7C15)
-    number = (number ^ _shift(number, 30)) * _signed(0xBF58476D1CE4E5B9)
-    number = (number ^ _shift(number, 27)) * _signed(0x94D049BB133111EB)
-    return number ^ _shift(number, 31)
-
-
-def _shift(number: Tensor, bits: int) -> Tensor:
-    return (number >> bits) & ((1 << (64 - bits)) - 1)  # torch keeps the sign
-
-
-def _signed(constant: int) -> int:
-    return constant - (1 << 64) if constant >= 1 << 63 else constant
+def _draw_again(model: nn.Module, _: object) -> None:
+    """Draw the numbers of the seed that was loaded."""
+    assert isinstance(model, InvertedPrior)
+    model.uniform_N = draw_uniform(model.seed)

@@ -65,7 +65,7 @@ def test_a_right_answer_that_is_ruled_out_beside_others_spoils_nothing() -> None
 @pytest.mark.parametrize("inputs", [torch.ones(1, 2, 2), torch.ones(1, 2, 2, requires_grad=True)])
 def test_inputs_that_the_answers_do_not_depend_on_are_refused(inputs: Tensor) -> None:
     logits_BA = torch.zeros(1, 3, requires_grad=True) * 2
-    with pytest.raises(PluginError, match=r"css: the base's answers"):
+    with pytest.raises(PluginError, match=r"css: the base's logits"):
         contributions(logits_BA, torch.ones(1, 3), inputs)
 
 

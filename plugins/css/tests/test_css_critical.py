@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from vqabench_css.critical import candidate_regions, critical_regions, critical_words, regions_left
 
@@ -17,7 +17,7 @@ def mask(*rows: str) -> torch.Tensor:
 
 
 def by_shares(*shares: float) -> torch.Tensor:
-    """Give contributions whose softmax, ten times as sharp, has these shares."""
+    """Return contributions whose softmax, ten times as sharp, has these shares."""
     return torch.tensor([shares]).log() / 10
 
 
@@ -86,6 +86,7 @@ def test_the_critical_word_has_the_largest_contribution_of_the_free_words() -> N
     assert critical_words(contributions_BL, free_BL).equal(mask("...x.", "...x.", "....."))
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10_000), st.floats(0.01, 1.0), st.floats(0.1, 100.0), st.integers(1, 12))
 def test_whatever_contributions_are_the_sets_are_sound(
     seed: int, share: float, sharpness: float, count: int

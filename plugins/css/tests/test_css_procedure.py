@@ -50,7 +50,7 @@ class Product(Backbone):
 
 
 class Changed(Wrapper):
-    """Gives the base's output with other values in some fields."""
+    """Return the base's output with other values in some fields."""
 
     def __init__(self, spec: DataSpec, base: Backbone, **fields: Any) -> None:
         super().__init__(spec, base)
@@ -464,5 +464,5 @@ def test_an_option_out_of_range_is_refused(options: dict[str, Any], message: str
 
 def test_counterfactuals_of_counterfactuals_are_refused() -> None:
     spec = make_spec()
-    with pytest.raises(ValueError, match="has counterfactual samples already"):
+    with pytest.raises(ValueError, match="already makes counterfactual samples"):
         Css(spec, Wrapper(spec, Css(spec, Innermost(spec))))

@@ -1,4 +1,4 @@
-"""CSS: counterfactual samples synthesising (Chen et al. 2020), a training procedure around any base."""
+"""CSS: counterfactual samples synthesising (Chen et al. 2020), a training procedure for any base."""
 
 from vqabench_css.backbone import Css, CssLmh
 

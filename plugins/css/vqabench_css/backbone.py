@@ -1,4 +1,4 @@
-"""The training procedure, around any base."""
+"""The training procedure, as a wrapper of any base."""
 
 from __future__ import annotations
 
@@ -18,21 +18,25 @@ from vqabench_css.similarity import object_similarity
 
 
 class Css(Wrapper):
-    """Counterfactual samples synthesising (Chen et al. 2020): each batch is trained on twice.
+    """Counterfactual samples synthesising (Chen et al. 2020): train on each batch twice.
 
-    First as it is; then without what was critical for the right answers, which are right no longer. Objects or a
-    word are taken away: `branch` says which, `both` draws one of the two for every batch. Answers are the base's.
+    First unchanged; then without the objects, or the word, that were critical for the right answers, which are no
+    longer right. `branch` selects objects (`visual`) or a word (`question`); `both` draws one of the two for every
+    batch. Testing is the base's.
 
-    Critical objects are sought among the `candidates` most similar to the question: those that, weighed by
-    softmax(`sharpness` x contribution), hold at most `share` of the weight, and always the first. The model's
-    `top_answers` on what is critical alone lose their target.
+    Critical objects are chosen among the `candidates` most similar to the question: those that hold at most `share`
+    of softmax(`sharpness` x contribution), from the largest on, and always the first. The model's `top_answers` for
+    the critical part alone lose their target.
 
-    Contributions and top answers are taken from `Output.logits_BA`, what is scored, without a bias of training.
+    Contributions and top answers are computed from `Output.logits_BA`, the scored logits, without a bias that is
+    only added in training.
+
+    Raises ValueError if an option is out of range, or the base contains CSS already.
     """
 
     default_base = "vqabench-updn:updn"
     declarations: ClassVar[Mapping[str, str]] = {
-        "synchronisation": "only the device knows how many questions have a counterfactual: one wait per batch",
+        "synchronisation": "how many questions have a counterfactual is computed on the device: one wait per batch",
     }
 
     def __init__(
@@ -48,7 +52,7 @@ class Css(Wrapper):
     ) -> None:
         super().__init__(spec, base)
         if any(isinstance(part, Css) for part in base.modules()):
-            raise ValueError("its base has counterfactual samples already")
+            raise ValueError("its base already makes counterfactual samples")
         for name, value in (("candidates", candidates), ("top_answers", top_answers)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, not {value}")
@@ -64,21 +68,23 @@ class Css(Wrapper):
         self.similarity = object_similarity(spec)
 
     def training_losses(self, batch: Batch, criterion: Criterion) -> Iterator[Tensor]:
-        """Yield the base's losses on the batch, then on its counterfactual, where there is one.
+        """Yield the base's losses on the batch, then on its counterfactual, if there is one.
 
-        Raises PluginError where the base does not give what the branch needs.
+        Raises PluginError if the base does not return what the branch needs.
         """
+        # PyTorch's own generator: a resumed run draws the same branches.
         visual = self.branch == "visual" or (self.branch == "both" and bool(torch.rand(()) < 0.5))
         watched = batch.replace(regions_BRV=batch.regions_BRV.detach().requires_grad_(visual))
         found: list[Tensor] = []
 
         def watching(output: Output, given: Batch) -> Tensor:
-            if not found:  # the base's first call is on the batch itself
+            # The base's first call is on the batch itself; a base that trains several times calls it again.
+            if not found:
                 found.append(self._contributions(output, watched, visual))
             return criterion(output, given)
 
         yield from self.base.training_losses(watched, watching)
-        watched.regions_BRV.grad = None  # the loop's backward pass has filled it, too
+        watched.regions_BRV.grad = None  # filled by the loop's backward pass, and as large as the batch
         make = self._change_images if visual else self._change_questions
         counterfactual = make(batch, found[0]) if found else None
         if counterfactual is not None:
@@ -86,10 +92,11 @@ class Css(Wrapper):
 
     def _contributions(self, output: Output, watched: Batch, visual: bool) -> Tensor:
         words_BLE = output.word_embeddings_BLE
-        if self.branch != "visual" and words_BLE is None:  # told at the first batch, whatever was drawn
+        # Checked whichever branch was drawn, so that an unsuitable base fails at the first batch.
+        if self.branch != "visual" and words_BLE is None:
             raise PluginError(
-                "css: the base does not give the embeddings of its words (word_embeddings_BLE in the Output), by "
-                "which the critical one is told; only branch=visual works around it"
+                "css: the base does not return the embeddings of its words (word_embeddings_BLE in the Output), "
+                "from which the critical one is found; only branch=visual works around it"
             )
         inputs = watched.regions_BRV if visual else words_BLE
         assert inputs is not None
@@ -97,7 +104,7 @@ class Css(Wrapper):
         return contributions(output.logits_BA, watched.targets_BA, inputs)
 
     def _change_images(self, batch: Batch, contributions_BR: Tensor) -> Batch | None:
-        """V-CSS: give the images of several objects without the critical ones; None where none has several."""
+        """V-CSS: return the questions about several objects, without the critical ones; None if there are none."""
         rows = (batch.region_mask_BR.sum(1) > 1).nonzero()[:, 0]
         if len(rows) == 0:
             return None
@@ -112,7 +119,7 @@ class Css(Wrapper):
         return self._change_targets(keep_regions(batch, left_BR), keep_regions(batch, critical_BR))
 
     def _change_questions(self, batch: Batch, contributions_BL: Tensor) -> Batch | None:
-        """Q-CSS: give the questions that have a word to lose, without it; None where no question has."""
+        """Q-CSS: return the questions with a word outside their type, without the critical one; None if none."""
         words_BL, type_words_BL = self.base.word_masks(batch)
         free_BL = words_BL & ~type_words_BL
         if free_BL.shape != contributions_BL.shape:
@@ -130,8 +137,9 @@ class Css(Wrapper):
         return self._change_targets(self.base.hide_words(batch, critical_BL), alone)
 
     def _change_targets(self, counterfactual: Batch, alone: Batch) -> Batch:
-        """Give the counterfactual with a⁻ for targets, by the answers to what is critical alone."""
+        """Return the counterfactual with the targets a⁻, from the answers for the critical part alone."""
         assert counterfactual.targets_BA is not None
+        # No targets: the base answers as in testing, without penalties or a bias of training.
         with answering(self.base):
             logits_BA = self.base(alone.replace(targets_BA=None)).logits_BA
         targets_BA = counterfactual_targets(counterfactual.targets_BA, logits_BA, self.top_answers)
@@ -139,7 +147,7 @@ class Css(Wrapper):
 
 
 class CssLmh(Css):
-    """CSS around LMH, its bias included in both passes."""
+    """CSS around LMH, whose bias is part of both passes."""
 
     default_base = "vqabench-two-branch:lmh"
     objectives = ("bce",)
@@ -151,15 +159,15 @@ class CssLmh(Css):
 
 @contextmanager
 def answering(model: nn.Module) -> Iterator[None]:
-    """Ask a model in evaluation mode and without gradients; every part is left in the mode it was in."""
+    """Put a model into evaluation mode, without gradients; restore the mode of every part afterwards."""
     training = [part for part in model.modules() if part.training]
     model.eval()
     try:
         with torch.no_grad():
             yield
     finally:
-        # autocast keeps the weights that it casts, in older torch without a graph where gradients are off: in the
-        # pass to come the layers would get no gradient (pytorch issues 65766, 105211, 112583)
+        # Autocast caches the weights that it casts; in older versions of PyTorch, those cast without gradients have
+        # no graph, and the layers would get no gradient in the next pass (pytorch issues 65766, 105211, 112583).
         torch.clear_autocast_cache()
         for part in training:
             part.training = True

@@ -1,4 +1,4 @@
-"""Batches with objects taken away, with fewer questions, with other targets."""
+"""Batches with fewer objects, with fewer questions, or with other targets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from vqabench.api import Batch
 
 
 def keep_regions(batch: Batch, kept_BR: Tensor) -> Batch:
-    """Give the batch with some regions of each image: the others are masked out, their features zero."""
+    """Return the batch with some regions of each image: the others are masked out and their features are zero."""
+    # Zeroed as well as masked, for bases that ignore the mask in part, as a mean over all regions does.
     mask_BR = batch.region_mask_BR & kept_BR
     return batch.replace(
         region_mask_BR=mask_BR, regions_BRV=batch.regions_BRV.masked_fill(~mask_BR[:, :, None], 0.0)
@@ -21,6 +22,6 @@ def keep_questions(batch: Batch, rows: Tensor) -> Batch:
 
 
 def counterfactual_targets(targets_BA: Tensor, logits_BA: Tensor, count: int) -> Tensor:
-    """Give a⁻: the targets, with those of the `count` answers zero that the logits put first (A⁺)."""
+    """Return a⁻ [B, A]: the targets, with 0 for the `count` answers of the largest logits (A⁺)."""
     first_BC = logits_BA.topk(min(count, logits_BA.shape[1]), dim=1).indices
     return targets_BA.scatter(1, first_BC, 0.0)

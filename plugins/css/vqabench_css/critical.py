@@ -7,10 +7,10 @@ from torch import Tensor
 
 
 def candidate_regions(similarity_BR: Tensor | None, region_mask_BR: Tensor, count: int) -> Tensor:
-    """Give bool [B, R]: the `count` real regions whose classes are most similar to the question and its answer.
+    """Return bool [B, R]: the `count` real regions whose classes are most similar to the question and its answer.
 
-    All real regions of an image are candidates where nothing is known of any (similarity None, or -inf all over).
-    Where something is, a region without similarity is none.
+    If no region of an image has a similarity (None, or -inf for all), all its real regions are candidates.
+    Otherwise regions without one (-inf) are not.
     """
     if similarity_BR is None:
         return region_mask_BR
@@ -21,28 +21,30 @@ def candidate_regions(similarity_BR: Tensor | None, region_mask_BR: Tensor, coun
 
 
 def critical_regions(contributions_BR: Tensor, candidates_BR: Tensor, *, sharpness: float, share: float) -> Tensor:
-    """Give bool [B, R]: the candidates that explain the answer.
+    """Return bool [B, R]: the candidates that explain the answer, at least one per row.
 
     From the largest contribution on, those whose cumulative softmax(sharpness x contribution) over the candidates
-    is at most `share`, and always the first. Every row needs a candidate.
+    is at most `share`, and always the first. Every row must have a candidate.
     """
     scores_BR = (sharpness * contributions_BR).masked_fill(~candidates_BR, -torch.inf)
     sorted_BR, order_BR = scores_BR.sort(dim=1, descending=True, stable=True)
-    # Rounding must not lift a sum above 1, where `share` takes all.
+    # Rounding can lift the sum above 1, which would exclude the last region if `share` is 1.
     chosen_BR = sorted_BR.softmax(1).cumsum(1).clamp(max=1.0) <= share
     chosen_BR[:, 0] = True
     return torch.zeros_like(candidates_BR).scatter(1, order_BR, chosen_BR) & candidates_BR
 
 
 def regions_left(critical_BR: Tensor, contributions_BR: Tensor, region_mask_BR: Tensor) -> Tensor:
-    """Give bool [B, R]: the real regions that are not critical; of all, the one with the least contribution."""
+    """Return bool [B, R]: the real regions that are not critical; of all, the one with the least contribution."""
     left_BR = region_mask_BR & ~critical_BR
+    # Without any region, attention would be a softmax over nothing.
     least_B = contributions_BR.masked_fill(~region_mask_BR, torch.inf).argmin(1, keepdim=True)
     last_BR = torch.zeros_like(left_BR).scatter(1, least_B, True)
     return torch.where(left_BR.any(1, keepdim=True), left_BR, last_BR)
 
 
 def critical_words(contributions_BL: Tensor, free_BL: Tensor) -> Tensor:
-    """Give bool [B, L]: the word with the largest contribution among the free ones; none where none is free."""
+    """Return bool [B, L]: the word with the largest contribution among the free ones; none if none is free."""
+    # argmax returns some position even if all are -inf; the mask below removes it.
     largest_B = contributions_BL.masked_fill(~free_BL, -torch.inf).argmax(1, keepdim=True)
     return torch.zeros_like(free_BL).scatter(1, largest_B, True) & free_BL

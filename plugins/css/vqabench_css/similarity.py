@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from vqabench.api import PADDING, UNKNOWN, Batch, DataSpec
 
 MOST_ANSWERS = 10
-"""Humans who answered a question: so many answers at most have a target above 0."""
+"""Human answers per question: at most this many answers have a target above 0."""
 
 
 class ObjectSimilarity(nn.Module):
-    """The similarity of a batch's regions to its questions and answers, from names and word vectors."""
+    """Compute the similarity of regions to questions and answers, from class names and word vectors."""
 
     def __init__(
         self, names: Sequence[str], words: Sequence[str], answers: Sequence[str], vectors_WE: Tensor
@@ -30,14 +30,15 @@ class ObjectSimilarity(nn.Module):
         self.register_buffer("answer_words_AM", number_words(answers, ids), persistent=False)
 
     def forward(self, batch: Batch) -> Tensor:
-        """Give float [B, R]: a region's largest cosine with any of the words, -inf where none is known."""
+        """Return float [B, R]: a region's largest cosine with any of the words, -inf if none is known."""
         assert batch.object_ids_BR is not None
+        # Masked regions may have any class number; 0 is one that exists.
         ids_BR = batch.object_ids_BR.masked_fill(~batch.region_mask_BR, 0)
         words_BK = self.words(batch)
         return self.similarity_NW[ids_BR[:, :, None], words_BK[:, None, :]].amax(2)
 
     def words(self, batch: Batch) -> Tensor:
-        """Give int64 [B, K]: the question's words and those of every answer with a target above 0, padded."""
+        """Return int64 [B, K]: the question's words and those of every answer with a target above 0, padded."""
         assert batch.targets_BA is not None
         shares_BM, answers_BM = batch.targets_BA.topk(min(MOST_ANSWERS, batch.targets_BA.shape[1]), dim=1)
         answer_words = self.answer_words_AM[answers_BM].masked_fill(shares_BM[:, :, None] <= 0, PADDING)
@@ -45,19 +46,21 @@ class ObjectSimilarity(nn.Module):
 
 
 def object_similarity(spec: DataSpec) -> ObjectSimilarity | None:
-    """Give the similarity that a data set allows; None where it has no names of classes or no word vectors."""
+    """Return the module for a data set; None if it has no names of classes or no word vectors."""
     if spec.object_names is None or spec.word_vectors is None:
         return None
     return ObjectSimilarity(spec.object_names, spec.words, spec.answers, spec.word_vectors)
 
 
 def class_similarities(names: Sequence[str], ids: Mapping[str, int], vectors_WE: Tensor) -> Tensor:
-    """Give float32 [N, W]: the cosine of every class name with every word, -inf where either has no vector.
+    """Return float32 [N, W]: the cosine of every class name with every word, -inf if either has no vector.
 
-    A name of several words has the mean of their vectors. `ids` are those of the words that count.
+    A name of several words has the mean of their vectors. `ids` maps words to rows of `vectors_WE` and leaves out
+    padding and the unknown word.
     """
     usable_W = torch.zeros(len(vectors_WE), dtype=torch.bool)
     usable_W[list(ids.values())] = True
+    # Words that the file lacks have vectors of zeros, with which every cosine is 0: not similar, but unknown.
     usable_W &= vectors_WE.any(1)
     means_NE = torch.stack([_mean_vector(name, ids, vectors_WE, usable_W) for name in names])
     cosines_NW = nn.functional.normalize(means_NE) @ nn.functional.normalize(vectors_WE).T
@@ -65,12 +68,12 @@ def class_similarities(names: Sequence[str], ids: Mapping[str, int], vectors_WE:
 
 
 def _mean_vector(name: str, ids: Mapping[str, int], vectors_WE: Tensor, usable_W: Tensor) -> Tensor:
-    """Give the mean vector [E] of those of a name's words that have one; zero where none has."""
+    """Return the mean vector [E] of a name's words that have one; zero if none has."""
     rows = [ids[word] for word in name.lower().split() if word in ids and usable_W[ids[word]]]
     return vectors_WE[rows].mean(0) if rows else vectors_WE.new_zeros(vectors_WE.shape[1])
 
 
 def number_words(texts: Sequence[str], ids: Mapping[str, int]) -> Tensor:
-    """Give int64 [A, M]: the numbers of each text's words, without those that have none, padded behind."""
+    """Return int64 [A, M]: the numbers of each text's known words, padded behind."""
     rows = [torch.tensor([ids[word] for word in text.split() if word in ids], dtype=torch.int64) for text in texts]
     return nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=PADDING)

@@ -239,7 +239,7 @@ def test_dropout_falls_where_the_option_says() -> None:
         ({"pieces": 2}, "pieces must be at least 3"),
         ({"dropout": 1.0}, "dropout must be at least 0 and below 1"),
         ({"vocabulary": 7}, "vocabulary must be at least"),
-        ({"weights": "somewhere", "vocabulary": 99}, "vocabulary cannot be set beside weights"),
+        ({"weights": "somewhere", "vocabulary": 99}, "vocabulary cannot be set together with weights"),
         ({"weights": ""}, "weights must name a folder or a repository"),
     ],
 )

@@ -92,7 +92,7 @@ def answer(folder: Path, **options: Any) -> Tensor:
 
 
 def expected_logits(batch: Batch) -> Tensor:
-    """Give what the published model itself answers: [B, len(ANSWERS)]."""
+    """Return what the published model itself answers: [B, len(ANSWERS)]."""
     given: Tensor = make_published()(
         input_ids=batch.extras["pieces"],
         attention_mask=(batch.extras["pieces"] != 0).long(),
@@ -269,7 +269,7 @@ MISTAKES: dict[str, tuple[Callable[[Path], object], dict[str, Any], str]] = {
         {},
         r"has 5 answers, but answers.json lists 1",
     ),
-    "no answers": (lambda folder: (folder / "answers.json").write_text("[1]"), {}, "is no list of answers"),
+    "no answers": (lambda folder: (folder / "answers.json").write_text("[1]"), {}, "is not a list of answers"),
     "answers in a table": (lambda folder: (folder / "answers.json").write_text("{}"), {}, "must hold a list"),
     "damaged config": (lambda folder: (folder / "config.json").write_text("{"), {}, r"config\.json is damaged"),
     "damaged weights": (
@@ -304,7 +304,7 @@ def test_weights_that_do_not_fit_are_refused_in_one_line(folder: Path, mistake: 
 def test_features_of_another_width_are_named(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text()) | {"visual_feat_dim": 2048}
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ValueError, match="see regions of 2048 numbers, but the data set's have 8"):
+    with pytest.raises(ValueError, match="need regions of width 2048, but the data set's have 8"):
         answer(folder)
 
 
@@ -323,7 +323,7 @@ def test_code_in_a_pickle_is_never_run(folder: Path, tmp_path: Path, monkeypatch
     with pytest.raises(ValueError, match="damaged, or holds more than tensors"):
         answer(folder)
     torch.save([1], folder / "pytorch_model.bin")
-    with pytest.raises(ValueError, match="no table of tensors"):
+    with pytest.raises(ValueError, match="does not contain a dictionary of tensors"):
         answer(folder)
     assert not (tmp_path / "exploded").exists()
 

@@ -133,7 +133,7 @@ def test_a_vocabulary_is_read_from_the_bytes_that_it_was_kept_in() -> None:
 
 
 def test_a_published_vocabulary_that_is_none_says_why(tmp_path: Path) -> None:
-    for content, message in ((b"[PAD]\n\xff", "is no text in UTF-8"), (b"[PAD]\na\nb\na", "holds a twice")):
+    for content, message in ((b"[PAD]\n\xff", "not UTF-8 text"), (b"[PAD]\na\nb\na", "holds a twice")):
         (tmp_path / "vocab.txt").write_bytes(content)
         with pytest.raises(ValueError, match=message):
             read_vocabulary(tmp_path)

@@ -19,10 +19,10 @@ from vqabench_lxmert.pieces import Vocabulary, WordPieces, learn_vocabulary, rea
 from vqabench_lxmert.published import check_settings, load_head, load_transformer, read_published
 
 PIECES = "pieces"
-"""Name of the word pieces in `Batch.extras`."""
+"""Key of the word pieces in `Batch.extras`."""
 PUBLISHED_VOCABULARY = 30_522
 PUBLISHED_WIDTH = 768
-UNREAD = "nothing reads the regions behind the last cross-modality layer"
+UNREAD = "the output of the last cross-modality layer for regions is not used"
 RANDOM = "no pre-trained weights: starts at random, with word pieces learnt from the training questions"
 SEEN = "the weights it started from (SHA-256 {}) were pre-trained on VQA v2, which test questions may be taken from"
 
@@ -30,13 +30,15 @@ SEEN = "the weights it started from (SHA-256 {}) were pre-trained on VQA v2, whi
 class Lxmert(Backbone):
     """The transformer of the `transformers` library under an answer head: 768 -> 1536 -> A (GELU, LayerNorm).
 
-    `weights` names a folder or a repository of the Hugging Face hub (`unc-nlp/lxmert-base-uncased`); sizes must be
-    those of the weights, and default to the published ones. Such runs are marked: the pre-training has seen VQA v2.
-    Without weights everything starts at random, with at most `vocabulary` word pieces (30,522 where it is not set)
+    `weights` names a folder or a repository of the Hugging Face hub (`unc-nlp/lxmert-base-uncased`); sizes must
+    match the weights, and default to the published ones. Such runs are marked, because the pre-training used VQA
+    v2. Without weights everything starts at random, with at most `vocabulary` word pieces (by default 30,522)
     learnt from the words of the training questions. A question is cut to `pieces`, [CLS] and [SEP] included.
 
-    `question_features_BQ` is [CLS] behind the language encoder, which has not seen the image yet. `attention_BR` is
-    [CLS]'s attention over the regions in the last cross-modality layer, averaged over the heads, before dropout.
+    `question_features_BQ` is [CLS] after the language encoder, before any layer that sees the image. `attention_BR`
+    is [CLS]'s attention over the regions in the last cross-modality layer, averaged over the heads, before dropout.
+
+    Raises ValueError if an option is out of range or options exclude each other.
     """
 
     capturable = True
@@ -55,7 +57,7 @@ class Lxmert(Backbone):
         "mask": "the paper of the answer mask does not combine it with LXMERT, so there is nothing to compare with"
     }
     declarations: ClassVar[Mapping[str, str]] = {
-        "gradients:.token_type_embeddings.weight": "the second of two types of tokens is never used",
+        "gradients:.token_type_embeddings.weight": "the second of the two token types is never used",
         **{f"gradients:.x_layers.*.visn_{part}.*": UNREAD for part in ("inter", "output")},
         "gradients:.x_layers.*.visn_self_att.*": UNREAD,
         "gradients:.key.bias": "adding the same number to all scores does not change a softmax",
@@ -92,19 +94,21 @@ class Lxmert(Backbone):
         }
         _check(self.sizes, pieces, dropout)
         if weights is not None and vocabulary is not None:
-            raise ValueError("vocabulary cannot be set beside weights: they bring their own")
+            raise ValueError("vocabulary cannot be set together with weights, which have their own")
         if weights == "":
             raise ValueError("weights must name a folder or a repository of the hub, or be none")
         self.weights, self.spec, self.length = weights, spec, pieces
         self.question_width = self.joint_width = hidden
+        # Without padding and unknown word. Published weights replace this vocabulary in `start`.
         learnt = learn_vocabulary(spec.words[2:], PUBLISHED_VOCABULARY if vocabulary is None else vocabulary)
         self.transformer = LxmertModel(_configure(self.sizes, pieces, dropout, len(learnt), spec.region_width))
         self.head = _make_head(hidden, len(spec.answers))
         self._take_vocabulary(learnt)
+        # A run that started from published weights has another vocabulary than the one learnt here.
         self.register_load_state_dict_pre_hook(_take_vocabulary_of)  # type: ignore[no-untyped-call]
 
     def _take_vocabulary(self, vocabulary: Vocabulary) -> None:
-        """Cut questions into these pieces, and keep them with the weights, which mean nothing without them."""
+        """Tokenise with this vocabulary, and store it in the state dict: the weights are useless without it."""
         self.pieces = WordPieces(vocabulary, self.length)
         self.vocabulary: Tensor
         self.wordless_P: Tensor
@@ -113,12 +117,15 @@ class Lxmert(Backbone):
         before = embeddings.word_embeddings.weight
         device = before.device
         self.register_buffer("vocabulary", self.pieces.to_tensor().to(device))
+        # Not persistent, because they follow from the vocabulary.
         wordless = torch.tensor(self.pieces.wordless, device=device)
         self.register_buffer("wordless_P", wordless, persistent=False)
+        # The pieces of each type's own words, to recognise them at the start of a question.
         types_TL = self.pieces.encode(self.spec.question_types)
         framed_TL = torch.isin(types_TL, torch.tensor(self.pieces.frame))
         types_TL = types_TL.masked_fill(framed_TL, self.pieces.padding).to(device)
         self.register_buffer("types_TL", types_TL, persistent=False)
+        # Published weights have another number of pieces than those learnt when the model was built.
         if embeddings.word_embeddings.num_embeddings != self.pieces.size:
             self.transformer.config.vocab_size = self.pieces.size
             embeddings.word_embeddings = nn.Embedding(
@@ -126,10 +133,11 @@ class Lxmert(Backbone):
             )
 
     def start(self) -> None:
-        """Take over published weights, where the option names some.
+        """Load published weights, if the option names some.
 
-        Raises ValueError where they are missing, damaged, or of another size.
+        Raises ValueError if they are missing, damaged, or of another size.
         """
+        # Not in __init__: a resumed or tested run loads its own weights, and needs no published ones.
         if self.weights is None:
             self.notes = (RANDOM,)
             return
@@ -143,14 +151,16 @@ class Lxmert(Backbone):
                 f"; {len(published.unused)} of their parameters are not used ({first_few(published.unused, 3)})"
             )
         self.notes = (f"starts from the weights {published.where}: {message}",)
-        self.brands = (SEEN.format(published.digest[:12]),)  # so that runs from other weights are in other rows
+        self.brands = (
+            SEEN.format(published.digest[:12]),
+        )  # the digest keeps runs from other weights in other rows
 
     def prepare_questions(self, questions: Sequence[str]) -> Mapping[str, Tensor]:
         """Cut questions into word pieces: int64 [N, L], L the longest one's length, at most the option `pieces`."""
         return {PIECES: self.pieces.encode(questions)}
 
     def forward(self, batch: Batch) -> Output:
-        """Answer the questions of a batch."""
+        """Return the logits [B, A] of a batch, with features of [CLS] [B, H] and its attention [B, R]."""
         pieces_BL = batch.extras[PIECES]
         words_BLH = self.transformer.embeddings.word_embeddings(pieces_BL)
         seen = self.transformer(
@@ -161,48 +171,51 @@ class Lxmert(Backbone):
             visual_attention_mask=batch.region_mask_BR,
             output_hidden_states=True,
         )
-        asked, shown = seen.language_hidden_states, seen.vision_hidden_states
-        # The last hidden states but one are what the last cross-modality layer begins with.
+        language, vision = seen.language_hidden_states, seen.vision_hidden_states
+        # The second-last hidden states are the inputs of the last cross-modality layer.
         last = self.transformer.encoder.x_layers[-1]
         return Output(
             logits_BA=self.head(seen.pooled_output),
-            question_features_BQ=asked[self.sizes["language_layers"] - 1][:, 0],
+            question_features_BQ=language[self.sizes["language_layers"] - 1][:, 0],
             joint_features_BH=seen.pooled_output,
             word_embeddings_BLE=words_BLH,
-            attention_BR=attend(last, asked[-2][:, 0], shown[-2], batch.region_mask_BR),
+            attention_BR=attend(last, language[-2][:, 0], vision[-2], batch.region_mask_BR),
         )
 
     def word_masks(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Tell which pieces are of a question's words, and which of these, at its start, spell its type.
+        """Return which pieces belong to a question's words, and which of these, at its start, spell its type.
 
-        Two bool tensors [B, L], over the positions of `Output.word_embeddings_BLE`. A question mark or a comma is
-        no word: a question without it asks the same.
+        Two bool tensors [B, L], over the positions of `Output.word_embeddings_BLE`. Question marks and commas do
+        not count as words: the question is the same without them.
         """
         pieces_BL = batch.extras[PIECES]
         own_BL = ~torch.isin(pieces_BL, self.wordless_P)
         types_BL = self.types_TL[batch.question_types_B]
-        missing = pieces_BL.shape[1] - types_BL.shape[1]  # negative, and then cut off, where a type is longer
+        missing = pieces_BL.shape[1] - types_BL.shape[1]  # negative if a type is longer, which cuts it off
         types_BL = nn.functional.pad(types_BL, (0, missing), value=self.pieces.padding)
         spelled_BL = types_BL != self.pieces.padding
+        # A question that does not begin with all words of its type has none of them.
         begins_B1 = ((types_BL == pieces_BL) | ~spelled_BL).all(1, keepdim=True)
         return own_BL, spelled_BL & begins_B1
 
     def hide_words(self, batch: Batch, hidden_BL: Tensor) -> Batch:
-        """Give the batch with the word pieces at some positions replaced by the unknown one."""
+        """Return the batch with the word pieces at some positions (bool [B, L]) replaced by [UNK]."""
         pieces_BL = batch.extras[PIECES].masked_fill(hidden_BL, self.pieces.unknown)
         return batch.replace(extras={**batch.extras, PIECES: pieces_BL})
 
 
 def attend(layer: Any, first_BH: Tensor, regions_BRH: Tensor, region_mask_BR: Tensor) -> Tensor:
-    """Give the attention [B, R] of a question's first piece over the regions in a cross-modality layer.
+    """Return the attention [B, R] of a question's first piece over the regions in a cross-modality layer.
 
-    The mean over its N heads, K wide each, of what the layer computes before dropout: it sums to 1.
+    The mean over its N heads, each K wide, before dropout: sums to 1 over real regions, and is 0 elsewhere.
     """
+    # Computed again, because the library returns attention after dropout, which does not sum to 1 in training.
     attention = layer.visual_attention.att
     shape = (attention.num_attention_heads, attention.attention_head_size)
     query_BNK = attention.query(first_BH).unflatten(1, shape)
     key_BRNK = attention.key(regions_BRH).unflatten(2, shape)
     scores_BNR = torch.einsum("bnk,brnk->bnr", query_BNK, key_BRNK) / math.sqrt(shape[1])
+    # Masked before the softmax, so that padded regions get exactly 0.
     shares_BNR: Tensor = scores_BNR.masked_fill(~region_mask_BR[:, None], -torch.inf).softmax(2)
     return shares_BNR.mean(1)
 
@@ -220,10 +233,10 @@ def _check(sizes: Mapping[str, int], pieces: int, dropout: float) -> None:
 
 
 def initial_deviation(hidden: int) -> float:
-    """Give the deviation of weights that start at random: BERT's 0.02 at the published width of 768.
+    """Return the standard deviation of random initial weights: BERT's 0.02 at the published width of 768.
 
-    Narrower layers start larger by the root, so that what goes through them is as large at every width: with 0.02 a
-    model of width 64 passes on a third of it, and takes its time to see anything.
+    It grows with the root of 768 / width, so that the outputs of layers have the same size at every width. With
+    0.02, a layer of width 64 would output a third of that, and the model would learn slowly.
     """
     return 0.02 * math.sqrt(PUBLISHED_WIDTH / hidden)
 
@@ -233,6 +246,7 @@ def _configure(sizes: Mapping[str, int], pieces: int, dropout: float, vocabulary
         vocab_size=vocabulary,
         max_position_embeddings=pieces,
         hidden_size=sizes["hidden"],
+        # Four times the width, as in BERT and in the published weights.
         intermediate_size=4 * sizes["hidden"],
         num_attention_heads=sizes["heads"],
         l_layers=sizes["language_layers"],
@@ -250,11 +264,12 @@ def _make_head(hidden: int, answers: int) -> nn.Sequential:
     for layer in (first, last):
         nn.init.normal_(layer.weight, std=initial_deviation(hidden))
         nn.init.zeros_(layer.bias)
+    # The epsilon of BERT and of the published head; PyTorch's default is 1e-5.
     return nn.Sequential(first, nn.GELU(), nn.LayerNorm(2 * hidden, eps=1e-12), last)
 
 
 def _take_vocabulary_of(model: nn.Module, state: Mapping[str, Tensor], prefix: str, *_: Any) -> None:
-    """Let a model that is about to load weights read questions with the pieces that these were trained with."""
+    """Switch a model that is about to load weights to the vocabulary that they were trained with."""
     assert isinstance(model, Lxmert)
     kept = state.get(f"{prefix}vocabulary")
     if kept is not None and not torch.equal(kept.cpu(), model.vocabulary.cpu()):

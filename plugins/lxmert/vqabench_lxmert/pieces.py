@@ -1,6 +1,6 @@
-"""From questions to word pieces, with a vocabulary that is published or learnt.
+"""Cut questions into word pieces, with a published vocabulary or a learnt one.
 
-Shapes stand in the names: B questions, P word pieces of the longest of them.
+Shapes are in the names: B questions, P word pieces of the longest of them.
 """
 
 from __future__ import annotations
@@ -24,39 +24,41 @@ from vqabench.errors import first_few
 PADDING, UNKNOWN, FIRST, LAST, MASK = SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 CONTINUING = "##"
 DROPPED = ("?", ",")
-"""The data set's words come without these; questions hold them."""
+"""Marks of questions that the data set removes from its words."""
 
 Vocabulary = Mapping[str, int]
 
 
 class WordPieces:
-    """A tokeniser as of uncased BERT: [CLS], the pieces of a question, [SEP], padded behind with [PAD].
+    """The tokeniser of uncased BERT: [CLS], the pieces of a question, [SEP], padded behind with [PAD].
 
-    Raises ValueError where the vocabulary lacks one of the special pieces that this needs.
+    Raises ValueError if the vocabulary lacks one of the special pieces.
     """
 
     def __init__(self, vocabulary: Vocabulary, length: int) -> None:
         lacking = [piece for piece in (PADDING, UNKNOWN, FIRST, LAST) if piece not in vocabulary]
         if lacking:
             raise ValueError(f"the vocabulary of word pieces lacks {', '.join(lacking)}")
+        # Not the length: published vocabularies may have gaps.
         self.size = max(vocabulary.values()) + 1
         self.padding, self.unknown, first, last = (vocabulary[p] for p in (PADDING, UNKNOWN, FIRST, LAST))
         self.frame = (self.padding, first, last)
-        """What stands around a question's own pieces."""
+        """Pieces that are not part of the question."""
         self.wordless = (*self.frame, *(vocabulary[mark] for mark in DROPPED if mark in vocabulary))
-        """What is no word of a question, marks that the data set's words come without among it."""
+        """Pieces that are not words of the question: the frame and punctuation that the data set removes."""
         self.vocabulary = vocabulary
         self.tokenizer = _untrained(WordPiece(dict(vocabulary), unk_token=UNKNOWN))
+        # Truncation counts [CLS] and [SEP], so that a long question keeps both.
         self.tokenizer.post_processor = BertProcessing((LAST, last), (FIRST, first))
         self.tokenizer.enable_truncation(length)
         self.tokenizer.enable_padding(pad_id=self.padding, pad_token=PADDING)
 
     def to_tensor(self) -> Tensor:
-        """Give the vocabulary as bytes: uint8 [any], to be kept with weights; `read_tensor` reads it."""
+        """Return the vocabulary as JSON in a uint8 tensor, stored with the weights; `read_tensor` decodes it."""
         return torch.tensor(list(json.dumps(dict(sorted(self.vocabulary.items()))).encode()), dtype=torch.uint8)
 
     def encode(self, questions: Sequence[str]) -> Tensor:
-        """Give int64 [B, P], P at most the tokeniser's length: what is longer is cut in front of [SEP]."""
+        """Return int64 [B, P], P at most the tokeniser's length: longer questions are cut before [SEP]."""
         rows = [one.ids for one in self.tokenizer.encode_batch_fast(list(questions))]
         return torch.tensor(rows, dtype=torch.int64).reshape(len(rows), len(rows[0]) if rows else 0)
 
@@ -64,16 +66,17 @@ class WordPieces:
 def learn_vocabulary(words: Iterable[str], size: int) -> Vocabulary:
     """Learn at most `size` word pieces from a data set's words, each of them counted once.
 
-    Where `size` allows it every word is a piece as a whole; words that are not among them are put together from
-    pieces. The same words give the same vocabulary in every process.
+    If `size` allows it, every word is one piece. Other words are composed of pieces. The same words give the same
+    vocabulary in every process.
 
-    Raises ValueError where `size` has no room for the characters that the words are made of.
+    Raises ValueError if `size` is less than the number of distinct characters and special pieces.
     """
+    # Every word once: its frequency in the questions would favour words that need no pieces.
     texts = [*words, *DROPPED]
     learner = _untrained(WordPiece(unk_token=UNKNOWN))
     characters = sorted({letter for text in texts for part in _split(learner, text) for letter in part})
-    # The library numbers characters that continue a word in another order in every process, and what it merges
-    # depends on the numbers: here they are given beforehand.
+    # The library numbers continuing characters in an order that differs between processes, and its merges depend on
+    # the numbers; as special tokens they are numbered in this order.
     certain = [*SPECIAL, *characters, *(CONTINUING + letter for letter in characters)]
     if size < len(certain):
         raise ValueError(f"vocabulary must be at least {len(certain)}, for the characters alone, not {size}")
@@ -88,7 +91,7 @@ def learn_vocabulary(words: Iterable[str], size: int) -> Vocabulary:
 
 
 def read_tensor(kept: Tensor) -> Vocabulary:
-    """Read a vocabulary that `WordPieces.to_tensor` wrote. Raises ValueError where it is none."""
+    """Decode a vocabulary from `WordPieces.to_tensor`. Raises ValueError if it is not one."""
     read: Vocabulary = json.loads(bytes(kept.tolist()))
     return read
 
@@ -96,14 +99,14 @@ def read_tensor(kept: Tensor) -> Vocabulary:
 def read_vocabulary(folder: Path) -> Vocabulary:
     """Read the vocabulary of published weights: `vocab.txt`, or else `tokenizer.json`.
 
-    Raises ValueError where there is neither, or it is no vocabulary of word pieces.
+    Raises ValueError if there is neither, or it is not a vocabulary of word pieces.
     """
     listed, described = folder / "vocab.txt", folder / "tokenizer.json"
     if listed.is_file():
         try:
             pieces = listed.read_text(encoding="utf-8").splitlines()
         except UnicodeDecodeError as error:
-            raise ValueError(f"{listed}: is no text in UTF-8") from error
+            raise ValueError(f"{listed}: not UTF-8 text") from error
         if len(set(pieces)) < len(pieces):
             raise ValueError(
                 f"{listed}: holds {first_few((p for p, n in Counter(pieces).items() if n > 1), 3)} twice"
@@ -128,6 +131,6 @@ def _untrained(model: WordPiece) -> Tokenizer:
 
 
 def _split(tokenizer: Tokenizer, text: str) -> list[str]:
-    """Cut a text at spaces and around punctuation, as it is done ahead of any piece."""
+    """Cut a text at spaces and around punctuation, as the tokeniser does before it looks for pieces."""
     normal = tokenizer.normalizer.normalize_str(text)
     return [part for part, _ in tokenizer.pre_tokenizer.pre_tokenize_str(normal)]

@@ -1,4 +1,4 @@
-"""Published LXMERT weights: from a folder or the Hugging Face hub into the model's own names."""
+"""Read published LXMERT weights from a folder or the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vqabench.errors import first_few
 from vqabench_lxmert.pieces import Vocabulary, read_vocabulary
 
 ANSWER_FILES = ("answers.json", "trainval_label2ans.json", "all_ans.json")
-"""Where a folder may list the answers of its answer head, in order; the first with as many as the head has rows."""
+"""Files that may list the answers of the answer head; the first one of the head's length is used."""
 SAFE = "*.safetensors"
 PICKLED = ("pytorch_model*.bin", "*_LXRT.pth")
 ASIDE = ("config.json", "vocab.txt", "tokenizer.json", *ANSWER_FILES)
@@ -32,28 +32,28 @@ State = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Published:
-    """Weights by the model's own names, with what belongs to them."""
+    """Weights under the names of this model, with their vocabulary, answers and settings."""
 
     where: str
     digest: str
-    """SHA-256 of the state's files."""
+    """SHA-256 of the files with the weights."""
     transformer: State
     head: State
-    """Of the answer head: `0.weight`, ..., `3.bias`. Empty where there is none."""
+    """Of the answer head: `0.weight`, ..., `3.bias`. Empty if the weights have none."""
     unused: tuple[str, ...]
-    """Names of parameters that the model has no place for: heads of other pre-training tasks."""
+    """Names of parameters that this model does not have: heads of other pre-training tasks."""
     vocabulary: Vocabulary
     answers: tuple[str, ...] | None
-    """What the rows of the answer head's last layer stand for."""
+    """Answers of the rows of the answer head's last layer; None if unknown."""
     settings: Mapping[str, Any]
-    """`config.json`; empty where there is none."""
+    """`config.json`; empty if there is none."""
 
 
 def read_published(name: str) -> Published:
     """Read weights from a folder, or from the hub by the name of a repository.
 
-    The state may be of `transformers`' classes, or the original `model_LXRT.pth`. Of pickles only tensors are read:
-    no code in them is run. Raises ValueError, in one line, where something is missing or damaged.
+    The weights may have the names of `transformers`, or be the original `model_LXRT.pth`. Pickles are read with
+    `weights_only`, so no code in them is run. Raises ValueError, in one line, if something is missing or damaged.
     """
     folder = find_folder(name)
     files = _find_state(folder)
@@ -61,6 +61,7 @@ def read_published(name: str) -> Published:
     parts: dict[str, State] = {"transformer": {}, "head": {}, "": {}}
     for key, tensor in (pair for file in files for pair in read(file).items()):
         part, own = sort_key(key)
+        # Some repositories store float16, in which training would underflow.
         parts[part][own] = tensor.float()
     return Published(
         where=name,
@@ -75,9 +76,9 @@ def read_published(name: str) -> Published:
 
 
 def find_folder(name: str) -> Path:
-    """Give the folder of that name, or the local copy of the hub's repository, fetched where it is not there.
+    """Return the folder of that name, or the local copy of the hub's repository, downloaded if needed.
 
-    The hub's library honours HF_HUB_OFFLINE. Raises ValueError where there is neither.
+    HF_HUB_OFFLINE prevents downloads. Raises ValueError if there is neither.
     """
     folder = Path(name).expanduser()
     if folder.is_dir():
@@ -87,21 +88,22 @@ def find_folder(name: str) -> Path:
     if folder.is_absolute() or name.startswith(".") or name.count("/") > 1 or "\\" in name:
         raise ValueError(f"weights: there is no folder {name}")
     try:
+        # Pickles only if there is nothing safer: many repositories hold the same weights in both forms.
         found = Path(snapshot_download(name, allow_patterns=[SAFE, *ASIDE]))
         if not any(found.glob(SAFE)):
             found = Path(snapshot_download(name, allow_patterns=[*PICKLED, *ASIDE]))
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
         raise ValueError(
-            f"weights: there is no folder {name}, and the Hugging Face hub did not give a repository of that name "
+            f"weights: there is no folder {name}, and no repository of that name on the Hugging Face hub "
             f"({_first_line(error)})"
         ) from error
     return found
 
 
 def sort_key(key: str) -> tuple[str, str]:
-    """Give the part of the model that a published parameter belongs to, and its name there.
+    """Return the part of the model that a published parameter belongs to, and its name there.
 
-    `lxmert.` is of `transformers`; `bert.`, all of it perhaps behind `module.`, of the original.
+    `transformers` uses the prefix `lxmert.`; the original code uses `bert.`, sometimes preceded by `module.`.
     """
     key = key.removeprefix("module.")
     if key.startswith("answer_head.logit_fc."):
@@ -111,7 +113,7 @@ def sort_key(key: str) -> tuple[str, str]:
 
 
 def check_settings(published: Published, options: Mapping[str, int], region_width: int) -> None:
-    """Raise ValueError unless `config.json`, where there is one, has the model's sizes."""
+    """Raise ValueError if `config.json` exists and has other sizes than the model."""
     names = {
         "hidden": "hidden_size",
         "heads": "num_attention_heads",
@@ -119,6 +121,7 @@ def check_settings(published: Published, options: Mapping[str, int], region_widt
         "object_layers": "r_layers",
         "cross_layers": "x_layers",
     }
+    # A key that `config.json` lacks cannot contradict the options.
     stated = {option: published.settings.get(name, options[option]) for option, name in names.items()}
     changes = [f"--set {option}={value}" for option, value in stated.items() if value != options[option]]
     if changes:
@@ -126,15 +129,16 @@ def check_settings(published: Published, options: Mapping[str, int], region_widt
     width = published.settings.get("visual_feat_dim", region_width)
     if width != region_width:
         raise ValueError(
-            f"weights {published.where} see regions of {width} numbers, but the data set's have {region_width}"
+            f"weights {published.where} need regions of width {width}, but the data set's have {region_width}"
         )
 
 
 def load_transformer(transformer: nn.Module, published: Published) -> None:
-    """Put the weights into the transformer, all of it. Raises ValueError where names or sizes do not fit."""
+    """Load the weights into the transformer. Raises ValueError if names or sizes do not match."""
     own, given = transformer.state_dict(), dict(published.transformer)
-    if POSITIONS in given:  # the model has those alone that its questions reach
+    if POSITIONS in given:  # the model has fewer positions, as its questions are shorter
         given[POSITIONS] = given[POSITIONS][: len(own[POSITIONS])]
+    # Unknown heads are ignored, but an unknown layer of the encoder means other sizes.
     problems = [
         ("lack", sorted(own.keys() - given.keys())),
         ("have, but this model has not,", sorted(name for name in given.keys() - own.keys() if "encoder." in name)),
@@ -149,16 +153,17 @@ def load_transformer(transformer: nn.Module, published: Published) -> None:
 
 
 def load_head(head: nn.Sequential, published: Published, answers: tuple[str, ...]) -> str:
-    """Start the answer head from the published one, and say what was taken.
+    """Initialise the answer head from the published one, and return a message about what was used.
 
-    Rows of the last layer are taken for the answers that both know; all other answers start at zero, as in the
-    published fine-tuning. Raises ValueError where sizes do not fit.
+    Rows of the last layer are copied for the answers that both have; all other rows start at zero, as in the
+    published fine-tuning. Raises ValueError if sizes do not match.
     """
     given = published.head
     if not given:
         return "the answer head starts at random: they hold none"
     own = head.state_dict()
     rows = published.answers
+    # All but the last layer, whose rows depend on the data set's answers.
     fitting = {name: given[name] for name in own.keys() & given.keys() if not name.startswith("3.")}
     wrong = _other_sizes(own, fitting) or sorted(own.keys() - given.keys())
     if wrong:
@@ -189,6 +194,7 @@ def _find_state(folder: Path) -> list[Path]:
     if not safe and len(pickled) != 1:
         which = f"several ({first_few(path.name for path in pickled)})" if pickled else "none"
         raise ValueError(f"weights: {folder} must hold {SAFE}, or one of {' or '.join(PICKLED)}; it holds {which}")
+    # Several safetensors files are the shards of one state; several pickles would be different states.
     return safe or pickled
 
 
@@ -196,6 +202,7 @@ def _hash(files: Iterable[Path]) -> str:
     digest = hashlib.sha256()
     for file in files:
         with file.open("rb") as opened:
+            # A digest of digests: the order and the borders of shards count.
             digest.update(hashlib.file_digest(opened, "sha256").digest())
     return digest.hexdigest()
 
@@ -208,18 +215,18 @@ def _read_safetensors(path: Path) -> State:
 
 
 def _unpickle(path: Path) -> State:
-    """Read tensors, and nothing but tensors."""
+    """Read a pickle of tensors without running code in it."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds: damaged, or code where tensors should be
-        raise ValueError(f"weights: {path} is damaged, or holds more than tensors; it is not read") from error
+    except Exception as error:  # torch raises many types, for damaged files and for code in them
+        raise ValueError(f"weights: {path} is damaged, or holds more than tensors, so it is not read") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"weights: {path} is no table of tensors")
+        raise ValueError(f"weights: {path} does not contain a dictionary of tensors")
     return dict(state)
 
 
 def _read_answers(folder: Path, head: State) -> tuple[str, ...] | None:
-    """Read what the rows of the answer head's last layer stand for; None where no file lists answers."""
+    """Read the answers of the rows of the answer head's last layer; None if no file lists them."""
     lists = {name: _read_list(folder / name) for name in ANSWER_FILES if (folder / name).is_file()}
     if not lists or "3.weight" not in head:
         return None
@@ -232,11 +239,11 @@ def _read_answers(folder: Path, head: State) -> tuple[str, ...] | None:
 
 
 def _read_list(path: Path) -> tuple[str, ...]:
-    """Read a list of answers, or of tables with the answer under `ans`."""
+    """Read a list of answers, or of objects with the answer under `ans`."""
     listed = [one.get("ans") if isinstance(one, dict) else one for one in _read_json(path, list)]
     answers = tuple(answer for answer in listed if isinstance(answer, str))
     if len(answers) < len(listed):
-        raise ValueError(f"weights: {path} is no list of answers")
+        raise ValueError(f"weights: {path} is not a list of answers")
     return answers
 
 

@@ -22,7 +22,7 @@ def tensor(values: Any) -> Tensor:
 
 
 class Given(Backbone):
-    """Gives the logits and joint features of a golden case."""
+    """Return the logits and joint features of a golden case."""
 
     def __init__(self, spec: DataSpec, logits_BA: Tensor, joint_BH: Tensor) -> None:
         super().__init__(spec)
@@ -157,7 +157,7 @@ def test_a_base_without_joint_features_and_a_negative_weight_are_refused() -> No
     with pytest.raises(ValueError, match="entropy must be at least 0, not -1"):
         LearnedMixinEntropy(spec, base, entropy=-1)
     base.joint_width = 0
-    with pytest.raises(ValueError, match="joint features, which this base does not give"):
+    with pytest.raises(ValueError, match="joint features, which this base does not return"):
         LearnedMixin(spec, base)
 
 

@@ -1,4 +1,4 @@
-"""LM and LMH: a learned mixin of any base with the prior (Clark et al. 2019, Don't Take the Easy Way Out)."""
+"""LM and LMH: a learned mixin of any base with the prior (Clark et al. 2019, "Don't Take the Easy Way Out")."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ from torch import Tensor, nn
 from vqabench.api import Backbone, Batch, DataSpec, Output, Wrapper
 
 FIRST_SMOOTHING = -1.0
-"""u at the beginning: s = sigmoid(u) is 0.27."""
+"""Initial value of u: s = sigmoid(u) starts at 0.27."""
 
 
 class LearnedMixin(Wrapper):
-    """Adds the log-odds of a question type's prior to the logits in training, so that the base need not learn them.
+    """Add the log-odds of the question type's prior to the logits in training: the base need not learn them.
 
-    With the joint feature h of the base and the mean soft target b_i of answer i over the training questions of
-    the question's type: f = softplus(w · h + c), s = sigmoid(u), z'_i = z_i + f (log(b_i + s) - log(1 - b_i + s)).
-    The loss sees z'; what is scored is z. w, c and u are trained. Answers that a strategy masks are masked in z,
-    before the prior is added; auxiliary logits of the base stay as they are.
+    With the joint feature h of the base and the mean soft target b_i of answer i over the training questions of the
+    question's type: f = softplus(w · h + c), s = sigmoid(u), z'_i = z_i + f (log(b_i + s) - log(1 - b_i + s)). The
+    loss is computed from z'; z is what is scored. w, c and u are trained. An answer mask is applied to z, before
+    the prior is added. Auxiliary logits of the base are not changed.
+
+    Raises ValueError if the base has no joint features.
     """
 
     capturable = True
@@ -35,7 +37,7 @@ class LearnedMixin(Wrapper):
         super().__init__(spec, base)
         if base.joint_width == 0:
             raise ValueError(
-                "how far the prior counts is read off joint features, which this base does not give (its author "
+                "it computes the prior's weight from joint features, which this base does not return (its author "
                 "sets joint_width, and joint_features_BH in the Output)"
             )
         self.scale = nn.Linear(base.joint_width, 1)
@@ -44,10 +46,12 @@ class LearnedMixin(Wrapper):
         self.register_buffer("prior_TA", spec.mean_targets_TA.clone(), persistent=False)
 
     def forward(self, batch: Batch) -> Output:
-        """Answer as the base does; in training, give the loss logits with the prior in them."""
+        """Return the base's output, and in training logits with the prior [B, A] for the loss."""
         output = super().forward(batch)
+        # Tested without the prior: the test's priors differ, and the type must not decide the answer.
         if batch.targets_BA is None:
             return output
+        # A base that has logits of its own for the loss keeps their share in it.
         logits_BA = output.logits_BA if output.training_logits_BA is None else output.training_logits_BA
         for_BA, against_BA = self.log_prior(output, batch)
         return dataclasses.replace(
@@ -57,22 +61,25 @@ class LearnedMixin(Wrapper):
         )
 
     def penalise(self, for_BA: Tensor, against_BA: Tensor) -> Mapping[str, Tensor]:
-        """Give what is added to the loss besides, by name: nothing."""
+        """Return the penalties to add to the loss, by name: none here."""
         return {}
 
     def log_prior(self, output: Output, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Give f log(b + s) and f log(1 - b + s): [B, A] each."""
+        """Return f log(b + s) and f log(1 - b + s): [B, A] each."""
         assert output.joint_features_BH is not None
+        # softplus keeps f above 0: a negative one would invert the prior.
         scale_B1 = nn.functional.softplus(self.scale(output.joint_features_BH))
         prior_BA, smoothing = self.prior_TA[batch.question_types_B], torch.sigmoid(self.smoothing)
         return scale_B1 * torch.log(prior_BA + smoothing), scale_B1 * torch.log(1 - prior_BA + smoothing)
 
 
 class LearnedMixinEntropy(LearnedMixin):
-    """The learned mixin with a penalty on the scaled prior's entropy (LMH), without which f may fall to 0.
+    """The learned mixin with a penalty on the scaled prior's entropy (LMH), which keeps f from falling to 0.
 
-    f log(b + s) and f log(1 - b + s), renormalised, are a distribution over "right" and "wrong" for every answer;
-    its entropy, averaged over answers and batch, is weighted by `entropy`.
+    f log(b + s) and f log(1 - b + s), renormalised, are the logarithms of a distribution over "right" and "wrong"
+    for every answer. Its entropy, averaged over answers and batch, is weighted by `entropy`.
+
+    Raises ValueError if `entropy` is negative or the base has no joint features.
     """
 
     capturable = True
@@ -84,11 +91,12 @@ class LearnedMixinEntropy(LearnedMixin):
         self.entropy = entropy
 
     def penalise(self, for_BA: Tensor, against_BA: Tensor) -> Mapping[str, Tensor]:
-        """Give the weighted entropy."""
+        """Return the weighted entropy of the scaled prior."""
         return {"entropy": self.entropy * two_way_entropy(for_BA, against_BA)}
 
 
 def two_way_entropy(first_BA: Tensor, second_BA: Tensor) -> Tensor:
-    """Give the mean entropy, in nats, of distributions over two outcomes whose logarithms these are: a scalar."""
+    """Return the mean entropy (nats, a scalar) of distributions over two outcomes with these log-weights [B, A]."""
+    # log_softmax renormalises the two and stays finite if one of them underflows.
     logs_BA2 = torch.log_softmax(torch.stack([first_BA, second_BA], dim=-1), dim=-1)
     return -(logs_BA2.exp() * logs_BA2).sum(-1).mean()

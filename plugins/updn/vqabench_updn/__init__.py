@@ -1,4 +1,4 @@
-"""UpDn: bottom-up and top-down attention (Anderson et al. 2018), fully weight-normalised."""
+"""UpDn: bottom-up and top-down attention (Anderson et al. 2018), weight-normalised in every linear layer."""
 
 from __future__ import annotations
 
@@ -15,21 +15,24 @@ from vqabench_updn.questions import last_state
 
 
 def normalised_linear(inputs: int, outputs: int) -> nn.Linear:
-    """Give a linear layer, weight-normalised over the whole matrix: one scalar g."""
+    """Return a linear layer, weight-normalised over the whole matrix: one scalar g per layer."""
     layer: nn.Linear = weight_norm(nn.Linear(inputs, outputs), dim=None)  # type: ignore[arg-type]
     return layer
 
 
 def nonlinear(inputs: int, outputs: int) -> nn.Sequential:
-    """Give the layer that every f of the model is: linear, then ReLU."""
+    """Return the layer f of the paper: linear, then ReLU."""
     return nn.Sequential(normalised_linear(inputs, outputs), nn.ReLU())
 
 
 class UpDn(Backbone):
-    """Attention over regions, driven by the question; answers from the product of the two.
+    """Attend to regions by the question, and answer from the product of question and attended feature.
 
-    `hidden` is H, by default half the width of the region features. Word vectors of the data set, where it
-    has any, set the width of the embedding (else `embedding`) and its start.
+    `hidden` is H, by default half the width of the region features: 1024, as published, for 2048-wide features. If
+    the data set has word vectors, they set the width of the embedding and its initial values; else `embedding` is
+    the width.
+
+    Raises ValueError if a size is below 1.
     """
 
     capturable = True
@@ -70,10 +73,11 @@ class UpDn(Backbone):
         )
 
     def forward(self, batch: Batch) -> Output:
-        """Answer the questions of a batch."""
+        """Return the logits [B, A] of a batch, with question and joint features [B, H] and attention [B, R]."""
         words_BLE = self.embedding(batch.tokens_BL)
+        # The cumulative sum is 0 up to the first word, so this counts the padding in front of it.
         padded_B = ((batch.tokens_BL != PADDING).cumsum(1) == 0).sum(1)
-        padding_E = self.embedding.weight[PADDING].detach()  # which is never trained
+        padding_E = self.embedding.weight[PADDING].detach()  # never trained
         question_BH = last_state(self.gru, words_BLE, padding_E, padded_B)
         attention_BR = self.attend(batch, question_BH)
         attended_BV = torch.einsum("br,brv->bv", attention_BR, batch.regions_BRV)
@@ -87,10 +91,11 @@ class UpDn(Backbone):
         )
 
     def attend(self, batch: Batch, question_BH: Tensor) -> Tensor:
-        """Give the attention [B, R]: softmax over real regions of w · dropout(f_v(v) ∘ f_q(q)).
+        """Return the attention [B, R]: softmax over real regions of w · dropout(f_v(v) ∘ f_q(q)).
 
-        Computed as dropout(f_v(v)) · (w ∘ f_q(q)), so that no product of the size of all regions is made.
+        Real regions sum to 1, all others are exactly 0.
         """
+        # As dropout(f_v(v)) · (w ∘ f_q(q)): the product of two [B, R, H] tensors would take as much memory again.
         regions_BRH, scale = self.embed_regions(batch.regions_BRV)
         weight_1H, bias = self.attention.weight, self.attention.bias
         wanted_BH = self.attend_question(question_BH) * weight_1H * scale
@@ -98,17 +103,16 @@ class UpDn(Backbone):
         return scores_BR.masked_fill(~batch.region_mask_BR, -torch.inf).softmax(dim=1)
 
     def embed_regions(self, regions_BRV: Tensor) -> tuple[Tensor, float]:
-        """Give dropout(f_v(v)) [B, R, H], but for a factor, and that factor.
-
-        Where masks are drawn fast, numbers are dropped ahead of the ReLU, in place, and unseen by autograd: where
-        they are 0, the ReLU passes no gradient on.
-        """
+        """Return dropout(f_v(v)) [B, R, H] without its scale 1 / (1 - p), and that scale."""
         linear, relu = self.attend_region
         projected: Tensor = linear(regions_BRV.flatten(0, 1))
         scale = 1.0
         if drops_fast(self.attention_dropout, projected):
+            # Dropped before the ReLU, in place and without a record in the graph: the ReLU passes no gradient to a
+            # 0, so the backward pass is right and no copy of [B, R, H] is made.
             with torch.no_grad():
                 projected.masked_fill_(draw_dropped(projected, self.attention_dropout.p), 0.0)
+            # The scale is applied to [B, H] by the caller, instead of to all regions here.
             kept, scale = projected.relu_(), 1 / (1 - self.attention_dropout.p)
         else:
             kept = self.attention_dropout(relu(projected))

@@ -82,7 +82,7 @@ def test_an_impossible_share_is_refused(cli: CommandLine, catalog: Path, key: st
 
 def test_a_data_set_has_one_validation_split(catalog: Path, tmp_path: Path) -> None:
     catalog.write_text(catalog.read_text() + OWN_VAL)
-    with pytest.raises(InputError, match="has a val split; validation would make another one"):
+    with pytest.raises(InputError, match="has a val split, but validation makes another one"):
         find_dataset("tiny", catalog, tmp_path)
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.conftest import CommandLine
 from tests.tiny import write_tiny
 from vqabench.data.catalog.changing_priors import (
-    Group,
+    AnswerGroup,
     concepts_of,
     groups_of,
     measure_shift,
@@ -33,15 +33,15 @@ TYPES = ["how many", "what color", "is there a red", "what dog"]
 GROUPS = st.lists(st.tuples(st.sampled_from(TYPES), st.sampled_from(WORDS)), min_size=2, max_size=40)
 
 
-def slow_resplit(asked: list[Group], share: float, order: list[Group]) -> list[bool]:
+def slow_resplit(asked: list[AnswerGroup], share: float, order: list[AnswerGroup]) -> list[bool]:
     """Follow the same procedure, each choice made by looking at everything."""
     questions = Counter(asked)
     types = Counter(name for name, _ in asked)
     left = list(order)
-    train: list[Group] = []
-    test: list[Group] = []
+    train: list[AnswerGroup] = []
+    test: list[AnswerGroup] = []
 
-    def may_go(group: Group, reserved: int) -> bool:
+    def may_go(group: AnswerGroup, reserved: int) -> bool:
         in_train = frozenset[str]().union(*map(concepts_of, train))
         elsewhere = in_train.union(*(concepts_of(one) for one in left if one != group))
         size = sum(questions[one] for one in test) + questions[group]
@@ -75,7 +75,7 @@ def slow_resplit(asked: list[Group], share: float, order: list[Group]) -> list[b
 
 @settings(deadline=None)  # stop words take a second to load
 @given(GROUPS, st.floats(0.05, 0.95), st.integers(0, 3))
-def test_the_split_is_what_a_slow_search_finds(asked: list[Group], share: float, seed: int) -> None:
+def test_the_split_is_what_a_slow_search_finds(asked: list[AnswerGroup], share: float, seed: int) -> None:
     order = sorted(set(asked))
     random.Random(seed).shuffle(order)
     expected = slow_resplit(asked, share, order)
@@ -90,12 +90,12 @@ def test_groups_that_cannot_be_parted_are_told() -> None:
 
 @settings(deadline=None)  # stop words take a second to load
 @given(GROUPS, st.floats(0.05, 0.95))
-def test_no_group_is_in_both_and_train_has_every_word_of_the_test(asked: list[Group], share: float) -> None:
+def test_no_group_is_in_both_and_train_has_every_word_of_the_test(asked: list[AnswerGroup], share: float) -> None:
     try:
         in_test = resplit(asked, share, 0)
     except InputError:  # too few, or each with a word of its own
         return
-    groups: dict[bool, set[Group]] = {False: set(), True: set()}
+    groups: dict[bool, set[AnswerGroup]] = {False: set(), True: set()}
     for group, test in zip(asked, in_test, strict=True):
         groups[test].add(group)
     assert not groups[False] & groups[True]
@@ -127,7 +127,7 @@ def test_types_without_a_training_question_are_named() -> None:
 
 
 @cache
-def real_groups(samples: Path, *names: str) -> list[Group]:
+def real_groups(samples: Path, *names: str) -> list[AnswerGroup]:
     found = {a.question_id: a for name in names for a in read_annotations(samples / "vqa-v2" / name)}
     return groups_of(tabulate(found.values()))
 

@@ -18,14 +18,14 @@ from pathlib import Path
 import pytest
 
 from tests.file_server import FileServer, serving
-from vqabench.data.catalog.download import Patience
+from vqabench.data.catalog.download import RetryPolicy
 from vqabench.data.catalog.entries import SourceFile, read_catalog
 from vqabench.data.catalog.integrity import find_fault, hash_blob, hash_content
-from vqabench.data.catalog.raw_files import Way, get_files, one_at_a_time, read_record
+from vqabench.data.catalog.raw_files import FetchOptions, fetch_lock, get_files, read_record
 from vqabench.errors import InputError, VqabenchError
 from vqabench.events import BytesReceived, DownloadStarted, Event, Warn
 
-QUICK = Patience(attempts=4, connect=2.0, read=0.75, pause=0.001)
+QUICK = RetryPolicy(attempts=4, connect=2.0, read=0.75, pause=0.001)
 
 
 class Listener:
@@ -75,20 +75,20 @@ def fetch(
     server: FileServer,
     folder: Path,
     name: str = "a.zip",
-    way: Way | None = None,
+    options: FetchOptions | None = None,
     sha256: str | None = None,
     size: int | None = None,
 ) -> Listener:
     """Fetch one file from the server; gives what was heard."""
     listener = Listener()
     source = SourceFile(urls=(server.address(name),), sha256=sha256, size=size)
-    with one_at_a_time(folder, listener):
-        get_files(folder, {name: source}, way or Way(patience=QUICK), listener)
+    with fetch_lock(folder, listener):
+        get_files(folder, {name: source}, options or FetchOptions(retry=QUICK), listener)
     return listener
 
 
 def finals(folder: Path) -> dict[str, bytes]:
-    """Give the files under their final names."""
+    """Return the files under their final names."""
     return {
         path.name: path.read_bytes()
         for path in folder.iterdir()
@@ -245,7 +245,7 @@ def test_a_server_that_sends_without_end_is_stopped_at_the_size_in_the_catalogue
 
 def test_a_server_that_sends_without_end_leaves_room_on_the_disk(server: FileServer, small_disk: Path) -> None:
     server.faults = ["flood"]
-    with pytest.raises(VqabenchError, match="sends more than there is room for"):
+    with pytest.raises(VqabenchError, match="sends more than there is space for"):
         fetch(server, small_disk / "raw", sha256=digest(FIRST))
     assert sum(path.stat().st_size for path in small_disk.rglob("*") if path.is_file()) < 100_000
 
@@ -254,11 +254,11 @@ def test_a_server_that_sends_without_end_leaves_room_on_the_disk(server: FileSer
 def test_a_server_that_sends_a_byte_now_and_then_is_given_up(
     server: FileServer, tmp_path: Path, fault: str
 ) -> None:
-    patience = Patience(attempts=2, connect=2.0, read=1.0, stall=0.5, pause=0.001)
+    retry = RetryPolicy(attempts=2, connect=2.0, read=1.0, stall=0.5, pause=0.001)
     server.faults = [fault] * 2
     with pytest.raises(VqabenchError, match=r"sends less than 16,384 bytes in 0.5 seconds \(2 attempts\)"):
-        fetch(server, tmp_path, way=Way(patience=patience))
-    fetch(server, tmp_path, way=Way(patience=patience))
+        fetch(server, tmp_path, options=FetchOptions(retry=retry))
+    fetch(server, tmp_path, options=FetchOptions(retry=retry))
     assert finals(tmp_path) == {"a.zip": FIRST}
 
 
@@ -315,7 +315,7 @@ def test_a_redirect_from_the_public_network_into_a_private_one_is_refused(
     source = SourceFile(urls=("http://data.invalid/a.zip",))
     server.faults = [f"to http://{host}/a.zip"]
     with pytest.raises(VqabenchError, match=r"redirects to .*, an address of a private network"):
-        get_files(tmp_path, {"a.zip": source}, Way(patience=QUICK), Listener())
+        get_files(tmp_path, {"a.zip": source}, FetchOptions(retry=QUICK), Listener())
     assert [path for path, _ in server.requests] == ["http://data.invalid/a.zip"]
 
 
@@ -343,7 +343,7 @@ def test_mirrors_are_tried_in_turn(server: FileServer, tmp_path: Path) -> None:
         server.faults = ["409"]
         listener = Listener()
         source = SourceFile(urls=(server.address("a.zip"), other.address("a.zip")))
-        record = get_files(tmp_path, {"a.zip": source}, Way(patience=QUICK), listener)
+        record = get_files(tmp_path, {"a.zip": source}, FetchOptions(retry=QUICK), listener)
         assert record.files["a.zip"].source == other.address("a.zip")
     assert any("answers 409" in line and "next mirror" in line for line in listener.lines)
 
@@ -354,16 +354,16 @@ def test_a_proxy_is_used_as_the_environment_says(
     monkeypatch.setenv("HTTP_PROXY", server.url)
     monkeypatch.setenv("NO_PROXY", "")
     source = SourceFile(urls=("http://data.invalid/a.zip",))
-    get_files(tmp_path, {"a.zip": source}, Way(patience=QUICK), Listener())
+    get_files(tmp_path, {"a.zip": source}, FetchOptions(retry=QUICK), Listener())
     assert server.requests == [("http://data.invalid/a.zip", None)]
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     with pytest.raises(VqabenchError, match="the proxy cannot be reached"):
-        get_files(tmp_path, {"b.zip": source}, Way(patience=QUICK), Listener())
+        get_files(tmp_path, {"b.zip": source}, FetchOptions(retry=QUICK), Listener())
 
 
 def test_no_room_is_told_before_anything_comes(server: FileServer, tmp_path: Path) -> None:
     server.faults = ["endless"]  # so that the size is the catalogue's
-    with pytest.raises(VqabenchError, match=r"no room for a\.zip in .*: 1,000,000,000,000\.0 MB to come"):
+    with pytest.raises(VqabenchError, match=r"no space for a\.zip in .*: 1,000,000,000,000\.0 MB needed"):
         fetch(server, tmp_path, size=10**18)
     assert finals(tmp_path) == {}
 
@@ -374,18 +374,18 @@ def test_a_changed_file_is_refused_until_it_is_fetched_again(server: FileServer,
     with pytest.raises(InputError, match=r"a\.zip: changed since .*--force"):
         fetch(server, tmp_path)
     (tmp_path / "a.zip").write_bytes(SECOND[:50])
-    with pytest.raises(InputError, match=r"not the expected file: it is not whole.*--force"):
+    with pytest.raises(InputError, match=r"not the expected file: it is not complete.*--force"):
         fetch(server, tmp_path)
-    fetch(server, tmp_path, way=Way(force=True, patience=QUICK))
+    fetch(server, tmp_path, options=FetchOptions(force=True, retry=QUICK))
     assert finals(tmp_path) == {"a.zip": FIRST}
 
 
 def test_offline_uses_what_is_there_and_names_what_is_not(server: FileServer, tmp_path: Path) -> None:
-    offline = Way(offline=True, patience=QUICK)
+    offline = FetchOptions(offline=True, retry=QUICK)
     with pytest.raises(InputError, match=r"--offline forbids downloading: a\.zip; put them there.*--from"):
-        fetch(server, tmp_path, way=offline)
+        fetch(server, tmp_path, options=offline)
     (tmp_path / "a.zip").write_bytes(FIRST)
-    fetch(server, tmp_path, way=offline)
+    fetch(server, tmp_path, options=offline)
     assert server.requests == []
     assert read_record(tmp_path).files["a.zip"].source == "was there already"
 
@@ -394,17 +394,17 @@ def test_own_files_are_taken_if_they_are_the_right_ones(server: FileServer, tmp_
     own = tmp_path / "own" / "deep"
     own.mkdir(parents=True)
     expected = digest(FIRST)
-    way = Way(own_folder=tmp_path / "own", offline=True, patience=QUICK)
+    options = FetchOptions(own_folder=tmp_path / "own", offline=True, retry=QUICK)
     (own / "a.zip").write_bytes(SECOND)
     with pytest.raises(InputError, match="--offline forbids downloading"):
-        fetch(server, tmp_path / "raw", way=way, sha256=expected)
+        fetch(server, tmp_path / "raw", options=options, sha256=expected)
     (own / "a.zip").write_bytes(FIRST)
-    heard = fetch(server, tmp_path / "raw", way=way, sha256=expected)
+    heard = fetch(server, tmp_path / "raw", options=options, sha256=expected)
     assert f"a.zip: taken from {own / 'a.zip'}" in heard.lines
     assert finals(tmp_path / "raw") == {"a.zip": FIRST}
     assert server.requests == []
     with pytest.raises(InputError, match="there is no such folder"):
-        fetch(server, tmp_path / "more", way=Way(own_folder=tmp_path / "none"))
+        fetch(server, tmp_path / "more", options=FetchOptions(own_folder=tmp_path / "none"))
 
 
 UNPACKED = [
@@ -421,7 +421,7 @@ def test_unpacked_files_are_explained_with_a_catalogue_that_names_them(server: F
     for name in [*UNPACKED, "MultipleChoice_mscoco_train2014_questions.json"]:
         (own / name).write_text("{}")
     with pytest.raises(InputError, match="--offline forbids downloading") as raised:
-        fetch(server, tmp_path / "raw", way=Way(own_folder=own, offline=True, patience=QUICK))
+        fetch(server, tmp_path / "raw", options=FetchOptions(own_folder=own, offline=True, retry=QUICK))
     assert "put them there" not in str(raised.value)
     snippet = str(raised.value).partition("--catalog: ")[2].partition(" (on separate lines)")[0]
     (tmp_path / "own.toml").write_text(snippet.replace(" / ", "\n"))
@@ -429,7 +429,7 @@ def test_unpacked_files_are_explained_with_a_catalogue_that_names_them(server: F
     train, test = entry.splits["train"], entry.splits["test"]
     named = [*train.questions, *train.annotations, *test.questions, *test.annotations]
     assert named == [str(own / name) for name in UNPACKED]
-    heard = fetch(server, tmp_path / "raw", way=Way(own_folder=own, patience=QUICK))
+    heard = fetch(server, tmp_path / "raw", options=FetchOptions(own_folder=own, retry=QUICK))
     assert any("holds unpacked JSON" in line for line in heard.lines)
     assert finals(tmp_path / "raw") == {"a.zip": FIRST}
 
@@ -473,12 +473,12 @@ FETCH = """
 import sys
 from pathlib import Path
 from tests.data.catalog.test_download import Listener, QUICK
-from vqabench.data.catalog.raw_files import Way, get_files, one_at_a_time
+from vqabench.data.catalog.raw_files import FetchOptions, get_files, fetch_lock
 from vqabench.data.catalog.entries import SourceFile
 folder, *urls = sys.argv[1:]
-with one_at_a_time(Path(folder), Listener()):
+with fetch_lock(Path(folder), Listener()):
     get_files(Path(folder), {url.rpartition("/")[2]: SourceFile(urls=(url,)) for url in urls},
-              Way(patience=QUICK), Listener())
+              FetchOptions(retry=QUICK), Listener())
 """
 
 
@@ -533,7 +533,7 @@ def test_what_is_stopped_between_any_two_pieces_goes_on(server: FileServer, tmp_
     source = {"a.zip": SourceFile(urls=(server.address("a.zip"),))}
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
-            get_files(tmp_path, source, Way(patience=QUICK), Stopping())
+            get_files(tmp_path, source, FetchOptions(retry=QUICK), Stopping())
     assert finals(tmp_path) == {}
     fetch(server, tmp_path)
     assert [asked for _, asked in server.requests] == [None, "bytes=16384-", "bytes=32768-"]
@@ -542,10 +542,10 @@ def test_what_is_stopped_between_any_two_pieces_goes_on(server: FileServer, tmp_
 
 def test_a_second_fetch_waits_for_the_first(tmp_path: Path) -> None:
     listener, order = Listener(), []
-    with one_at_a_time(tmp_path, listener):
+    with fetch_lock(tmp_path, listener):
 
         def second() -> None:
-            with one_at_a_time(tmp_path, listener):
+            with fetch_lock(tmp_path, listener):
                 order.append("second")
 
         thread = threading.Thread(target=second)

@@ -250,10 +250,10 @@ def test_word_vectors_are_read_for_the_training_words(dataset: Dataset, tmp_path
     ("content", "told"),
     [
         ("sheep 1 2\nmany 1\n", "line 2: 1 numbers, but 2 before"),
-        ("dog 1 2\nsheep at x.com 1 2\n", "holds a vector for none of the"),
+        ("dog 1 2\nsheep at x.com 1 2\n", "has no vector for any word of"),
         ("\nsheep 1 nan\n", "line 2: not a word and its finite numbers"),
         ("sheep 1 x\n", "line 1: not a word and its numbers"),
-        ("unicorn 1 2\n", "holds a vector for none of the"),
+        ("unicorn 1 2\n", "has no vector for any word of"),
         ("sheep 1 1e39\n", "line 1: not a word and its finite numbers"),
     ],
 )

@@ -67,7 +67,11 @@ def test_a_prepared_data_set_is_fine(dataset: Dataset) -> None:
         (change("regions", (0, 2, 0), 1.0), "region features", "image 0: .*behind its last region"),
         (change("boxes", (3, 0, 0), 1.5), "region features", "image 3: "),
         (change("image_ids", 1, 0), "region features", "an image id occurs more than once"),
-        (change("train/target_values", 5, 0.3), "prepared arrays", "not what the files give: train/target_values"),
+        (
+            change("train/target_values", 5, 0.3),
+            "prepared arrays",
+            "differs from the raw files: train/target_values",
+        ),
         (change("priors/answer_counts", (0, 0), 7), "prepared arrays", "priors/answer_counts"),
         (add_a_space, "prepared arrays", "other files or settings"),
     ],

@@ -71,7 +71,7 @@ def test_the_questions_of_some_ids_keep_their_order() -> None:
 
 
 def test_another_number_of_answers_than_ten_is_no_table() -> None:
-    with pytest.raises(ValueError, match="other than ten answers"):
+    with pytest.raises(ValueError, match="does not have ten answers"):
         tabulate([Annotation(1, 1, "what", "other", (Answer("x"),) * 9)])
 
 

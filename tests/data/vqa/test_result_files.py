@@ -124,7 +124,10 @@ REFUSED = {
     "a line that breaks off": (lines(*ENTRIES)[:-9], r"broken JSON in line 3, column \d+: "),
     "a comma too many": (json.dumps(ENTRIES)[:-1] + ",]", r"broken JSON in line 1, column \d+: "),
     "two lists in one file": (lines(ENTRIES, ENTRIES), r"broken JSON in line 2, .* jq -s 'add' "),
-    "a table": ("question_id,answer\n1,yes\n", "broken JSON in line 1, column 1"),
+    "a table": (
+        "question_id,answer\n1,yes\n",
+        "not JSON: it starts with 'question_id,answer'; a results file is a list",
+    ),
     "lists in lists": ("[" * 100_000, "nested too deeply"),
     "a number of 5,000 digits": (
         '[{"question_id": 1, "answer": "a", "x": NaN, "y": ' + "9" * 5000 + "}]",

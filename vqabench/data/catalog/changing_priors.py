@@ -1,7 +1,7 @@
-"""Splits whose answer priors change between training and test.
+"""Split data sets so that the answer priors change between training and test.
 
-`split_by_ids` follows a published list of test questions, as VQA-CP's. `resplit` makes such a split of any data
-set, after Agrawal et al. 2018 (Don't Just Assume; Look and Answer, section 4): it is not VQA-CP.
+`split_by_ids` follows a published list of test questions, such as VQA-CP's. `resplit` makes a similar split of any
+data set, after Agrawal et al. 2018 ("Don't Just Assume; Look and Answer", section 4); it is not VQA-CP.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from vqabench.data.vqa.annotation_table import AnnotationTable
 from vqabench.data.vqa.words import split_words
 from vqabench.errors import InputError, first_few
 
-Group = tuple[str, str]
+AnswerGroup = tuple[str, str]
 """Question type and most common answer, normalised: all questions of a group go to one split."""
 
 LEAST_OF_TYPE = 0.1
-"""Share of a type's questions that stay in train; a group of less says little of its type in the test."""
+"""Minimum share of a type's questions that stays in train, and preferred share of a type's first test group."""
 
 
 @dataclass(frozen=True)
 class Shift:
-    """How far the priors differ, and how much of the test the training split has words for."""
+    """How much the priors differ, and which words of the test are in training."""
 
     distance: float
     """Total variation distance between a type's answers in train and test, averaged over test questions: 0 to 1."""
     concepts_covered: float
-    """Share of the test's concepts that are in train, too: 0 to 1."""
+    """Share of the test's concepts that are also in train: 0 to 1."""
     types: int
     """Question types in all."""
     train_only: tuple[str, ...]
@@ -40,49 +40,50 @@ class Shift:
 
 
 def split_by_ids(question_ids: Sequence[int], test_ids: Collection[int]) -> list[bool]:
-    """Tell which questions are of the test split. Raises InputError where a test id is of no question."""
+    """Return for each question whether it is in the test. Raises InputError if a test id has no question."""
     missing = sorted(set(test_ids) - set(question_ids))
     if missing:
         message = f"{len(missing):,} of the {len(test_ids):,} test questions are not in the data"
-        raise InputError(f"{message} (ids {first_few(missing)}): are all of its parts there?")
+        raise InputError(f"{message} (ids {first_few(missing)}): is a part of the data missing?")
     return [question_id in test_ids for question_id in question_ids]
 
 
-def groups_of(annotations: AnnotationTable) -> list[Group]:
-    """Give each question's group."""
+def groups_of(annotations: AnnotationTable) -> list[AnswerGroup]:
+    """Return each question's group."""
     return list(zip(annotations.question_types.spell(), annotations.modal_answers.spell(), strict=True))
 
 
-def resplit(groups: Sequence[Group], share: float, seed: int) -> list[bool]:
-    """Return which questions, whose groups are given, become the test: nearly `share` of them, and no more.
+def resplit(groups: Sequence[AnswerGroup], share: float, seed: int) -> list[bool]:
+    """Return for each question whether it is in the test: almost `share` of them, and never more.
 
-    Groups are visited in an order drawn from the seed. A group goes to the test unless it is in train already, is
-    too large for what the test still lacks, would leave train less than a tenth of its question type, or is the
-    only one left with some concept: train must cover all concepts of the test. Then the group that holds the most
-    concepts which the test has and train lacks goes to train. What is left at the end goes to train.
+    Questions are given by their groups, which are visited in an order drawn from the seed. A group goes to the test
+    unless it is in train, exceeds the remaining size of the test, would leave less than a tenth of its question
+    type for train, or is the only remaining one with some concept, because train must cover all concepts of the
+    test. After each of these, the group with the most concepts that the test has and train lacks goes to train. The
+    rest goes to train at the end.
 
-    One group of each question type goes first, so that a type is on both sides wherever that is possible. Raises
-    InputError where no group can go to the test.
+    One group of each question type goes first, so that every type is in both splits if possible. Raises InputError
+    if no group can go to the test.
     """
     order = sorted(set(groups))
     random.Random(seed).shuffle(order)
     test = _Test(groups, share, {group: concepts_of(group) for group in order})
-    by_type: dict[str, list[Group]] = defaultdict(list)
+    by_type: dict[str, list[AnswerGroup]] = defaultdict(list)
     for group in order:
         by_type[group[0]].append(group)
     smallest = {name: min(test.sizes[group] for group in own) for name, own in by_type.items()}
     reserved = sum(smallest.values())
     for name, own in by_type.items():
-        reserved -= smallest[name]  # later types must find room, too
-        telling = sorted(own, key=lambda group: test.sizes[group] < LEAST_OF_TYPE * test.type_sizes[group[0]])
-        for group in telling:
-            if test.has_room(group, reserved):
+        reserved -= smallest[name]  # keep space for the later types
+        by_size = sorted(own, key=lambda group: test.sizes[group] < LEAST_OF_TYPE * test.type_sizes[group[0]])
+        for group in by_size:
+            if test.fits(group, reserved):
                 test.take(group)
                 break
     for group in order:
-        if test.has_room(group):
+        if test.fits(group):
             test.take(group)
-            test.cover.answer()
+            test.cover.add_to_train()
     if not test.groups:
         raise InputError(
             "no group of questions can go to the test split: each is too large, is its whole question type, or has "
@@ -92,32 +93,34 @@ def resplit(groups: Sequence[Group], share: float, seed: int) -> list[bool]:
 
 
 class _Test:
-    """The groups that are in the test, and the room that is left in it."""
+    """The groups in the test, and its remaining size."""
 
-    def __init__(self, groups: Sequence[Group], share: float, concepts: Mapping[Group, frozenset[str]]) -> None:
+    def __init__(
+        self, groups: Sequence[AnswerGroup], share: float, concepts: Mapping[AnswerGroup, frozenset[str]]
+    ) -> None:
         self.sizes = Counter(groups)
         self.type_sizes = Counter(name for name, _ in groups)
-        self.room = round(share * len(groups))
-        self.type_room = {name: int((1 - LEAST_OF_TYPE) * size) for name, size in self.type_sizes.items()}
+        self.left = round(share * len(groups))
+        self.left_of_type = {name: int((1 - LEAST_OF_TYPE) * size) for name, size in self.type_sizes.items()}
         self.cover = _Cover(concepts)
-        self.groups: set[Group] = set()
+        self.groups: set[AnswerGroup] = set()
 
-    def has_room(self, group: Group, reserved: int = 0) -> bool:
-        """Return whether a group may go to the test, so many questions of which are kept for others."""
-        fits = self.sizes[group] <= min(self.room - reserved, self.type_room[group[0]])
-        return fits and self.cover.spares(group)
+    def fits(self, group: AnswerGroup, reserved: int = 0) -> bool:
+        """Return whether a group may go to the test, with `reserved` of its questions kept for other groups."""
+        small = self.sizes[group] <= min(self.left - reserved, self.left_of_type[group[0]])
+        return small and self.cover.can_spare(group)
 
-    def take(self, group: Group) -> None:
+    def take(self, group: AnswerGroup) -> None:
         """Put a group into the test."""
-        self.cover.ask(group)
+        self.cover.add_to_test(group)
         self.groups.add(group)
-        self.room -= self.sizes[group]
-        self.type_room[group[0]] -= self.sizes[group]
+        self.left -= self.sizes[group]
+        self.left_of_type[group[0]] -= self.sizes[group]
 
 
-def concepts_of(group: Group) -> frozenset[str]:
-    """Give the words of a question type and an answer, without stop words."""
-    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS  # it takes a second to load
+def concepts_of(group: AnswerGroup) -> frozenset[str]:
+    """Return the words of a group's question type and answer, without stop words."""
+    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS  # imported here, as it takes a second
 
     words = [word for text in group for word in split_words(text)]
     return frozenset(word for word in words if word not in ENGLISH_STOP_WORDS)
@@ -125,40 +128,40 @@ def concepts_of(group: Group) -> frozenset[str]:
 
 @dataclass
 class _Cover:
-    """A greedy cover of concepts: how many of those wanted each group that is left would bring."""
+    """A greedy cover of concepts: how many wanted concepts each remaining group contains."""
 
-    concepts: Mapping[Group, frozenset[str]]
-    left: dict[Group, int] = field(init=False)
-    """Group -> wanted concepts that it holds."""
+    concepts: Mapping[AnswerGroup, frozenset[str]]
+    left: dict[AnswerGroup, int] = field(init=False)
+    """Remaining group -> number of wanted concepts that it contains."""
 
     def __post_init__(self) -> None:
         self.left = dict.fromkeys(self.concepts, 0)
         self.rank = {group: number for number, group in enumerate(self.concepts)}
-        self.holders: dict[str, list[Group]] = defaultdict(list)
+        self.holders: dict[str, list[AnswerGroup]] = defaultdict(list)
         for group, concepts in self.concepts.items():
             for concept in concepts:
                 self.holders[concept].append(group)
         self.holding = Counter({concept: len(holders) for concept, holders in self.holders.items()})
         self.wanted: set[str] = set()
         self.covered: set[str] = set()
-        self.heap: list[tuple[int, int, Group]] = []
+        self.heap: list[tuple[int, int, AnswerGroup]] = []
 
-    def spares(self, group: Group) -> bool:
-        """Tell whether a group is left, and others are for what train lacks of its concepts."""
+    def can_spare(self, group: AnswerGroup) -> bool:
+        """Return whether a group remains, and others remain for those of its concepts that train lacks."""
         return group in self.left and all(self.holding[c] > 1 for c in self.concepts[group] - self.covered)
 
-    def ask(self, group: Group) -> None:
-        """Put a group into the test: its concepts are wanted in train."""
+    def add_to_test(self, group: AnswerGroup) -> None:
+        """Put a group into the test; its concepts are then wanted in train."""
         self._take(group)
         new = self.concepts[group] - self.covered - self.wanted
         self.wanted |= new
         self._change(new, +1)
 
-    def answer(self) -> None:
-        """Put the group that holds the most wanted concepts into train, if one holds any."""
+    def add_to_train(self) -> None:
+        """Put the group with the most wanted concepts into train, if there is one."""
         while self.heap:
             count, _, group = heapq.heappop(self.heap)
-            if self.left.get(group) == -count:  # otherwise it was counted anew since, or has gone
+            if self.left.get(group) == -count:  # otherwise the entry is out of date, or the group is gone
                 break
         else:
             return
@@ -168,7 +171,7 @@ class _Cover:
         self.covered |= self.concepts[group]
         self._change(brought, -1)
 
-    def _take(self, group: Group) -> None:
+    def _take(self, group: AnswerGroup) -> None:
         del self.left[group]
         self.holding.subtract(self.concepts[group])
 
@@ -184,10 +187,10 @@ class _Cover:
                 heapq.heappush(self.heap, (-self.left[group], self.rank[group], group))
 
 
-def measure_shift(groups: Sequence[Group], in_test: Sequence[bool]) -> Shift:
-    """Measure what a split of questions, of whom the groups are given, does to the priors.
+def measure_shift(groups: Sequence[AnswerGroup], in_test: Sequence[bool]) -> Shift:
+    """Measure how a split of questions, given by their groups, changes the priors.
 
-    Raises InputError where one side is empty.
+    Raises InputError if one side is empty.
     """
     counts: dict[bool, dict[str, Counter[str]]] = {False: defaultdict(Counter), True: defaultdict(Counter)}
     for (question_type, answer), test in zip(groups, in_test, strict=True):
@@ -215,7 +218,7 @@ def measure_shift(groups: Sequence[Group], in_test: Sequence[bool]) -> Shift:
 
 
 def _distance(first: Counter[str], second: Counter[str]) -> float:
-    """Give the total variation distance of two distributions; 1 where one of them is empty."""
+    """Return the total variation distance of two distributions; 1 if one of them is empty."""
     if not first or not second:
         return 1.0
     answers = first.keys() | second.keys()

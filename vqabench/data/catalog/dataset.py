@@ -1,4 +1,4 @@
-"""One data set: its files, those that the user chose for it, and its questions."""
+"""A data set: its files, including those that the user chose, and its questions."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from vqabench.files.packed import split_member
 
 
 class FileChoice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Absolute names; `F.zip::MEMBER` names a member."""
+    """Files named by the user: absolute paths, or `F.zip::MEMBER` for a member of an archive."""
 
     features: tuple[str, ...] = ()
     word_vectors: str | None = None
 
 
 def read_choice(folder: Path) -> FileChoice:
-    """Read what was chosen. Raises InputError where the file is damaged."""
+    """Read the files chosen before. Raises InputError if the record is damaged."""
     path = folder / "chosen.json"
     if not path.is_file():
         return FileChoice()
-    return read_json(path, FileChoice, "delete it, and name the files again when preparing, as --features FILE")
+    return read_json(path, FileChoice, "delete it, and name the files again with data prepare --features FILE")
 
 
 def remember_choice(folder: Path, choice: FileChoice) -> None:
-    """Write down what was chosen, beside the prepared data."""
+    """Write the chosen files next to the prepared data."""
     write_file(folder / "chosen.json", msgspec.json.encode(choice))
 
 
 def check_chosen(option: str, file: Path, may_be_folder: bool = False) -> str:
-    """Give a file's, or a folder's, absolute name. Raises InputError where it is not there."""
+    """Return the absolute path of a file or folder. Raises InputError if it does not exist."""
     real, _ = split_member(file)
     if not real.exists():
         raise InputError(f"{option} {real}: there is no such file")
@@ -52,52 +52,52 @@ def check_chosen(option: str, file: Path, may_be_folder: bool = False) -> str:
 
 @dataclass(frozen=True)
 class Dataset:
-    """One data set: its entry, and where its files lie."""
+    """A data set: its entry in the catalogue, and the paths of its files."""
 
     name: str
     entry: Entry
     source: Path
-    """The folder that the entry's paths are relative to."""
+    """Folder that the entry's paths are relative to."""
     folder: Path
-    """Where its prepared form lies."""
+    """Folder of its prepared form."""
     named: FileChoice | None = None
-    """Files that the user names now."""
+    """Files that the user names in this call; None for those named before."""
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """Name the splits that it has."""
+        """Return the names of its splits."""
         carved = ["val"] if self.entry.validation else []
         return tuple(split for split in SPLITS if split in (*self.entry.splits, *carved))
 
     @property
     def scored(self) -> tuple[str, ...]:
-        """Name the splits that have annotations: the others can be answered, and are not scored."""
+        """Return the splits that have annotations. The others can be answered but not scored."""
         return tuple(split for split in self.splits if self._files_of(split).annotations)
 
     @property
     def chosen(self) -> FileChoice:
-        """Give the files that the user names where the entry names none, now or before.
+        """Return the files that the user names, in this call or before.
 
-        Raises InputError where the record of those named before is damaged.
+        Raises InputError if the record of those named before is damaged.
         """
         return self.named or read_choice(self.folder)
 
     @property
     def prepared_file(self) -> Path:
-        """Name the file that everything but the features is prepared into."""
+        """Return the path of the prepared data, except features."""
         return self.folder / "prepared.h5"
 
     @property
     def features_file(self) -> Path:
-        """Name the file that the region features are prepared into."""
+        """Return the path of the prepared region features."""
         return self.folder / "features.h5"
 
     def has_features(self) -> bool:
-        """Tell whether it is known which files hold region features."""
+        """Return whether files of region features are named, by the catalogue or the user."""
         return bool(self.entry.features or self.chosen.features)
 
     def feature_files(self) -> list[Path]:
-        """Give the files that hold region features. Raises InputError where none is named."""
+        """Return the files of region features. Raises InputError if none are named."""
         if not self.has_features():
             raise InputError(
                 f"{self.name}: no region features yet; name them once: vqabench data prepare {self.name} "
@@ -107,21 +107,21 @@ class Dataset:
 
     @property
     def word_vectors_file(self) -> Path | None:
-        """Give the file of word vectors, if one is named."""
+        """Return the file of word vectors; None if none is named."""
         name = self.entry.word_vectors or self.chosen.word_vectors
         return self.source / name if name else None
 
     def question_files(self) -> list[Path]:
-        """Give the files that hold questions and annotations."""
+        """Return the files of questions and annotations."""
         names = [name for split in self.entry.splits.values() for name in (*split.questions, *split.annotations)]
         return [self.source / name for name in dict.fromkeys(names)]
 
     def archives(self) -> list[Path]:
-        """Give the files that hold questions and annotations, without the names of members."""
+        """Return the files of questions and annotations, archives instead of their members."""
         return list(dict.fromkeys(split_member(path)[0] for path in self.question_files()))
 
     def check_questions_readable(self) -> None:
-        """Raise InputError, saying how to get them, where files of questions or annotations are not there."""
+        """Raise InputError, with the command that gets them, if files of questions or annotations are missing."""
         for path in self.archives():
             if path.exists():
                 require_file(path, "file of questions or annotations")
@@ -135,27 +135,27 @@ class Dataset:
         raise InputError(f"{self.name}: {len(missing)} of its files are missing: {first_few(missing)}")
 
     def files(self) -> list[Path]:
-        """Give every file that the data set is read from."""
+        """Return every file that the data set is prepared from."""
         names = [self.source / self.entry.object_names] if self.entry.object_names else []
         vectors = [self.word_vectors_file] if self.word_vectors_file else []
         return list(dict.fromkeys([*self.question_files(), *self.feature_files(), *names, *vectors]))
 
     def read_questions(self, split: str) -> list[Question]:
-        """Read a split's questions. Raises InputError where a file is broken."""
+        """Read a split's questions. Raises InputError if a file is broken."""
         questions = self._read_question_files(self._source_of(split))
         return [questions[row] for row in self._rows(split, questions)]
 
     def read_split(self, split: str) -> tuple[list[Question], AnnotationTable]:
         """Read a split's questions and, in the same order, their annotations.
 
-        Raises InputError where a file is broken, there are no questions, the two do not belong together, or
-        a question has other than ten answers, or the split has no annotations.
+        Raises InputError if a file is broken, there are no questions, questions and annotations do not match, a
+        question does not have ten answers, or the split has no annotations.
         """
         self.require_scored(split)
         return self._part(split, *self._read_files(self._source_of(split)))
 
     def require_scored(self, split: str) -> None:
-        """Raise InputError where a split cannot be scored, or there is no such split."""
+        """Raise InputError if a split has no annotations, or there is no such split."""
         if split not in self.splits:
             raise InputError(unknown(f"split of {self.name}", split, self.splits))
         if split not in self.scored:
@@ -174,7 +174,7 @@ class Dataset:
         return {split: self.read_questions(split) for split in self.splits if split not in self.scored}
 
     def find_repeated(self, split: str) -> set[int]:
-        """Return the questions of a split's files that are left out, as later splits hold them, too."""
+        """Return the questions to leave out of a split, because later splits contain them."""
         if self.entry.repeated_questions == "refuse" or split == "test":
             return set()
         source = self._source_of(split)
@@ -183,7 +183,7 @@ class Dataset:
         return ids & {one.question_id for one in self._read_question_files(source)} if ids else ids
 
     def count(self, split: Split) -> Counts:
-        """Count what a split's files hold, before any of it is carved off. Raises as `read_split` does."""
+        """Count a split's files, before `val` is carved from train. Raises as `read_split` does."""
         if not self.entry.splits[split].annotations:
             questions, answers = self._read_question_files(split), None
         else:
@@ -193,7 +193,7 @@ class Dataset:
         return Counts(questions=len(questions), images=images, answers=answers)
 
     def _source_of(self, split: str) -> Split:
-        """Name the split whose files hold this one."""
+        """Return the split whose files contain this one: train for a `val` that is carved from it."""
         return "train" if split == "val" and self.entry.validation else split  # type: ignore[return-value]
 
     def _files_of(self, split: str) -> SplitFiles:
@@ -215,7 +215,7 @@ class Dataset:
     def _part(
         self, split: str, questions: list[Question], annotations: AnnotationTable
     ) -> tuple[list[Question], AnnotationTable]:
-        """Take the part of some files' questions that is a split."""
+        """Return the questions of some files that are in the split."""
         rows = self._rows(split, questions)
         if not rows:
             why = "repeated_questions" if self.entry.validation is None else "validation.share"
@@ -223,7 +223,7 @@ class Dataset:
         return [questions[row] for row in rows], annotations.take(rows)
 
     def _rows(self, split: str, questions: Sequence[Question]) -> Sequence[int]:
-        """Return the rows of a file's questions that are in the split."""
+        """Return the positions of the questions that are in the split."""
         rows: Sequence[int] = range(len(questions))
         if repeated := self.find_repeated(split):
             rows = [row for row in rows if questions[row].question_id not in repeated]
@@ -239,7 +239,7 @@ Raw = dict[str, tuple[list[Question], AnnotationTable]]
 
 
 def data_folder(given: Path | None) -> Path:
-    """Choose where data lives: the folder given, `$VQABENCH_DATA`, or the platform's data folder."""
+    """Return the data folder: the one given, `$VQABENCH_DATA`, or the platform's."""
     if given is not None:
         return given
     from_environment = os.environ.get("VQABENCH_DATA")
@@ -247,29 +247,29 @@ def data_folder(given: Path | None) -> Path:
 
 
 def find_dataset(name: str, own_catalog: Path | Sequence[Path] | None, data_dir: Path | None) -> Dataset:
-    """Find a data set by its name. Raises InputError, with the nearest name, if there is none."""
+    """Return the data set of that name. Raises InputError, with the nearest name, if there is none."""
     catalog = read_catalog(own_catalog)
     if name not in catalog:
         raise InputError(f"{unknown('dataset', name, catalog)}; your own come with --catalog FILE")
     entry, source = catalog[name]
     folder = data_folder(data_dir) / name
     if entry.generator:
-        made = msgspec.structs.replace(entry, splits=_made_here(SPLITS), features=("features.h5",))
+        made = msgspec.structs.replace(entry, splits=_written_splits(SPLITS), features=("features.h5",))
         return Dataset(name, made, folder / "raw", folder)
     if entry.derived:
-        entry = msgspec.structs.replace(entry, splits=_made_here(("train", "test")))
+        entry = msgspec.structs.replace(entry, splits=_written_splits(("train", "test")))
     return Dataset(name, entry, folder / "raw" if entry.files else source, folder)
 
 
-def _made_here(splits: Sequence[Split]) -> dict[Split, SplitFiles]:
-    """Name the files that are written here instead of fetched."""
+def _written_splits(splits: Sequence[Split]) -> dict[Split, SplitFiles]:
+    """Return the files of splits that are written here instead of fetched."""
     return {split: SplitFiles((f"{split}_questions.json",), (f"{split}_annotations.json",)) for split in splits}
 
 
 def hash_questions(dataset: Dataset) -> dict[Path, str]:
-    """Hash all bytes of each file with questions or annotations: what `check_questions` compares.
+    """Return the SHA-256 of each file with questions or annotations, for `check_questions`.
 
-    Raises InputError where one cannot be read.
+    Raises InputError if one cannot be read.
     """
     try:
         return {path: hash_content(path) for path in dataset.archives()}
@@ -284,7 +284,7 @@ NOT_SCORED = (
 
 
 def check_questions(known: Mapping[Path, str], consequence: str = NOT_SCORED) -> None:
-    """Raise VqabenchError where files with questions or annotations have changed since they were hashed.
+    """Raise VqabenchError if files with questions or annotations have changed since they were hashed.
 
     Call it after reading them, so that what was read is what was hashed.
     """

@@ -1,4 +1,4 @@
-"""A data set made of another one's questions: its raw files, and the catalogue that names them."""
+"""Write a data set made from another one's questions: its raw files and its catalogue."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KEPT = (
     *("licence", "citation", "features_from", "images_without_features", "broken_features", "feature_precision"),
     *("minimum_answer_count", "vocabulary", "question_length", "recipe"),
 )
-"""What a derived entry takes over as it is."""
+"""Keys that a derived entry copies unchanged."""
 
 
 def write_split(
@@ -35,21 +35,22 @@ def write_split(
     record: Mapping[str, Any],
     hashes: Mapping[Path, str],
 ) -> Path:
-    """Write both splits, a catalogue of the new data set, and `split.json` on how it came about.
+    """Write both splits, a catalogue of the new data set, and `split.json` with its origin; return the catalogue.
 
-    Entries are copied as they are. Returns the catalogue. Raises InputError where the folder holds something
-    already, VqabenchError where the source's files are no longer those of the hashes.
+    Entries are copied unchanged. Raises InputError if the folder is not empty, VqabenchError if the source's files
+    do not have the given hashes any more.
     """
     _require_free(folder)
     place = folder.resolve()
     place.parent.mkdir(parents=True, exist_ok=True)
-    begun = f".{place.name}.part-"
-    with ExitStack() as stack:  # whole, or not at all
+    partial = f".{place.name}.part-"
+    # Written to a folder with another name and renamed, so that a killed process leaves no incomplete data set.
+    with ExitStack() as stack:
         stack.enter_context(holding(place.with_name(f".{place.name}.lock"), lambda: None))
-        _require_free(folder)  # another process may have written it meanwhile
-        for stray in place.parent.glob(f"{escape(begun)}????????"):  # of a call that was killed
+        _require_free(folder)  # another process may have written it while this one waited
+        for stray in place.parent.glob(f"{escape(partial)}????????"):  # left by a killed process
             shutil.rmtree(stray, ignore_errors=True)
-        made = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=begun, dir=place.parent))) / "made"
+        made = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=partial, dir=place.parent))) / "made"
         made.mkdir()
         _copy_entries(source, made, "annotations", test_ids)
         ids = _copy_entries(source, made, "questions", test_ids)
@@ -72,7 +73,7 @@ def _require_free(folder: Path) -> None:
 def _copy_entries(
     source: Dataset, folder: Path, kind: Literal["questions", "annotations"], test_ids: Collection[int]
 ) -> dict[str, list[int]]:
-    """Copy all entries of one kind to their split's file; gives the ids of each split."""
+    """Copy all entries of one kind to their split's file; return the ids of each split."""
     ids: dict[str, list[int]] = {"train": [], "test": []}
     entries: dict[str, list[msgspec.Raw]] = {"train": [], "test": []}
     names = [name for files in source.entry.splits.values() if files.annotations for name in getattr(files, kind)]
@@ -92,7 +93,7 @@ def _copy_entries(
 
 
 def _format_entry(source: Dataset, name: str, title: str) -> str:
-    """Spell a catalogue of one data set; features, word vectors and names stay where they are."""
+    """Return a catalogue of one data set, with absolute paths of features, word vectors and names."""
     entry = source.entry
     fields: dict[str, Any] = {"title": title}
     if source.has_features():
@@ -105,15 +106,15 @@ def _format_entry(source: Dataset, name: str, title: str) -> str:
     fields |= {key: getattr(entry, key) for key in KEPT if getattr(entry, key) != getattr(defaults, key)}
     fields["validation"] = {"share": 0.05, "seed": 0}
     table = json.dumps(name, ensure_ascii=False)
-    lines = [f"[{table}]", *(f"{key} = {_spell(value)}" for key, value in fields.items())]
+    lines = [f"[{table}]", *(f"{key} = {_format_value(value)}" for key, value in fields.items())]
     for split in ("train", "test"):
         lines += ["", f"[{table}.splits.{split}]"]
         lines += [f'{kind} = "{split}_{kind}.json"' for kind in ("questions", "annotations")]
     return "\n".join([*lines, ""])
 
 
-def _spell(value: object) -> str:
-    """Spell a value in TOML: JSON's strings, numbers, booleans and lists are TOML's, too."""
+def _format_value(value: object) -> str:
+    """Return a value in TOML. Strings, numbers, booleans and lists are written as in JSON."""
     if isinstance(value, Mapping):
-        return f"{{ {', '.join(f'{key} = {_spell(one)}' for key, one in value.items())} }}"
+        return f"{{ {', '.join(f'{key} = {_format_value(one)}' for key, one in value.items())} }}"
     return json.dumps(value, ensure_ascii=False)

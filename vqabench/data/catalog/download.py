@@ -1,4 +1,4 @@
-"""Downloads over bad networks: mirrors in turn, retries, and resumed transfers."""
+"""Download files over unreliable networks: several mirrors, retries, and resumed transfers."""
 
 from __future__ import annotations
 
@@ -26,67 +26,67 @@ from vqabench.events import BytesReceived, DownloadEnded, DownloadStarted, Emit,
 from vqabench.files.atomic import write_file
 
 
-class Origin(msgspec.Struct, frozen=True):
-    """Where the bytes of a part file came from."""
+class PartOrigin(msgspec.Struct, frozen=True):
+    """Where the bytes of a partial file came from."""
 
     url: str
     etag: str | None
-    """Only a strong one: a weak one does not vouch for bytes."""
+    """Only a strong one: a weak ETag does not guarantee the same bytes."""
     size: int | None
-    """Of the whole file, where the server told."""
+    """Of the whole file; None if the server did not state it."""
 
 
 class PartFile:
-    """The bytes, and a note beside them of where they came from."""
+    """The received bytes, and a file next to them that names their origin."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self.content = folder / f"{name}.part"
         self.note = folder / f"{name}.part.json"
 
     def size(self) -> int:
-        """Give how many bytes are there."""
+        """Return the number of bytes received."""
         return self.content.stat().st_size if self.content.is_file() else 0
 
-    def origin(self) -> Origin | None:
-        """Read the note; None where there is none that can be read."""
+    def origin(self) -> PartOrigin | None:
+        """Read the origin; None if there is none or it is damaged."""
         try:
-            return msgspec.json.decode(self.note.read_bytes(), type=Origin)
+            return msgspec.json.decode(self.note.read_bytes(), type=PartOrigin)
         except (OSError, msgspec.DecodeError):
             return None
 
-    def begin(self, origin: Origin) -> None:
-        """Drop what is there, and note where the bytes to come are from."""
-        self.content.write_bytes(b"")  # before the note: it must never vouch for older bytes
+    def begin(self, origin: PartOrigin) -> None:
+        """Delete the received bytes, and record the origin of the next ones."""
+        self.content.write_bytes(b"")  # first, because the new origin must never stand for the old bytes
         write_file(self.note, msgspec.json.encode(origin))
 
     def clear(self) -> None:
-        """Delete both."""
+        """Delete both files."""
         self.content.unlink(missing_ok=True)
         self.note.unlink(missing_ok=True)
 
 
 CHUNK = 1 << 14
 PROGRESS = 1 << 20
-"""Bytes that an attempt must bring for the count of vain ones to begin anew."""
+"""Bytes that an attempt must receive to reset the count of failed attempts."""
 LONGEST_PAUSE = 30.0
 MOST_REDIRECTS = 10
 BUSY = (408, 425, 429)
-"""Statuses that ask for another attempt, as all above 500 do."""
+"""Statuses to retry, like all from 500 on."""
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How long a server is waited for; seconds."""
+class RetryPolicy:
+    """How often to retry a mirror, and how long to wait for it; times in seconds."""
 
     attempts: int = 4
-    """That bring nothing, one after the other, until a mirror is given up."""
+    """Consecutive attempts without progress before the next mirror is tried."""
     connect: float = 10.0
     read: float = 30.0
-    """Until the next byte arrives."""
+    """For the next byte."""
     stall: float = 60.0
-    """Until the next CHUNK bytes, or the head of the answer, have arrived."""
+    """For the next CHUNK bytes, or the headers of the response."""
     pause: float = 1.0
-    """Before the second attempt; doubled before each further one."""
+    """Before the second attempt; doubled before each later one."""
 
 
 class _TryAgainError(Exception):
@@ -98,19 +98,19 @@ class _TryAgainError(Exception):
 
 
 class _MirrorError(Exception):
-    """No further attempt at the mirror will bring the file."""
+    """Another attempt at this mirror cannot succeed."""
 
 
-def download(name: str, file: SourceFile, folder: Path, emit: Emit, patience: Patience) -> tuple[Path, str]:
-    """Fetch a file into `folder`; gives it, checked, and the mirror it came from.
+def download(name: str, file: SourceFile, folder: Path, emit: Emit, retry: RetryPolicy) -> tuple[Path, str]:
+    """Download a file into `folder`; return its path, verified, and the URL it came from.
 
-    Stopped in whatever way, it goes on with the next call. Raises VqabenchError where no mirror gives the file or
-    the disk has no room.
+    If interrupted, the next call continues. Raises VqabenchError if no mirror provides the file or the disk is
+    full.
     """
     failures = []
     for number, url in enumerate(file.urls, 1):
         try:
-            return _Mirror(name, file, url, folder, emit, patience).fetch(), url
+            return _Mirror(name, file, url, folder, emit, retry).fetch(), url
         except _MirrorError as reason:
             failures.append(f"{url}: {reason}")
             if number < len(file.urls):
@@ -124,33 +124,34 @@ def download(name: str, file: SourceFile, folder: Path, emit: Emit, patience: Pa
 
 
 class _Mirror:
-    """One file at one address."""
+    """One file at one URL."""
 
-    def __init__(self, name: str, file: SourceFile, url: str, folder: Path, emit: Emit, patience: Patience) -> None:
-        self.name, self.file, self.url, self.emit, self.patience = name, file, url, emit, patience
+    def __init__(self, name: str, file: SourceFile, url: str, folder: Path, emit: Emit, retry: RetryPolicy) -> None:
+        self.name, self.file, self.url, self.emit, self.retry = name, file, url, emit, retry
         self.part = PartFile(folder, name)
         self.doubtful = False
-        """Whether what was transferred may be wrong though the mirror is right."""
+        """Whether the received bytes may be wrong even if the mirror has the right file."""
 
     def fetch(self) -> Path:
-        """Attempt it until it succeeds or several attempts in a row were in vain. Raises _MirrorError."""
-        vain, most = 0, self.part.size()
+        """Try until it succeeds or several attempts in a row fail. Raises _MirrorError."""
+        failed, most = 0, self.part.size()
         while True:
             try:
                 return self._attempt()
             except _TryAgainError as reason:
-                vain = 1 if self.part.size() >= most + PROGRESS else vain + 1
+                failed = 1 if self.part.size() >= most + PROGRESS else failed + 1
                 most = max(most, self.part.size())
-                if vain >= self.patience.attempts:
-                    raise _MirrorError(f"{reason} ({vain} attempts)") from None
+                if failed >= self.retry.attempts:
+                    raise _MirrorError(f"{reason} ({failed} attempts)") from None
                 self.emit(f"{self.name}: {reason}; trying again")
-                time.sleep(min(max(self.patience.pause * 2**vain / 2, reason.pause), LONGEST_PAUSE))
+                time.sleep(min(max(self.retry.pause * 2**failed / 2, reason.pause), LONGEST_PAUSE))
 
     def _attempt(self) -> Path:
         have = self._usable()
-        self.doubtful = have > 0  # else it is transferred now, in one go
+        self.doubtful = have > 0  # otherwise all bytes come from one response
         origin = self.part.origin()
-        if not (have and origin and origin.size == have):  # else only its renaming was missed
+        # If all bytes are there, a process was killed before the check and the renaming below.
+        if not (have and origin and origin.size == have):
             self._transfer(have, origin.etag if have and origin else None)
         fault = find_fault(self.part.content, self.name, self.file)
         if fault is None:
@@ -159,11 +160,11 @@ class _Mirror:
             self.part.clear()
             return path
         self.part.clear()
-        told = f"the download is not the file: {fault}"
-        raise _TryAgainError(told) if self.doubtful else _MirrorError(told)
+        message = f"the download is not the file: {fault}"
+        raise _TryAgainError(message) if self.doubtful else _MirrorError(message)
 
     def _usable(self) -> int:
-        """Give how many bytes of the part file the mirror can go on behind."""
+        """Return the number of received bytes after which this mirror can continue."""
         origin = self.part.origin()
         if origin is None or origin.url != self.url or not (origin.etag or self.file.has_checksum):
             return 0
@@ -173,21 +174,21 @@ class _Mirror:
         headers = {"Accept-Encoding": "identity", "User-Agent": f"vqabench/{__version__}"}
         headers |= {"Range": f"bytes={have}-"} if have else {}
         headers |= {"If-Range": etag} if have and etag else {}
-        guard = _Guard(self.patience.stall)
+        guard = _Guard(self.retry.stall)
         try:
             with guard.watching(), self._open(headers, guard) as response:
                 guard.feed()
                 self._receive(response, have, guard)
         except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
-            raise _TryAgainError(guard.told or self._spell(error)) from error
-        except (requests.RequestException, ValueError) as error:  # the latter: an address that is none
-            raise _MirrorError(self._spell(error)) from error
+            raise _TryAgainError(guard.message or self._describe(error)) from error
+        except (requests.RequestException, ValueError) as error:  # ValueError: an invalid URL
+            raise _MirrorError(self._describe(error)) from error
         finally:
             self.emit(DownloadEnded())
 
     def _open(self, headers: dict[str, str], guard: _Guard) -> requests.Response:
-        """Ask for the file, and follow redirects that lead nowhere they should not."""
-        url, limits = self.url, (self.patience.connect, self.patience.read)
+        """Request the file, following redirects that `_follow` allows."""
+        url, limits = self.url, (self.retry.connect, self.retry.read)
         with requests.Session() as session:
             session.mount("http://", _WatchedAdapter(guard))
             session.mount("https://", _WatchedAdapter(guard))
@@ -200,7 +201,7 @@ class _Mirror:
         raise _MirrorError(f"redirects more than {MOST_REDIRECTS} times")
 
     def _follow(self, url: str, location: str) -> str:
-        """Return where a redirect leads. Raises _MirrorError where that leaves http, TLS or the public network."""
+        """Return the target of a redirect. Raises _MirrorError if it leaves http, TLS or the public network."""
         try:
             target = urljoin(url, location)
             here, there = urlsplit(url), urlsplit(target)
@@ -216,38 +217,39 @@ class _Mirror:
         return target
 
     def _receive(self, response: requests.Response, have: int, guard: _Guard) -> None:
-        self._check_answer(response, have)
-        goes_on = response.status_code == 206
-        have = have if goes_on else 0
-        total = self._total(response, goes_on)
+        self._check_response(response, have)
+        continues = response.status_code == 206
+        have = have if continues else 0
+        total = self._total(response, continues)
         limit = total or self.file.size
-        self._check_room((limit or 0) - have)
-        # Of a size that nobody states, a tenth of the disk stays free.
+        self._check_space((limit or 0) - have)
+        # If the size is unknown, a tenth of the disk is kept free.
         most = limit or int(0.9 * shutil.disk_usage(self.part.content.parent).free)
         chunks = response.iter_content(CHUNK)
         first = next(chunks, b"")
-        if not goes_on:
+        if not continues:
             if looks_like_web_page(first):
                 raise _MirrorError("answers with a web page instead of the file")
-            self.part.begin(Origin(self.url, _strong(response.headers.get("ETag")), total))
+            self.part.begin(PartOrigin(self.url, _strong(response.headers.get("ETag")), total))
         self.emit(DownloadStarted(self.name, have, total))
         with self.part.content.open("ab") as stream:
             while first:
                 have += len(first)
                 if have > most:
                     self.part.clear()
-                    raise _MirrorError(f"sends more than {'its' if limit else 'there is room for:'} {most:,} bytes")
+                    what = "its" if limit else "there is space for:"
+                    raise _MirrorError(f"sends more than {what} {most:,} bytes")
                 stream.write(first)
                 self.emit(BytesReceived(len(first)))
                 guard.feed()
                 first = next(chunks, b"")
-        if guard.told:
-            raise _TryAgainError(guard.told)
+        if guard.message:
+            raise _TryAgainError(guard.message)
         if total is not None and self.part.size() != total:
             raise _TryAgainError(f"broke off at {self.part.size():,} of {total:,} bytes")
 
-    def _check_answer(self, response: requests.Response, have: int) -> None:
-        """Raise _TryAgainError or _MirrorError unless the answer is the file, or the rest of it."""
+    def _check_response(self, response: requests.Response, have: int) -> None:
+        """Raise _TryAgainError or _MirrorError unless the response is the file, or the rest of it."""
         status, headers = response.status_code, response.headers
         if status >= 500 or status in BUSY:
             raise _TryAgainError(
@@ -265,7 +267,7 @@ class _Mirror:
             raise _MirrorError(f"sends it compressed with {packed}, so its size cannot be checked")
 
     def _fits(self, response: requests.Response, have: int) -> bool:
-        """Tell whether a part of a file is the one that goes on where ours ends."""
+        """Return whether a partial response continues the received bytes."""
         origin = self.part.origin()
         first, total = _range(response)
         if not have or origin is None or first != have or (origin.size or total) != total:
@@ -273,9 +275,9 @@ class _Mirror:
         etag = _strong(response.headers.get("ETag"))
         return etag == origin.etag if etag or not self.file.has_checksum else True
 
-    def _total(self, response: requests.Response, goes_on: bool) -> int | None:
-        """Give the size of the whole file, where it is told. Raises _MirrorError where it cannot be right."""
-        total = _range(response)[1] if goes_on else _number(response.headers.get("Content-Length"))
+    def _total(self, response: requests.Response, continues: bool) -> int | None:
+        """Return the size of the whole file, if stated. Raises _MirrorError if it cannot be right."""
+        total = _range(response)[1] if continues else _number(response.headers.get("Content-Length"))
         size = self.file.size
         if total is not None and size is not None and total != size:
             raise _MirrorError(f"has {total:,} bytes there, but {size:,} in the catalogue")
@@ -288,28 +290,28 @@ class _Mirror:
             self.doubtful = True
         return total
 
-    def _check_room(self, needed: int) -> None:
+    def _check_space(self, needed: int) -> None:
         folder = self.part.content.parent
         free = shutil.disk_usage(folder).free
         if needed <= free:
             return
-        room = f"no room for {self.name} in {folder}: {needed / 1e6:,.1f} MB to come, {free / 1e6:,.1f} MB free"
-        if self.file.size is None:  # perhaps the mirror's mistake
-            raise _MirrorError(room)
-        raise VqabenchError(f"{room}; --data-dir names another folder")
+        message = f"no space for {self.name} in {folder}: {needed / 1e6:,.1f} MB needed, {free / 1e6:,.1f} MB free"
+        if self.file.size is None:  # the mirror may state a wrong size
+            raise _MirrorError(message)
+        raise VqabenchError(f"{message}; use --data-dir for another folder")
 
-    def _spell(self, error: Exception) -> str:
+    def _describe(self, error: Exception) -> str:
         text = str(error)
         if isinstance(error, requests.exceptions.ProxyError):
-            return "the proxy cannot be reached, or does not let it through"
-        for sign, told in (
+            return "the proxy cannot be reached, or refuses the connection"
+        for sign, message in (
             ("NameResolution", "the server's name cannot be resolved; is there a network?"),
             ("refused", "the connection is refused"),
             ("timed out", "no answer in time"),
             ("CERTIFICATE", "its certificate cannot be trusted"),
         ):
             if sign in text:
-                return told
+                return message
         known = isinstance(error, requests.ConnectionError | requests.exceptions.ChunkedEncodingError)
         return f"the connection broke off at {self.part.size():,} bytes" if known else _clean(text).rstrip(".")
 
@@ -334,14 +336,14 @@ def _number(stated: str | None) -> int | None:
 
 
 def _clean(text: str | None) -> str:
-    """Return a server's words without what a terminal would act on, and not too many of them."""
+    """Return a server's text without control characters, at most 100 characters."""
     return "".join(mark if mark.isprintable() else " " for mark in text or "")[:100].strip()
 
 
 def _is_private(host: str) -> bool:
     """Return whether a host is, or resolves to, an address outside the public network.
 
-    A name that cannot be resolved here, perhaps as a proxy does it, is taken for a public one.
+    A name that cannot be resolved here, for instance because a proxy resolves names, counts as public.
     """
     with suppress(ValueError):
         return not ipaddress.ip_address(host.split("%")[0]).is_global
@@ -353,21 +355,21 @@ def _is_private(host: str) -> bool:
 
 
 class _Guard:
-    """Closes the connections of a transfer on which next to nothing arrives.
+    """Close the connections of a transfer that is too slow.
 
-    A timeout of a socket is not enough: a byte now and then is never late.
+    The timeout of a socket is not enough: it restarts with every byte.
     """
 
     def __init__(self, stall: float) -> None:
         self.stall = stall
         self.sockets: list[socket.socket] = []
-        self.told = ""
-        """Why it closed them; empty as long as it did not."""
+        self.message = ""
+        """Why it closed the connections; empty if it did not."""
         self.fed = time.monotonic()
         self.done = threading.Event()
 
     def feed(self) -> None:
-        """Note that enough has arrived."""
+        """Restart the time limit."""
         self.fed = time.monotonic()
 
     @contextmanager
@@ -385,21 +387,22 @@ class _Guard:
     def _watch(self) -> None:
         while not self.done.wait(min(1.0, self.stall / 4)):
             if time.monotonic() - self.fed > self.stall:
-                self.told = f"sends less than {CHUNK:,} bytes in {self.stall:g} seconds"
+                self.message = f"sends less than {CHUNK:,} bytes in {self.stall:g} seconds"
                 for one in list(self.sockets):
                     with suppress(OSError):
-                        socket.socket.shutdown(one, socket.SHUT_RDWR)  # that of TLS would turn to plain text
+                        # Not `one.shutdown`: that of a TLS socket would continue in plain text.
+                        socket.socket.shutdown(one, socket.SHUT_RDWR)
 
 
 class _WatchedAdapter(requests.adapters.HTTPAdapter):
-    """Shows a guard each connection that it makes."""
+    """Register every connection with a guard."""
 
     def __init__(self, guard: _Guard) -> None:
         super().__init__()
         self.guard = guard
 
     def get_connection_with_tls_context(self, *args: Any, **named: Any) -> Any:
-        """Return a pool whose connections are shown to the guard."""
+        """Return a pool whose connections are registered with the guard."""
         pool: Any = super().get_connection_with_tls_context(*args, **named)
         guard, kind = self.guard, pool.ConnectionCls
 

@@ -1,4 +1,4 @@
-"""The catalogue of data sets: `datasets.toml`, and the user's own catalogue."""
+"""Read the catalogue of data sets: `datasets.toml`, and the user's own catalogues."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ Count = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class SourceFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One file that can be fetched: where from, and how it is known to be the right one."""
+    """A file to fetch: its URLs, and how to verify it."""
 
     urls: tuple[str, ...]
-    """Mirrors, the best one first."""
+    """Mirrors, the preferred one first."""
     sha256: str | None = None
     git_blob: str | None = None
-    """The id that git gives the content: SHA-1 of `blob <size>`, a zero byte, and the content."""
+    """Git's id of the content: SHA-1 of `blob <size>`, a zero byte, and the content."""
     size: Count | None = None
     """In bytes."""
 
@@ -37,27 +37,27 @@ class SourceFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         for url in self.urls:
             parts = urlsplit(url)
             if parts.scheme not in ("http", "https") or not parts.hostname or re.search(r"\s", url):
-                raise ValueError(f"urls: {url!r} is no http or https address")
+                raise ValueError(f"urls: {url!r} is not an http or https URL")
         _check_digest("sha256", self.sha256, 64)
         _check_digest("git_blob", self.git_blob, 40)
 
     @property
     def has_checksum(self) -> bool:
-        """Tell whether the right content is known to the byte."""
+        """Return whether the content can be verified to the byte."""
         return bool(self.sha256 or self.git_blob)
 
 
 class Counts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How much a split is to hold, as published; validation is counted where it is carved from."""
+    """The published sizes of a split. Those of train include a `val` that is carved from it."""
 
     questions: Count | None = None
     images: Count | None = None
-    """That are asked about."""
+    """With questions."""
     answers: Count | None = None
-    """Of all annotators together."""
+    """Of all annotators."""
 
     def find_difference(self, found: Counts) -> str | None:
-        """Tell the first count that is not as it is expected here; None where all are."""
+        """Return the first count that differs from this expectation; None if all agree."""
         for key in self.__struct_fields__:
             wanted, there = getattr(self, key), getattr(found, key)
             if wanted not in (None, there):
@@ -66,22 +66,22 @@ class Counts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 class Derivation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"parent": "from"}):
-    """Another data set and the list of test questions that split it anew: VQA and its list make VQA-CP."""
+    """A data set made by splitting another one by a list of test questions, as VQA-CP is made from VQA."""
 
     parent: str
     test_ids: str
-    """A file of this data set's `files`."""
+    """Name in this data set's `files`."""
 
 
 def check_names(names: Iterable[str]) -> None:
-    """Raise ValueError where a name of a file could lead out of its folder, or hide in it."""
+    """Raise ValueError if a file name could lead out of its folder, or be hidden in it."""
     for name in names:
         if not re.fullmatch(r"\w[\w.-]{0,199}", name):
             raise ValueError(
                 f"files: {name!r} is not a valid file name: up to 200 letters, digits, '.', '_' and '-' only"
             )
         if name == "fetched.json":
-            raise ValueError(f"files: {name!r} is the name of the record of what was fetched")
+            raise ValueError(f"files: {name!r} is reserved for the record of fetched files")
 
 
 def _check_digest(name: str, digest: str | None, length: int) -> None:
@@ -90,7 +90,7 @@ def _check_digest(name: str, digest: str | None, length: int) -> None:
 
 
 class Carving(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How much of the training split becomes the validation split."""
+    """The share of the training images whose questions become the validation split."""
 
     share: float
     """Of the training images, in (0, 1)."""
@@ -101,7 +101,7 @@ class Carving(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"share must be above 0 and below 1, not {self.share}")
 
     def choose(self, images: Collection[ImageId]) -> set[ImageId]:
-        """Choose images. Each is drawn by its own name, whatever others there are."""
+        """Return the chosen images. Each is drawn by its own id, independent of the others."""
         return {image for image in images if self._draw(image) < self.share}
 
     def _draw(self, image: ImageId) -> float:
@@ -120,70 +120,70 @@ Names = Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
 
 
 class SplitFiles(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where a split's questions and annotations lie; several files are read one behind the other."""
+    """The files of a split's questions and annotations; several are concatenated."""
 
     questions: Names
     annotations: Names = ()
-    """Without this key, the split can be answered, and is not scored."""
+    """Without annotations, the split can be answered but not scored."""
 
 
 class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a catalogue says of one data set."""
+    """One data set of a catalogue."""
 
     title: str
     licence: str = "not stated"
     citation: str = ""
     generator: Literal["digits"] | None = None
-    """A data set that is made here instead of read."""
+    """Set if the data set is generated instead of read."""
     splits: dict[Split, SplitFiles] = {}
     test_domain: Literal["out-of-domain", "in-domain"] = "out-of-domain"
-    """Whether the answer priors of `test` are others than those of training: what tables call it."""
+    """Whether the answer priors of `test` differ from those of training; tables use this name."""
     validation: Carving | None = None
-    """Makes the split `val` of some of the training images, with all their questions."""
+    """Carves the split `val` out of train: some of the images, with all their questions."""
     files: dict[str, SourceFile] = {}
-    """Files that `vqabench data fetch` gets, by name; the other paths are then relative to their folder."""
+    """Files for `vqabench data fetch`, by name. If there are any, other paths are relative to their folder."""
     derived: Derivation | None = None
-    """A data set that is made of another one's questions."""
+    """Set if the data set is made from another one's questions."""
     counts: dict[Split, Counts] = {}
-    """Checked when the data set is fetched."""
+    """Expected sizes, checked when the data set is fetched."""
     features: tuple[str, ...] = ()
     features_from: str = ""
-    """Where region features may come from, where they cannot be fetched: the user names them when preparing."""
+    """Where to get region features that cannot be fetched; the user names them in `data prepare`."""
     repeated_questions: Literal["refuse", "drop"] = "refuse"
-    """In two splits. `drop`: those of `val` and `test` are left out of `train`, those of `test` out of `val`."""
+    """Questions in two splits. `drop` removes those of `val` and `test` from `train`, and of `test` from `val`."""
     images_without_features: Literal["refuse", "skip"] = "refuse"
-    """`skip`: questions about them count for vocabulary and priors, but are neither trained on nor tested."""
+    """`skip`: their questions count for vocabulary and priors, but are not used in training or testing."""
     broken_features: Literal["refuse", "skip"] = "refuse"
-    """What becomes of a truncated, repeated or undecodable row of features: `skip` keeps the others without it."""
+    """Truncated, repeated or undecodable rows of features: `skip` leaves them out."""
     features_without_boxes: Literal["refuse", "whole-image"] = "refuse"
-    """`whole-image`: every region's box is the whole image, for backbones that do not look at boxes."""
+    """`whole-image`: every region's box is the whole image, for backbones that do not use boxes."""
     feature_precision: Literal["float16", "float32"] = "float16"
     object_names: str | None = None
-    """Names of the classes that the features number: one a line, of synonyms (`a,b`) the first."""
+    """A file with the names of object classes, one per line; of synonyms (`a,b`) the first is used."""
     word_vectors: str | None = None
-    """A GloVe text file: a word and its numbers a line."""
+    """A GloVe text file: a word and its numbers per line."""
     minimum_answer_count: Positive = 9
-    """An answer enters the vocabulary if it is the most common one of so many training questions."""
+    """Questions whose most common answer it must be, for an answer to enter the vocabulary."""
     vocabulary: Literal["train", "train+test"] = "train"
-    """Whose questions count for the vocabulary. The paper's code takes both; tables of such runs are branded."""
+    """Splits that count for the vocabulary. The paper's code uses both; runs with both are marked in tables."""
     question_length: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 14
     recipe: dict[str, Any] = {}
-    """What every backbone's recipe is changed to on this data set: its size may ask for other steps."""
+    """Changes to every backbone's recipe on this data set, whose size may require another schedule."""
 
     def __post_init__(self) -> None:
         check_names(self.files)
 
 
 PARTS: dict[str, type[msgspec.Struct]] = {"splits": SplitFiles, "counts": Counts, "files": SourceFile}
-"""Tables of tables."""
+"""Keys whose values are tables of tables."""
 Understood = TypeVar("Understood", bound=msgspec.Struct)
 
 
 def read_catalog(own: Path | Sequence[Path] | None) -> dict[str, tuple[Entry, Path]]:
-    """Read the catalogue that comes with vqabench, then the user's own: entries and the folders they are in.
+    """Read the bundled catalogue and the user's own; return entries with the folders of their catalogues.
 
-    Without any of the user's own, those of `$VQABENCH_CATALOG` are read. Raises InputError, naming the file and the
-    key, where a catalogue cannot be understood, or two of the user's own have an entry of the same name.
+    Without catalogues of the user, those of `$VQABENCH_CATALOG` are read. Raises InputError, naming file and key,
+    if a catalogue is invalid, or two of the user's have an entry of the same name.
     """
     entries, owners = _read_entries(_bundled_catalog()), dict[str, Path]()
     for path in _choose_catalogs(own):
@@ -195,7 +195,7 @@ def read_catalog(own: Path | Sequence[Path] | None) -> dict[str, tuple[Entry, Pa
 
 
 def _choose_catalogs(own: Path | Sequence[Path] | None) -> list[Path]:
-    """List the user's catalogues, each once."""
+    """Return the user's catalogues, each once."""
     if isinstance(own, Path):
         own = [own]
     if not own:
@@ -205,7 +205,7 @@ def _choose_catalogs(own: Path | Sequence[Path] | None) -> list[Path]:
 
 
 def _bundled_catalog() -> Path:
-    """Find `datasets.toml`: in the installed package, or at the root of the checkout."""
+    """Return the path of `datasets.toml`: in the installed package, or at the root of the checkout."""
     package = Path(__file__).parents[2]
     candidates = (package / "datasets.toml", package.parent / "datasets.toml")
     return next(path for path in candidates if path.is_file())
@@ -224,7 +224,7 @@ def _read_entries(path: Path) -> dict[str, tuple[Entry, Path]]:
 
 
 def _read_text(path: Path) -> str:
-    """Read a catalogue. Raises InputError where it is no file of text of a sensible size."""
+    """Read a catalogue. Raises InputError if it is not a text file of a plausible size."""
     try:
         size = path.stat().st_size
         if not path.is_file():
@@ -252,8 +252,13 @@ def _convert(name: str, table: object, path: Path) -> Entry:
     if isinstance(fields.get("features"), str):
         fields["features"] = [fields["features"]]
     splits = fields.get("splits", {})
-    if isinstance(splits, Mapping):
-        fields["splits"] = {split: _listed(files) for split, files in splits.items()}
+    if isinstance(splits, Mapping):  # a split may name a single file without brackets
+        fields["splits"] = {
+            split: {key: [one] if isinstance(one, str) else one for key, one in files.items()}
+            if isinstance(files, Mapping)
+            else files
+            for split, files in splits.items()
+        }
     _check_parts(fields, f"{path}: [{name}]")
     _check_names(fields, f"{path}: [{name}]")
     entry = _understand(fields, Entry, f"{path}: [{name}]")
@@ -262,7 +267,7 @@ def _convert(name: str, table: object, path: Path) -> Entry:
 
 
 def _check_parts(fields: Mapping[str, Any], where: str) -> None:
-    """Raise InputError where a table inside an entry is not understood: here its own name can still be told."""
+    """Raise InputError if a table inside an entry is invalid; done first, because the message names the table."""
     for key, kind in PARTS.items():
         parts = fields.get(key)
         if isinstance(parts, Mapping):
@@ -276,7 +281,7 @@ def _check_parts(fields: Mapping[str, Any], where: str) -> None:
 
 
 def _check_names(fields: Mapping[str, Any], where: str) -> None:
-    """Raise InputError where what should name a file cannot."""
+    """Raise InputError if a file name is not valid."""
     named = {key: fields.get(key) for key in ("features", "object_names", "word_vectors")}
     for split, files in fields["splits"].items() if isinstance(fields.get("splits"), Mapping) else ():
         named |= {f"splits.{split}.{kind}": names for kind, names in files.items()}
@@ -294,19 +299,21 @@ def _understand(table: object, kind: type[Understood], where: str) -> Understood
     try:
         return msgspec.convert(table, kind)
     except msgspec.ValidationError as error:
-        told = re.sub(r"`\$\.?", "`", str(error)).replace(" - at ``", "")
-        raise InputError(f"{where}: {_reword(told)}{_valid_values(told)}") from error
+        message = re.sub(r"`\$\.?", "`", str(error)).replace(" - at ``", "")
+        raise InputError(f"{where}: {_reword(message)}{_valid_values(message)}") from error
 
 
-def _reword(told: str) -> str:
-    """Say what is wrong in the words of TOML, the key first."""
-    told, _, key = told.partition(" - at ")
+def _reword(message: str) -> str:
+    """Return an error of msgspec in the terms of TOML, the key first."""
+    message, _, key = message.partition(" - at ")
     for name, word in _KINDS.items():
-        told = re.sub(rf"(?<=[`|] )?\b{name}\b(?= \||`)", word, told)
-    told = told.replace("`", "").replace(" | null", "").replace("Object missing required field ", "needs the key ")
-    told = re.sub(r"^Expected (.*), got ", r"must be \1, not ", told)
-    told = re.sub(r"^Expected ", "must be ", told).replace("not a number", "not a number with a point")
-    return f"{key.strip('`')}: {told}" if key else told
+        message = re.sub(rf"(?<=[`|] )?\b{name}\b(?= \||`)", word, message)
+    message = (
+        message.replace("`", "").replace(" | null", "").replace("Object missing required field ", "needs the key ")
+    )
+    message = re.sub(r"^Expected (.*), got ", r"must be \1, not ", message)
+    message = re.sub(r"^Expected ", "must be ", message).replace("not a number", "not a number with a point")
+    return f"{key.strip('`')}: {message}" if key else message
 
 
 _KINDS = {
@@ -323,19 +330,12 @@ _KINDS = {
 
 
 def _valid_values(message: str) -> str:
-    """Name what is valid where an error is about a key of an entry with a few values."""
+    """Return the valid values if an error is about a key with a few of them; empty otherwise."""
     key = re.search(r"Invalid enum value.* - at `(\w+)`", message)
     hint = get_type_hints(Entry).get(key[1]) if key else None
     kinds = [kind for kind in (hint, *get_args(hint)) if get_origin(kind) is Literal]
     values = [value for kind in kinds for value in get_args(kind)]
     return f"; valid: {', '.join(values)}" if values else ""
-
-
-def _listed(files: object) -> object:
-    """Let a split name one file where it may name several."""
-    if not isinstance(files, Mapping):
-        return files
-    return {key: [value] if isinstance(value, str) else value for key, value in files.items()}
 
 
 def _check_complete(name: str, entry: Entry, path: Path) -> None:
@@ -345,19 +345,19 @@ def _check_complete(name: str, entry: Entry, path: Path) -> None:
     if entry.derived:
         if entry.splits:
             raise InputError(
-                f"{where}: is derived from {entry.derived.parent}, which makes its splits; drop splits"
+                f"{where}: is derived from {entry.derived.parent}, which makes its splits; remove splits"
             )
         if entry.derived.test_ids not in entry.files:
             raise InputError(f"{where}: derived.test_ids: {unknown('file', entry.derived.test_ids, entry.files)}")
     elif "train" not in entry.splits or not entry.splits["train"].annotations:
         raise InputError(f"{where}: needs [{name}.splits.train] with questions and annotations")
     if "val" in entry.splits and entry.validation:
-        raise InputError(f"{where}: has a val split; validation would make another one from train")
+        raise InputError(f"{where}: has a val split, but validation makes another one; remove one of them")
     uncounted = entry.counts.keys() - (entry.splits.keys() or {"train", "test"})
     if uncounted:
         raise InputError(f"{where}: counts: there is no split {first_few(sorted(uncounted))}")
     if not entry.features and not entry.features_from:
         raise InputError(
             f"{where}: needs features = [...], the files with region features, or features_from = '...', "
-            "where users may get them"
+            "where users can get them"
         )

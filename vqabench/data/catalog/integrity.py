@@ -1,4 +1,4 @@
-"""Whether a file is the one that is meant, and whole. Archives are only read, never unpacked."""
+"""Verify that a file is the expected one and complete. Archives are read, never unpacked."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from vqabench.data.catalog.entries import SourceFile
 
 BLOCK = 1 << 20
 CHECKED_WHOLE = (".zip", ".gz", ".json")
-"""Endings of files that show by themselves whether they are whole."""
+"""Endings of files whose format shows whether they are complete."""
 
 
 def find_fault(path: Path, name: str, file: SourceFile) -> str | None:
-    """Tell what is wrong with a file that is to be `name`; None where it is the right one.
+    """Return what is wrong with a file that should be `name`; None if nothing is.
 
-    Where no checksum is known, its size is compared and, of archives and JSON, every byte is decoded.
+    Without a checksum, its size is compared, and archives and JSON are decoded completely.
     """
     size = path.stat().st_size
     if size == 0:
@@ -36,13 +36,13 @@ def find_fault(path: Path, name: str, file: SourceFile) -> str | None:
 
 
 def hash_content(path: Path) -> str:
-    """Give a file's SHA-256."""
+    """Return the SHA-256 of a file."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def hash_blob(path: Path) -> str:
-    """Give the id that git has for a file's content."""
+    """Return git's blob id of a file's content."""
     digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
     with path.open("rb") as stream:
         for block in _blocks(stream.read):
@@ -50,8 +50,14 @@ def hash_blob(path: Path) -> str:
     return digest.hexdigest()
 
 
+def is_web_page(path: Path) -> bool:
+    """Return whether a file looks like HTML."""
+    with path.open("rb") as stream:
+        return looks_like_web_page(stream.read(1024))
+
+
 def looks_like_web_page(start: bytes) -> bool:
-    """Tell whether content begins as HTML does: servers send such pages in place of files that are gone."""
+    """Return whether content starts like HTML: some servers send an error page with status 200."""
     return start.lstrip()[:14].lower().startswith((b"<!doctype html", b"<html", b"<head"))
 
 
@@ -68,8 +74,8 @@ def _find_damage(path: Path, ending: str) -> str | None:
         if ending == ".json":
             msgspec.json.decode(path.read_bytes(), type=msgspec.Raw)
     except (OSError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile, msgspec.DecodeError) as error:
-        # RuntimeError: encrypted, or packed in a way that Python cannot read.
-        return f"it is not whole: {error}"
+        # RuntimeError: encrypted, or compressed with a method that Python does not support.
+        return f"it is not complete: {error}"
     return None
 
 

@@ -1,4 +1,4 @@
-"""A data set's folder of raw files: what is there, what is fetched, and `fetched.json`, the record of it."""
+"""Get the raw files of a data set into its folder, and record them in `fetched.json`."""
 
 from __future__ import annotations
 
@@ -13,73 +13,75 @@ from pathlib import Path
 import filelock
 import msgspec
 
-from vqabench.data.catalog.download import Patience, download
+from vqabench.data.catalog.download import RetryPolicy, download
 from vqabench.data.catalog.entries import Counts, SourceFile
-from vqabench.data.catalog.integrity import find_fault, hash_content, looks_like_web_page
+from vqabench.data.catalog.integrity import find_fault, hash_content, is_web_page
 from vqabench.errors import InputError, VqabenchError, first_few
 from vqabench.events import Emit, Warn
 from vqabench.files.atomic import read_json, write_file, write_through
 from vqabench.files.folders import list_files_below
 
 AGAIN = "vqabench data fetch --force fetches it again"
+PARTIAL = "coming"
+"""Subfolder of files whose download is not complete."""
 
 
 class FileRecord(msgspec.Struct, frozen=True):
-    """One file that was fetched, or made of fetched ones."""
+    """A file that was fetched, or made from fetched ones."""
 
     source: str
-    """A URL, a path, or the data set it was made of."""
+    """A URL, a path, or the data set it was made from."""
     size: int
     sha256: str
     date: str
     """UTC, ISO 8601."""
 
 
-class Record(msgspec.Struct):
-    """`fetched.json`."""
+class FetchRecord(msgspec.Struct):
+    """The content of `fetched.json`."""
 
     files: dict[str, FileRecord] = {}
     counts: dict[str, Counts] = {}
-    """What the files were counted to hold; empty until they were."""
+    """Split -> counts of its files; empty until they are counted."""
     made_of: dict[str, str] = {}
-    """Of derived splits: each input's name and SHA-256."""
+    """For derived splits: name -> SHA-256 of the files they were made from."""
 
 
 @dataclass(frozen=True)
-class Way:
-    """How files are to be got."""
+class FetchOptions:
+    """How to get files."""
 
     own_folder: Path | None = None
-    """Where the user has some already."""
+    """A folder with files that the user already has."""
     offline: bool = False
     force: bool = False
-    patience: Patience = field(default_factory=Patience)
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
 
 
 def record_file(folder: Path) -> Path:
-    """Name the record of a folder."""
+    """Return the path of a folder's record."""
     return folder / "fetched.json"
 
 
-def read_record(folder: Path) -> Record:
-    """Read what was fetched into a folder. Raises InputError where the record is damaged."""
+def read_record(folder: Path) -> FetchRecord:
+    """Read the record of a folder. Raises InputError if it is damaged."""
     path = record_file(folder)
-    return read_json(path, Record, "delete it, and fetch again") if path.is_file() else Record()
+    return read_json(path, FetchRecord, "delete it, and fetch again") if path.is_file() else FetchRecord()
 
 
-def write_record(folder: Path, record: Record) -> None:
-    """Write it down."""
+def write_record(folder: Path, record: FetchRecord) -> None:
+    """Write the record of a folder."""
     write_file(record_file(folder), msgspec.json.format(msgspec.json.encode(record), indent=2))
 
 
 def describe_file(path: Path, source: str) -> FileRecord:
-    """Describe a file as it is now."""
+    """Return the record of a file in its present state."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     return FileRecord(source, path.stat().st_size, hash_content(path), now)
 
 
 def holds_all(folder: Path, names: Collection[str]) -> bool:
-    """Tell at a glance, by names and sizes, whether a folder holds files that were fetched."""
+    """Return whether a folder holds files as recorded, by names and sizes alone: fast, and no proof."""
     try:
         files = read_record(folder).files
         return all((folder / name).stat().st_size == files[name].size for name in names)
@@ -88,8 +90,8 @@ def holds_all(folder: Path, names: Collection[str]) -> bool:
 
 
 @contextmanager
-def one_at_a_time(folder: Path, emit: Emit) -> Iterator[None]:
-    """Keep other processes from fetching into the same folder meanwhile; waits for one that does."""
+def fetch_lock(folder: Path, emit: Emit) -> Iterator[None]:
+    """Hold the lock of a folder; wait if another process is fetching into it."""
     folder.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(folder / ".lock")
     try:
@@ -103,23 +105,28 @@ def one_at_a_time(folder: Path, emit: Emit) -> Iterator[None]:
         lock.release()
 
 
-def get_files(folder: Path, files: Mapping[str, SourceFile], way: Way, emit: Emit) -> Record:
-    """Get every file into a folder that lacks it; gives the record, which forgets counts where one is new.
+def get_files(folder: Path, files: Mapping[str, SourceFile], options: FetchOptions, emit: Emit) -> FetchRecord:
+    """Get the missing files into a folder; return its record, without counts if a file is new.
 
-    Raises InputError where a file that is there is not what it was or should be, or one is missing offline;
-    VqabenchError where one cannot be fetched.
+    Raises InputError if an existing file is not the expected one, or one is missing offline; VqabenchError if one
+    cannot be fetched.
     """
-    record = _read_or_forget(folder) if way.force else read_record(folder)
-    if way.force:
-        shutil.rmtree(_coming(folder), ignore_errors=True)
-    lacking = [name for name, file in files.items() if way.force or not _is_there(folder / name, file, record)]
-    sources = _find_own(lacking, way.own_folder) if way.own_folder else {}
+    partial = folder / PARTIAL
+    if options.force:
+        record = FetchRecord()
+        with suppress(InputError):  # a damaged record does not matter if everything is fetched again
+            record = read_record(folder)
+        shutil.rmtree(partial, ignore_errors=True)
+    else:
+        record = read_record(folder)
+    lacking = [name for name, file in files.items() if options.force or not _is_there(folder / name, file, record)]
+    sources = _find_own(lacking, options.own_folder) if options.own_folder else {}
     taken = [name for name in lacking if name in sources and _take(sources[name], folder / name, files[name], emit)]
     for name in taken:
-        _note(folder, name, str(sources[name].absolute()), record)
+        _add(folder, name, str(sources[name].absolute()), record)
     missing = [name for name in lacking if name not in taken]
-    unpacked = _explain_unpacked(missing, way.own_folder) if way.own_folder else ""
-    if missing and way.offline:
+    unpacked = _explain_unpacked(missing, options.own_folder) if options.own_folder else ""
+    if missing and options.offline:
         raise InputError(
             f"{folder}: missing, and --offline forbids downloading: {first_few(missing)}; "
             + (unpacked or "put them there, or name their folder with --from")
@@ -128,24 +135,17 @@ def get_files(folder: Path, files: Mapping[str, SourceFile], way: Way, emit: Emi
         emit(Warn(unpacked))
     try:
         for name in missing:
-            _fetch(folder, name, files[name], record, way.patience, emit)
+            _fetch(folder, name, files[name], record, options.retry, emit)
     finally:
-        with suppress(OSError):  # not empty: what has come of a file is kept
-            _coming(folder).rmdir()
+        with suppress(OSError):  # not empty: part of a file is kept for the next call
+            partial.rmdir()
     if not missing:
-        shutil.rmtree(_coming(folder), ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)
     return record
 
 
-def _read_or_forget(folder: Path) -> Record:
-    try:
-        return read_record(folder)
-    except InputError:
-        return Record()
-
-
-def _is_there(path: Path, file: SourceFile, record: Record) -> bool:
-    """Tell whether a file is there already. Raises InputError where it is there, but not the right one."""
+def _is_there(path: Path, file: SourceFile, record: FetchRecord) -> bool:
+    """Return whether a file exists. Raises InputError if it is not the expected one."""
     if path.exists() and not path.is_file():
         raise InputError(f"{path}: is not a file, but a file must be downloaded there; move it away")
     if not path.is_file():
@@ -157,19 +157,19 @@ def _is_there(path: Path, file: SourceFile, record: Record) -> bool:
     if known and not file.has_checksum:
         check_unchanged(path, known)
     if known is None:
-        _note(path.parent, path.name, "was there already", record)
+        _add(path.parent, path.name, "was there already", record)
     return True
 
 
 def check_unchanged(path: Path, known: FileRecord, advice: str = AGAIN) -> None:
-    """Raise InputError where a file is no longer the one that was recorded."""
+    """Raise InputError if a file is not the recorded one any more."""
     if not path.is_file() or (found := hash_content(path)) != known.sha256:
         what = f"SHA-256 {found}, not {known.sha256}" if path.is_file() else "gone"
         raise InputError(f"{path}: changed since {known.date} ({what}); {advice}")
 
 
 def _find_own(names: Collection[str], folder: Path) -> dict[str, Path]:
-    """Find files by their names in or below a folder, the first one each. Raises InputError without a folder."""
+    """Return the first file of each name in or below a folder. Raises InputError if there is no such folder."""
     if not folder.is_dir():
         raise InputError(
             f"--from {folder}: {'that is a file, not a' if folder.exists() else 'there is no such'} folder"
@@ -182,7 +182,7 @@ def _find_own(names: Collection[str], folder: Path) -> dict[str, Path]:
 
 
 def _explain_unpacked(missing: Collection[str], folder: Path) -> str:
-    """Say what to do where a folder holds the unpacked JSON of missing archives; empty where it does not."""
+    """Return advice if a folder holds the unpacked JSON of missing archives; empty if it does not."""
     if not any(name.endswith(".zip") for name in missing):
         return ""
     splits: dict[str, dict[str, Path]] = {}
@@ -208,12 +208,13 @@ def _explain_unpacked(missing: Collection[str], folder: Path) -> str:
 
 
 def _take(source: Path, path: Path, file: SourceFile, emit: Emit) -> bool:
-    """Copy a file that the user has, if it is the right one; the copy is what is checked."""
+    """Copy the user's file if it is the expected one; return whether it is."""
     faults: list[str | None] = []
 
     def copy(part: Path) -> None:
+        # The copy is checked, not the source, which may change in between.
         shutil.copyfile(source, part)
-        faults.append(find_fault(part, path.name, file) or _find_page(part))
+        faults.append(find_fault(part, path.name, file) or ("it is a web page" if is_web_page(part) else None))
         if faults[0]:
             raise ValueError
 
@@ -228,25 +229,16 @@ def _take(source: Path, path: Path, file: SourceFile, emit: Emit) -> bool:
     return True
 
 
-def _find_page(path: Path) -> str | None:
-    with path.open("rb") as stream:
-        return "it is a web page" if looks_like_web_page(stream.read(1024)) else None
-
-
-def _fetch(folder: Path, name: str, file: SourceFile, record: Record, patience: Patience, emit: Emit) -> None:
-    """Fetch one file, in a folder of its own until it is whole and checked."""
-    coming = _coming(folder)
-    coming.mkdir(exist_ok=True)
-    fetched, url = download(name, file, coming, emit, patience)
+def _fetch(folder: Path, name: str, file: SourceFile, record: FetchRecord, retry: RetryPolicy, emit: Emit) -> None:
+    """Fetch one file, in a folder of partial files until it is complete and verified."""
+    partial = folder / PARTIAL
+    partial.mkdir(exist_ok=True)
+    fetched, url = download(name, file, partial, emit, retry)
     fetched.replace(folder / name)
-    _note(folder, name, url, record)
+    _add(folder, name, url, record)
 
 
-def _coming(folder: Path) -> Path:
-    return folder / "coming"
-
-
-def _note(folder: Path, name: str, source: str, record: Record) -> None:
+def _add(folder: Path, name: str, source: str, record: FetchRecord) -> None:
     record.files[name] = describe_file(folder / name, source)
     record.counts.clear()
     write_record(folder, record)

@@ -22,7 +22,7 @@ from vqabench.data.features.rows import Regions, Row
 from vqabench.data.features.seal import break_seal, is_sealed, seal
 from vqabench.data.features.sources import list_files, read_rows
 from vqabench.data.features.store import check_numbers, is_contiguous, open_features, read_origin
-from vqabench.data.features.writer import SYNC_ROWS, PartialFeatures, discard_rows
+from vqabench.data.features.writer import SHARD_IMAGES, Entry, FeatureWriter, only_writer, remove_unfinished
 from vqabench.data.vqa.annotations import ImageId
 from vqabench.errors import InputError, first_few
 from vqabench.files.pace import Pace
@@ -78,12 +78,13 @@ def convert_features(
     origin = _hash_origin(sources, wanted, treatment)
     if is_sealed(destination, origin):
         return
-    break_seal(destination)
-    if read_origin(destination) == origin:  # and a kill came before it was sealed
-        discard_rows(destination)
-    elif not (len(sources) == 1 and _adopt(sources[0], destination, wanted, treatment)):
-        _convert(sources, destination, wanted, treatment, origin, say, workers)
-    seal(destination, origin)
+    with only_writer(destination):
+        break_seal(destination)
+        if read_origin(destination) == origin:  # a kill came before it was sealed
+            remove_unfinished(destination)
+        elif not (len(sources) == 1 and _adopt(sources[0], destination, wanted, treatment)):
+            _convert(sources, destination, wanted, treatment, origin, say, workers)
+        seal(destination, origin)
 
 
 def _convert(
@@ -99,26 +100,27 @@ def _convert(
         destination.unlink()  # what it points to is not ours to write
     say(f"preparing region features of {len(wanted):,} images from {first_few(sources)}")
     dtype = np.float16 if treatment.precision == "float16" else np.float32
-    # Rows are the same whatever becomes of broken ones; but where these are refused, none may have been left out.
-    begun_from = _hash_origin(sources, wanted, replace(treatment, broken="skip"))
+    # Rows are the same whatever becomes of broken ones; but if these are refused, none may have been left out.
+    same_rows = _hash_origin(sources, wanted, replace(treatment, broken="skip"))
     skips = treatment.broken == "skip"
-    part = PartialFeatures(
-        destination, begun_from, origin, dtype, keeps=lambda _, entry: skips or entry.repeats or not entry.problem
-    )
-    if part.seen:
-        say(f"continuing after the {part.seen:,} images that are done")
-    try:
-        _gather(part, sources, wanted, treatment, workers or min(MOST_WORKERS, count_processors()), say)
-        if not part.counts:
-            raise InputError(f"{first_few(sources)}: {_describe_why_none(part, sources, wanted)}")
-        part.finish()
-    except InputError:
-        if part.seen < SYNC_ROWS:  # soon made again
-            part.discard()
-        raise
-    finally:
-        part.close()
-    _tell(part, say)
+
+    def keeps(_: int, entry: Entry) -> bool:
+        return skips or entry.repeats or not entry.problem
+
+    with FeatureWriter(destination, same_rows, origin, dtype, keeps=keeps) as writer:
+        if writer.seen:
+            say(f"continuing after the {writer.seen:,} images that are done")
+        try:
+            if not writer.complete:
+                _gather(writer, sources, wanted, treatment, workers or min(MOST_WORKERS, count_processors()), say)
+            if not writer.counts:
+                raise InputError(f"{first_few(sources)}: {_describe_why_none(writer, sources, wanted)}")
+        except InputError:
+            if writer.seen < SHARD_IMAGES:  # soon made again
+                writer.discard()
+            raise
+        writer.finish()
+    _report(writer, say)
 
 
 def _adopt(source: Path, destination: Path, wanted: WantedImages, treatment: Treatment) -> bool:
@@ -157,7 +159,7 @@ def _hash_origin(sources: Iterable[Path], wanted: Collection[ImageId], treatment
 
 
 def _gather(
-    part: PartialFeatures,
+    writer: FeatureWriter,
     sources: Sequence[Path],
     wanted: WantedImages,
     treatment: Treatment,
@@ -165,16 +167,16 @@ def _gather(
     say: Callable[[str], None],
 ) -> None:
     """Append every row behind those that an earlier call appended."""
-    afresh, rows = not part.seen, islice(read_rows(sources, wanted), part.seen, None)
+    afresh, rows = not writer.seen, islice(read_rows(sources, wanted), writer.seen, None)
     pace, extent = Pace(len(wanted), "images", say), Extent()
     decode = partial(_decode, treatment=treatment)
     for row, decoded in work_ahead(rows, decode, workers, most=2 * workers):
         try:
             image, rounding = decoded.result()
-            if row.image_id in part.paths:
-                _check_repeated(part, row, image)
+            if row.image_id in writer.paths:
+                _check_repeated(writer, row, image)
             else:
-                part.append(row.image_id, row.where, image, rounding)
+                writer.append(row.image_id, row.where, image, rounding)
                 if image.pixels and image.boxes is not None:
                     extent.add(image.boxes)
         except LayoutError:
@@ -182,10 +184,10 @@ def _gather(
         except InputError as error:
             if treatment.broken == "refuse":
                 raise
-            part.drop(row.image_id, row.where, str(error))
-        if part.seen == SYNC_ROWS:
+            writer.drop(row.image_id, row.where, str(error))
+        if writer.seen == SHARD_IMAGES:
             extent.check(first_few(sources))
-        pace.go_on(part.seen)
+        pace.go_on(writer.seen)
     extent.check(first_few(sources))
     if afresh and extent.alike and extent.moved:
         say(
@@ -194,12 +196,12 @@ def _gather(
         )
 
 
-def _check_repeated(part: PartialFeatures, row: Row, image: Regions) -> None:
+def _check_repeated(writer: FeatureWriter, row: Row, image: Regions) -> None:
     """Leave out a row that equals an earlier one of its image. Raises InputError where it differs."""
-    before = part.paths[row.image_id]
-    if not part.equals(row.image_id, image):
+    before = writer.paths[row.image_id]
+    if not writer.equals(row.image_id, image):
         raise InputError(f"{row.where}: image {row.image_id} is also in {before}, with other features")
-    part.drop(row.image_id, row.where, f"{row.where}: image {row.image_id} equals {before}", repeats=True)
+    writer.drop(row.image_id, row.where, f"{row.where}: image {row.image_id} equals {before}", repeats=True)
 
 
 def _decode(row: Row, treatment: Treatment) -> tuple[Regions, Rounding]:
@@ -244,27 +246,28 @@ def _check_numbers(numbers: NDArray[Any], precision: Precision, what: str) -> No
         raise InputError(f"{what}: has a feature of {largest:.3g}, beyond float16; {advice}")
 
 
-def _describe_why_none(part: PartialFeatures, sources: Sequence[Path], wanted: WantedImages) -> str:
+def _describe_why_none(writer: FeatureWriter, sources: Sequence[Path], wanted: WantedImages) -> str:
     none = f"features of none of the {len(wanted):,} images asked about"
-    if part.dropped:
-        return f"{none}; the first of {len(part.dropped):,} broken rows: {part.dropped[0].problem}"
+    if writer.dropped:
+        return f"{none}; the first of {len(writer.dropped):,} broken rows: {writer.dropped[0].problem}"
     there = next((row.image_id for row in read_rows(sources, AllImages())), None)
     return f"{none}: such as {next(iter(wanted))}; the first there is {'no image' if there is None else there}"
 
 
-def _tell(part: PartialFeatures, say: Callable[[str], None]) -> None:
-    images, regions, width = part.shape
+def _report(writer: FeatureWriter, say: Callable[[str], None]) -> None:
+    images, regions, width = writer.shape
     say(f"features of {images:,} images, {regions:,} regions at most, {width:,} wide")
-    if part.rounding.values:
-        mean, largest, at = part.rounding.mean, part.rounding.largest, part.rounding.at
+    if writer.rounding.values:
+        mean, largest, at = writer.rounding.mean, writer.rounding.largest, writer.rounding.at
         error = f"relative error {mean:.1e} on average, at most {largest:.1e} (of {at:.1e})"
         doubt = "; are these float32 numbers at all?" if mean > DOUBTFUL else ""
         say(f"rounded to float16: {error}, in the first region of each image{doubt}")
-    if part.zeros:
-        say(f"{part.zeros:,} of {images:,} images have features that are all 0: was the file written completely?")
-    broken = [entry for entry in part.dropped if not entry.repeats]
-    if len(broken) < len(part.dropped):
-        repeats = len(part.dropped) - len(broken)
+    if writer.only_zeros:
+        zeros = f"{writer.only_zeros:,} of {images:,} images have features that are all 0"
+        say(f"{zeros}: was the file written completely?")
+    broken = [entry for entry in writer.dropped if not entry.repeats]
+    if len(broken) < len(writer.dropped):
+        repeats = len(writer.dropped) - len(broken)
         say(f"{repeats:,} rows repeat an image with the same features and are skipped")
     if broken:
         ids = first_few(entry.image_id for entry in broken if entry.image_id != "")

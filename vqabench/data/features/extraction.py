@@ -19,10 +19,9 @@ from torch import Tensor
 
 from vqabench.data.features.half_precision import LARGEST, round_to_half
 from vqabench.data.features.images import ImageFile, decode, list_images
-from vqabench.data.features.journal import Entry
 from vqabench.data.features.rows import Regions
 from vqabench.data.features.vision import VisionModel, load_model
-from vqabench.data.features.writer import PartialFeatures
+from vqabench.data.features.writer import Entry, FeatureWriter, only_writer
 from vqabench.errors import InputError, first_few
 from vqabench.files.pace import Pace
 from vqabench.files.prefetch import work_ahead
@@ -61,31 +60,32 @@ def extract(
     say(f"loading {asked.model}{'' if Path(asked.model).is_dir() else ' from the Hugging Face hub'}")
     model = load_model(asked.model, asked.revision, device)
     about = _describe(asked, model)
-    begun_from = hashlib.sha256(about.encode()).hexdigest()
 
     def keeps(number: int, entry: Entry) -> bool:
         image = images[number] if number < len(images) else None
         same = image is not None and (image.name, image.version) == (entry.where, entry.version)
         return same and not (entry.problem and asked.broken == "refuse")
 
-    part = PartialFeatures(destination, begun_from, _hash_origin(images, about), np.float16, about, keeps)
-    if part.seen:
-        say(f"continuing after the {part.seen:,} images that are done")
-    try:
-        _extract_all(part, images[part.seen :], asked, model, device, say)
-        if not part.counts:
-            raise InputError(f"{source}: no image of it can be decoded")
-        part.finish()
-    except InputError:
-        if not part.counts:
-            part.discard()
-        raise
-    finally:
-        part.close()
-    if part.dropped:
-        images_are = "1 image is" if len(part.dropped) == 1 else f"{len(part.dropped):,} images are"
-        say(f"{images_are} left out: {first_few(one.problem for one in part.dropped)}")
-    return len(part.counts)
+    origin = _hash_origin(images, about)
+    with (
+        only_writer(destination),
+        FeatureWriter(destination, about, origin, np.float16, about, keeps) as writer,
+    ):
+        if writer.seen:
+            say(f"continuing after the {writer.seen:,} images that are done")
+        try:
+            _extract_all(writer, images[writer.seen :], asked, model, device, say)
+            if not writer.counts:
+                raise InputError(f"{source}: no image of it can be decoded")
+        except InputError:
+            if not writer.counts:
+                writer.discard()
+            raise
+        writer.finish()
+    if writer.dropped:
+        images_are = "1 image is" if len(writer.dropped) == 1 else f"{len(writer.dropped):,} images are"
+        say(f"{images_are} left out: {first_few(one.problem for one in writer.dropped)}")
+    return len(writer.counts)
 
 
 def parse_regions(spelled: str) -> tuple[int, int] | None:
@@ -145,7 +145,7 @@ def _hash_origin(images: Iterable[ImageFile], about: str) -> str:
 
 
 def _extract_all(
-    part: PartialFeatures,
+    writer: FeatureWriter,
     images: Sequence[ImageFile],
     asked: Extraction,
     model: VisionModel,
@@ -154,7 +154,7 @@ def _extract_all(
 ) -> None:
     grid = parse_regions(asked.regions)
     say(f"extracting {len(images):,} images with {asked.model} on {device}")
-    pace = Pace(part.seen + len(images), "images", say)
+    pace = Pace(writer.seen + len(images), "images", say)
     for batch in _batches(_decode_ahead(images, model), asked.batch_size):
         pixels = [ready for _, ready in batch if not isinstance(ready, InputError)]
         computed = iter(_compute(model, np.stack(pixels), grid, device)) if pixels else iter(())
@@ -162,12 +162,12 @@ def _extract_all(
             if not isinstance(ready, InputError):
                 regions, boxes = next(computed)
                 half, rounding = round_to_half(regions)
-                part.append(image.image_id, image.name, Regions(half, boxes), rounding, image.version)
+                writer.append(image.image_id, image.name, Regions(half, boxes), rounding, image.version)
             elif asked.broken == "refuse":
                 raise ready
             else:
-                part.drop(image.image_id, image.name, str(ready), image.version)
-        pace.go_on(part.seen)
+                writer.drop(image.image_id, image.name, str(ready), image.version)
+        pace.go_on(writer.seen)
 
 
 def _compute(

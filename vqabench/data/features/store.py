@@ -138,18 +138,6 @@ def check_texts(kind: str, texts: Iterable[str]) -> None:
             raise InputError(f"{kind} {text!r} holds a NUL character")
 
 
-def describe_array(file: h5py.File, name: str, shape: tuple[int, ...], dtype: Any) -> int:
-    """Make a contiguous array whose numbers are written past HDF5, and give their place in the file."""
-    early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    early.set_obj_track_times(False)  # the same images make the same bytes
-    early.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-    early.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-    space = h5py.h5s.create_simple(shape)
-    dataset = h5py.h5d.create(file.id, name.encode(), h5py.h5t.py_create(np.dtype(dtype)), space, early)
-    place: int = dataset.get_offset()
-    return place
-
-
 def read_origin(path: Path) -> str | None:
     """Tell the hash of all that a features file was made from; None where there is no such file, or no hash."""
     try:

@@ -1,4 +1,4 @@
-"""Vision models of the `transformers` library as extractors of patch features."""
+"""Load vision models of the `transformers` library, and compute patch features with them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -22,12 +23,43 @@ if TYPE_CHECKING:
 
 
 LARGEST_SIDE = 4096
-"""Pixels: a square of a thousand times more would not fit into any memory."""
+"""Pixels; a limit far above that of real models, so that a wrong setting does not fill the memory."""
+
+
+class _ProcessorSettings(msgspec.Struct, frozen=True):
+    """The keys of `preprocessor_config.json` that matter here.
+
+    `AutoImageProcessor` is not used: most of its classes crop, some of them cannot do otherwise, and the numbers
+    they return depend on whether torchvision is installed.
+    """
+
+    image_mean: tuple[float, float, float] | None = None
+    image_std: tuple[float, float, float] | None = None
+    rescale_factor: float = 1 / 255
+    resample: Annotated[int, msgspec.Meta(ge=0, le=5)] = 3
+    """Pillow's number of a filter."""
+    do_rescale: bool | None = True
+    do_normalize: bool | None = True
+    do_flip_channel_order: bool | None = False
+    size: Any = None
+    crop_size: Any = None
+
+    def find_normalisation(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return mean and standard deviation of each colour. Raises ValueError if the model wants anything else."""
+        if not self.do_rescale or self.do_flip_channel_order:
+            raise ValueError("needs pixels that are not rescaled, or colours in reverse order")
+        if not self.do_normalize:
+            return np.zeros(3, np.float32), np.ones(3, np.float32)
+        if self.image_mean is None or self.image_std is None:
+            raise ValueError("has no image_mean or no image_std")
+        if not all(self.image_std):
+            raise ValueError("has an image_std of 0")
+        return np.array(self.image_mean, np.float32), np.array(self.image_std, np.float32)
 
 
 @dataclass(frozen=True)
 class VisionModel:
-    """A model with what its input must look like."""
+    """A vision model, and the form of its input."""
 
     name: str
     network: nn.Module
@@ -41,14 +73,14 @@ class VisionModel:
     """Pillow's number of the filter."""
 
     def prepare(self, image: Image) -> NDArray[np.float32]:
-        """Turn an image into the model's input: [3, side, side]."""
+        """Return the input of the model for an image: [3, side, side]."""
         resized = image.resize((self.side, self.side), self.resample)
         pixels = np.asarray(resized, np.float32) * np.float32(self.scale)
         return np.ascontiguousarray(((pixels - self.mean) / self.deviation).transpose(2, 0, 1))
 
     @torch.inference_mode()
     def patches(self, inputs: NDArray[np.float32], device: torch.device) -> Tensor:
-        """Give the features of each patch: float32 [B, V, G, G], on the device."""
+        """Return the features of each patch: float32 [B, V, G, G], on the device."""
         half = torch.autocast("cuda", torch.float16) if device.type == "cuda" else contextlib.nullcontext()
         with half:
             output = self.run(torch.from_numpy(inputs).to(device))
@@ -57,9 +89,9 @@ class VisionModel:
         return _arrange(output.float(), self._grid(), self.name)
 
     def run(self, inputs: Tensor) -> Tensor:
-        """Give what the network makes of images [B, 3, side, side]: [B, T, V], or [B, V, G, G] where it convolves.
+        """Return the output of the network: tokens [B, T, V], or [B, V, G, G] if it is convolutional.
 
-        Raises InputError where it cannot take them.
+        Raises InputError if it cannot take images of this size.
         """
         try:
             output: Tensor = self.network(pixel_values=inputs).last_hidden_state
@@ -72,7 +104,7 @@ class VisionModel:
         return output
 
     def hash_weights(self) -> str:
-        """Give the SHA-256 of all weights: a name may come to mean others."""
+        """Return the SHA-256 of all weights, since a name may stand for other weights later."""
         digest = hashlib.sha256()
         for name, tensor in sorted(self.network.state_dict().items()):
             digest.update(name.encode())
@@ -88,21 +120,21 @@ class VisionModel:
 
 def _square(features: Tensor, name: str) -> Tensor:
     if features.shape[2] != features.shape[3]:
-        raise InputError(f"--model {name}: gives {list(features.shape[2:])} patches, which do not form a square")
+        raise InputError(f"--model {name}: returns {list(features.shape[2:])} patches, which do not form a square")
     return features
 
 
 def _arrange(tokens: Tensor, grid: int, name: str) -> Tensor:
-    """Drop what stands before the patches, such as a class token and registers: [B, T, V] to [B, V, G, G]."""
+    """Drop the tokens before the patches, such as a class token and registers: [B, T, V] to [B, V, G, G]."""
     if tokens.shape[1] < grid * grid:
-        raise InputError(f"--model {name}: gives {tokens.shape[1]} tokens, but has {grid} x {grid} patches")
+        raise InputError(f"--model {name}: returns {tokens.shape[1]} tokens, but has {grid} x {grid} patches")
     return tokens[:, -grid * grid :].transpose(1, 2).reshape(len(tokens), -1, grid, grid)
 
 
 def load_model(name: str, revision: str | None, device: torch.device) -> VisionModel:
     """Load a model from a folder, or from the Hugging Face hub by its name; its own code is never run.
 
-    Of a model of text and images the vision part is kept. Raises InputError where it cannot be loaded.
+    Only the vision part of a model of text and images is kept. Raises InputError if it cannot be loaded.
     """
     try:
         import transformers
@@ -112,7 +144,7 @@ def load_model(name: str, revision: str | None, device: torch.device) -> VisionM
     _check_folder(name, revision)
     with _quiet(transformers):
         try:
-            settings, _ = transformers.ImageProcessingMixin.get_image_processor_dict(name, revision=revision)
+            found, _ = transformers.ImageProcessingMixin.get_image_processor_dict(name, revision=revision)
             model, loaded = transformers.AutoModel.from_pretrained(
                 name,
                 revision=revision,
@@ -122,30 +154,31 @@ def load_model(name: str, revision: str | None, device: torch.device) -> VisionM
                 ignore_mismatched_sizes=True,
             )
         except Exception as error:  # a damaged file may raise whatever its reader does
-            where = "" if Path(name).is_dir() else " (no such folder, and the Hugging Face hub did not give it)"
+            where = "" if Path(name).is_dir() else " (no such folder, and not available from the Hugging Face hub)"
             raise InputError(f"--model {name}: cannot be loaded{where}: {first_line(error)}") from error
-    if not isinstance(settings, dict):
-        raise InputError(f"--model {name}: its preprocessor_config.json is not a table of settings")
     network = getattr(model, "vision_model", model)
     if getattr(network, "main_input_name", "pixel_values") != "pixel_values":
         raise InputError(f"--model {name}: takes {network.main_input_name}, no images")
-    mean, deviation = _normalisation(settings, name)
-    side = _side(settings, network, name)
-    scale, resample = _number(settings, "rescale_factor", 1 / 255, name), _number(settings, "resample", 3, name)
-    if resample not in range(6):
-        raise InputError(f"--model {name}: its image processor has no usable resample: {resample}")
-    made = VisionModel(name, network.to(device).eval(), side, mean, deviation, scale, int(resample))
+    try:
+        settings = msgspec.convert(found, _ProcessorSettings)
+        mean, deviation = settings.find_normalisation()
+    except ValueError as error:  # msgspec's own are among them
+        raise InputError(f"--model {name}: preprocessor_config.json: {error}") from error
+    side = _find_side(settings, network, name)
+    made = VisionModel(
+        name, network.to(device).eval(), side, mean, deviation, settings.rescale_factor, settings.resample
+    )
     _check_whole(made, {*loaded["missing_keys"], *(key for key, *_ in loaded["mismatched_keys"])}, device)
     return made
 
 
 def first_line(error: Exception) -> str:
-    """Give what is essential of a message that may be long: its first sentence."""
+    """Return the first sentence of a message that may be long."""
     return re.split(r"(?<=[.!?])\s|\n", str(error).strip())[0][:500] or type(error).__name__
 
 
 def _check_folder(name: str, revision: str | None) -> None:
-    """Raise InputError where a folder is meant that is not there, or is no model's."""
+    """Raise InputError if the name is that of a folder that is missing, or does not hold a model."""
     path = Path(name)
     if path.is_dir():
         missing = [file for file in ("config.json", "preprocessor_config.json") if not (path / file).is_file()]
@@ -160,7 +193,7 @@ def _check_folder(name: str, revision: str | None) -> None:
 
 
 def _check_whole(model: VisionModel, missing: set[str], device: torch.device) -> None:
-    """Raise InputError where a checkpoint lacks weights that patches come from: they would be random."""
+    """Raise InputError if a checkpoint lacks weights that the patches depend on: they would be random."""
     lacking = {key.removeprefix("vision_model.") for key in missing} & set(model.network.state_dict())
     if not lacking:
         return
@@ -168,41 +201,16 @@ def _check_whole(model: VisionModel, missing: set[str], device: torch.device) ->
     with torch.enable_grad():
         output = model.run(torch.zeros(1, 3, model.side, model.side, device=device))
         gradients = torch.autograd.grad(output.sum(), list(parameters.values()), allow_unused=True)
-    # Poolers and heads, which many checkpoints lack, do not bear on the patches.
+    # Many checkpoints lack poolers and heads, which the patches do not depend on.
     unused = {name for name, gradient in zip(parameters, gradients, strict=True) if gradient is None}
     if lacking - unused:
         message = first_few(sorted(lacking - unused))
         raise InputError(f"--model {model.name}: the checkpoint lacks weights of the model: {message}")
 
 
-def _number(settings: dict[str, Any], key: str, otherwise: float, name: str) -> float:
-    value = settings.get(key, otherwise)
-    if not isinstance(value, int | float):
-        raise InputError(f"--model {name}: its image processor has no usable {key}: {value!r}")
-    return value
-
-
-def _normalisation(settings: dict[str, Any], name: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Give mean and deviation of each colour. Raises InputError where the model wants what is not done here."""
-    if not settings.get("do_rescale", True) or settings.get("do_flip_channel_order"):
-        raise InputError(f"--model {name}: needs pixels that are not rescaled, or colours in reverse order")
-    if not settings.get("do_normalize", True):
-        return np.zeros(3, np.float32), np.ones(3, np.float32)
-    return _colours(settings, "image_mean", name), _colours(settings, "image_std", name)
-
-
-def _colours(settings: dict[str, Any], key: str, name: str) -> NDArray[np.float32]:
-    values = settings.get(key)
-    if not isinstance(values, list) or len(values) != 3 or any(not isinstance(one, int | float) for one in values):
-        raise InputError(f"--model {name}: says no {key} of three colours")
-    if key == "image_std" and not all(values):
-        raise InputError(f"--model {name}: has an image_std of 0")
-    return np.array(values, np.float32)
-
-
-def _side(settings: dict[str, Any], network: Any, name: str) -> int:
-    """Find the side of the input: what images are cropped or resized to, else what the model was trained with."""
-    for size in (settings.get("crop_size"), settings.get("size"), getattr(network.config, "image_size", None)):
+def _find_side(settings: _ProcessorSettings, network: Any, name: str) -> int:
+    """Return the side of the input: what images are cropped or resized to, else what the model was trained with."""
+    for size in (settings.crop_size, settings.size, getattr(network.config, "image_size", None)):
         side = size.get("height", size.get("shortest_edge")) if isinstance(size, dict) else size
         if isinstance(side, int) and side > LARGEST_SIDE:
             raise InputError(f"--model {name}: wants images of {side:,} pixels a side")
@@ -213,7 +221,7 @@ def _side(settings: dict[str, Any], network: Any, name: str) -> int:
 
 @contextlib.contextmanager
 def _quiet(transformers: Any) -> Any:
-    """Keep bars and warnings of loading to itself: what is missing of the text part is of no concern."""
+    """Suppress progress bars and warnings: weights that the text part lacks do not matter."""
     loggers = [logging.getLogger(name) for name in ("transformers", "huggingface_hub")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -1,4 +1,4 @@
-"""How the answers of each question type are shared out in training and in the test: the language prior, seen."""
+"""The language prior: the share of each answer in a question type, in training and in the test."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ from vqabench.files.hdf5 import reading
 
 @dataclass(frozen=True)
 class TypeShares:
-    """The answers of one question type."""
+    """The shares of the answers of one question type."""
 
     question_type: str
     questions: dict[str, int]
     """Split -> questions of the type."""
     distance: float | None
-    """Total variation distance between train and the split that it is compared with: 0 to 1."""
+    """Total variation distance between train and the other split, 0 to 1; None if the type is in one only."""
     shares: dict[str, dict[str, float]]
-    """Answer, the most frequent of training first -> split -> its share of the type's soft targets there."""
+    """Answer, the most frequent in training first -> split -> its share of the type's soft targets."""
 
 
 def read_answer_shares(dataset: Dataset, against: str, types: int, answers: int) -> list[TypeShares]:
     """Compare the answers of training with those of another split, for the most frequent question types.
 
-    Answers are those with the largest share in either split, `answers` of them at most. The data set is prepared.
+    Lists at most `answers` answers per type: those with the largest share in either split. The data set must be
+    prepared.
     """
     with reading(dataset.prepared_file) as file:
         names = file["types"].asstr()[:].tolist(), file["answers"].asstr()[:].tolist()
@@ -43,7 +44,7 @@ def read_answer_shares(dataset: Dataset, against: str, types: int, answers: int)
 
 
 def _sum_targets(split: h5py.Group, types: int, answers: int) -> NDArray[Any]:
-    """Add up the soft targets: [T, A]."""
+    """Return the sums of the soft targets: [T, A]."""
     rows = np.repeat(split["types"][:], np.diff(split["starts"][:]))
     cells = rows * answers + split["target_answers"][:]
     return np.bincount(cells, split["target_values"][:], types * answers).reshape(types, answers)

@@ -1,10 +1,10 @@
-"""`digits-cp`, the embedded benchmark: a small controlled study of changing priors."""
+"""Generate `digits-cp`, the embedded benchmark: a small controlled study of changing priors."""
 
 from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 
 from vqabench.data.catalog.dataset import Dataset
 from vqabench.data.features.store import write_features
-from vqabench.data.prepare import digits
 from vqabench.data.vqa.annotations import Annotation, Answer, Question, write_annotations, write_questions
 
 VERSION = 1
-"""Everything below is a function of this number."""
+"""Seed of everything below, and name of the generated data: any change to the data needs another number."""
 
 COLORS = {
     "red": (0.90, 0.10, 0.10),
@@ -35,19 +34,19 @@ NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "
 QUESTIONS = {"train": 20_000, "val": 4_000, "test": 6_000}
 SCENES = {"train": 6_000, "val": 1_800, "test": 2_400}
 DIGIT_IMAGES = {"train": 1_100, "val": 300, "test": 397}
-"""How the 1,797 images of digits are shared out, so that no split sees another's."""
+"""The 1,797 bundled images of digits are divided, so that no split contains another's."""
 
 PIXEL_NOISE = 0.20
 """Standard deviation of the noise on every pixel of a region, as a share of the range of pixels."""
 TINT_NOISE = 0.08
-"""Standard deviation of the noise on an object's colour, per channel, as a share likewise."""
+"""Standard deviation of the noise on an object's colour, per channel, as a share of the range of pixels."""
 AGREEMENT = 0.85
-"""Probability that an annotator gives the true answer; else any other answer of the type, evenly."""
+"""Probability that an annotator gives the true answer; otherwise a random other answer of the type."""
 SPELLED_OUT = 0.1
-"""Probability that an annotator spells a number out."""
+"""Probability that an annotator writes a number as a word."""
 
 SCALE = 16.0
-"""Pixels, and the sides of boxes in a feature, run from 0 to 16, as pixels do in the bundled images."""
+"""Pixels and box coordinates in a feature range from 0 to 16, as pixels do in the bundled images."""
 GRID = 4
 MOST_OBJECTS = 10
 SIDES = ("left", "right", "top", "bottom")
@@ -62,24 +61,24 @@ class Scene:
     boxes: tuple[tuple[float, float, float, float], ...]
 
     def centre(self, index: int) -> tuple[float, float]:
-        """Give the middle of an object's box."""
+        """Return the centre of an object's box."""
         left, top, right, bottom = self.boxes[index]
         return (left + right) / 2, (top + bottom) / 2
 
     def only(self, values: tuple[object, ...]) -> Iterator[int]:
-        """Give the objects whose value no other object shares."""
+        """Return the objects whose value no other object has."""
         counts = Counter(values)
         return (index for index, value in enumerate(values) if counts[value] == 1)
 
     def outermost(self, side: str) -> int | None:
-        """Give the object nearest to a side of the image, or None where two are almost equally near."""
+        """Return the object nearest to a side of the image, or None if two are almost equally near."""
         axis, sign = SIDES.index(side) // 2, 1 if side in ("left", "top") else -1
         order = sorted(range(len(self.digits)), key=lambda index: sign * self.centre(index)[axis])
         gap = abs(self.centre(order[0])[axis] - self.centre(order[1])[axis])
         return order[0] if gap > 0.05 else None
 
     def left_neighbour(self, index: int) -> int | None:
-        """Give the nearest object that stands to the left of another one, or None."""
+        """Return the nearest object to the left of an object, or None."""
         x, y = self.centre(index)
         centres = {other: self.centre(other) for other in range(len(self.digits))}
         left = [other for other, (other_x, _) in centres.items() if other_x < x - 0.1]
@@ -188,7 +187,7 @@ QUESTION_TYPES: dict[str, tuple[Callable[[Scene], Candidates], tuple[str, ...]]]
     "what color is left of the": (_what_color_is_left_of_the, tuple(COLORS)),
     "where is the": (_where_is_the, _PLACES),
 }
-"""Per question type: what to ask of a scene, and the answers that are asked for."""
+"""Question type -> a function from a scene to its questions, and the possible answers."""
 
 
 def generate(folder: Path) -> None:
@@ -217,7 +216,7 @@ def generate(folder: Path) -> None:
 
 
 def _share_out_digits() -> dict[str, list[NDArray[np.float32]]]:
-    """Give each split its own images of each digit: [10] arrays [images, 8, 8] in [0, 1]."""
+    """Return each split's own images of each digit: [10] arrays [images, 8, 8] in [0, 1]."""
     from sklearn.datasets import load_digits
 
     bundled = load_digits()
@@ -248,7 +247,7 @@ def _compose(rng: np.random.Generator) -> Scene:
 
 
 def _repeat_one(rng: np.random.Generator, kinds: int, objects: int) -> NDArray[np.int64]:
-    """Draw a kind per object; one of them comes more often, to a degree that differs by scene."""
+    """Draw a kind per object; one kind is more frequent, by a factor that differs between scenes."""
     often = rng.random(objects) < rng.uniform(0, 0.6)
     return np.where(often, rng.integers(kinds), rng.integers(kinds, size=objects))
 
@@ -256,7 +255,7 @@ def _repeat_one(rng: np.random.Generator, kinds: int, objects: int) -> NDArray[n
 def _draw(
     scene: Scene, images: list[NDArray[np.float32]], rng: np.random.Generator
 ) -> tuple[NDArray[np.float16], NDArray[np.float32]]:
-    """Give region features [10, 8 * 8 * 3 + 4] and boxes [10, 4]; zero behind the last object."""
+    """Return region features [10, 8 * 8 * 3 + 4] and boxes [10, 4]; zero after the last object."""
     objects = len(scene.digits)
     shapes = np.stack([images[digit][rng.integers(len(images[digit]))] for digit in scene.digits])
     tints = np.array([COLORS[color] for color in scene.colors]) + rng.normal(0, TINT_NOISE, (objects, 3))
@@ -271,16 +270,16 @@ def _draw(
 
 
 def object_pixels(regions: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
-    """Give what N objects look like by their features [N, 8 * 8 * 3 + 4]: red, green and blue, [N, 8, 8, 3]."""
+    """Return the pixels of N objects from their features [N, 8 * 8 * 3 + 4]: red, green and blue, [N, 8, 8, 3]."""
     shares = regions[:, : 8 * 8 * 3].astype(np.float32).reshape(-1, 8, 8, 3) / SCALE
     pixels: NDArray[np.uint8] = np.rint(255 * shares.clip(0, 1)).astype(np.uint8)
     return pixels
 
 
 def prior(question_type: str, split: str) -> dict[str, float]:
-    """Give the share of each answer among a type's questions: Zipf's law, reversed in `test`."""
+    """Return the share of each answer among a type's questions: Zipf's law, reversed in `test`."""
     answers = list(QUESTION_TYPES[question_type][1])
-    if answers != list(_COUNTS):  # "how many" is answered by 2, as everywhere; the other orders are arbitrary
+    if answers != list(_COUNTS):  # 2 is the most frequent count, as in VQA; the other orders are arbitrary
         random.Random(f"{VERSION} {question_type}").shuffle(answers)
     weights = [1 / rank for rank in range(1, len(answers) + 1)]
     if split == "test":
@@ -313,7 +312,7 @@ def _even_shares(total: int, names: list[str]) -> dict[str, int]:
 def _choose(
     question_type: str, split: str, total: int, scenes: list[Scene], draw: random.Random
 ) -> Iterator[tuple[str, int, str]]:
-    """Choose questions of one type so that their answers follow the split's prior; none is asked twice."""
+    """Yield distinct questions of one type whose answers follow the split's prior."""
     candidates: dict[str, list[tuple[int, str]]] = defaultdict(list)
     for image, scene in enumerate(scenes):
         for text, answer in QUESTION_TYPES[question_type][0](scene):
@@ -329,7 +328,7 @@ def _choose(
 def _annotate(
     question_id: int, image_id: int, question_type: str, true_answer: str, draw: random.Random
 ) -> Annotation:
-    """Ask ten simulated annotators."""
+    """Return the answers of ten simulated annotators."""
     possible = QUESTION_TYPES[question_type][1]
     others = [answer for answer in possible if answer != true_answer]
     given = [true_answer if draw.random() < AGREEMENT else draw.choice(others) for _ in range(10)]
@@ -350,7 +349,7 @@ def _annotate(
 
 @dataclass(frozen=True)
 class Picture:
-    """A small picture."""
+    """A small picture in memory."""
 
     width: int
     height: int
@@ -358,13 +357,8 @@ class Picture:
     """Red, green and blue of each pixel, row by row from the top."""
 
 
-_PAINTERS: Mapping[str, Callable[[NDArray[np.floating[Any]]], NDArray[np.uint8]]] = {"digits": digits.object_pixels}
-"""Generator -> from region features [N, V] to pixels [N, height, width, 3]."""
-
-
 def picture_regions(dataset: Dataset, regions: NDArray[np.floating[Any]]) -> list[Picture] | None:
-    """Draw the regions of an image, given by their features [N, V]; None where it is not known what they show."""
-    paint = _PAINTERS.get(dataset.entry.generator or "")
-    if paint is None:
+    """Return pictures of regions from their features [N, V]; None if the features are not pixels."""
+    if dataset.entry.generator != "digits":
         return None
-    return [Picture(pixels.shape[1], pixels.shape[0], pixels.tobytes()) for pixels in paint(regions)]
+    return [Picture(pixels.shape[1], pixels.shape[0], pixels.tobytes()) for pixels in object_pixels(regions)]

@@ -1,4 +1,4 @@
-"""Which files and settings a data set was prepared from."""
+"""Identify the files and settings that a data set is prepared from."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from vqabench.files.folders import require_file
 from vqabench.files.packed import split_member
 
 FORMAT = 2
-"""Raised whenever prepared files must be made anew."""
+"""Incremented whenever data sets must be prepared again."""
 
 ADDED = ("repeated_questions", "features_without_boxes")
-"""Keys that earlier versions do not know: with their defaults, data prepared by these is still up to date."""
+"""Keys added later. With their defaults they are left out, so that data prepared before stays up to date."""
 
 SAMPLED = 64
-"""Of a folder so many files are hashed, and of a file above 256 MiB so many MiB: features take tens of GB."""
+"""Files hashed of a folder, and MiB hashed of a file above 256 MiB: features take tens of GB."""
 
 
 def fingerprint_of(dataset: Dataset) -> str:
-    """Hash every input file, and the settings that bear on what is made of them.
+    """Hash every input file, and the settings that affect what is prepared from them.
 
-    Raises InputError where a file is missing.
+    Raises InputError if a file is missing.
     """
     digest = hashlib.sha256(_format_settings(dataset).encode())
     for path in dataset.files():
@@ -43,7 +43,7 @@ def fingerprint_of(dataset: Dataset) -> str:
 
 
 def stamp_of(dataset: Dataset) -> str:
-    """Name the settings and files without reading these: for looking only, since a file may change unseen."""
+    """Hash the settings and the sizes and times of files: fast, but a file may change without changing these."""
     lines = [_format_settings(dataset), str(dataset.source.absolute())]
     for path in dataset.files():
         real, _ = split_member(path)
@@ -53,7 +53,7 @@ def stamp_of(dataset: Dataset) -> str:
 
 
 def total_size(dataset: Dataset) -> int:
-    """Add up the bytes of all files. Raises InputError where one is missing."""
+    """Add up the bytes of all files. Raises InputError if one is missing."""
     return sum(file.stat().st_size for path in dataset.files() for file in _list(dataset, path))
 
 
@@ -77,7 +77,7 @@ def _format_settings(dataset: Dataset) -> str:
 
 
 def _list(dataset: Dataset, path: Path) -> list[Path]:
-    """List the files that one name of the catalogue stands for: features may be a folder."""
+    """List the files of one path of the catalogue: features may be a folder."""
     real, _ = split_member(path)
     if not real.exists():
         raise InputError(f"{real}: missing; the catalogue names it for {dataset.name}")

@@ -1,9 +1,9 @@
-"""From raw files to `prepared.h5`: vocabulary, tokens, sparse targets and counts per question type."""
+"""Write `prepared.h5` from raw files: vocabularies, tokens, sparse targets and counts per question type."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -15,15 +15,23 @@ from numpy.typing import NDArray
 from vqabench.data.catalog.dataset import Dataset, Raw
 from vqabench.data.catalog.entries import SPLITS
 from vqabench.data.features.conversion import Treatment, convert_features
-from vqabench.data.features.store import FeatureStore, open_features, read_object_names
+from vqabench.data.features.store import FeatureStore, check_texts, open_features, read_object_names
 from vqabench.data.prepare import digits
 from vqabench.data.prepare.fingerprint import fingerprint_of, stamp_of
-from vqabench.data.prepare.language import Language, read_language
 from vqabench.data.vqa.accuracy import best_accuracies, explain_oddities, find_oddities, mean_percent
-from vqabench.data.vqa.annotation_table import AnnotationTable
+from vqabench.data.vqa.annotation_table import Categorical
 from vqabench.data.vqa.annotations import ANSWER_TYPES, Question, hash_ids
-from vqabench.data.vqa.encoding import NO_TYPE, Encoder, HumanAnswers, Priors, count_human_answers, count_priors
-from vqabench.data.vqa.words import SPECIAL_WORDS
+from vqabench.data.vqa.answers import vocabulary
+from vqabench.data.vqa.encoding import (
+    NO_TYPE,
+    Encoder,
+    HumanAnswers,
+    Priors,
+    count_human_answers,
+    count_priors,
+    no_answers,
+)
+from vqabench.data.vqa.words import SPECIAL_WORDS, collect_words, read_word_vectors, split_words
 from vqabench.errors import InputError, first_few
 from vqabench.files.atomic import holding
 from vqabench.files.hdf5 import change_hdf5, reading, store, write_hdf5
@@ -34,7 +42,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class SplitArrays:
-    """One split of N questions. Targets are sparse: question n's stand at `starts[n]:starts[n + 1]`."""
+    """One split of N questions. Targets are sparse: those of question n are at `starts[n]:starts[n + 1]`."""
 
     question_ids: Array
     """int64 [N]."""
@@ -54,11 +62,11 @@ class SplitArrays:
     """float32 in (0, 1]."""
 
     def take(self, rows: Sequence[int]) -> SplitArrays:
-        """Give some questions, in the order of their row numbers."""
+        """Return the questions at some rows, in this order."""
         chosen = np.array(rows, np.int64)
         lengths = np.diff(self.starts)[chosen]
         starts = np.append(0, np.cumsum(lengths))
-        paths = np.arange(starts[-1]) + np.repeat(self.starts[chosen] - starts[:-1], lengths)
+        places = np.arange(starts[-1]) + np.repeat(self.starts[chosen] - starts[:-1], lengths)
         return SplitArrays(
             question_ids=self.question_ids[chosen],
             image_rows=self.image_rows[chosen],
@@ -66,17 +74,17 @@ class SplitArrays:
             tokens=self.tokens[chosen],
             type_word_counts=self.type_word_counts[chosen],
             starts=starts,
-            target_answers=self.target_answers[paths],
-            target_values=self.target_values[paths],
+            target_answers=self.target_answers[places],
+            target_values=self.target_values[places],
         )
 
 
 @dataclass(frozen=True)
 class Summary:
-    """How much a prepared data set holds."""
+    """The sizes of a prepared data set, and its state."""
 
     questions: dict[str, int]
-    """Split -> questions."""
+    """Split -> number of questions."""
     answers: int
     words: int
     """Of the training questions, without the padding and the unknown token."""
@@ -88,49 +96,45 @@ class Summary:
     fingerprint: str
     """Hash of every input file and setting that it was made from."""
     warnings: tuple[str, ...]
-    """What the official evaluation does to some questions, unlike one expects."""
+    """Lines on questions whose official score is surprising."""
     val_ids_hash: str
-    """`hash_ids` of the validation split; empty where there is none."""
+    """`hash_ids` of the validation split; empty if there is none."""
     current: bool
-    """Whether the settings and, by their sizes and times, the files are those that it was made of."""
+    """Whether settings and files, by size and time, are those that it was made from."""
 
 
 def prepare_files(dataset: Dataset, say: Say) -> Summary:
-    """Make a data set's files ready for training, or see that an earlier call made them of the same inputs.
+    """Prepare a data set for training, unless it was prepared from the same inputs before.
 
-    `say` hears, in a line each, what is done and what was found. Raises InputError where an input is broken.
+    `say` receives a line for each step and finding. Raises InputError if an input is broken.
     """
     generate(dataset, say)
     dataset.check_questions_readable()
-    dataset.feature_files()  # refused before anything is read, where nobody named any
+    dataset.feature_files()  # raises InputError if none are named, before anything is read
     fingerprint = fingerprint_of(dataset)
     there = summarise(dataset)
     if there is None or there.fingerprint != fingerprint:
         dataset.folder.mkdir(parents=True, exist_ok=True)
         with _alone(dataset, say):
-            there = summarise(dataset)  # by another process, as long as this one has waited
+            there = summarise(dataset)  # another process may have prepared it while this one waited
             if there is None or there.fingerprint != fingerprint:
                 say(f"preparing {dataset.name} in {dataset.folder}")
                 _build(dataset, fingerprint, say)
-        return _made(dataset)
-    for warning in there.warnings:
-        say(warning)
-    if not there.current:  # the files were touched, or copied
-        with suppress(OSError), _alone(dataset, say):  # it may be somebody else's, to read only
-            change_hdf5(dataset.prepared_file, lambda file: file.attrs.update(stamp=stamp_of(dataset)))
-    return _made(dataset)
-
-
-def _made(dataset: Dataset) -> Summary:
+    else:
+        for warning in there.warnings:
+            say(warning)
+        if not there.current:  # the files were touched or copied: the content is the same, so only the stamp is old
+            with suppress(OSError), _alone(dataset, say):  # the folder may be read-only
+                change_hdf5(dataset.prepared_file, lambda file: file.attrs.update(stamp=stamp_of(dataset)))
     made = summarise(dataset)
     assert made is not None
     return made
 
 
 def summarise(dataset: Dataset) -> Summary | None:
-    """Tell what was prepared of a data set, whether or not its inputs have changed since.
+    """Return what was prepared, whether or not the inputs have changed since.
 
-    None where nothing was, or it is damaged: then it is made anew.
+    None if nothing was, or if it is damaged: both are prepared again.
     """
     try:
         features = open_features(dataset.features_file)
@@ -153,14 +157,14 @@ def summarise(dataset: Dataset) -> Summary | None:
 
 
 def read_question_ids(dataset: Dataset, split: str) -> list[int]:
-    """Read which questions a prepared split holds, in its order."""
+    """Read the question ids of a prepared split, in its order."""
     with reading(dataset.prepared_file) as file:
         ids: list[int] = file[split]["question_ids"][:].tolist()
         return ids
 
 
 def generate(dataset: Dataset, say: Say) -> None:
-    """Make the raw files of a data set that is made here, where another version of them or none is there."""
+    """Generate the raw files of an embedded data set, unless this version of them exists."""
     if dataset.entry.generator is None:
         return
     stamp = dataset.source / "version"
@@ -174,7 +178,7 @@ def generate(dataset: Dataset, say: Say) -> None:
 
 @contextmanager
 def _alone(dataset: Dataset, say: Say) -> Iterator[None]:
-    """Prepare a data set when no other process does, and sweep up what a killed one had begun to write."""
+    """Hold the lock for preparing a data set, and delete the partial files of killed processes."""
     message = f"{dataset.folder}: waiting for another process that is preparing {dataset.name}"
     with holding(dataset.prepared_file.with_name(".prepared.h5.lock"), lambda: say(message)):
         for pattern in (".prepared.h5.part-*", ".features.h5.json.part-*", ".features.h5.link-*"):
@@ -191,7 +195,7 @@ def _build(dataset: Dataset, fingerprint: str, say: Say) -> None:
             say(f"{split}: {len(repeated):,} questions are dropped because they are also in val or test")
     asked = [*(questions for questions, _ in raw.values()), *dataset.read_unanswered().values()]
     images = {question.image_id for questions in asked for question in questions}
-    # The old arrays point into the old features: whatever fails from here on, they must not meet the new ones.
+    # The old arrays hold rows of the old features: if this process is killed, they must not meet the new ones.
     dataset.prepared_file.unlink(missing_ok=True)
     entry = dataset.entry
     treatment = Treatment(entry.feature_precision, entry.broken_features, entry.features_without_boxes)
@@ -208,7 +212,7 @@ def _build(dataset: Dataset, fingerprint: str, say: Say) -> None:
 
 
 def read_raw(dataset: Dataset) -> Raw:
-    """Read all splits. Raises InputError where a file is broken or a question stands in two of them."""
+    """Read all splits. Raises InputError if a file is broken or a question is in two of them."""
     raw: Raw = dataset.read_splits()
     _check_distinct(
         [*(questions for questions, _ in raw.values()), *dataset.read_unanswered().values()], dataset.name
@@ -216,10 +220,50 @@ def read_raw(dataset: Dataset) -> Raw:
     return raw
 
 
+@dataclass(frozen=True)
+class Language:
+    """Answers, words and question types as numbers, and words as vectors."""
+
+    encoder: Encoder
+    vectors: NDArray[np.float32] | None
+    """[words, E]; None if the data set has no word vectors."""
+
+
+def read_language(dataset: Dataset, raw: Raw) -> Language:
+    """Build the vocabularies and read the word vectors, whose errors should precede hours of reading features.
+
+    Raises InputError if no answer is common enough, a text cannot be stored, or the vectors are broken.
+    """
+    types = tuple(dict.fromkeys(name for _, table in raw.values() for name in table.question_types.counts()))
+    if dataset.scored != dataset.splits:
+        types = tuple(dict.fromkeys([*types, NO_TYPE]))
+    train_questions = dict.fromkeys(question.question for question in raw["train"][0])
+    words = collect_words(map(split_words, train_questions))
+    encoder = Encoder(dataset.entry.question_length, _vocabulary(raw, dataset), types, words)
+    for name, strings in _vocabularies(encoder):
+        check_texts(f"{dataset.name}: one of the {name},", strings)
+    path = dataset.word_vectors_file
+    return Language(encoder, read_word_vectors(path, encoder.words) if path else None)
+
+
+def _vocabulary(raw: Raw, dataset: Dataset) -> tuple[str, ...]:
+    minimum = dataset.entry.minimum_answer_count
+    counts: Counter[str] = Counter()
+    for split in dataset.entry.vocabulary.split("+"):
+        counts.update(raw[split][1].modal_answers.counts() if split in raw else {})
+    answers = vocabulary(counts, minimum)
+    if not answers:
+        raise InputError(
+            f"{dataset.name}: no answer is the most common one of {minimum} training questions; "
+            "set a smaller minimum_answer_count in the catalogue"
+        )
+    return answers
+
+
 def fill_prepared(
     file: h5py.File, dataset: Dataset, raw: Raw, language: Language, features: FeatureStore, say: Say
 ) -> None:
-    """Write all that training needs of the questions. Raises InputError where that cannot be."""
+    """Write everything that training needs of the questions. Raises InputError if an input is invalid."""
     encoder, answers, types = language.encoder, language.encoder.answers, language.encoder.types
     given = {split: count_human_answers(table.answers, encoder.answers) for split, (_, table) in raw.items()}
     train_types = encoder.number_types(raw["train"][1].question_types)
@@ -227,47 +271,42 @@ def fill_prepared(
     _write_spec(file, dataset, language, priors, features)
     for split, (questions, table) in raw.items():
         rows, kept = _locate_images(dataset, split, questions, features, say)
-        chosen = [questions[n] for n in kept], table.take(kept.tolist())
-        _write_split(file.create_group(split), encoder, *chosen, given[split].take(kept), rows)
-    for split, asked in dataset.read_unanswered().items():
-        _write_unanswered(file, dataset, split, asked, encoder, features, say)
-    _describe_sizes(encoder, priors, say)
+        chosen = [questions[n] for n in kept]
+        types_N = table.question_types.take(kept)
+        _write_split(file.create_group(split), encoder, chosen, types_N, given[split].take(kept), rows)
+    for split, questions in dataset.read_unanswered().items():
+        rows, kept = _locate_images(dataset, split, questions, features, say)
+        chosen = [questions[n] for n in kept]
+        guessed_N = encoder.guess_types(chosen)
+        _write_split(file.create_group(split), encoder, chosen, guessed_N, no_answers(len(chosen)), rows)
+        untyped = guessed_N.counts().get(NO_TYPE, 0)
+        say(
+            f"{split}: no annotations, so it can be answered but not scored; the types of its questions are "
+            f"guessed from their first words ({untyped:,} of {len(chosen):,} begin with no known type)"
+        )
+    words = len(encoder.words) - SPECIAL_WORDS
+    say(f"{len(answers):,} answers, {words:,} words, {len(types):,} question types")
+    own = (priors.answer_counts > 0).sum(1)
+    say(f"answers given to a question type in train: {own.min():,} to {own.max():,}, median {np.median(own):,.0f}")
     if language.vectors is None:
         say("no word vectors: words start at random")
     else:
-        found, words = int(language.vectors[SPECIAL_WORDS:].any(1).sum()), len(encoder.words) - SPECIAL_WORDS
+        found = int(language.vectors[SPECIAL_WORDS:].any(1).sum())
         say(f"word vectors for {found:,} of {words:,} words; the others start at zero")
     _describe_other_answer_types(raw, say)
-    _describe_limits(raw, given, list(answers), say)
-    warnings = _warn(raw)
-    file.attrs["warnings"] = warnings  # said again whenever somebody trains on these questions
+    for split, (_, table) in raw.items():
+        best = mean_percent(best_accuracies(list(answers), table.answers, table.records))
+        lacking = f"{given[split].unanswerable:.1%} of the questions have no answer in it"
+        say(f"{split}: best possible official accuracy with this vocabulary: {best:.2f}; {lacking}")
+    oddities = {split: find_oddities(table.answers, table.records) for split, (_, table) in raw.items()}
+    warnings = [f"warning: {line}" for line in explain_oddities(oddities)]
+    file.attrs["warnings"] = warnings  # repeated whenever these questions are used
     for warning in warnings:
         say(warning)
 
 
-def _describe_sizes(encoder: Encoder, priors: Priors, say: Say) -> None:
-    words = len(encoder.words) - SPECIAL_WORDS
-    say(f"{len(encoder.answers):,} answers, {words:,} words, {len(encoder.types):,} question types")
-    own = (priors.answer_counts > 0).sum(1)
-    say(f"answers given to a question type in train: {own.min():,} to {own.max():,}, median {np.median(own):,.0f}")
-
-
-def _describe_limits(raw: Raw, given: Mapping[str, HumanAnswers], vocabulary: Sequence[str], say: Say) -> None:
-    """Say how far the vocabulary falls short, by the official evaluation."""
-    for split, (_, table) in raw.items():
-        best = mean_percent(best_accuracies(vocabulary, table.answers, table.records))
-        lacking = f"{given[split].unanswerable:.1%} of the questions have no answer in it"
-        say(f"{split}: best possible official accuracy with this vocabulary: {best:.2f}; {lacking}")
-
-
-def _warn(raw: Raw) -> list[str]:
-    """Return a line for each way in which the official evaluation scores some questions unlike one expects."""
-    found = {split: find_oddities(table.answers, table.records) for split, (_, table) in raw.items()}
-    return [f"warning: {line}" for line in explain_oddities(found)]
-
-
 def _check_distinct(splits: Iterable[Sequence[Question]], name: str) -> None:
-    """Raise InputError where a question is in two splits: it would be trained on and tested."""
+    """Raise InputError if a question is in two splits: it would be used in training and in testing."""
     counts = Counter(question.question_id for questions in splits for question in questions)
     repeated = [question_id for question_id, count in counts.items() if count > 1]
     if repeated:
@@ -289,7 +328,7 @@ def _describe_other_answer_types(raw: Raw, say: Say) -> None:
 def _locate_images(
     dataset: Dataset, split: str, questions: Sequence[Question], features: FeatureStore, say: Say
 ) -> tuple[Array, Array]:
-    """Give each question's row of features, and which questions have one."""
+    """Return the rows of features [M] of the questions that have any, and the positions [M] of these questions."""
     if dataset.entry.images_without_features == "refuse":
         return features.rows([q.image_id for q in questions]), np.arange(len(questions))
     known = set(features.image_ids.tolist())
@@ -305,15 +344,15 @@ def _write_split(
     group: h5py.Group,
     encoder: Encoder,
     questions: Sequence[Question],
-    annotations: AnnotationTable,
+    types: Categorical,
     given: HumanAnswers,
     image_rows: Array,
 ) -> None:
-    tokens, type_word_counts = encoder.encode(questions, annotations.question_types)
+    tokens, type_word_counts = encoder.encode(questions, types)
     arrays = SplitArrays(
-        question_ids=annotations.question_ids,
+        question_ids=np.array([question.question_id for question in questions], np.int64),
         image_rows=image_rows.astype(np.int64),
-        types=encoder.number_types(annotations.question_types),
+        types=encoder.number_types(types),
         tokens=tokens,
         type_word_counts=type_word_counts,
         starts=np.append(0, np.cumsum(np.bincount(given.questions, minlength=given.size))),
@@ -324,46 +363,12 @@ def _write_split(
         store(group, name, array)
 
 
-def _write_unanswered(
-    file: h5py.File,
-    dataset: Dataset,
-    split: str,
-    questions: Sequence[Question],
-    encoder: Encoder,
-    features: FeatureStore,
-    say: Say,
-) -> None:
-    """Write a split without annotations: its types are guessed, and it has no targets."""
-    rows, kept = _locate_images(dataset, split, questions, features, say)
-    chosen = [questions[n] for n in kept]
-    types = encoder.guess_types(chosen)
-    tokens, type_word_counts = encoder.encode(chosen, types)
-    arrays = SplitArrays(
-        question_ids=np.array([question.question_id for question in chosen], np.int64),
-        image_rows=rows.astype(np.int64),
-        types=encoder.number_types(types),
-        tokens=tokens,
-        type_word_counts=type_word_counts,
-        starts=np.zeros(len(chosen) + 1, np.int64),
-        target_answers=np.zeros(0, np.int32),
-        target_values=np.zeros(0, np.float32),
-    )
-    group = file.create_group(split)
-    for name, array in vars(arrays).items():
-        store(group, name, array)
-    untyped = types.counts().get(NO_TYPE, 0)
-    say(
-        f"{split}: no annotations, so it can be answered but not scored; the types of its questions are "
-        f"guessed from their first words ({untyped:,} of {len(chosen):,} begin with no known type)"
-    )
-
-
 def _write_spec(
     file: h5py.File, dataset: Dataset, language: Language, priors: Priors, features: FeatureStore
 ) -> None:
     encoder = language.encoder
     file.attrs["question_length"] = encoder.length
-    for name, strings in (("answers", encoder.answers), ("words", encoder.words), ("types", encoder.types)):
+    for name, strings in _vocabularies(encoder):
         file.create_dataset(name, data=list(strings), dtype=h5py.string_dtype())
     for name, array in vars(priors).items():
         store(file, f"priors/{name}", array)
@@ -372,3 +377,8 @@ def _write_spec(
     if dataset.entry.object_names:
         names = read_object_names(dataset.source / dataset.entry.object_names, features)
         file.create_dataset("object_names", data=list(names), dtype=h5py.string_dtype())
+
+
+def _vocabularies(encoder: Encoder) -> Iterator[tuple[str, Iterable[str]]]:
+    """Yield the names of the arrays of strings in `prepared.h5`, and the strings."""
+    yield from (("answers", encoder.answers), ("words", encoder.words), ("types", encoder.types))

@@ -1,4 +1,4 @@
-"""A prepared data set, opened."""
+"""Open a prepared data set."""
 
 from __future__ import annotations
 
@@ -25,22 +25,23 @@ class Prepared:
     splits: dict[str, SplitArrays]
     features: FeatureStore
     fingerprint: str
-    """Hash of every input file and setting that this was made from."""
+    """Hash of every input file and setting that this was prepared from."""
     question_hashes: Mapping[Path, str]
-    """Of the files with questions and annotations, for `check_questions`."""
+    """SHA-256 of the files with questions and annotations, for `check_questions`."""
 
 
 def read_vocabulary(dataset: Dataset) -> tuple[str, ...]:
-    """Give the answers that models choose from. Raises InputError where the data set is not prepared."""
+    """Read the answer vocabulary. Raises InputError if the data set is not prepared."""
     with reading(dataset.prepared_file) as file:
         return tuple(file["answers"].asstr()[:])
 
 
 def prepare(dataset: Dataset, say: Say) -> Prepared:
-    """Make a data set ready for training where it is not, and open it. Raises as `prepare_files` does."""
+    """Prepare a data set unless it is prepared, and open it. Raises as `prepare_files` does."""
     generate(dataset, say)
     dataset.check_questions_readable()
-    question_hashes = hash_questions(dataset)  # before the fingerprint: a change in between is then noticed, too
+    # Hashed before the fingerprint, so that `check_questions` also notices a change between the two.
+    question_hashes = hash_questions(dataset)
     prepare_files(dataset, say)
     features = open_features(dataset.features_file)
     require_unchanged(dataset.features_file)

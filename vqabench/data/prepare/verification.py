@@ -1,4 +1,4 @@
-"""Whether what lies on disk is what it should be: raw files, prepared arrays, region features."""
+"""Verify the files of a data set on disk: raw files, prepared arrays, region features."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from vqabench.data.catalog.raw_files import check_unchanged, read_record
 from vqabench.data.features.seal import check_unbroken
 from vqabench.data.features.store import FeatureStore, check_numbers, open_features
 from vqabench.data.prepare.fingerprint import fingerprint_of, total_size
-from vqabench.data.prepare.language import read_language
-from vqabench.data.prepare.preparation import fill_prepared, read_raw, summarise
+from vqabench.data.prepare.preparation import fill_prepared, read_language, read_raw, summarise
 from vqabench.data.vqa.annotations import ANNOTATORS
 from vqabench.errors import InputError, first_few
 from vqabench.files.hdf5 import differing, in_memory, reading
@@ -22,16 +21,16 @@ from vqabench.files.packed import split_member
 
 
 @dataclass(frozen=True)
-class Check:
-    """One thing that was looked at."""
+class FileCheck:
+    """The result of one check of a data set's files."""
 
     what: str
     fine: bool
     found: str
 
 
-def verify(dataset: Dataset) -> Iterator[Check]:
-    """Look at everything, from the raw files to the prepared ones; what builds on a broken part is left out."""
+def verify(dataset: Dataset) -> Iterator[FileCheck]:
+    """Check everything, from raw files to prepared ones; checks that need a broken part are left out."""
     files = _check("files", lambda: _find_files(dataset))
     yield files
     if dataset.entry.files:
@@ -43,20 +42,20 @@ def verify(dataset: Dataset) -> Iterator[Check]:
     if raw and dataset.entry.counts:
         yield _check("expected counts", lambda: _compare_counts(dataset, raw["all"]))
     if summarise(dataset) is None:
-        begun = dataset.prepared_file.exists()
-        yield Check("prepared files", not begun, "damaged: prepare the data again" if begun else "none yet")
+        exists = dataset.prepared_file.exists()
+        yield FileCheck("prepared files", not exists, "damaged: prepare the data again" if exists else "none yet")
         return
     features = open_features(dataset.features_file)
-    yield _check("region features", lambda: _look_at_features(dataset.features_file, features))
+    yield _check("region features", lambda: _check_features(dataset.features_file, features))
     if raw:
-        yield _check("prepared arrays", lambda: _derive_again(dataset, raw["all"], features))
+        yield _check("prepared arrays", lambda: _compare_arrays(dataset, raw["all"], features))
 
 
-def _check(what: str, look: Callable[[], str]) -> Check:
+def _check(what: str, check: Callable[[], str]) -> FileCheck:
     try:
-        return Check(what, True, look())
+        return FileCheck(what, True, check())
     except InputError as error:
-        return Check(what, False, str(error))
+        return FileCheck(what, False, str(error))
 
 
 def _find_files(dataset: Dataset) -> str:
@@ -71,22 +70,22 @@ def _find_files(dataset: Dataset) -> str:
 
 
 def _compare_fetched(dataset: Dataset) -> str:
-    """Compare all fetched files, and splits made of them, with the catalogue's checksums and the record."""
+    """Compare fetched files, and splits made from them, with the catalogue's checksums and the record."""
     record = read_record(dataset.source)
     for name, file in dataset.entry.files.items():
         path = dataset.source / name
         if not path.is_file():
-            raise InputError(f"{path}: not there: vqabench data fetch {dataset.name} gets it")
+            raise InputError(f"{path}: missing; download it with: vqabench data fetch {dataset.name}")
         fault = find_fault(path, name, file)
         if fault:
             raise InputError(f"{path}: not the expected file: {fault}; fetch it again with --force")
     for name, known in record.files.items():
         check_unchanged(dataset.source / name, known)
-    return f"{len(record.files)}, as they were when they came"
+    return f"{len(record.files)}, unchanged since they were fetched"
 
 
 def _compare_counts(dataset: Dataset, raw: Raw) -> str:
-    """Compare what a split's files hold, before any of it is carved off, with what the catalogue expects."""
+    """Compare the counts of a split's files, before `val` is carved from them, with the catalogue's."""
     for split, expected in dataset.entry.counts.items():
         if split not in raw or dataset.entry.repeated_questions == "drop":
             if difference := expected.find_difference(dataset.count(split)):
@@ -102,12 +101,12 @@ def _compare_counts(dataset: Dataset, raw: Raw) -> str:
 
 
 def _read(dataset: Dataset, raw: dict[str, Raw]) -> str:
-    """Read all splits into `raw`: every question has its annotation, ten answers, and a place in one split."""
+    """Read all splits into `raw`; raises InputError unless each question is annotated and in one split only."""
     raw["all"] = read_raw(dataset)
     return ", ".join(f"{split} {len(questions):,}" for split, (questions, _) in raw["all"].items())
 
 
-def _look_at_features(path: Path, features: FeatureStore) -> str:
+def _check_features(path: Path, features: FeatureStore) -> str:
     try:
         check_numbers(features)
         check_unbroken(path)
@@ -117,21 +116,17 @@ def _look_at_features(path: Path, features: FeatureStore) -> str:
     return f"{images:,} images, {regions} regions at most, {width} wide"
 
 
-def _derive_again(dataset: Dataset, raw: Raw, features: FeatureStore) -> str:
-    """Compute all arrays anew from the raw files, and compare."""
+def _compare_arrays(dataset: Dataset, raw: Raw, features: FeatureStore) -> str:
+    """Compute all arrays again from the raw files, and compare."""
     language = read_language(dataset, raw)
     with (
-        in_memory(lambda file: fill_prepared(file, dataset, raw, language, features, _hear)) as again,
+        in_memory(lambda file: fill_prepared(file, dataset, raw, language, features, lambda _: None)) as again,
         reading(dataset.prepared_file) as file,
     ):
         if file.attrs["fingerprint"] != fingerprint_of(dataset):
-            raise InputError(f"{dataset.prepared_file}: was made from other files or settings; prepare it again")
+            raise InputError(f"{dataset.prepared_file}: comes from other files or settings; prepare it again")
         other = differing(file, again)
         if other:
-            what = f"not what the files give: {first_few(other)}"
+            what = f"differs from the raw files: {first_few(other)}"
             raise InputError(f"{dataset.prepared_file}: {what}; delete it and prepare again")
-    return "equal what the files give"
-
-
-def _hear(_: str) -> None:
-    """Hear what preparation says; it was said when the data was prepared."""
+    return "agree with the raw files"

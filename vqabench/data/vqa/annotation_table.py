@@ -1,4 +1,4 @@
-"""The annotations of many questions as columns: what soft targets, priors and scores are computed from."""
+"""Annotations as columns, from which soft targets, priors and scores are computed."""
 
 from __future__ import annotations
 
@@ -25,43 +25,43 @@ from vqabench.data.vqa.answers import modal_answer, normalise
 
 
 class Numbering(dict[str, int]):
-    """Numbers strings from 0, in the order of their first appearance."""
+    """Number strings from 0, in the order of their first occurrence."""
 
     def __missing__(self, text: str) -> int:
         number = self[text] = len(self)
         return number
 
     def number(self, texts: Collection[str]) -> NDArray[np.int32]:
-        """Give the number of each string, a new one where it is new: [N]."""
+        """Return the numbers of strings, int32 [N], adding those that are new."""
         return np.fromiter(map(self.__getitem__, texts), np.int32, len(texts))
 
 
 CHUNK = 10_000
-"""Questions whose records are held as objects at once: they take ten times the room of their columns."""
+"""Questions whose records are objects at the same time: these take ten times the memory of columns."""
 
 
 @dataclass(frozen=True)
 class Categorical:
-    """Strings, few of them distinct."""
+    """An array of strings with few distinct values."""
 
     names: Sequence[str]
-    """The distinct ones."""
+    """The distinct strings."""
     codes: NDArray[np.int32]
-    """Of any shape: indices into the names."""
+    """Indices into `names`, of any shape."""
 
     def __len__(self) -> int:
         return len(self.codes)
 
     def take(self, rows: NDArray[Any]) -> Categorical:
-        """Give some rows, chosen by number or by mask."""
+        """Return the rows at some positions (int or bool)."""
         return Categorical(self.names, self.codes[rows])
 
     def spell(self) -> list[str]:
-        """Give the strings of a single column."""
+        """Return the strings of a one-dimensional array."""
         return list(map(self.names.__getitem__, self.codes.tolist()))
 
     def regroup(self, form: Callable[[str], str]) -> Categorical:
-        """Give the forms of all strings, each distinct one that occurs formed once."""
+        """Apply a function to all strings, once per distinct one that occurs."""
         occurs = np.zeros(len(self.names), bool)
         occurs[self.codes] = True
         forms = Numbering()
@@ -70,19 +70,19 @@ class Categorical:
         return Categorical(list(forms), form_of[self.codes] if len(form_of) else self.codes)
 
     def number(self, numbers: Mapping[str, int]) -> NDArray[np.int64]:
-        """Give the number of each string; -1 for what has none."""
+        """Return the number of each string, -1 for those without one: int64, of the shape of `codes`."""
         number: NDArray[np.int64] = np.array([numbers.get(name, -1) for name in self.names], np.int64)[self.codes]
         return number
 
     def counts(self) -> dict[str, int]:
-        """Count each string that occurs."""
+        """Return how often each string occurs, without those that do not."""
         counts = np.bincount(self.codes.ravel(), minlength=len(self.names))
         return {name: int(count) for name, count in zip(self.names, counts, strict=True) if count}
 
 
 @dataclass(frozen=True)
 class AnnotationTable:
-    """The annotations of N questions of ten answers each."""
+    """The annotations of N questions with ten answers each."""
 
     question_ids: NDArray[np.int64]
     """[N]."""
@@ -96,13 +96,13 @@ class AnnotationTable:
     answers: Categorical
     """[N, 10], as written."""
     records: NDArray[np.int8]
-    """[N, 10]: which of the ten is the first that agrees in all but the answer. Ids as VQA's make it 0 to 9."""
+    """[N, 10]: index of the first record that agrees in all fields but the answer; 0 to 9 if all ids differ."""
 
     def __len__(self) -> int:
         return len(self.question_ids)
 
     def take(self, chosen: Sequence[int]) -> AnnotationTable:
-        """Give some questions, in the order of their row numbers."""
+        """Return the questions at some rows, in this order."""
         if chosen == range(len(self)):
             return self
         rows = np.array(chosen, np.int64)
@@ -117,20 +117,20 @@ class AnnotationTable:
         )
 
     def choose(self, question_ids: Container[int]) -> AnnotationTable:
-        """Give the questions of these ids, in the order that they have here."""
+        """Return the questions with some ids, in the order of this table."""
         chosen = [row for row, number in enumerate(self.question_ids.tolist()) if number in question_ids]
         return self if len(chosen) == len(self) else self.take(chosen)
 
 
 def read_annotation_table(path: Path) -> AnnotationTable:
-    """Read an annotations file. Raises InputError where it is broken or a question has other than ten answers."""
+    """Read an annotations file. Raises InputError if it is broken or a question does not have ten answers."""
     table = tabulate(require_ten_answers(read_annotations(path), str(path)))
     check_ids(table.question_ids.tolist(), path)
     return table
 
 
 def tabulate(annotations: Iterable[Annotation]) -> AnnotationTable:
-    """Turn records into columns. Raises ValueError unless every question has ten answers."""
+    """Convert records to columns. Raises ValueError unless every question has ten answers."""
     numberings = Numbering(), Numbering(), Numbering(), Numbering()
     iterator = iter(annotations)
     parts = [_tabulate_few(few, *numberings) for few in iter(lambda: list(islice(iterator, CHUNK)), [])]
@@ -152,24 +152,25 @@ def tabulate(annotations: Iterable[Annotation]) -> AnnotationTable:
 def _tabulate_few(
     few: Sequence[Annotation], types: Numbering, answer_types: Numbering, modal: Numbering, texts: Numbering
 ) -> tuple[Any, ...]:
-    """Give the columns, the strings as numbers. Millions of records pass here: the loops are Python's own in C."""
+    """Return the columns, with numbers for strings."""
+    # Millions of records pass here, so every loop is one of `map`, `list` or NumPy, not of Python statements.
     if any(count != ANNOTATORS for count in map(len, _column(few, "answers"))):
-        raise ValueError("a question has other than ten answers")
+        raise ValueError("a question does not have ten answers")
     answers = list(chain.from_iterable(_column(few, "answers")))
+    modal_answers = list(_column(few, "multiple_choice_answer"))
+    if None in modal_answers:
+        modal_answers = list(map(modal_answer, few))
+    else:  # ten times as fast
+        modal_answers = list(map(normalise, modal_answers))
     return (
         np.fromiter(_column(few, "question_id"), np.int64, len(few)),
         list(_column(few, "image_id")),
         types.number(list(_column(few, "question_type"))),
         answer_types.number(list(_column(few, "answer_type"))),
-        modal.number(_modal_answers(few)),
+        modal.number(modal_answers),
         texts.number(list(_column(answers, "answer"))).reshape(-1, ANNOTATORS),
         _number_records(few, answers),
     )
-
-
-def _modal_answers(few: Sequence[Annotation]) -> list[str]:
-    own = list(_column(few, "multiple_choice_answer"))
-    return list(map(modal_answer, few)) if None in own else list(map(normalise, own))  # at a tenth of the time
 
 
 def _column(records: Sequence[object], name: str) -> Iterator[Any]:
@@ -178,7 +179,7 @@ def _column(records: Sequence[object], name: str) -> Iterator[Any]:
 
 def _number_records(few: Sequence[Annotation], answers: Sequence[Answer]) -> NDArray[np.int8]:
     numbered = np.tile(np.arange(ANNOTATORS, dtype=np.int8), (len(few), 1))
-    if list(_column(answers, "answer_id")) == [*range(1, ANNOTATORS + 1)] * len(few):  # as VQA's own
+    if list(_column(answers, "answer_id")) == [*range(1, ANNOTATORS + 1)] * len(few):  # as in VQA's own files
         return numbered
     for row, annotation in enumerate(few):
         marks = [(answer.answer_id, answer.answer_confidence) for answer in annotation.answers]
@@ -187,27 +188,23 @@ def _number_records(few: Sequence[Annotation], answers: Sequence[Answer]) -> NDA
 
 
 def concatenate(tables: Sequence[AnnotationTable]) -> AnnotationTable:
-    """Give the questions of all tables, one behind the other."""
+    """Return the questions of all tables, concatenated."""
     if len(tables) == 1:
         return tables[0]
     return AnnotationTable(
         np.concatenate([table.question_ids for table in tables]),
         [image for table in tables for image in table.image_ids],
-        _concatenate_labels([table.question_types for table in tables]),
-        _concatenate_labels([table.answer_types for table in tables]),
-        _concatenate_labels([table.modal_answers for table in tables]),
-        _concatenate_labels([table.answers for table in tables]),
+        _concatenate_columns([table.question_types for table in tables]),
+        _concatenate_columns([table.answer_types for table in tables]),
+        _concatenate_columns([table.modal_answers for table in tables]),
+        _concatenate_columns([table.answers for table in tables]),
         np.concatenate([table.records for table in tables]),
     )
 
 
-def _concatenate_labels(several: Sequence[Categorical]) -> Categorical:
-    names = Numbering()
-    codes = list(_renumber(several, names))
+def _concatenate_columns(several: Sequence[Categorical]) -> Categorical:
+    names, codes = Numbering(), []
+    for one in several:
+        numbers = names.number(one.names)
+        codes.append(numbers[one.codes] if len(numbers) else one.codes)
     return Categorical(list(names), np.concatenate(codes))
-
-
-def _renumber(several: Sequence[Categorical], names: Numbering) -> Iterator[NDArray[np.int32]]:
-    for labels in several:
-        new = names.number(labels.names)
-        yield new[labels.codes] if len(new) else labels.codes

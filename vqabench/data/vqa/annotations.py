@@ -32,10 +32,10 @@ class Question(msgspec.Struct, gc=False, frozen=True):
 
 
 class Answer(msgspec.Struct, gc=False, frozen=True, forbid_unknown_fields=True):
-    """What one annotator answered, and all that tells this record from the question's others.
+    """The answer of one annotator, with the fields that distinguish it from the question's other records.
 
-    The official evaluation compares whole records. One with other fields is read as if it had a number alone, which
-    it shares with the records of its question that agree in all but the answer.
+    The official evaluation compares whole records. Records with other fields are read with an `answer_id` instead
+    of them, equal for records of the question that agree in all these fields.
     """
 
     answer: str
@@ -62,16 +62,16 @@ class Prediction(msgspec.Struct, gc=False, frozen=True):
 
 
 class SurePrediction(Prediction, gc=False, frozen=True, omit_defaults=True):
-    """An entry as a run keeps it: the official format, and how sure the model was."""
+    """An entry of a run's results: the official format with a confidence."""
 
     confidence: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
-    """The probability that it gave the answer, in [0, 1]; None where it is not known."""
+    """The model's probability of the answer, in [0, 1]; None if unknown."""
 
 
 def read_questions(path: Path) -> list[Question]:
     """Read a questions file, in the official layout or as a bare list.
 
-    Raises InputError, naming file and entry, where it is missing, broken, or names a question twice.
+    Raises InputError, naming file and entry, if it is missing, broken, or names a question twice.
     """
     questions = list(read_entries(path, "questions", _QUESTION, _as_question))
     check_ids([question.question_id for question in questions], path)
@@ -79,14 +79,14 @@ def read_questions(path: Path) -> list[Question]:
 
 
 def read_annotations(path: Path) -> Iterator[Annotation]:
-    """Yield the entries of an annotations file, likewise; whether one comes twice is the caller's to check."""
+    """Yield the entries of an annotations file, likewise, without a check for repeated questions."""
     return read_entries(path, "annotations", _ANNOTATION, _as_annotation)
 
 
 def read_raw_entries(path: Path, kind: Literal["questions", "annotations"]) -> Iterator[tuple[int, msgspec.Raw]]:
-    """Yield the entries of a file as they are written, each with its question's id.
+    """Yield the entries of a file as undecoded JSON, each with its question's id.
 
-    Raises InputError where the file is broken or an entry has no id.
+    Raises InputError if the file is broken or an entry has no id.
     """
     for number, raw in enumerate(json_files.read_raw_entries(path, kind), 1):
         try:
@@ -98,17 +98,17 @@ def read_raw_entries(path: Path, kind: Literal["questions", "annotations"]) -> I
 
 
 def write_raw_entries(path: Path, kind: Literal["questions", "annotations"], entries: list[msgspec.Raw]) -> None:
-    """Write entries as they are written elsewhere, in the official layout."""
+    """Write undecoded JSON entries in the official layout."""
     write_file(path, msgspec.json.encode({kind: entries}))
 
 
 def read_predictions(path: Path) -> list[Prediction]:
-    """Read a results file in the official format. Whether a question comes twice is the caller's to check."""
+    """Read a results file in the official format, without a check for repeated questions."""
     return _decode_predictions(path, _PREDICTIONS)
 
 
 def read_sure_predictions(path: Path) -> list[SurePrediction]:
-    """Read a run's results file, with the confidences that it holds."""
+    """Read a run's results file with its confidences."""
     return _decode_predictions(path, _SURE_PREDICTIONS)
 
 
@@ -130,16 +130,16 @@ def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
 def match(
     questions: Sequence[Question], question_ids: Sequence[int], image_ids: Sequence[ImageId], where: str
 ) -> Sequence[int]:
-    """Give each question's row of the annotations, of which the ids are given.
+    """Return each question's row in the annotations, which are given by their ids.
 
-    Raises InputError where one has none of the other, comes twice, or they disagree about the image.
+    Raises InputError unless every question has one annotation and the other way round, with the same image.
     """
     if [q.question_id for q in questions] == question_ids and [q.image_id for q in questions] == image_ids:
-        return range(len(questions))  # the usual case, at a tenth of the time
+        return range(len(questions))  # the usual case, ten times as fast
     rows = {question_id: row for row, question_id in enumerate(question_ids)}
     asked = {question.question_id for question in questions}
     problems = {
-        # One file holds no question twice, but several read one behind the other may.
+        # Within one file this was checked before, but a split may have several.
         "questions given more than once": _repeated([q.question_id for q in questions]),
         "questions annotated more than once": _repeated(question_ids),
         "questions without annotations": [q.question_id for q in questions if q.question_id not in rows],
@@ -156,9 +156,9 @@ def match(
 
 
 def require_ten_answers(annotations: Iterable[Annotation], where: str) -> Iterator[Annotation]:
-    """Yield annotations; raise InputError at the end where some have other than ten answers.
+    """Yield annotations; raise InputError at the end if some do not have ten answers.
 
-    Soft targets and accuracy build on ten.
+    Soft targets and accuracy are defined for ten.
     """
     other: dict[int, int] = {}
     for annotation in annotations:
@@ -168,13 +168,11 @@ def require_ten_answers(annotations: Iterable[Annotation], where: str) -> Iterat
             other[annotation.question_id] = len(annotation.answers)
     if other:
         counts, ids = first_few(sorted(set(other.values()))), first_few(other)
-        raise InputError(
-            f"{where}: {len(other)} questions have other than ten answers ({counts} of them; ids {ids})"
-        )
+        raise InputError(f"{where}: {len(other)} questions do not have ten answers but {counts} (ids {ids})")
 
 
 def hash_ids(ids: Iterable[int]) -> str:
-    """Give the SHA-256 of question ids, sorted, a line each: the name of a split that anyone can compute."""
+    """Return the SHA-256 of question ids, sorted, one per line: it identifies a split and is easy to recompute."""
     return hashlib.sha256("".join(f"{number}\n" for number in sorted(ids)).encode()).hexdigest()
 
 
@@ -217,7 +215,7 @@ def _as_annotation(entry: Any) -> Annotation:
     loose = msgspec.convert(_with_ids(entry), _LooseAnnotation)
     texts = msgspec.convert(entry["answers"], list[_Text])
     rests = [{key: value for key, value in record.items() if key != "answer"} for record in loose.answers]
-    numbers = [rests.index(rest) for rest in rests]  # Python's equality, as the official evaluation has it
+    numbers = [rests.index(rest) for rest in rests]  # by Python's equality, as in the official evaluation
     answers = tuple(Answer(text.answer, answer_id=number) for text, number in zip(texts, numbers, strict=True))
     return Annotation(
         loose.question_id,
@@ -230,7 +228,7 @@ def _as_annotation(entry: Any) -> Annotation:
 
 
 def _with_ids(entry: Any) -> Any:
-    """Return an entry whose ids are numbers where they can be: some programs write 7.0, or "7" for a question."""
+    """Return an entry with ids as numbers if possible: some programs write 7.0, or "7" for a question."""
     if not isinstance(entry, Mapping):
         return entry
     image = entry.get("image_id")
@@ -253,7 +251,7 @@ def _decode_predictions(path: Path, decoder: msgspec.json.Decoder[list[Given]]) 
 
 
 def check_ids(ids: Sequence[int], path: Path) -> None:
-    """Raise InputError where a file names a question twice."""
+    """Raise InputError if a file names a question twice."""
     repeated = _repeated(ids)
     if repeated:
         raise InputError(f"{path}: {len(repeated)} question ids occur more than once: {first_few(repeated)}")

@@ -1,4 +1,4 @@
-"""Human answers: normalised, counted, and turned into soft targets and a vocabulary."""
+"""Normalise and count human answers, and compute soft targets and the answer vocabulary."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ _MARKS = frozenset(PUNCTUATION)
 _PERIOD = re.compile(PERIOD)
 _COMMA_BETWEEN_DIGITS = re.compile(COMMA_BETWEEN_DIGITS)
 _MOST_PERIODS = int(re.UNICODE)
-"""The official code passes this flag where the number of replacements belongs: 32."""
+"""The official code passes this flag as the number of replacements: 32."""
 
-_SOFT_TARGETS = (0.0, 0.3, 0.6, 0.9, 1.0)
+_SOFT_TARGETS = (0.0, 0.3, 0.6, 0.9, 1.0)  # as literals: 0.3 * 3 is 0.8999999999999999
 
 
 def strip_space(answer: str) -> str:
-    """Turn newlines and tabs into spaces and strip the ends: what the official evaluation always does."""
+    """Replace newlines and tabs by spaces and strip the ends, as the official evaluation always does."""
     return answer.replace("\n", " ").replace("\t", " ").strip()
 
 
 @cache
 def normalise(answer: str) -> str:
-    """Give the official evaluation's full normal form of an answer.
+    """Return the official evaluation's full normal form of an answer.
 
-    Space, punctuation, number words, articles and contractions, in this order, quirks included: see
+    Space, punctuation, number words, articles and contractions, in this order and with all peculiarities of
     `vqaEval.py` of GT-Vision-Lab/VQA.
     """
     return _normalise_words(_strip_punctuation(strip_space(answer)))
 
 
 def _strip_punctuation(answer: str) -> str:
-    """Delete a mark that touches a space, or any mark if a comma stands between digits; else space it."""
-    marks = _MARKS.intersection(answer)  # most answers have none; one does not bear on another
+    """Delete marks that touch a space, and all marks if there is a comma between digits; others become spaces."""
+    marks = _MARKS.intersection(answer)  # most answers have none, and their order does not matter
     has_comma_between_digits = "," in marks and _COMMA_BETWEEN_DIGITS.search(answer) is not None
     stripped = answer
     for mark in marks:
@@ -63,22 +63,21 @@ def count_answers(annotation: Annotation) -> Counter[str]:
 
 
 def soft_target(annotators: int) -> float:
-    """Give the soft target of an answer that so many annotators gave: min(1, 0.3 x annotators)."""
+    """Return the soft target of an answer given by a number of annotators: min(1, 0.3 x annotators)."""
     return _SOFT_TARGETS[min(annotators, 4)]
 
 
 def modal_answer(annotation: Annotation) -> str:
-    """Give a question's most common answer, normalised: the file's own, or the first of the most common."""
+    """Return a question's most common answer, normalised: the file's, or else the first of the most common."""
     if annotation.multiple_choice_answer is not None:
         return normalise(annotation.multiple_choice_answer)
     return count_answers(annotation).most_common(1)[0][0]
 
 
 def vocabulary(counts: Mapping[str, int], minimum: int) -> tuple[str, ...]:
-    """Give the answers that are the most common one, normalised, of at least `minimum` questions.
+    """Return the answers with a count of at least `minimum`, the most frequent first, then alphabetically.
 
-    `counts` says of how many each is. The most frequent stands first; equally frequent ones stand in
-    alphabetical order.
+    `counts` maps normalised answers to the number of questions whose most common answer they are.
     """
     kept = [answer for answer, count in counts.items() if count >= minimum]
     return tuple(sorted(kept, key=lambda answer: (-counts[answer], answer)))

@@ -1,4 +1,4 @@
-"""Questions and answers as numbers: tokens, soft targets, and the training prior of each question type."""
+"""Encode questions and answers as numbers: tokens, soft targets, and the prior of each question type."""
 
 from __future__ import annotations
 
@@ -19,35 +19,30 @@ SOFT_TARGETS = np.array([soft_target(annotators) for annotators in range(ANNOTAT
 
 @dataclass(frozen=True)
 class HumanAnswers:
-    """One record per question and answer of the vocabulary that somebody gave it: M records of N questions."""
+    """How often each answer of the vocabulary was given to each question: M sparse records of N questions."""
 
     size: int
     """N."""
     questions: NDArray[np.int64]
-    """[M], rising: row of the question."""
+    """[M], ascending: row of the question."""
     answers: NDArray[np.int32]
     """[M]: index into the vocabulary."""
     annotators: NDArray[np.int64]
-    """[M]: how many of the ten gave it, from 1."""
+    """[M]: number of annotators who gave it, 1 to 10."""
 
     @property
     def targets(self) -> NDArray[np.float32]:
-        """Give the soft targets: [M] in (0, 1]."""
+        """Return the soft targets: [M] in (0, 1]."""
         targets: NDArray[np.float32] = SOFT_TARGETS[self.annotators]
         return targets
 
     @property
     def unanswerable(self) -> float:
-        """Give the share of questions none of whose answers the vocabulary holds."""
-        return 1 - len(self._starts) / self.size
-
-    @property
-    def _starts(self) -> NDArray[np.int64]:
-        """Give the first record of each question that has any."""
-        return np.flatnonzero(np.diff(self.questions, prepend=-1))
+        """Return the share of questions without an answer in the vocabulary."""
+        return 1 - len(np.unique(self.questions)) / self.size
 
     def take(self, kept: NDArray[np.int64]) -> HumanAnswers:
-        """Give the records of some questions, whose rows are rising, with the rows counted anew."""
+        """Return the records of the questions at some ascending rows, renumbered from 0."""
         row = np.full(self.size, -1, np.int64)
         row[kept] = np.arange(len(kept))
         inside = row[self.questions] >= 0
@@ -55,8 +50,13 @@ class HumanAnswers:
         return HumanAnswers(len(kept), row[chosen[0]], chosen[1], chosen[2])
 
 
+def no_answers(size: int) -> HumanAnswers:
+    """Return no records, of N questions."""
+    return HumanAnswers(size, np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, np.int64))
+
+
 def count_human_answers(given: Categorical, vocabulary: Mapping[str, int]) -> HumanAnswers:
-    """Count who gave which answer of the vocabulary, normalised: `given` is [N, 10], as written."""
+    """Count the annotators who gave each answer of the vocabulary: `given` is [N, 10], not normalised."""
     column = np.array([vocabulary.get(normalise(text), -1) for text in given.names], np.int32)
     sorted_NK = np.sort(column[given.codes], axis=1)
     is_first_NK = np.ones_like(sorted_NK, bool)
@@ -73,15 +73,15 @@ class Priors:
     """Statistics of the training split over T question types and A answers of the vocabulary."""
 
     answer_counts: NDArray[np.float32]
-    """[T, A]: how often an answer was given to a type, all human answers counted (n_i^j of Eq. 7)."""
+    """[T, A]: how often each answer was given to a type, by all annotators (n_i^j of Eq. 7)."""
     mean_targets: NDArray[np.float32]
-    """[T, A]: mean soft target; 1 / A for a type that training never saw."""
+    """[T, A]: mean soft target (b of LM); 1 / A for a type without training questions."""
     questions: NDArray[np.int64]
     """[T]."""
 
 
 def count_priors(types: NDArray[np.int64], given: HumanAnswers, answers: int, n_types: int) -> Priors:
-    """Count the training questions' human answers, by the type of each question: `types` is [N]."""
+    """Compute the priors from the training questions' answers and types ([N])."""
     cells = types[given.questions] * answers + given.answers
 
     def add(weights: NDArray[Any]) -> NDArray[np.float64]:
@@ -95,11 +95,11 @@ def count_priors(types: NDArray[np.int64], given: HumanAnswers, answers: int, n_
 
 
 NO_TYPE = "none of the above"
-"""What VQA calls the type of a question that begins with no type's words."""
+"""VQA's type of questions that do not begin with the words of any other type."""
 
 
 class Encoder:
-    """Names to numbers."""
+    """Map answers, question types and words to numbers."""
 
     def __init__(self, length: int, answers: Iterable[str], types: Iterable[str], words: Iterable[str]) -> None:
         self.answers = {name: number for number, name in enumerate(answers)}
@@ -109,20 +109,20 @@ class Encoder:
         self.type_words = {name: split_words(name) for name in self.types}
 
     def number_types(self, types: Categorical) -> NDArray[np.int64]:
-        """Give the number of each question's type: [N]."""
+        """Return the number of each question's type: int64 [N]."""
         return types.number(self.types)
 
     def guess_types(self, questions: Sequence[Question]) -> Categorical:
-        """Guess the types of questions without annotations from their first words, as VQA's types are made."""
+        """Return types of questions without annotations, guessed from the first words, which define types."""
         types = {words: name for name, words in self.type_words.items() if words and name != NO_TYPE}
         guessed = [guess_type(split_words(question.question), types) for question in questions]
         numbers = np.array([self.types[name or NO_TYPE] for name in guessed], np.int32)
         return Categorical(list(self.types), numbers)
 
     def encode(self, questions: Sequence[Question], types: Categorical) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Give the questions' tokens, int32 [N, L], and how many words spell their types, int32 [N].
+        """Return the questions' tokens, int32 [N, L], and the number of words that spell their types, int32 [N].
 
-        Questions repeat each other: each text with its type is looked at once.
+        Many questions have the same text: each text is encoded once per type.
         """
         texts = Numbering()
         numbers = texts.number([q.question for q in questions]).astype(np.int64)

@@ -1,4 +1,4 @@
-"""Lists of question ids in the forms that people publish them: text, CSV, JSON and JSON Lines, plain or packed."""
+"""Read lists of question ids in common formats: text, CSV, JSON and JSON Lines, plain or compressed."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ WANTED = (
     "objects with question_id, or a JSON object with the ids as keys or with a list under the key test"
 )
 Listed = tuple[int, str | None]
-"""A question's id and, where the file says it, its split."""
+"""A question's id, and its split if the file has one."""
 
 
 def read_test_ids(path: Path) -> set[int]:
     """Read the ids of a test split's questions.
 
-    Where the file says which split each question is in, those of `test` are meant. Raises InputError, naming file
-    and place, where something is no id or it is not clear which numbers are.
+    If the file names the split of each question, the ids of `test` are returned. Raises InputError, naming file and
+    position, if an id is invalid or it is not clear which numbers are ids.
     """
     content = read_packed(path)
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -46,7 +46,7 @@ def read_test_ids(path: Path) -> set[int]:
     listed = list(reader.read_json(content) if text[0] in "[{" else reader.read_lines(text))
     named = {split for _, split in listed}
     if None in named and len(named) > 1:
-        raise InputError(f"{path}: gives the split of some questions, but not of others")
+        raise InputError(f"{path}: has a split for some questions, but not for others")
     ids = {number for number, split in listed if split in (None, "test")}
     if not ids:
         raise InputError(f"{path}: holds no ids of test questions; {WANTED}")
@@ -107,7 +107,7 @@ class _Reader:
 
     def read_lines(self, text: str) -> Iterable[Listed]:
         lines = [line for line in text.splitlines() if line.strip()]
-        head_line = lines[0].lstrip("# ") or "#"  # numpy writes it so
+        head_line = lines[0].lstrip("# ") or "#"  # as NumPy writes headers
         lines = [head_line, *(line for line in lines[1:] if not line.startswith("#"))]
         separator = next((mark for mark in ("\t", ";", ",") if mark in head_line), None)
         split_lines = csv.reader(lines, delimiter=separator) if separator else map(str.split, lines)
@@ -120,7 +120,7 @@ class _Reader:
         has_head = not any(re.match(r"[+-]?\d", cell) for cell in rows[0])
         head = [cell.lower() for cell in rows[0]] if has_head else []
         if has_head and not separator and len(head) > 1 and all(len(row) == 1 for row in rows[1:]):
-            head = [" ".join(head)]  # a title of several words
+            head = [" ".join(head)]  # a heading of several words
         rows, first = (rows[1:], 2) if has_head else (rows, 1)
         column = self._choose_column(head, rows)
         split = next((head.index(name) for name in SPLIT_NAMES if name in head), None)
@@ -167,7 +167,7 @@ class _Reader:
 
 
 def _find_id(value: object) -> tuple[int] | None:
-    """Return the id that a value spells: a whole number, as a number or as text; pandas writes some as 7.0."""
+    """Return the id in a value, a whole number or text; pandas writes some as 7.0. None if there is none."""
     if isinstance(value, bool):
         return None
     match = re.fullmatch(

@@ -1,7 +1,7 @@
-"""Results files of any model, in the shapes that they come in.
+"""Read results files of any model, in several formats.
 
-The official format is a list of objects with `question_id` and `answer`. Other shapes are read where they can mean
-only one thing; everything else is refused with what was found, what is wanted, and a command that converts it.
+The official format is a list of objects with `question_id` and `answer`. Other formats are read if they are
+unambiguous. Otherwise the error names what was found, what is expected, and a command that converts it.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from vqabench.errors import InputError, first_few
 from vqabench.files.json_files import as_id, broken, decode_text, describe, explaining, read_json
 
 WANTED = 'a results file is a list: [{"question_id": 1, "answer": "yes"}, ...]'
+FORMS = f'{WANTED}, one such object per line, or an object {{"1": "yes", ...}}'
 LARGEST_ID = 2**63 - 1
 _OFFICIAL = msgspec.json.Decoder(list[Prediction])
 
@@ -27,8 +28,8 @@ _OFFICIAL = msgspec.json.Decoder(list[Prediction])
 def read_results(path: Path) -> list[Prediction]:
     """Read a results file: the official list, one object a line, {id: answer}, or one of these under a key.
 
-    Ids may be texts or floats. Whether a question comes twice is the caller's to check. Raises InputError, naming
-    file and entry, where the file is broken or its meaning is not plain.
+    Ids may be text or floats. Repeated questions are not checked. Raises InputError, naming file and entry, if the
+    file is broken or ambiguous.
     """
     with explaining(path):
         content = read_json(path)
@@ -39,7 +40,7 @@ def read_results(path: Path) -> list[Prediction]:
 
 
 def _parse(path: Path, text: str) -> tuple[Any, str]:
-    """Parse a JSON document, or one on each line; return it, or their list, with the option of jq that does so."""
+    """Parse a JSON document, or one per line; return it, or their list, with jq's option that does the same."""
     try:
         return _decode(path, text), ""
     except json.JSONDecodeError as error:
@@ -48,6 +49,9 @@ def _parse(path: Path, text: str) -> tuple[Any, str]:
         if error.msg == "Extra data" and not is_lines:
             joined = f"several JSON documents in one file; join them: {_format_command('-s ', 'add', path)}"
             raise broken(path, text, error.pos, joined) from error
+        if first and not first.startswith(("[", "{")):
+            start = first.splitlines()[0][:40]
+            raise InputError(f"{path}: not JSON: it starts with {start!r}; {FORMS}") from error
         if not is_lines:
             raise broken(path, text, error.pos, error.msg) from error
     lines = enumerate(text.split("\n"), 1)
@@ -71,7 +75,7 @@ def _decode_line(path: Path, number: int, line: str) -> Any:
 
 def _decode(path: Path, text: str) -> Any:
     def collect(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        """Build an object. Python's `json` keeps the last of several equal keys, whatever the others say."""
+        """Build an object. Python's `json` would silently keep the last of several equal keys."""
         collected: dict[str, Any] = {}
         for key, value in pairs:
             if collected.setdefault(key, value) != value and re.fullmatch(r"\s*-?[0-9]+(\.0*)?\s*", key):
@@ -88,7 +92,7 @@ def _decode(path: Path, text: str) -> Any:
 
 
 def _read_entries(path: Path, document: Any, option: str, select: str = "") -> Iterator[Prediction]:
-    """Yield the results of a document, which jq with `option` and `select` gives."""
+    """Yield the results of a document, which jq prints with `option` and `select`."""
     if isinstance(document, list):
         for number, entry in enumerate(document, 1):
             yield _read_entry(
@@ -145,7 +149,7 @@ def _has_objects(value: object) -> bool:
 
 
 def _read_entry(path: Path, what: str, entry: Any, command: str) -> Prediction:
-    """Read one entry; `command` converts all of them where a jq filter is put into its braces."""
+    """Read one entry; `command` converts all of them, once its braces are replaced by a jq filter."""
     where = f"{path}: {what}"
     if not isinstance(entry, dict):
         raise InputError(f"{where} is {describe(entry)}; {WANTED}")
@@ -172,7 +176,7 @@ def _is_id(key: str) -> bool:
 
 
 def _rename(entry: Mapping[str, Any]) -> str:
-    """Return the jq filter that renames keys, where the entry's keys leave one choice each."""
+    """Return a jq filter that renames the keys; empty if they are ambiguous."""
     ids = [key for key in entry if re.fullmatch(r"(?i)(question|ques|q)?_?id|qid", key)]
     answers = [key for key in entry if re.fullmatch(r"(?i)(pred(iction|icted)?(_?ans(wer)?)?|ans(wer)?|text)", key)]
     if len(ids) != 1 or len(answers) != 1:

@@ -37,7 +37,7 @@ class Undefined(Changed):
 
 
 class Tuple(Sound):
-    """Gives logits and nothing around them."""
+    """Return logits and nothing around them."""
 
     def forward(self, batch: Batch) -> Output:
         return (super().forward(batch).logits_BA,)  # type: ignore[return-value]
@@ -126,7 +126,7 @@ class Mute(Long):
 
 
 class Returning(Sound):
-    """Gives its loss where it should yield it."""
+    """Return its loss where it should yield it."""
 
     def training_losses(self, batch: Batch, criterion: Criterion) -> Iterator[Tensor]:
         return criterion(self(batch), batch)  # type: ignore[return-value]
@@ -206,25 +206,25 @@ class Forgetful(Sound):
         (Infinite, "output", "logits_BA is not finite"),
         (Narrow, "output", "joint_features_BH is 15 wide, but the class says 16"),
         (Undefined, "output", "question_features_BQ is not finite"),
-        (Tuple, "output", "gives an Output, not a tuple"),
-        (Penalised, "output", "penalties['mine'] is there without targets"),
+        (Tuple, "output", "returns an Output, not a tuple"),
+        (Penalised, "output", "penalties['mine'] is returned without targets"),
         (Learned, "output", "logits_BA is not finite"),
-        (Demanding, "data", "AssertionError: no word vectors (test_backbones.py, line"),
+        (Demanding, "data", "AssertionError: no word vectors (test_backbone_checks.py, line"),
         (Inattentive, "attention", "not exactly 0 where there is no region"),
         (Unsure, "attention", "does not sum to 1"),
-        (Mute, "words", "words are embedded, but word_masks are about 8"),
+        (Mute, "words", "words are embedded, but word_masks has 8 positions"),
         (Cheating, "targets", "with targets and without"),
         (Sociable, "padding", "alone and in a padded batch"),
         (Padded, "padding", "alone and in a padded batch"),
         (Long, "padding", "alone and in a padded batch"),
         (Random, "repetition", "different logits the second time"),
-        (Careless, "output", "it changes the batch that it is given: regions_BRV"),
-        (Returning, "output", "training_losses must yield losses; it gives a Tensor"),
+        (Careless, "output", "it changes its batch: regions_BRV"),
+        (Returning, "output", "training_losses must yield losses; it returns a Tensor"),
         (Silent, "output", "training_losses yields no loss"),
-        (Rescaling, "output", "it changes the batch that it is given: targets_BA"),
-        (Hidden, "state", "a copy made from its state dict gives different answers"),
-        (Counting, "state", "a copy made from its state dict gives different answers"),
-        (Annealed, "state", "a copy made from its state dict trains differently"),
+        (Rescaling, "output", "it changes its batch: targets_BA"),
+        (Hidden, "state", "a copy loaded from its state dict has different logits"),
+        (Counting, "state", "a copy loaded from its state dict has different logits"),
+        (Annealed, "state", "a copy loaded from its state dict trains differently"),
         (Forgetful, "questions", "lengths has 8 rows for 9 questions"),
     ],
 )

@@ -10,17 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.testing.faults import Changed, Sound, failed
+from tests.testing.faults import Changed, Idle, Sound, failed
 from vqabench.api import Backbone, Batch, Criterion, DataSpec, Output
 from vqabench.testing import check_class
-
-
-class Idle(Sound):
-    """Has a layer that nothing goes through."""
-
-    def __init__(self, spec: DataSpec) -> None:
-        super().__init__(spec)
-        self.unused = nn.Linear(3, 3)
 
 
 class Shifted(Changed):
@@ -67,7 +59,7 @@ class Dull(Changed):
 
 
 class Averaging(Changed):
-    """Gives every question of a batch the same answer in bfloat16."""
+    """Return every question of a batch the same answer in bfloat16."""
 
     def change(self, output: Output, batch: Batch) -> dict[str, Any]:
         lost = torch.is_autocast_enabled("cpu")
@@ -112,17 +104,17 @@ class Fussy(Sound):
 @pytest.mark.parametrize(
     ("kind", "name", "message"),
     [
-        (Noisy, "seeds", "trained twice with one seed, words.weight, regions.weight, regions.bias differ"),
+        (Noisy, "seeds", "trained twice with the same seed, words.weight, regions.weight, regions.bias differ"),
         (Seeding, "seeds", "it seeds PyTorch's generator"),
         (Idle, "gradients", "no gradient reaches unused.weight, unused.bias"),
         (Shifted, "gradients", "no gradient reaches shift"),
         (Half, "gradients", "ce: no gradient reaches"),
-        (Dull, "learning", "not learnt by heart in 400 steps"),
+        (Dull, "learning", "not memorised in 400 steps"),
         (Averaging, "autocast", "in bfloat16"),
         (Rooted, "autocast", "the gradient of"),
         (Eager, "compile", "data-dependent"),
-        (Stray, "devices", "neither parameters nor buffers, so they stay on the CPU: twice"),
-        (Fussy, "strategies", "bce-focal: RuntimeError: not with this one (test_training.py, line"),
+        (Stray, "devices", "neither parameters nor buffers, so they are not moved to a GPU: twice"),
+        (Fussy, "strategies", "bce-focal: RuntimeError: not with this one (test_training_checks.py, line"),
     ],
 )
 def test_each_fault_is_found(kind: type[Backbone], name: str, message: str) -> None:
@@ -144,7 +136,7 @@ class SparedWholly(Idle):
 def test_parameters_that_idle_can_be_declared_by_name_and_others_are_found_still() -> None:
     assert failed(Spared, "gradients") == {"gradients": "bce: no gradient reaches unused.bias"}
     (check,) = check_class(SparedWholly, only=["gradients"])
-    assert (check.status, check.message) == ("passed", "reach all 7 parameters; not unused.*: for later")
+    assert (check.status, check.message) == ("passed", "reach all 7 parameters; except unused.*: for later")
 
 
 class Outdated(Sound):
@@ -154,11 +146,11 @@ class Outdated(Sound):
 
 
 def test_a_declaration_about_no_parameter_is_found() -> None:
-    assert failed(Outdated, "gradients") == {"gradients": "no parameter is called *gate.bias"}
+    assert failed(Outdated, "gradients") == {"gradients": "no parameter is named *gate.bias"}
 
 
 class Featureless(Changed):
-    """Gives no question features, and says so."""
+    """Return no question features, and says so."""
 
     def __init__(self, spec: DataSpec) -> None:
         super().__init__(spec)

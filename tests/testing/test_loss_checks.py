@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.testing.faults import failed
+from tests.testing.faults import Late, failed
 from vqabench.api import Batch, DataSpec, Loss, plain_loss
 from vqabench.testing import check_class
 
@@ -50,19 +50,6 @@ class Rising(Loss):
     def forward(self, logits_BA: Tensor, batch: Batch) -> Tensor:
         assert batch.targets_BA is not None
         return plain_loss(self.objective, logits_BA.detach() * 2 - logits_BA, batch.targets_BA).sum(1).mean()
-
-
-class Late(Loss):
-    """Breaks in the last epoch."""
-
-    weight = 1.0
-
-    def start_epoch(self, epoch: int, epochs: int) -> None:
-        self.weight = float("inf") if epoch == epochs - 1 > 0 else 1.0
-
-    def forward(self, logits_BA: Tensor, batch: Batch) -> Tensor:
-        assert batch.targets_BA is not None
-        return self.weight * plain_loss(self.objective, logits_BA, batch.targets_BA).sum(1).mean()
 
 
 class Forgotten(Loss):
@@ -120,7 +107,7 @@ class Detached(Loss):
 
 
 class Plural(Loss):
-    """Gives a loss for every question."""
+    """Return a loss for every question."""
 
     def forward(self, logits_BA: Tensor, batch: Batch) -> Tensor:
         assert batch.targets_BA is not None
@@ -130,20 +117,20 @@ class Plural(Loss):
 @pytest.mark.parametrize(
     ("kind", "name", "message"),
     [
-        (Biased, "average", "of a batch given twice"),
-        (Overflowing, "gradients", "at logits of 100 are missing, 0 or not finite"),
-        (Unprepared, "values", "no finite scalar"),
-        (Rising, "descent", "after 100 steps along its gradient"),
-        (Backwards, "descent", "when it falls, the probability of right answers goes from"),
-        (Forgotten, "state", "a copy made from its state dict gives a different loss"),
+        (Biased, "average", "for a repeated batch"),
+        (Overflowing, "gradients", "at logits of size 100 is missing, 0 or not finite"),
+        (Unprepared, "values", "not a finite scalar"),
+        (Rising, "descent", "after 100 steps of gradient descent"),
+        (Backwards, "descent", "while it falls, the probability of right answers goes from"),
+        (Forgotten, "state", "a copy loaded from its state dict has a different loss"),
         (
             Forgotten,
             "devices",
-            "neither parameters nor buffers, so they stay on the CPU and are not saved: weights_A",
+            "neither parameters nor buffers, so they are not moved to a GPU and not saved: weights_A",
         ),
         (Coarse, "autocast", "under autocast"),
-        (Plural, "values", "no finite scalar, but torch.float32 [12]"),
-        (Drawn, "seeds", "with one seed; draw from PyTorch's generators alone"),
+        (Plural, "values", "not a finite scalar for torch.float32 logits, but torch.float32 [12]"),
+        (Drawn, "seeds", "with the same seed; use only PyTorch's generators"),
         (Detached, "gradients", "it does not depend on the logits"),
         (Late, "stages", "not finite in epoch 4 of 5"),
     ],
@@ -157,5 +144,5 @@ def test_a_loss_that_draws_from_the_run_s_generator_is_nothing_wrong() -> None:
     (check,) = check_class(Noisy, only=["average"])
     assert (check.status, check.message) == (
         "skipped",
-        "it draws random numbers, so no two batches have the same loss",
+        "it draws random numbers, so it differs from batch to batch",
     )

@@ -1,4 +1,4 @@
-"""What every backbone must hold to in training, and wherever it is computed."""
+"""Checks of a backbone in training, and of the places where it runs: bfloat16, torch.compile, GPUs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from vqabench.api import Backbone, Batch, DataSpec, Output
 from vqabench.losses.plain import Plain
-from vqabench.testing.backbones import Build, agree, build_seeded, train_briefly
+from vqabench.testing.backbone_checks import Build, agree, build_seeded, train_briefly
 from vqabench.testing.checks import FailedCheckError, SkippedCheckError, Trial, find_stray_tensors, require
 from vqabench.testing.meta import MetaDevice, to_meta
 from vqabench.testing.samples import make_sample, make_spec
@@ -24,24 +24,24 @@ from vqabench.training.descent import under
 from vqabench.training.optimizer import make_optimizer
 
 NONE_AT_ALL = 1e-7
-"""A gradient smaller than this share of the model's largest is what rounding leaves of none."""
+"""Gradients below this share of the model's largest count as none: rounding alone can cause them."""
 LEARNED = 0.9
-"""Soft accuracy on 64 questions that a model which can learn anything gets to."""
+"""Soft accuracy on 64 questions that a model must reach."""
 MOST_STEPS = 400
 BRANCHES = 4
-"""Seeds that a procedure which draws what it does with a batch is tried with."""
+"""Seeds to try, for procedures that draw what they do with a batch."""
 QUICK = {"adamax": 1e-2, "adam": 2e-3, "adamw": 2e-3, "bert-adam": 6e-4}
-"""Rates at which so few steps are enough. Without bias correction, the first steps are three times as long."""
+"""Learning rates at which MOST_STEPS are enough. bert-adam has no bias correction: its first steps are larger."""
 WIDE = 128
-"""Width of regions where something is learnt: sizes of a model may follow from it."""
+"""Width of regions in the check `learning`: sizes of a model may depend on it."""
 ROUNDED = 0.1
-"""What bfloat16 may change, as a share of how far answers to questions differ,"""
+"""Tolerance for bfloat16, as a share of the differences between questions' logits."""
 ROUNDED_AT_ALL = 0.01
-"""and beyond that as a share of the largest logit: it has 8 bits."""
+"""Additional tolerance, as a share of the largest logit: bfloat16 has 8 significant bits."""
 
 
 class TrainingChecks:
-    """The checks of one backbone that concern how it is trained and computed, under each of its objectives."""
+    """The checks of one backbone in training, under each of its objectives."""
 
     def __init__(self, build: Build, objectives: Sequence[str], idle: Mapping[str, str]) -> None:
         self.build, self.objectives, self.idle = build, objectives, idle
@@ -49,7 +49,7 @@ class TrainingChecks:
         self.sample = make_sample(self.spec, 8, odd=True)
 
     def trials(self) -> list[Trial]:
-        """Give all checks."""
+        """Return the checks."""
         return [
             Trial("seeds", self.check_seeds),
             Trial("gradients", self.check_gradients),
@@ -62,38 +62,39 @@ class TrainingChecks:
         ]
 
     def check_seeds(self) -> str:
-        """A seed decides everything, and it is the run's."""
+        """Check that training is the same for the same seed, and that it leaves the run's seed alone."""
         kind, generators, states = torch.get_default_dtype(), [], []
         for seed in (0, 1):
             build_seeded(self.build, self.spec, seed)
             generators.append(torch.get_rng_state())
-        require(torch.get_default_dtype() == kind, f"it sets PyTorch's default to {torch.get_default_dtype()}")
-        require(not torch.equal(*generators), "it seeds PyTorch's generator; only the run may do that")
+        require(torch.get_default_dtype() == kind, f"it sets PyTorch's default type to {torch.get_default_dtype()}")
+        require(not torch.equal(*generators), "it seeds PyTorch's generator, which only the run may do")
         for _ in range(2):
             model = train_briefly(build_seeded(self.build, self.spec), self.spec, self.objectives[0])
             states.append(model.state_dict())
         differ = [name for name, one in states[0].items() if not torch.equal(one, states[1][name])]
         require(
             not differ,
-            f"trained twice with one seed, {', '.join(differ[:3])} differ; draw from PyTorch's generators alone",
+            f"trained twice with the same seed, {', '.join(differ[:3])} differ; use only PyTorch's generators",
         )
-        return "one seed, one result"
+        return "the same result for the same seed"
 
     def check_gradients(self) -> str:
-        """Every parameter takes part in training, apart from those declared not to."""
+        """Check that every parameter has a gradient, except those declared not to."""
         for objective in self.objectives:
             model = build_seeded(self.build, self.spec).train()
             largest = {name: 0.0 for name, one in model.named_parameters() if one.requires_grad}
             require(bool(largest), "it has no parameters")
             for pattern in self.idle:
-                require(any(fnmatch(name, f"*{pattern}") for name in largest), f"no parameter is called *{pattern}")
+                require(any(fnmatch(name, f"*{pattern}") for name in largest), f"no parameter is named *{pattern}")
             for seed in range(2):
                 batch = make_sample(self.spec, 32, seed, odd=True).given_to(model)
                 for value in model.training_losses(batch, criterion_of(self.spec, objective)):
                     _take_gradient(model, value)
                     largest |= {name: max(size, largest[name]) for name, size in _gradient_sizes(model).items()}
             enough = NONE_AT_ALL * max(largest.values())
-            idle = [name for name, size in largest.items() if size <= enough and not self._may_idle(name)]
+            allowed = [name for name in largest for pattern in self.idle if fnmatch(name, f"*{pattern}")]
+            idle = [name for name, size in largest.items() if size <= enough and name not in allowed]
             more = " and others" if len(idle) > 5 else ""
             require(not idle, f"{objective}: no gradient reaches {', '.join(idle[:5])}{more}")
         return f"reach all {len(largest)} parameters{self._format_idle()}"
@@ -102,13 +103,10 @@ class TrainingChecks:
         of_reason: dict[str, list[str]] = {}
         for pattern, reason in self.idle.items():
             of_reason.setdefault(reason, []).append(pattern)
-        return "".join(f"; not {', '.join(patterns)}: {reason}" for reason, patterns in of_reason.items())
-
-    def _may_idle(self, name: str) -> bool:
-        return any(fnmatch(name, f"*{pattern}") for pattern in self.idle)
+        return "".join(f"; except {', '.join(patterns)}: {reason}" for reason, patterns in of_reason.items())
 
     def check_learning(self) -> str:
-        """It can learn 64 questions by heart, with its own optimiser at the rate that suits so few steps."""
+        """Check that it can memorise 64 questions, with its own optimiser at a higher learning rate."""
         spec = make_spec(region_width=WIDE)
         objective = "ce" if "ce" in self.objectives else self.objectives[0]
         model, criterion = build_seeded(self.build, spec), criterion_of(spec, objective)
@@ -127,16 +125,15 @@ class TrainingChecks:
             if step % 20 == 0:
                 best = max(best, _accuracy(model, batch))
                 if best >= LEARNED:
-                    return f"64 questions by heart in {step} steps"
-        message = f"64 questions are not learnt by heart in {MOST_STEPS} steps"
-        raise FailedCheckError(f"{message}: soft accuracy {best:.2f}")
+                    return f"memorised 64 questions in {step} steps"
+        raise FailedCheckError(f"64 questions are not memorised in {MOST_STEPS} steps: soft accuracy {best:.2f}")
 
     def check_autocast(self) -> str:
-        """In bfloat16 it trains and answers as it does in float32, about."""
+        """Check that it trains in bfloat16, with logits close to those in float32."""
         model = build_seeded(self.build, self.spec).train()
         batch = self.sample.given_to(model)
         criterion = criterion_of(self.spec, self.objectives[0])
-        rounded = batch.replace(regions_BRV=batch.regions_BRV.bfloat16())  # as a run gives it
+        rounded = batch.replace(regions_BRV=batch.regions_BRV.bfloat16())  # as in a run
         for value in under(bfloat16, model.training_losses(rounded, criterion)):
             if value.requires_grad:
                 _take_gradient(model, value)
@@ -145,11 +142,10 @@ class TrainingChecks:
         with bfloat16():
             rounded_BA = model(rounded.replace(targets_BA=None)).logits_BA.float()
         agree(exact_BA, rounded_BA, "in bfloat16", ROUNDED, ROUNDED_AT_ALL)
-        trains = "trains and " if any(True for _ in model.parameters()) else ""
-        return f"{trains}answers in bfloat16"
+        return "trains and answers in bfloat16" if any(True for _ in model.parameters()) else "answers in bfloat16"
 
     def check_compile(self) -> str:
-        """torch.compile captures it as one graph, in training and in testing, with the same logits."""
+        """Check that torch.compile captures it as one graph, in training and in testing, with the same logits."""
         model = build_seeded(self.build, self.spec)
         batch = self.sample.given_to(model)
         counter = _Counter()
@@ -159,23 +155,23 @@ class TrainingChecks:
             compiled(batch)
             compiled = torch.compile(model.eval(), backend=counter, fullgraph=True)
             tested = batch.replace(targets_BA=None)
-            agree(model(tested).logits_BA, compiled(tested).logits_BA, "compiled and not")
+            agree(model(tested).logits_BA, compiled(tested).logits_BA, "with and without torch.compile")
         require(counter.operations > 0, "torch.compile captured no operation")
         recurrent = any(isinstance(part, nn.RNNBase) for part in model.modules())
-        needs = "; for its recurrent layers with torch._dynamo.config.allow_rnn" if recurrent else ""
-        return f"captured as a whole, in training and in testing: {counter.operations} operations{needs}"
+        needs = "; recurrent layers need torch._dynamo.config.allow_rnn" if recurrent else ""
+        return f"captured as one graph, in training and in testing: {counter.operations} operations{needs}"
 
     def check_devices(self) -> str:
-        """Nothing is left behind when it moves to a GPU, where it answers and trains as on the CPU.
+        """Check that all its tensors move to a GPU, and that its logits are the same there.
 
-        Without a GPU, the meta device stands in for it.
+        Without a GPU, the meta device is used instead.
         """
         model = build_seeded(self.build, self.spec)
         stray = find_stray_tensors(model)
-        require(not stray, f"neither parameters nor buffers, so they stay on the CPU: {', '.join(stray)}")
+        require(not stray, f"neither parameters nor buffers, so they are not moved to a GPU: {', '.join(stray)}")
         self._run_on_meta()
         if not torch.cuda.is_available():
-            return "all tensors of a step are on one device (no GPU here: tried on PyTorch's meta device)"
+            return "all tensors of a step are on one device (no GPU here: checked on PyTorch's meta device)"
         batch, model = self.sample.given_to(model), model.eval()
         expected_BA = model(batch.replace(targets_BA=None)).logits_BA
         moved, model = batch.map(lambda tensor: tensor.cuda()), model.cuda()
@@ -187,18 +183,18 @@ class TrainingChecks:
         return "CUDA and CPU agree"
 
     def check_synchronisation(self) -> str:
-        """Neither training nor answering waits for the device to learn a number."""
+        """Check that neither training nor testing waits for the GPU."""
         waits = self._run_on_meta()
         require(
-            not waits, f"a step waits for the GPU at {waits}; if that cannot be avoided, declare it with the reason"
+            not waits, f"a step waits for the GPU at {waits}; if this cannot be avoided, declare it with the reason"
         )
-        return "no step waits for the device"
+        return "no step waits for the GPU"
 
     def check_capture(self) -> str:
-        """A class that is `capturable` does the same operations to every batch; on CUDA, a graph of them agrees."""
+        """Check that a `capturable` class runs the same operations for every batch; on CUDA, compare a graph."""
         parts = [part for part in build_seeded(self.build, self.spec).modules() if isinstance(part, Backbone)]
         if not all(is_capturable(part) for part in parts):
-            raise SkippedCheckError("it is not declared `capturable`")
+            raise SkippedCheckError("it is not `capturable`")
         for objective in self.objectives:
             first, *others = (self._operations(objective, seed) for seed in range(BRANCHES))
             for other in others:
@@ -214,7 +210,7 @@ class TrainingChecks:
         return f"the same {len(first)} operations for every batch"
 
     def _operations(self, objective: str, seed: int) -> list[tuple[str, tuple[tuple[int, ...], ...]]]:
-        """Return the operations of a training step on a batch of the seed's own."""
+        """Return the operations of a training step on a batch drawn from the seed."""
         model = build_seeded(self.build, self.spec, seed).train()
         batch = make_sample(self.spec, 8, seed, odd=True).given_to(model)
         batch = batch.replace(extras=dict(self.sample.given_to(model).extras)).map(to_meta)
@@ -223,11 +219,11 @@ class TrainingChecks:
         with device:
             for value in model.training_losses(batch, criterion):
                 torch.autograd.backward(value)
-        require(not device.waits, f"{objective}: it is `capturable`, but waits for the device: {device.describe()}")
+        require(not device.waits, f"{objective}: it is `capturable`, but waits for the GPU: {device.describe()}")
         return device.operations
 
     def _compare_graph(self) -> None:
-        """Compare a recorded step with the step itself, without dropout, on a batch that was not recorded."""
+        """Compare a recorded step with an ordinary one, without dropout, on a batch that was not recorded."""
         criterion = criterion_of(self.spec, self.objectives[0], "cuda")
         model = build_seeded(self.build, self.spec).train().cuda()
         for part in model.modules():
@@ -251,18 +247,18 @@ class TrainingChecks:
             torch.autograd.backward(expected)
         require(
             torch.isclose(found, expected, rtol=1e-3),
-            f"the loss of the graph is {found:.6g}, that of the step {expected:.6g}",
+            f"the loss is {found:.6g} from the recorded graph and {expected:.6g} from the step",
         )
         for parameter, gradient in zip(parameters, gradients, strict=True):
             own = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
             given = torch.zeros_like(parameter) if gradient is None else gradient
             require(
                 torch.allclose(own, given, rtol=1e-2, atol=1e-5),
-                "the gradients of the graph differ from those of the step",
+                "the gradients from the recorded graph differ from those of the step",
             )
 
     def _run_on_meta(self) -> str:
-        """Train under each objective and answer on the meta device; return the places that wait for the device."""
+        """Train under each objective and answer on the meta device; return the lines that would wait for a GPU."""
         device = MetaDevice()
         for objective in self.objectives:
             criterion = criterion_of(self.spec, objective, "meta")
@@ -284,12 +280,12 @@ def to_cuda(tensor: Tensor) -> Tensor:
 
 
 def bfloat16() -> torch.autocast:
-    """Give what makes the context of a forward pass in bfloat16."""
+    """Return a context for forward passes in bfloat16."""
     return torch.autocast("cpu", torch.bfloat16)
 
 
 def criterion_of(spec: DataSpec, objective: str, device: str = "cpu") -> Criterion:
-    """Give the criterion of a plain loss."""
+    """Return the criterion of the plain loss."""
     return Criterion(Plain(spec, objective).to(device))
 
 
@@ -322,7 +318,7 @@ def _accuracy(model: nn.Module, batch: Batch) -> float:
 
 
 class _Counter:
-    """A backend of torch.compile that runs graphs as they are, and counts their operations."""
+    """A backend of torch.compile that runs graphs unchanged and counts their operations."""
 
     def __init__(self) -> None:
         self.operations = 0
@@ -335,7 +331,7 @@ class _Counter:
 
 @contextmanager
 def _silent(name: str) -> Iterator[None]:
-    """Keep a library's log quiet: what goes wrong is told once, by the check."""
+    """Silence a library's log: the check itself reports failures."""
     logger = logging.getLogger(name)
     level = logger.level
     logger.setLevel(logging.CRITICAL + 1)

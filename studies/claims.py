@@ -1,9 +1,9 @@
-"""The figures of docs/claims.md: each claim of the paper that digits-cp can be asked, from finished runs.
+"""Print the tables of docs/claims.md: the paper's claims, tested with finished runs on digits-cp.
 
-`python benchmarks/claims.py RUNS` prints them in Markdown. RUNS holds what these two train:
+`python studies/claims.py RUNS` prints them in Markdown. RUNS is the folder of the runs that these commands train:
 
-    vqabench bench --config benchmarks/digits_cp.toml
-    vqabench bench --config benchmarks/digits_cp_claims.toml
+    vqabench bench --config studies/digits_cp.toml
+    vqabench bench --config studies/digits_cp_claims.toml
 """
 
 from __future__ import annotations
@@ -37,45 +37,46 @@ DROPOUTS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim: rows of the one kind against rows of the other, of the same backbone and objective."""
+    """A comparison of two kinds of rows with the same backbone and objective."""
 
     title: str
     before: Callable[[Row], bool]
     after: Callable[[Row], bool]
 
 
-def usual(row: Row, loss: str, **changed: str) -> bool:
-    """Tell whether a row is of a strategy as the paper sets it, but for options of parts, by `part_option`."""
+def matches(row: Row, loss: str, **changed: str) -> bool:
+    """Return whether a row uses a strategy with the paper's options, except those in `changed` (`part_option`)."""
     given = {
         f"{part}_{name}": value for part, own in row.manifests[0].options.items() for name, value in own.items()
     }
     defaults = {"mask_activation": "softplus-g", "rescale_variant": "paper"}
     wanted = {name: changed.get(name, value) for name, value in defaults.items() if name in given} | changed
     dropout = 0.0 if row.backbone == "updn" else 0.5
-    set_so = row.backbone == "lxmert" or given.get("mask_dropout", dropout) == dropout
-    return row.loss == loss and set_so and all(given.get(name) == value for name, value in wanted.items())
+    same_dropout = row.backbone == "lxmert" or given.get("mask_dropout", dropout) == dropout
+    return row.loss == loss and same_dropout and all(given.get(name) == value for name, value in wanted.items())
 
 
-def of(loss: str, **changed: str) -> Callable[[Row], bool]:
-    return lambda row: usual(row, loss, **changed)
+def rows_of(loss: str, **changed: str) -> Callable[[Row], bool]:
+    return lambda row: matches(row, loss, **changed)
 
 
 CLAIMS = [
-    Claim("Re-scaling against plain", of("plain"), of("rescale")),
+    Claim("Re-scaling against plain", rows_of("plain"), rows_of("rescale")),
     Claim("Re-scaling as the published code does it (bce: the positive term alone) against plain",
-          of("plain"), of("rescale", rescale_variant="released")),
-    Claim("The mask alone against plain", of("plain"), of("mask")),
-    Claim("Mask and re-scaling against plain", of("plain"), of("mask+rescale")),
-    Claim("Mask and re-scaling against re-scaling alone", of("rescale"), of("mask+rescale")),
-    Claim("Softplus-G against the sigmoid, mask alone", of("mask", mask_activation="sigmoid"), of("mask")),
+          rows_of("plain"), rows_of("rescale", rescale_variant="released")),
+    Claim("The mask alone against plain", rows_of("plain"), rows_of("mask")),
+    Claim("Mask and re-scaling against plain", rows_of("plain"), rows_of("mask+rescale")),
+    Claim("Mask and re-scaling against re-scaling alone", rows_of("rescale"), rows_of("mask+rescale")),
+    Claim("Softplus-G against the sigmoid, mask alone",
+          rows_of("mask", mask_activation="sigmoid"), rows_of("mask")),
     Claim("Softplus-G against the sigmoid, mask and re-scaling",
-          of("mask+rescale", mask_activation="sigmoid"), of("mask+rescale")),
-    Claim("Re-scaling against focal loss", of("focal"), of("rescale")),
+          rows_of("mask+rescale", mask_activation="sigmoid"), rows_of("mask+rescale")),
+    Claim("Re-scaling against focal loss", rows_of("focal"), rows_of("rescale")),
 ]  # fmt: skip
 
 
 def print_claim(claim: Claim, rows: Iterable[Row]) -> None:
-    """Print a line for every backbone and objective that has both sides."""
+    """Print a line for every backbone and objective for which both kinds of rows exist."""
     rows = list(rows)
     print(f"\n**{claim.title}**\n")
     print(
@@ -90,24 +91,24 @@ def print_claim(claim: Claim, rows: Iterable[Row]) -> None:
 
 
 def describe(before: Row, after: Row) -> str:
-    """Spell one line."""
+    """Return one line of the table."""
     tests = compare_cells(after, before)
     cells = [after.backbone, after.objective, str(len(after.seeds)), format_published(before, after)]
     for key in (TEST, VAL):
         one, other = before.cells[key], after.cells[key]
-        cells.append(f"{spell(one)} → {spell(other)}")
+        cells.append(f"{format_cell(one)} → {format_cell(other)}")
         gain, test = (other.mean or 0.0) - (one.mean or 0.0), tests[key]
         tested = f" ({test.low:+.1f} to {test.high:+.1f}), p {format_p(test.p)}" if test else ""
         cells.append(f"{gain:+.2f}{tested}")
     return f"| {' | '.join(cells)} |"
 
 
-def spell(cell: Cell) -> str:
+def format_cell(cell: Cell) -> str:
     return f"{cell.mean:.2f}" + ("" if cell.deviation is None else f" ±{cell.deviation:.2f}")
 
 
 def format_published(before: Row, after: Row) -> str:
-    """Give what the paper has on VQA-CP v2 where it is of the same backbone, objective and loss."""
+    """Return the paper's results on VQA-CP v2 for the same backbone, objective and loss."""
     numbers = [published_all(row) for row in (before, after)]
     return "–" if None in numbers else f"{numbers[0]:.2f} → {numbers[1]:.2f}"
 
@@ -121,7 +122,7 @@ def published_all(row: Row) -> float | None:
 
 
 def print_dropouts(rows: Iterable[Row]) -> None:
-    """Print accuracy by the dropout of the mask (Fig. 7)."""
+    """Print accuracy for each dropout of the mask (Fig. 7)."""
     print("\n**The mask's dropout (Fig. 7), UpDn, ce, seed 0**\n")
     print("| dropout | mask, out of domain | in domain | mask and re-scaling, out of domain | in domain |")
     print("|---:|---:|---:|---:|---:|")
@@ -129,7 +130,7 @@ def print_dropouts(rows: Iterable[Row]) -> None:
     for dropout in DROPOUTS:
         cells = [f"{dropout:.1f}"]
         for loss in ("mask", "mask+rescale"):
-            found = [row for row in chosen if row.loss == loss and of_dropout(row, dropout) and 0 in row.seeds]
+            found = [row for row in chosen if row.loss == loss and has_dropout(row, dropout) and 0 in row.seeds]
             own = found[0] if found else None
             cells += [
                 "–" if own is None else f"{own.cells[key].values[own.seeds.index(0)]:.2f}" for key in (TEST, VAL)
@@ -137,13 +138,16 @@ def print_dropouts(rows: Iterable[Row]) -> None:
         print(f"| {' | '.join(cells)} |")
 
 
-def of_dropout(row: Row, dropout: float) -> bool:
+def has_dropout(row: Row, dropout: float) -> bool:
     options = row.manifests[0].options["mask"]
     return bool(options["dropout"] == dropout and options["activation"] == "softplus-g")
 
 
 def print_costs(rows: Iterable[Row], paths: Paths, rounds: int) -> None:
-    """Print parameters and the time of answering `test`, in turns, of plain and of the strategies."""
+    """Print the number of parameters, and the time to answer `test` relative to plain.
+
+    The strategies take turns, so that a change in the load of the machine affects all of them.
+    """
     chosen = {row.loss: row for row in rows if (row.backbone, row.objective) == ("updn", "ce") and not row.label}
     prepared = prepare(paths.dataset("digits-cp"), lambda _: None)
     features = PlacedFeatures(prepared.features, torch.device("cpu"))

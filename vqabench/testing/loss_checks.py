@@ -1,4 +1,4 @@
-"""What every loss must hold to."""
+"""Checks of a loss."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from vqabench.api import DataSpec, Loss
-from vqabench.testing.backbones import require_unchanged
+from vqabench.testing.backbone_checks import require_unchanged
 from vqabench.testing.checks import SkippedCheckError, Trial, find_stray_tensors, require
 from vqabench.testing.meta import MetaDevice, to_meta
 from vqabench.testing.samples import make_sample, make_spec
-from vqabench.testing.training import bfloat16
+from vqabench.testing.training_checks import bfloat16
 from vqabench.training.checkpoint import own_tensors
 
 BuildLoss = Callable[[DataSpec, str], Loss]
 LARGE = 100.0
-"""A logit beyond which no model goes."""
+"""A logit larger than those of any trained model."""
 
 
 class LossChecks:
-    """The checks of one loss, under each objective that it is defined for."""
+    """The checks of one loss under each of its objectives."""
 
     def __init__(self, build: BuildLoss, objectives: Sequence[str]) -> None:
         self.build, self.objectives = build, objectives
@@ -31,7 +31,7 @@ class LossChecks:
         self.batch = make_sample(self.spec, 12, odd=True).batch
 
     def trials(self) -> list[Trial]:
-        """Give all checks."""
+        """Return the checks."""
         return [
             Trial("values", lambda: self._under_each(self.check_values), essential=True),
             Trial("seeds", lambda: self._under_each(self.check_seeds), essential=True),
@@ -46,21 +46,21 @@ class LossChecks:
         ]
 
     def check_values(self, objective: str) -> str:
-        """It is a finite scalar in either precision, for types never seen and questions without an answer, too."""
+        """Check for a finite scalar in both precisions, with unseen types and questions without an answer."""
         before = self.batch.map(torch.clone)
         for dtype in (torch.float32, torch.float64):
             loss = self._loss(objective)(self._logits().to(dtype), self.batch)
-            require(isinstance(loss, Tensor), f"{objective}: it gives a {type(loss).__name__}, not a tensor")
+            require(isinstance(loss, Tensor), f"{objective}: it returns a {type(loss).__name__}, not a tensor")
             require(
                 loss.ndim == 0 and loss.is_floating_point() and bool(loss.isfinite()),
-                f"{objective}: of {dtype} logits it is no finite scalar, but {loss.dtype} {list(loss.shape)}"
+                f"{objective}: not a finite scalar for {dtype} logits, but {loss.dtype} {list(loss.shape)}"
                 + (f" {float(loss)}" if loss.ndim == 0 else ""),
             )
         require_unchanged(before, self.batch)
         return "a finite scalar"
 
     def check_seeds(self, objective: str) -> str:
-        """A seed decides everything."""
+        """Check that the loss is the same for the same seed."""
         values = []
         for _ in range(2):
             loss = self._loss(objective)
@@ -68,12 +68,12 @@ class LossChecks:
             values.append(loss(self._logits(), self.batch))
         require(
             torch.equal(*values),
-            f"{objective}: {values[0]} and {values[1]} with one seed; draw from PyTorch's generators alone",
+            f"{objective}: {values[0]} and {values[1]} with the same seed; use only PyTorch's generators",
         )
-        return "one seed, one loss"
+        return "the same loss for the same seed"
 
     def check_average(self, objective: str) -> str:
-        """It is averaged over the batch: the same questions twice cost as much as once."""
+        """Check that it is averaged over the batch: the loss of a batch repeated is that of the batch."""
         logits_BA = self._logits().double()
         values = []
         for seed in range(2):
@@ -81,19 +81,19 @@ class LossChecks:
             torch.manual_seed(seed)
             values.append(loss(logits_BA, self.batch))
         if not torch.equal(*values):
-            raise SkippedCheckError("it draws random numbers, so no two batches have the same loss")
+            raise SkippedCheckError("it draws random numbers, so it differs from batch to batch")
         once = values[0]
-        # another one: a loss may remember the batches it has seen
+        # Another instance: a loss may hold state from the batches before.
         batch = self.batch.map(lambda tensor: torch.cat([tensor, tensor]))
         twice = self._loss(objective)(logits_BA.repeat(2, 1), batch)
         require(
             torch.isclose(once, twice, rtol=1e-5),
-            f"{objective}: {twice:.6g} of a batch given twice, but {once:.6g} of it once",
+            f"{objective}: {twice:.6g} for a repeated batch, but {once:.6g} for the batch",
         )
         return "averaged over the batch"
 
     def check_gradients(self, objective: str) -> str:
-        """They reach logits and parameters, and are finite however sure the model is."""
+        """Check that gradients reach logits and parameters, and are finite for large logits."""
         loss = self._loss(objective)
         for scale in (1.0, LARGE):
             logits_BA = (scale * self._logits()).requires_grad_()
@@ -103,14 +103,14 @@ class LossChecks:
             found = logits_BA.grad
             require(
                 found is not None and bool(found.isfinite().all()) and bool(found.any()),
-                f"{objective}: gradients at logits of {scale:g} are missing, 0 or not finite",
+                f"{objective}: the gradient at logits of size {scale:g} is missing, 0 or not finite",
             )
         idle = [name for name, one in loss.named_parameters() if one.requires_grad and one.grad is None]
         require(not idle, f"{objective}: no gradient reaches {', '.join(idle)}")
         return "finite"
 
     def check_descent(self, objective: str) -> str:
-        """Logits that follow its gradient come to give the right answers more."""
+        """Check that gradient descent on the logits raises the probability of right answers."""
         loss = self._loss(objective)
         logits_BA = self._logits().requires_grad_()
         optimizer = torch.optim.Adam([logits_BA], lr=0.1)
@@ -122,22 +122,22 @@ class LossChecks:
         last = loss(logits_BA, self.batch).detach()
         require(
             last < first,
-            f"{objective}: {float(last):.4g} after 100 steps along its gradient, {float(first):.4g} before",
+            f"{objective}: {float(last):.4g} after 100 steps of gradient descent, {float(first):.4g} before",
         )
         now = self._right(logits_BA)
         require(
             now > right,
-            f"{objective}: when it falls, the probability of right answers goes from {right:.3f} to {now:.3f}",
+            f"{objective}: while it falls, the probability of right answers goes from {right:.3f} to {now:.3f}",
         )
-        return "falls along its gradient, and right answers rise"
+        return "falls in gradient descent, while right answers become more probable"
 
     def _right(self, logits_BA: Tensor) -> float:
-        """Give the share of the softmax that the right answers have."""
+        """Return the mean probability of the right answers under a softmax."""
         assert self.batch.targets_BA is not None
         return float(((self.batch.targets_BA > 0) * logits_BA.detach().softmax(1)).sum(1).mean())
 
     def check_state(self, objective: str) -> str:
-        """What it keeps goes through a file into a new one."""
+        """Check that its state can be saved to a file and loaded into a new one."""
         loss, other = self._loss(objective), self._loss(objective, seed=1)
         loss(self._logits(), self.batch)
         other.load_state_dict(load_tensors(save_tensors(own_tensors(loss))))
@@ -147,12 +147,12 @@ class LossChecks:
             values.append(one(self._logits(), self.batch))
         require(
             torch.equal(*values),
-            f"{objective}: a copy made from its state dict gives a different loss; keep state in buffers",
+            f"{objective}: a copy loaded from its state dict has a different loss; keep state in buffers",
         )
         return f"{len(loss.state_dict())} tensors through safetensors"
 
     def check_stages(self, objective: str) -> str:
-        """It goes through the epochs of a stage, of one epoch as of several."""
+        """Check that it is finite in every epoch of a stage, of one epoch and of several."""
         loss = self._loss(objective)
         for epochs in (1, 5):
             for epoch in range(epochs):
@@ -162,7 +162,7 @@ class LossChecks:
         return "finite in every epoch"
 
     def check_autocast(self, objective: str) -> str:
-        """Of a model that computes in bfloat16 it makes as much as of one that does not."""
+        """Check that it is the same under bfloat16 autocast, up to rounding."""
         logits_BA = self._logits().bfloat16().float()
         exact = self._loss(objective)(logits_BA, self.batch)
         with bfloat16():
@@ -174,33 +174,33 @@ class LossChecks:
         return "the same under autocast"
 
     def check_devices(self, objective: str) -> str:
-        """Nothing is left behind when it moves to a GPU, where it is as on the CPU."""
+        """Check that all its tensors move to a GPU, and that the loss is the same there."""
         loss = self._loss(objective)
         stray = find_stray_tensors(loss)
         require(
             not stray,
-            f"neither parameters nor buffers, so they stay on the CPU and are not saved: {', '.join(stray)}",
+            f"neither parameters nor buffers, so they are not moved to a GPU and not saved: {', '.join(stray)}",
         )
         self._run_on_meta(objective)
         if not torch.cuda.is_available():
-            return "all tensors are on one device (no GPU here: tried on PyTorch's meta device)"
+            return "all tensors are on one device (no GPU here: checked on PyTorch's meta device)"
         expected = self._loss(objective)(self._logits(), self.batch)
         found = loss.cuda()(self._logits().cuda(), self.batch.map(lambda tensor: tensor.cuda()))
         require(torch.isclose(expected, found.cpu(), rtol=1e-3), f"{objective}: differs on CUDA and on the CPU")
         return "CUDA and CPU agree"
 
     def check_synchronisation(self, objective: str) -> str:
-        """A training step does not wait for the device to learn a number."""
+        """Check that a training step does not wait for the GPU."""
         waits = self._run_on_meta(objective)
         require(
             not waits,
-            f"{objective}: a step waits for the GPU at {waits}; if that cannot be avoided, declare it, with the "
+            f"{objective}: a step waits for the GPU at {waits}; if this cannot be avoided, declare it with the "
             "reason",
         )
-        return "no step waits for the device"
+        return "no step waits for the GPU"
 
     def _run_on_meta(self, objective: str) -> str:
-        """Compute the loss and its gradient on the meta device; return the places that wait for the device."""
+        """Compute the loss and its gradient on the meta device; return the lines that would wait for a GPU."""
         loss, device = self._loss(objective).to("meta"), MetaDevice()
         logits_BA, batch = to_meta(self._logits().requires_grad_()), self.batch.map(to_meta)
         with device:
@@ -208,7 +208,7 @@ class LossChecks:
         return device.describe()
 
     def _under_each(self, check: Callable[[str], str]) -> str:
-        """Check under each objective, and tell what was found under the last; a check is skipped where all are."""
+        """Run a check under each objective, and return the last result; skip it if all are skipped."""
         found, skipped = "", None
         for objective in self.objectives:
             try:

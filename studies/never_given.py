@@ -1,6 +1,8 @@
-"""How often runs answer what no question of the type was ever answered with in training, and by how much.
+"""Count answers that never occur with the question's type in training.
 
-python benchmarks/never_given.py runs/digits-cp/lmh/bce-plain/seed-0 ...
+    python studies/never_given.py runs/digits-cp/lmh/bce-plain/seed-0 ...
+
+prints their share, and the mean logits of the best answer that occurs with the type and of the best that does not.
 """
 
 from __future__ import annotations
@@ -22,9 +24,9 @@ BATCH = 512
 
 
 def measure(run: Run, kind: str) -> tuple[float, float, float]:
-    """Give the share of test questions of an answer type with such an answer, and two mean logits.
+    """Return the share of such answers to the test questions of an answer type, in percent, and two mean logits.
 
-    They are those of the best answer that was given to the question's type, and of the best that never was.
+    They belong to the best answer that occurs with the question's type in training, and to the best that does not.
     """
     dataset = Paths().dataset(run.read_manifest().dataset)
     prepared = prepare(dataset, lambda _: None)

@@ -1,9 +1,9 @@
-"""Pictures of a report's parts, for pages that show no HTML.
+"""Write pictures of the sections of a report, for pages that cannot show HTML.
 
     vqabench report RUNS -o report.html
-    python benchmarks/pictures.py report.html docs/pictures
+    python studies/pictures.py report.html docs/pictures
 
-takes one of every section of charts, and of the first changed questions, in a headless Chromium.
+renders each section of charts, and the first changed questions, in headless Chromium.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ WIDTH, TALLEST = 1000, 1500
 
 
 def take(page: Page, folder: Path) -> None:
-    """Write a picture of each section that the page has, cut where it grows too tall."""
+    """Write a picture of each section of the page, cut off if it is too tall."""
     for section in page.locator("main > section").all():
         key, name = section.get_attribute("id") or "", section.locator("h2").inner_text()
         for part in section.locator("> section").all():

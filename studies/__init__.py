@@ -1,0 +1,1 @@
+"""Experiments behind the documentation: matrices of runs, tables of claims, pictures."""
