@@ -149,6 +149,7 @@ def test_ctrl_c_saves_all_and_the_same_command_continues_to_the_same_bits(
     assert message.splitlines()[-1] == (
         "warning: stopped by Ctrl-C; 0 of 2 runs finished; everything is saved; rerun the same command to continue"
     )
+    assert message.count("stopped by") == 1
     stopped = runs_in(tmp_path / "runs")
     assert [run.read_manifest().status for run in stopped.values()] == ["stopped"] * 2
     assert all(run.resume_file.is_file() for run in stopped.values())

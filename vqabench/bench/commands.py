@@ -21,7 +21,7 @@ from vqabench.data.vqa.annotations import read_predictions
 from vqabench.errors import InputError, VqabenchError
 from vqabench.evaluation.run_answers import ANSWER_AGAIN
 from vqabench.evaluation.scores import read_scores
-from vqabench.events import Emit, Warn, ignore
+from vqabench.events import Emit, Warn
 from vqabench.files.python_process import child_environment, kill_group, python_command
 from vqabench.paths import Paths
 from vqabench.results import BUSY, Manifest, Run
@@ -50,12 +50,9 @@ class Task:
     """With its one seed."""
     run: Run
     afresh: bool = False
-    """Whether to replace a run that is there."""
+    """Whether to replace an existing run."""
     parameters: int | None = None
     """Of its model, if an earlier run is known."""
-
-
-OnLine = Callable[[Task, str], None]
 
 
 @dataclass(frozen=True)
@@ -76,7 +73,8 @@ class Child:
     task: Task
     slot: Slot
     process: subprocess.Popen[bytes]
-    on_line: OnLine
+    on_line: Callable[[Task, str], None]
+    """Called with each line of its stderr, from another thread."""
     started: float = field(default_factory=time.monotonic)
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=20))
     """The end of its stderr."""
@@ -126,7 +124,7 @@ class Child:
         return (not needs_change or self.has_begun()) and is_finished(self.task.run)
 
     def has_begun(self) -> bool:
-        """Return whether the process has written anything of its run."""
+        """Return whether the process has written `run.json`."""
         return self._stamp() != self._before
 
     def kill(self, why: str = "") -> None:
@@ -184,13 +182,15 @@ class Pool:
     paths: Paths
     choose: Choose
     interruption: Interruption
+    emit: Emit
     ended: Callable[[Task, Exception | None], None]
     """Called with each run that has ended by itself. If it raises, the others save and stop."""
-    on_line: OnLine
-    """Called with each line of a process's stderr until the pool stops, from other threads."""
     watch: Callable[[Sequence[Child]], None] = lambda _: None
     """Called several times a second with the running processes."""
-    emit: Emit = ignore
+    warned: set[str] = field(default_factory=set)
+    """Warnings that are not reported again when a process prints them."""
+    reports_lines: bool = False
+    """Whether to report what the processes print besides warnings."""
     children: list[Child] = field(default_factory=list)
     lost: dict[str, str] = field(default_factory=dict)
     """Runs that were ended by a signal without saving: why."""
@@ -236,8 +236,16 @@ class Pool:
                 self.children.append(start(task, self.paths, slot, self._pass_on))
 
     def _pass_on(self, task: Task, line: str) -> None:
-        if not self._is_stopping:  # else each process would report that it was stopped
-            self.on_line(task, line)
+        """Report a line of a process's stderr; called from other threads."""
+        text = line.removeprefix("warning: ")
+        if self._is_stopping:  # each process reports that it was stopped
+            return
+        if text == line:
+            if self.reports_lines and not line.startswith(("error: ", "stopping")):
+                self.emit(f"{task.name}: {line}")
+        elif text not in self.warned:
+            self.warned.add(text)
+            self.emit(Warn(f"{task.name}: {text}"))
 
     def _wait_for_others(self, task: Task) -> None:
         self.emit(Warn(f"{task.name}: another process is training it; waiting for that"))
@@ -312,7 +320,7 @@ class Pool:
             self.lost[child.task.name] = str(child.failure())
 
 
-def start(task: Task, paths: Paths, slot: Slot, on_line: OnLine) -> Child:
+def start(task: Task, paths: Paths, slot: Slot, on_line: Callable[[Task, str], None]) -> Child:
     """Start the process of a run."""
     process = subprocess.Popen(
         python_command("-m", "vqabench", *command_of(task.config, paths, slot.device, afresh=task.afresh)),

@@ -80,7 +80,6 @@ class MatrixRun:
         self.waiting = {cell.name: cell for cell in self.plan.left}
         self.finished, self.failures = len(self.plan.done), dict(self.plan.wrong)
         self._total = len(self.waiting) + self.finished + len(self.failures)
-        self._warned = set(self.plan.warnings)
 
     def train(self, paths: Paths, interruption: Interruption) -> None:
         """Train the runs that are left.
@@ -97,7 +96,8 @@ class MatrixRun:
         schedule = make_schedule(left, self.plan.timings)
         self._at_a_time = schedule.at_a_time
         self.emit(MatrixStarted(len(left), schedule.at_a_time, self._seconds_left(), schedule.or_more))
-        pool = Pool(paths, schedule.choose, interruption, self._end, self._show_warning, self._follow, self.emit)
+        warned = set(self.plan.warnings)
+        pool = Pool(paths, schedule.choose, interruption, self.emit, self._end, self._follow, warned)
         parameters_of = self.plan.timings.parameters_of
         try:
             pool.train([Task(cell.name, cell.config, cell.run, parameters=parameters_of(cell)) for cell in left])
@@ -155,10 +155,3 @@ class MatrixRun:
                 self._shown[name] = state
                 epochs = sum(stage.epochs for stage in self.waiting[name].plan.stages)
                 self.emit(CellAdvanced(name, epochs, run.read_epochs()))
-
-    def _show_warning(self, task: Task, line: str) -> None:
-        """Pass on a warning of a run's process, each text once."""
-        text = line.removeprefix("warning: ")
-        if text != line and text not in self._warned:
-            self._warned.add(text)
-            self.emit(Warn(f"{task.name}: {text}"))
