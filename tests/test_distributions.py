@@ -24,7 +24,7 @@ NAMES = [tomllib.loads((folder / "pyproject.toml").read_text())["project"]["name
 PACKAGES = [name.replace("-", "_") for name in NAMES]
 
 
-def run(*command: str | Path, cwd: Path) -> str:
+def run(*command: object, cwd: Path) -> str:
     """Run a command without this repository on its path, and return what it prints."""
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("VQABENCH_", "PYTHON"))

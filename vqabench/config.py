@@ -28,7 +28,7 @@ FROM_RECIPE = "set by the data set or the backbone"
 
 @dataclass(frozen=True)
 class Option:
-    """An option of `vqabench train`: what its declaration says besides the name, the type and the default."""
+    """An option of `vqabench train`, declared in the annotation of a field of TrainConfig."""
 
     panel: str
     """Heading of the help under which it stands; empty for the argument."""
@@ -111,8 +111,7 @@ class TrainConfig:
         Option(
             "",
             "BACKBONE",
-            "An installed backbone, such as updn (list them: vqabench plugins list). Required unless --config "
-            "names one.",
+            "An installed backbone (list them: vqabench plugins list). Required unless --config names one.",
         ),
     ] = ""
     loss: Annotated[
@@ -230,7 +229,7 @@ _ACCEPTED: dict[Any, tuple[Any, str]] = {
     Seeds: ((int, str, list), "a number, a list of numbers, or text such as '0-4'"),
     Settings: ((dict, list), "a table"),
 }
-"""Type of a field -> the types that files and the command line give, and what they are called; else text."""
+"""Type of a field -> the types of its values in files and on the command line, and their name. Else text."""
 
 
 def _complete(declared: Field[Any]) -> Option:
@@ -322,7 +321,7 @@ def make_config(given: Mapping[str, Any]) -> TrainConfig:
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
-    """Read `0`, `0,1,2` or `0-4`. Raises InputError where it is something else, or names a seed twice."""
+    """Read `0`, `0,1,2` or `0-4`. Raises InputError if it is something else, or names a seed twice."""
     seeds: list[int] = []
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", part)
@@ -340,7 +339,7 @@ def parse_seeds(text: str) -> tuple[int, ...]:
 
 
 def parse_settings(pairs: Iterable[str], option: str = "--set") -> dict[str, object]:
-    """Read the `KEY=VALUE` pairs of an option. Raises InputError where a pair has no `=` or a key comes twice."""
+    """Read the `KEY=VALUE` pairs of an option. Raises InputError if a pair has no `=` or a key comes twice."""
     settings: dict[str, object] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")

@@ -177,7 +177,7 @@ def test_the_keyboard_reaches_the_content_first_and_every_table(browser: Browser
         assert shown.page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
 
 
-def test_who_does_not_see_the_page_is_told_what_is_what(browser: Browser, report: Path, written: Path) -> None:
+def test_the_page_can_be_read_by_a_screen_reader(browser: Browser, report: Path, written: Path) -> None:
     for path in (report, written):
         with opened(browser, path) as shown:
             assert shown.page.evaluate(FAULTS) == []
@@ -353,7 +353,7 @@ def test_the_same_runs_make_the_same_bytes_from_data_or_without(cli: CommandLine
         "warning: answer distributions and changed questions are left out: tiny is not prepared here"
         in message.stderr
     )
-    assert "Not all that a report can show" in (tmp_path / "c.html").read_text(encoding="utf-8")
+    assert "Missing from this report" in (tmp_path / "c.html").read_text(encoding="utf-8")
     assert {path.name for path in tmp_path.iterdir()} == {"a.html", "b.html", "c.html", "data", "own", "runs"}
 
 

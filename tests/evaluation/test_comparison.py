@@ -197,7 +197,7 @@ def test_a_single_seed_is_no_claim_and_a_branded_run_is_marked(tmp_path: Path) -
     write_run(tmp_path, 40.0, select="test")
     comparison = compare(find_runs([tmp_path]))
     assert comparison.rows[0].branded
-    assert "Only one seed, so gains are not tested. Use --seeds 0-4." in comparison.notes
+    assert "Only one seed, so gains are not tested. Use --seeds 0-4." in comparison.gain_notes
     assert any("chosen on the test split" in note for note in comparison.notes)
 
 
@@ -250,7 +250,7 @@ def test_one_seed_on_either_side_makes_no_claim(tmp_path: Path) -> None:
     assert cell.gain is not None
     assert cell.test is None
     message = "Only one seed of updn ce-rescale, so gains with it are not tested. Use --seeds 0-4."
-    assert message in comparison.notes
+    assert message in comparison.gain_notes
     assert comparison.marks == ()
 
 
@@ -279,7 +279,7 @@ def test_of_several_plain_rows_in_one_setting_gains_are_against_the_likest(tmp_p
     assert cell.test is not None
     assert cell.test.paired
     assert any(
-        "several plain rows" in note and "rescale against updn ce-plain" in note for note in comparison.notes
+        "several plain rows" in note and "rescale against updn ce-plain" in note for note in comparison.gain_notes
     )
 
 
@@ -304,7 +304,7 @@ def test_rows_without_a_gain_and_gains_without_a_test_are_named(tmp_path: Path) 
     seeds(tmp_path, "plain", PLAIN[:1])
     seeds(tmp_path, "rescale", BETTER)
     seeds(tmp_path, "focal", LEVEL, backbone="css")
-    notes = compare(find_runs([tmp_path])).notes
+    notes = compare(find_runs([tmp_path])).gain_notes
     assert "no gain, because there are no plain runs in the same setting: css ce-focal" in notes
     assert any(note.startswith("Only one seed of updn ce-plain, so") for note in notes)
 
@@ -405,7 +405,7 @@ def test_a_chosen_row_is_compared_within_its_data_alone_and_a_note_says_so(tmp_p
     write_run(tmp_path / "b", 50.0, dataset="e", loss="rescale")
     comparison = compare(find_runs([tmp_path]), against="updn/ce-plain")
     assert [row.cells[ALL].gain for row in comparison.rows] == [None, None, None]
-    (note,) = [note for note in comparison.notes if note.startswith("no gain")]
+    (note,) = [note for note in comparison.gain_notes if note.startswith("no gain")]
     assert note == (
         "no gain, because updn/ce-plain has no run on the same data: updn ce-focal on d, updn ce-rescale on e"
     )

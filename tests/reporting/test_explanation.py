@@ -8,8 +8,8 @@ from tests.runs import QUESTIONS, read, side, write_answers, write_rows
 from vqabench.evaluation.comparison import compare
 from vqabench.evaluation.pair import Pair, compare_pair
 from vqabench.evaluation.rows import Row
-from vqabench.reporting.explanation import explain, explanation_to_json
 from vqabench.reporting.exports import to_json
+from vqabench.reporting.verdicts import explain, explanation_to_json
 from vqabench.results import find_runs
 
 WORDING = {number: f"Question {number}?" for number in range(QUESTIONS)}

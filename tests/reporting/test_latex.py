@@ -92,7 +92,7 @@ def test_one_seed_is_never_bold_and_a_note_says_what_to_do(tmp_path: Path) -> No
     write_run(tmp_path, 50.0, loss="rescale")
     table = to_latex(compare_in(tmp_path), None, "answer-type")
     assert r"\textbf" not in table
-    assert "Only one seed, so gains are not tested. Use --seeds 0-4." in table
+    assert "Only one seed per row, so gains are not tested." in table
     assert r"\pm" not in table.replace(r"$\pm$ one", "")
 
 

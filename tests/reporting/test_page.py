@@ -12,9 +12,15 @@ import pytest
 from tests.reporting.findings import HOSTILE, describe_changed, gather_written
 from tests.runs import write_run
 from vqabench.evaluation.findings import DatasetFindings
-from vqabench.reporting.figures import MOST_ROWS, draw_accuracies, draw_gains, draw_learning
+from vqabench.reporting.charts import (
+    MOST_ROWS,
+    STYLES,
+    build_accuracies,
+    build_gains,
+    build_learning_curves,
+)
 from vqabench.reporting.page import make_page
-from vqabench.reporting.plots import STYLES
+from vqabench.reporting.svg import draw, draw_legend
 
 
 @pytest.fixture
@@ -102,20 +108,19 @@ def test_a_run_that_is_not_honest_is_branded_wherever_its_row_is_named(tmp_path:
 
 
 def test_bars_have_the_deviation_and_gains_their_confidence_interval(findings: DatasetFindings) -> None:
-    names = iter(map(str, range(99)))
-    (accuracy,) = draw_accuracies(findings, lambda: next(names))
+    (accuracy,) = build_accuracies(findings)
     assert [cell.text for cell in accuracy.numbers.rows[1]] == ["updn ce-rescale", "52.00", "2.00", "52.00", "2.00"]
-    assert accuracy.figures[0].drawing.count("whisker") == 4 * 3
-    (gains,) = draw_gains(findings, lambda: next(names))
+    assert draw(accuracy.figures[0], "k").count("whisker") == 4 * 3
+    (gains,) = build_gains(findings)
     (line,) = gains.numbers.rows
     assert [cell.text for cell in line] == ["how many", "+11.00", "+8.5 to +13.5"]
-    assert gains.figures[0].drawing.count("whisker") == 3
+    assert draw(gains.figures[0], "k").count("whisker") == 3
 
 
 def test_curves_say_what_was_not_watched(tmp_path: Path) -> None:
     write_run(tmp_path, 40.0).append_epoch({"epoch": 1, "val_accuracy": 12.5})
     findings = gather_written(tmp_path)
-    (charts,) = draw_learning(findings, lambda: "k")
+    (charts,) = build_learning_curves(findings)
     assert len(charts.figures) == 1
     assert "--track-test" in charts.note
     assert [cell.text for cell in charts.numbers.rows[0]] == ["updn ce-plain", "val", "1", "12.5"]
@@ -127,13 +132,12 @@ def test_charts_of_many_rows_say_what_they_leave_out_and_tables_hold_all(tmp_pat
         run = write_run(tmp_path, float(number), label=f"hidden={number}", options=options)
         run.append_epoch({"epoch": 1, "val_accuracy": 1.0})
     findings = gather_written(tmp_path)
-    names = iter(map(str, range(99)))
-    (accuracy,) = draw_accuracies(findings, lambda: next(names))
+    (accuracy,) = build_accuracies(findings)
     drawn = [line[0].text for line in accuracy.numbers.rows]
     assert drawn == [f"updn ce-plain @hidden={n}" for n in sorted(map(str, range(5, MOST_ROWS + 5)))]
     assert f"{MOST_ROWS} most accurate of {MOST_ROWS + 5} rows" in accuracy.note
-    (curves,) = draw_learning(findings, lambda: next(names))
-    assert len(curves.figures[0].legend) == STYLES
+    (curves,) = build_learning_curves(findings)
+    assert len(draw_legend(curves.figures[0])) == STYLES
     assert f"The first {STYLES} of {MOST_ROWS + 5} rows" in curves.note
     page = make_page([findings])
     assert all(f"ce-plain @hidden={number}</th>" in page for number in range(MOST_ROWS + 5))

@@ -14,7 +14,7 @@ from tests.runs import write_run
 from vqabench.errors import InputError
 from vqabench.evaluation.comparison import Comparison, compare
 from vqabench.reporting.exports import comparison_to_json, narrow, to_csv, to_markdown
-from vqabench.reporting.grids import By, lay_out, parse_columns
+from vqabench.reporting.grids import By, choose_notes, lay_out, parse_columns
 from vqabench.reporting.latex import to_latex
 from vqabench.reporting.tables import draw
 from vqabench.results import find_runs
@@ -223,3 +223,28 @@ def test_csv_and_json_can_be_narrowed_to_a_split_and_a_metric(comparison: Compar
     assert {split: list(metrics) for split, metrics in row["scores"].items()} == {"val": ["kappa"]}
     with pytest.raises(InputError, match="no run has scores for accuracy of train"):
         narrow(comparison, "accuracy", "train")
+
+
+NOTES = ("‡ the epoch", "† p < 0.01", "p (Holm): p-value", "Only one seed of")
+
+
+@pytest.mark.parametrize(
+    ("by", "columns", "kept"),
+    [
+        ("answer-type", "", NOTES),
+        ("answer-type", "all", NOTES[:2]),  # the numbers have marks, but there are no gains
+        ("answer-type", "gain", (NOTES[0], NOTES[3])),
+        ("question-type", "", NOTES[:1]),
+    ],
+)
+def test_a_table_has_only_the_notes_on_what_stands_in_it(
+    tmp_path: Path, by: By, columns: str, kept: tuple[str, ...]
+) -> None:
+    for seed, noise in enumerate((0.0, 0.5, 0.25)):
+        write_run(tmp_path, 40.0 + noise, seed=seed)
+        write_run(tmp_path, 60.0 - noise, seed=seed, loss="rescale")
+    write_run(tmp_path, 50.0, loss="focal", select="test")
+    comparison = compare(find_runs([tmp_path]))
+    grids = lay_out(comparison, "accuracy", by, columns=parse_columns(columns, by) if columns else ())
+    notes = choose_notes(comparison, grids)
+    assert tuple(one for one in NOTES if any(note.startswith(one) for note in notes)) == kept

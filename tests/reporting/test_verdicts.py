@@ -12,7 +12,8 @@ from vqabench.evaluation.comparison import Comparison
 from vqabench.evaluation.findings import DatasetFindings
 from vqabench.evaluation.pair import compare_pair
 from vqabench.evaluation.rows import Row
-from vqabench.reporting.figures import draw_scatter
+from vqabench.reporting.charts import build_scatter
+from vqabench.reporting.svg import draw
 from vqabench.reporting.verdicts import MOST_VERDICTS, judge_rows
 
 
@@ -97,10 +98,10 @@ def test_questions_are_told_of_beside_seeds(rows: tuple[Row, Row], certain: bool
 
 def test_the_scatter_has_a_point_for_each_row_with_both_accuracies(tmp_path: Path) -> None:
     write_seeds(tmp_path, "plain", [40.0, 42.0])
-    assert draw_scatter(gather_written(tmp_path), lambda: "k") == []  # one point says nothing
+    assert build_scatter(gather_written(tmp_path)) == ()  # one point says nothing
     write_seeds(tmp_path, "rescale", [50.0, 50.5], backbone="<other>")
-    (charts,) = draw_scatter(gather_written(tmp_path), lambda: "k")
-    drawing = charts.figures[0].drawing
+    (charts,) = build_scatter(gather_written(tmp_path))
+    drawing = draw(charts.figures[0], "k")
     assert drawing.count('class="mark') == 2
     assert drawing.count('class="whisker"') == 4
     assert "1: &lt;other&gt; ce-rescale, 50.25 across, 50.25 up" in drawing
@@ -110,4 +111,4 @@ def test_the_scatter_has_a_point_for_each_row_with_both_accuracies(tmp_path: Pat
 def test_rows_that_are_tested_in_domain_are_in_no_scatter(tmp_path: Path) -> None:
     for loss in ("plain", "rescale"):
         write_seeds(tmp_path, loss, [40.0, 42.0], test_domain="in-domain")
-    assert draw_scatter(gather_written(tmp_path), lambda: "k") == []
+    assert build_scatter(gather_written(tmp_path)) == ()

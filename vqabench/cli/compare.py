@@ -203,7 +203,7 @@ def _explain(folders: list[Path], form: Format, out: Path | None, paths: "Paths"
     """Print what can be concluded from two configurations."""
     if len(folders) != 2:
         raise InputError("--explain: name two folders of runs, as in: vqabench compare A B --explain")
-    from vqabench.reporting import explanation, exports
+    from vqabench.reporting import exports, verdicts
     from vqabench.reporting.progress import Display
     from vqabench.workflows import comparison as workflow
 
@@ -211,6 +211,6 @@ def _explain(folders: list[Path], form: Format, out: Path | None, paths: "Paths"
     pair, questions, notes = workflow.explain(before, after, paths, Display())
     with writing(out):
         if form is Format.json:
-            say_json(exports.to_json(explanation.explanation_to_json(pair, questions, notes)))
+            say_json(exports.to_json(verdicts.explanation_to_json(pair, questions, notes)))
         else:
-            say(explanation.explain(pair, questions, notes))
+            say(verdicts.explain(pair, questions, notes))

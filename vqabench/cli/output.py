@@ -1,4 +1,4 @@
-"""Where output goes, and in which format: `--json`, `--out` and `--format`."""
+"""The destination and the format of the output: `--json`, `--out` and `--format`."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vqabench.errors import InputError
+from vqabench.errors import InputError, counted
 from vqabench.reporting.output import say, say_json, say_on_stderr
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def writing(out: Path | None) -> Iterator[None]:
     with redirect_stdout(printed):
         yield
     write_file(out, printed.getvalue().encode())
-    say_on_stderr(f"{out}: {len(printed.getvalue().splitlines()):,} lines")
+    say_on_stderr(f"{out}: {counted(len(printed.getvalue().splitlines()), 'line')}")
 
 
 def print_list(head: Sequence[str], rows: Iterable[Sequence[str]], form: Format, notes: Sequence[str] = ()) -> None:
@@ -133,13 +133,13 @@ def print_comparison(
         say_json(exports.comparison_to_json(exports.narrow(compared, metric, split)))
     elif form is Format.csv:
         say(exports.to_csv(exports.narrow(compared, metric, split)), end="")
-        for note in grids.choose_notes(compared, by):
+        for note in compared.all_notes:
             lists.warn(note)
     elif form is Format.latex:
         say(latex.to_latex(compared, metric, by, split, columns))
     elif form is Format.markdown:
         laid_out = grids.lay_out(compared, metric, by, split, columns)
-        say(exports.to_markdown(laid_out, grids.choose_notes(compared, by)))
+        say(exports.to_markdown(laid_out, grids.choose_notes(compared, laid_out)))
     else:
         tables.print_comparison(compared, metric, by, split, columns)
     for message in compared.left_out:

@@ -14,7 +14,11 @@ from vqabench.cli.output import check_ending
 from vqabench.cli.parameters import Catalog, DataDir, Runs
 from vqabench.reporting.output import say
 
-EXAMPLES = examples("report", "report runs/digits-cp -o digits.html --prior", "report runs/vqa-cp-v2 --published")
+EXAMPLES = examples(
+    "report",
+    "report runs/digits-cp -o digits.html --prior",
+    "report runs/vqa-cp-v2 --published --figures figures",
+)
 
 
 def report(
@@ -25,6 +29,13 @@ def report(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The page to write.")] = Path(
         "report.html"
     ),
+    figures: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Also write each chart as PDF and SVG to DIR, for papers; needs the extra `plots`.",
+        ),
+    ] = None,
     dataset: Annotated[
         str | None,
         typer.Option(metavar="DATASET", help="Only runs on this data set.", autocompletion=complete_datasets),
@@ -52,17 +63,22 @@ def report(
     """
     from vqabench.files.atomic import find_output, write_file
     from vqabench.paths import Paths
+    from vqabench.reporting import figures as charts
     from vqabench.reporting.page import make_page
     from vqabench.reporting.progress import Display
     from vqabench.workflows import report as workflow
 
     check_ending(out, [".html", ".htm"])
     find_output(out)  # before anything is computed
+    if figures is not None:
+        charts.check_figures(figures)
     paths = Paths(runs, data_dir, catalog)
     findings = workflow.gather(run or [], dataset, paths, Display(), published=published, prior=prior)
     page = make_page(findings, title, _today()).encode()
     write_file(out, page)
     say(f"{out}: {len(page) / 1000:,.0f} kB")
+    for file in charts.write_figures(findings, figures) if figures is not None else ():
+        say(str(file))
 
 
 def _today() -> date:

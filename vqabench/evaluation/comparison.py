@@ -42,12 +42,19 @@ class Comparison:
 
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
+    gain_notes: tuple[str, ...] = ()
+    """Needed only with gains: which rows have none, and which are not tested."""
     marks: tuple[str, ...] = ()
-    """How the gains were tested; nothing where none could be."""
+    """How the gains were tested; empty if none was."""
     published: tuple[Published, ...] = ()
-    """The paper's tables, where they were asked for and there are no runs to show them beside."""
+    """The paper's tables, if they are requested and there are no runs."""
     left_out: tuple[str, ...] = ()
-    """Which runs are missing, and why: each that is damaged in a line of its own."""
+    """Which runs are missing, and why; each damaged run has its own line."""
+
+    @property
+    def all_notes(self) -> tuple[str, ...]:
+        """Return the notes on every table."""
+        return (*self.notes, *self.gain_notes, *self.marks)
 
 
 def compare(
@@ -86,10 +93,11 @@ def compare(
         on = find_split(row.manifests[0], row.test_questions)
         row.published = find_published(row.manifests[0], on) if on else ()
     notes += warn(rows)
-    notes += _describe_choices(rows) if against is None else []
-    notes += describe_gains(rows, bases, against)
     notes += describe_published(rows) if published else []
-    return Comparison(tuple(rows), tuple(notes), explain_marks(rows, against), left_out=tuple(left_out))
+    gain_notes = _describe_choices(rows) if against is None else []
+    gain_notes += describe_gains(rows, bases, against)
+    marks = explain_marks(rows, against)
+    return Comparison(tuple(rows), tuple(notes), tuple(gain_notes), marks, left_out=tuple(left_out))
 
 
 def show_tables(dataset: str | None, left_out: Sequence[str]) -> Comparison:

@@ -11,7 +11,8 @@ from vqabench.evaluation.rows import Row
 LEVEL = 0.01
 """Below which the paper marks a p-value (†)."""
 UNRANKED = "do not rank it by"
-"""Stands in each note on a row whose numbers say nothing of its rank."""
+"""Part of each note on a row whose numbers do not show its rank."""
+ONE_SEED = "Only one seed, so gains are not tested. Use --seeds 0-4."
 PRIOR_NOTE = (
     "Head and Tail: questions whose answer is frequent or rare for their type in training; With prior and Against: "
     "whose answer is the most frequent one there, or is not. Reliance: 0 if answers are distributed like the "
@@ -72,11 +73,10 @@ def describe_gains(rows: Sequence[Row], bases: Sequence[tuple[Row, Row]], agains
         if alone:
             notes.append(f"no gain, because {against} has no run on the same data: {first_few(alone, 3)}")
     single = [row.title for row in rows if len(row.seeds) == 1]
-    if single:
-        which = f" of {first_few(single, 3)}" if len(single) < len(rows) else ""
-        notes.append(
-            f"Only one seed{which}, so gains{' with it' if which else ''} are not tested. Use --seeds 0-4."
-        )
+    if len(single) == len(rows):
+        notes.append(ONE_SEED)
+    elif single:
+        notes.append(f"Only one seed of {first_few(single, 3)}, so gains with it are not tested. Use --seeds 0-4.")
     return notes
 
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import struct
 import zlib
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from xml.etree.ElementTree import SubElement
 
 from markupsafe import Markup
 
 from vqabench.data.prepare.digits import Picture
+from vqabench.errors import counted
 from vqabench.evaluation.findings import ChangedPair, ChangedQuestion, Region, Reply
-from vqabench.reporting.figures import Keys, name_row, name_split
-from vqabench.reporting.plots import begin, finish
+from vqabench.reporting.charts import name_row, name_split
+from vqabench.reporting.svg import begin, finish
 
 TOLD = 0.095
 """Attention from which on its percentage is written beside the region."""
@@ -46,7 +47,7 @@ def draw_regions(key: str, title: str, regions: Sequence[Region], attention: Seq
 
 
 def _describe(regions: Sequence[Region], attention: Sequence[float] | None) -> str:
-    count = f"{len(regions)} regions"
+    count = counted(len(regions), "region")
     if attention is None:
         return f"{count}."
     order = sorted(range(len(regions)), key=lambda number: -attention[number])[:5]
@@ -110,7 +111,7 @@ class PairCards:
     """Gained and lost."""
 
 
-def lay_out_pair(pair: ChangedPair, keys: Keys) -> PairCards:
+def lay_out_pair(pair: ChangedPair, new_key: Callable[[], str]) -> PairCards:
     """Lay out what a strategy changed."""
     changed = pair.gained + pair.lost
     summary = (
@@ -119,26 +120,26 @@ def lay_out_pair(pair: ChangedPair, keys: Keys) -> PairCards:
     )
     titles = (f"Gained, {len(pair.best)} of {pair.gained:,}", f"Lost, {len(pair.worst)} of {pair.lost:,}")
     parts = tuple(
-        (title, tuple(_lay_out(asked, pair, keys) for asked in chosen))
+        (title, tuple(_lay_out(asked, pair, new_key) for asked in chosen))
         for title, chosen in zip(titles, (pair.best, pair.worst), strict=True)
         if chosen
     )
     return PairCards(f"{name_row(pair.after)} against {name_row(pair.before)}", summary, pair.missing, parts)
 
 
-def _lay_out(asked: ChangedQuestion, pair: ChangedPair, keys: Keys) -> Card:
+def _lay_out(asked: ChangedQuestion, pair: ChangedPair, new_key: Callable[[], str]) -> Card:
     sides = tuple(
-        Side(name_row(row), reply, _draw(asked, name_row(row), reply, keys))
+        Side(name_row(row), reply, _draw(asked, name_row(row), reply, new_key))
         for row, reply in ((pair.before, asked.before), (pair.after, asked.after))
     )
     seen = any(side.drawing is not None for side in sides)
     known = any(region.picture is not None for region in asked.regions)
     title = f"Image of “{asked.question}”"
-    scene = draw_regions(keys(), title, asked.regions, None) if known and not seen else None
+    scene = draw_regions(new_key(), title, asked.regions, None) if known and not seen else None
     return Card(asked, scene, (sides[0], sides[1]))
 
 
-def _draw(asked: ChangedQuestion, name: str, reply: Reply, keys: Keys) -> Markup | None:
+def _draw(asked: ChangedQuestion, name: str, reply: Reply, new_key: Callable[[], str]) -> Markup | None:
     if reply.attention is None or not asked.regions:
         return None
-    return draw_regions(keys(), f"Attention of {name} to “{asked.question}”", asked.regions, reply.attention)
+    return draw_regions(new_key(), f"Attention of {name} to “{asked.question}”", asked.regions, reply.attention)

@@ -14,7 +14,7 @@ from vqabench.errors import InputError
 from vqabench.evaluation.comparison import Comparison
 from vqabench.evaluation.published import SPLIT, Published
 from vqabench.evaluation.rows import Row
-from vqabench.reporting.grids import Grid, Text, choose_notes
+from vqabench.reporting.grids import Grid, Text
 from vqabench.reporting.lists import disarm
 from vqabench.reporting.output import clean_line
 
@@ -37,7 +37,7 @@ def _without_halves(value: Any) -> Any:
     return [_without_halves(own) for own in value] if isinstance(value, list | tuple) else value
 
 
-def to_markdown(grids: list[Grid], notes: tuple[str, ...]) -> str:
+def to_markdown(grids: Sequence[Grid], notes: Sequence[str]) -> str:
     """Give GitHub's tables, the best numbers in bold."""
     return "\n\n".join([*(_markdown_table(grid) for grid in grids), *(f"> {_escape(note)}" for note in notes)])
 
@@ -152,7 +152,7 @@ def lay_flat(comparison: Comparison | None) -> dict[str, Any]:
         printed = [_lay_published_flat(one) for one in row.published]
         about |= {"branded": row.branded, "scores": numbers, "runs": provenance}
         rows.append(about | ({"published": printed} if printed else {}))
-    notes = (*comparison.left_out, *choose_notes(comparison, "answer-type")) if comparison is not None else ()
+    notes = (*comparison.left_out, *comparison.all_notes) if comparison is not None else ()
     tables = [_lay_published_flat(one) for one in comparison.published] if comparison is not None else []
     return {"rows": rows, "notes": notes} | ({"published": tables} if tables else {})
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from vqabench.errors import InputError, unknown
+from vqabench.errors import InputError, counted, unknown
 from vqabench.evaluation.comparison import METRICS, Comparison
 from vqabench.evaluation.notes import LEVEL
 from vqabench.evaluation.published import SPLIT, USUAL_ACTIVATION, Published, read_published
@@ -18,9 +18,10 @@ SPLITS = ("test", "val")
 UNITS = {"accuracy": "accuracy in percent", "kappa": "Cohen's kappa x 100"}
 NAMES = ("backbone", "strategy")
 ALWAYS = (*NAMES, "seeds", *HEADS.values())
-COLUMNS = (*ALWAYS, "in-domain", "gain", "95 % CI", "p (Holm)", "differs")
-SHORT = {"yes/no": "Y/N", "number": "Num.", "ci": "95 % CI", "p": "p (Holm)"}
-"""Other words for the heads of columns."""
+P_HOLM = "p (Holm)"
+COLUMNS = (*ALWAYS, "in-domain", "gain", "95 % CI", P_HOLM, "differs")
+SHORT = {"yes/no": "Y/N", "number": "Num.", "ci": "95 % CI", "p": P_HOLM}
+"""Other names of columns."""
 PRIOR_COLUMNS = {
     "Head": ("accuracy", "prior", "head"),
     "Tail": ("accuracy", "prior", "tail"),
@@ -204,10 +205,16 @@ def _published_alone(row: Published) -> tuple[Text, ...]:
     return (*names, *_published_numbers(row).values())
 
 
-def choose_notes(comparison: Comparison, by: By) -> tuple[str, ...]:
-    """Return the notes that go with a comparison's tables: marks stand only in those by answer type."""
-    marks = comparison.marks if by == "answer-type" else ()
-    return (*comparison.notes, *marks)
+def choose_notes(comparison: Comparison, grids: Sequence[Grid]) -> list[str]:
+    """Return the notes that these tables need: those on gains and marks only if the tables have such."""
+    text = "\n".join(text for grid in grids for text in (*grid.head, *(c.text for row in grid.rows for c in row)))
+    gains = any("gain" in grid.head for grid in grids)
+
+    def is_needed(note: str) -> bool:
+        mark = P_HOLM if note.startswith(P_HOLM) else note[:1]
+        return mark in text if mark in (P_HOLM, "†", "‡") else gains or note not in comparison.gain_notes
+
+    return [note for note in comparison.all_notes if is_needed(note)]
 
 
 def _by_answer_type(title: str, rows: list[Row], split: str, metric: str) -> Grid:
@@ -230,7 +237,7 @@ def _line(row: Row, rows: Sequence[Row], split: str, metric: str) -> dict[str, T
         line["gain"] = Text(f"{everything.gain:+.2f}")
         if everything.test is not None:
             line["95 % CI"] = Text(f"{everything.test.low:+.1f} to {everything.test.high:+.1f}")
-            line["p (Holm)"] = Text(format_p(everything.test.p_holm))
+            line[P_HOLM] = Text(format_p(everything.test.p_holm))
     if split == "test" and row.test_domain == "out-of-domain" and beside is not None:
         line["in-domain"] = replace(_spell(beside), best=False)
     return line
@@ -258,7 +265,7 @@ def _name(row: Row, rows: Sequence[Row]) -> dict[str, Text]:
     methods = {one.backbone: one.method for one in read_published()}
     about = [] if _share_objective(rows) else [row.objective.upper()]
     if len({len(one.seeds) for one in rows}) > 1:
-        about.append("1 seed" if len(row.seeds) == 1 else f"{len(row.seeds)} seeds")
+        about.append(counted(len(row.seeds), "seed"))
     parts = [
         _display_loss(row.loss),
         f"({', '.join(about)})" if about else "",
@@ -306,7 +313,7 @@ def _format_marked(cell: Cell | None) -> Text:
 
 
 def format_p(p: float) -> str:
-    """Spell a p-value with two digits that count; what is tiny only as a bound."""
+    """Return a p-value with two significant digits; a tiny one as a bound."""
     return "<0.0001" if p < 1e-4 else f"{p:.2g}" if p < 0.095 else f"{p:.2f}"
 
 

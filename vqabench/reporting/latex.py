@@ -8,7 +8,18 @@ from dataclasses import replace
 
 from vqabench.evaluation.comparison import Comparison
 from vqabench.evaluation.rows import Row
-from vqabench.reporting.grids import HEADS, By, Grid, Text, deal, keep_columns, lay_out, without_spreads
+from vqabench.reporting.grids import (
+    HEADS,
+    P_HOLM,
+    By,
+    Grid,
+    Text,
+    choose_notes,
+    deal,
+    keep_columns,
+    lay_out,
+    without_spreads,
+)
 
 WIDTH = 219.0
 """Points: the narrowest column in use, that of ACL's style. Tables are as wide as the column that they stand in."""
@@ -63,7 +74,8 @@ def to_latex(
         if by == "question-type":
             grid, names = _number_heads(grid)
         for part in _cut(grid):
-            notes = [*names, *_explain(part, own), *_choose_notes(part, comparison, by)]
+            explained = [note if note.endswith(".") else f"{note}." for note in choose_notes(comparison, [part])]
+            notes = [*names, *_explain(part, own), *explained]
             tables.append(_table(part, notes, len(tables) + 1))
     comments = [_PACKAGES, *(f"% {line}" for note in comparison.left_out for line in note.splitlines())]
     if re.search(r"[^\x00-\u024f\u2010-\u201f]", "".join(tables)):
@@ -81,22 +93,15 @@ def _number_heads(grid: Grid) -> tuple[Grid, list[str]]:
 
 def _explain(grid: Grid, rows: Sequence[Row]) -> Iterator[str]:
     """Yield notes on what the numbers are; the paper's own tables have no rows of ours."""
-    counts = {len(row.seeds) for row in rows} or {1}
-    if len(counts) == 1 and counts != {1}:
+    counts = {len(row.seeds) for row in rows}
+    if len(counts) > 1:
+        yield "Means over the seeds of a row, ± one standard deviation if there are several."
+    elif counts == {1} and "gain" not in grid.head:  # otherwise a note on the gains says so
+        yield "Only one seed per row, so gains are not tested."
+    elif counts and counts != {1}:
         yield f"Means over {counts.pop()} seeds, ± one standard deviation."
-    elif counts != {1}:
-        yield "Means over the seeds of a row, ± one standard deviation where there are several."
     if "in-domain" in grid.head:
         yield f"{IN_DOMAIN}: the same weights on all questions of the in-domain split val."
-
-
-def _choose_notes(grid: Grid, comparison: Comparison, by: By) -> Iterator[str]:
-    """Return the notes that a table needs: those on marks only where the mark stands in it."""
-    text = "".join([*grid.head, *(cell.text for row in grid.rows for cell in row)])
-    for note in (*comparison.notes, *(comparison.marks if by == "answer-type" else ())):
-        mark = note.partition(":")[0] if note.startswith("p (Holm)") else note[:1]
-        if mark not in ("†", "‡", "p (Holm)") or mark in text:
-            yield note if note.endswith(".") else f"{note}."
 
 
 def _cut(grid: Grid) -> Iterator[Grid]:
@@ -128,7 +133,7 @@ def _measure_cell(cell: Text) -> float:
 def _head(name: str) -> str:
     if name == "in-domain":
         return IN_DOMAIN
-    return name if name == "p (Holm)" else name[:1].upper() + name[1:]
+    return name if name == P_HOLM else name[:1].upper() + name[1:]
 
 
 def _table(grid: Grid, notes: Sequence[str], number: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from vqabench.bench.plan import Estimate, MatrixPlan
+from vqabench.errors import counted
 from vqabench.events import Warn
 from vqabench.reporting.progress import format_time
 
@@ -12,11 +13,11 @@ from vqabench.reporting.progress import format_time
 def describe_plan(plan: MatrixPlan) -> list[str | Warn]:
     """Return a plan as lines and warnings."""
     parts = [(plan.done, "finished already"), (plan.begun, "to resume"), (plan.new, "to train")]
-    counted = [f"{len(cells)} {what}" for cells, what in parts if cells]
+    states = [f"{len(cells)} {what}" for cells, what in parts if cells]
     total = sum(len(cells) for cells, _ in parts) + len(plan.wrong)
     left = [*plan.begun, *plan.new]
     return [
-        f"{total} run{'' if total == 1 else 's'}: {', '.join(counted) or 'none'}",
+        f"{counted(total, 'run')}: {', '.join(states) or 'none'}",
         *(f"left out: {reason}" for reason in plan.undefined),
         *(f"  {cell.name}" for cell in left),
         *map(Warn, plan.warnings),

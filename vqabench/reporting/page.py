@@ -1,130 +1,171 @@
-"""A report as one page that needs nothing else: no network, no other file."""
+"""A report as one self-contained page: no network, no other file."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from importlib.resources import files
 from itertools import count
+from typing import Any
 
+import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from vqabench import __version__
+from vqabench.errors import counted
 from vqabench.evaluation.comparison import Comparison
 from vqabench.evaluation.findings import DatasetFindings
-from vqabench.reporting import figures
+from vqabench.reporting import svg
+from vqabench.reporting.charts import Kind, build_charts, name_row
 from vqabench.reporting.drawings import PairCards, lay_out_pair
-from vqabench.reporting.figures import Charts, Keys, name_row
-from vqabench.reporting.grids import By, Grid, choose_notes, lay_out
+from vqabench.reporting.grids import By, Grid, Text, lay_out
 from vqabench.reporting.output import clean
-from vqabench.reporting.plots import draw_markers
-from vqabench.reporting.provenance import Provenance, describe_runs
 from vqabench.reporting.verdicts import judge_rows
+from vqabench.results import Manifest
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """The recorded settings of a row's runs."""
+
+    name: str
+    shared: tuple[tuple[str, str], ...]
+    """What is the same for all seeds."""
+    own: Grid
+    """What differs, one line per seed."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """All about one data set, laid out."""
+    """The content of the page on one data set."""
 
     key: str
-    """Its own in the page."""
+    """Unique in the page."""
     name: str
     summary: str
     notes: tuple[str, ...]
     missing: tuple[str, ...]
     tables: tuple[Grid, ...]
     more: tuple[tuple[str, list[Grid]], ...]
-    """Others, by heading."""
-    charts: tuple[tuple[str, str, list[Charts]], ...]
-    """Key, heading and charts of each kind."""
+    """Further tables by heading."""
+    charts: tuple[Kind, ...]
     verdicts: tuple[str, ...]
-    """What can be said, a paragraph each."""
     pairs: tuple[PairCards, ...]
-    provenance: tuple[tuple[str, Provenance], ...]
+    provenance: tuple[Provenance, ...]
 
 
 def make_page(findings: Sequence[DatasetFindings], title: str | None = None, made: date | None = None) -> str:
-    """Make the page: HTML with its style and its script. The same findings make the same text.
+    """Return the page: HTML with its style sheet and script. The same findings give the same text.
 
-    `title` stands at its top, by default the data sets; `made` is the date that it bears.
-
-    Text from data sets, plugins and runs is escaped wherever it stands, and cleaned.
+    `title` defaults to the names of the data sets; `made` is the date to print. Text from data sets, plugins and
+    runs is escaped and cleaned.
     """
     numbers = count(1)
-    sections = [_lay_out(f"d{n}", own, lambda: f"c{next(numbers)}") for n, own in enumerate(findings, 1)]
-    loader = PackageLoader("vqabench.reporting")
+
+    def new_key() -> str:
+        return f"c{next(numbers)}"
+
+    sections = [_lay_out(f"d{number}", own, new_key) for number, own in enumerate(findings, 1)]
     environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("vqabench.reporting"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    style, script = (_read(name) for name in ("report.css", "report.js"))
+    style, script = (
+        files("vqabench.reporting").joinpath("templates", name).read_text(encoding="utf-8")
+        for name in ("report.css", "report.js")
+    )
     page = environment.get_template("report.html").render(
         title=title or f"vqabench report: {', '.join(own.name for own in findings)}",
         made=f"{made.day} {made:%B %Y}" if made else "",
-        trained=_span(findings),
+        trained=_format_span(findings),
         version=__version__,
-        policy=_permit(style, script),
+        policy=_make_policy(style, script),
         style=Markup(style),
         script=Markup(script),
-        markers=draw_markers(),
+        markers=svg.draw_markers(),
+        draw=lambda figure: svg.draw(figure, new_key()),
+        draw_legend=svg.draw_legend,
         sections=sections,
     )
     return clean(page)
 
 
-def _read(name: str) -> str:
-    return files("vqabench.reporting").joinpath("templates", name).read_text(encoding="utf-8")
-
-
-def _permit(style: str, script: str) -> str:
-    """Give the page's policy: nothing from elsewhere, and no style or script but these very ones."""
+def _make_policy(style: str, script: str) -> str:
+    """Return a content security policy that allows this style sheet, this script and embedded pictures only."""
     hashes = [f"'sha256-{b64encode(hashlib.sha256(own.encode()).digest()).decode()}'" for own in (style, script)]
     allowed = f"style-src {hashes[0]}; script-src {hashes[1]}; img-src data:"
     return f"default-src 'none'; {allowed}; base-uri 'none'; form-action 'none'"
 
 
-def _span(findings: Sequence[DatasetFindings]) -> str:
-    """Return from when to when the runs were trained, as far as they say so."""
+def _format_span(findings: Sequence[DatasetFindings]) -> str:
+    """Return the first and the last day on which runs were started, as far as they are recorded."""
     starts = [manifest.started for own in findings for row in own.comparison.rows for manifest in row.manifests]
     days = sorted({match[0] for start in starts if (match := re.match(r"\d{4}-\d\d-\d\d", start))})
     return " to ".join(dict.fromkeys([days[0], days[-1]])) if days else ""
 
 
-def _lay_out(key: str, findings: DatasetFindings, keys: Keys) -> Section:
+def _lay_out(key: str, findings: DatasetFindings, new_key: Callable[[], str]) -> Section:
     comparison = findings.comparison
     runs = sum(len(row.seeds) for row in comparison.rows)
-    charts = (
-        ("domains", "Out of domain against in domain", figures.draw_scatter(findings, keys)),
-        ("accuracy", "Accuracy", figures.draw_accuracies(findings, keys)),
-        ("gains", "Gains by question type", figures.draw_gains(findings, keys)),
-        ("curves", "Learning curves", figures.draw_learning(findings, keys)),
-        ("answers", "Answers that shifted most", figures.draw_shifts(findings.shifts, keys)),
-    )
     return Section(
         key,
         findings.name,
-        f"{_number(len(comparison.rows), 'row')} of {_number(runs, 'run')}",
-        (*comparison.left_out, *choose_notes(comparison, "answer-type")),
+        f"{counted(len(comparison.rows), 'row')} of {counted(runs, 'run')}",
+        (*comparison.left_out, *comparison.all_notes),
         findings.missing,
         tuple(lay_out(comparison, None, "answer-type")),
         _lay_out_more(comparison),
-        tuple(kind for kind in charts if kind[2]),
+        tuple(build_charts(findings)),
         tuple(judge_rows(findings)),
-        tuple(lay_out_pair(pair, keys) for pair in findings.pairs),
-        tuple((name_row(row), describe_runs(name_row(row), row.manifests)) for row in comparison.rows),
+        tuple(lay_out_pair(pair, new_key) for pair in findings.pairs),
+        tuple(describe_runs(name_row(row), row.manifests) for row in comparison.rows),
     )
 
 
 def _lay_out_more(comparison: Comparison) -> tuple[tuple[str, list[Grid]], ...]:
-    """Lay out what there are numbers for beside those by answer type."""
     groups = {key[2] for row in comparison.rows for key in row.cells}
     kinds: dict[str, By] = {"By question type": "question-type", "By the training prior": "prior"}
     return tuple((name, lay_out(comparison, "accuracy", by)) for name, by in kinds.items() if by in groups)
 
 
-def _number(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
+def describe_runs(name: str, manifests: Sequence[Manifest]) -> Provenance:
+    """Return everything that manifests record: what is the same for all, and what differs between seeds."""
+    flat = [dict(_flatten(msgspec.to_builtins(manifest))) for manifest in manifests]
+    keys = list(dict.fromkeys(key for one in flat for key in one if key != "seed"))
+    shared = [key for key in keys if len({one.get(key) for one in flat}) == 1]
+    differ = [key for key in keys if key not in shared]
+    brands = "; ".join(dict.fromkeys(brand for manifest in manifests for brand in manifest.brands()))
+    lines = tuple(
+        (Text(str(manifest.seed)), *(Text(one.get(key, "–")) for key in differ))
+        for manifest, one in zip(manifests, flat, strict=True)
+    )
+    facts = [(key, flat[0][key]) for key in shared]
+    facts += [("not comparable with honest runs", brands)] if brands else []
+    grid = Grid(f"{name}: what differs between the seeds", ("seed", *differ), 1, lines)
+    return Provenance(name, tuple(facts), grid)
+
+
+def _flatten(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, own in value.items():
+        if isinstance(own, Mapping) and own:
+            yield from _flatten(own, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", _format_value(own)
+
+
+def _format_value(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_format_value(own)}" for key, own in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        return "; ".join(map(_format_value, value)) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value is None or value == "" else str(value)

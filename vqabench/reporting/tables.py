@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text as RichText
 
 from vqabench.data.vqa.annotations import ANSWER_TYPES
+from vqabench.errors import counted
 from vqabench.evaluation.comparison import Comparison
 from vqabench.evaluation.scores import CATEGORIES, Scores
 from vqabench.reporting.grids import HEADS, By, Grid, choose_notes, deal, lay_out, without_spreads
@@ -61,9 +62,10 @@ def print_comparison(
 ) -> None:
     """Print the tables of a comparison, and what their reader must know."""
     console = stdout_console()
-    for grid in lay_out(comparison, metric, by, split, columns):
+    grids = lay_out(comparison, metric, by, split, columns)
+    for grid in grids:
         console.print(*draw(grid, console.width))
-    for note in choose_notes(comparison, by):
+    for note in choose_notes(comparison, grids):
         console.print(note)
 
 
@@ -109,7 +111,7 @@ def describe_gaps(scores: Scores) -> list[str]:
     notes = []
     if scores.other_answer_types:
         listed = ", ".join(
-            f"{name!r} {scored.questions:,} questions, accuracy {format_number(scored.accuracy)}"
+            f"{name!r} {counted(scored.questions, 'question')}, accuracy {format_number(scored.accuracy)}"
             for name, scored in scores.other_answer_types.items()
         )
         count = sum(scored.questions for scored in scores.other_answer_types.values())

@@ -1,44 +1,203 @@
-"""What can be said of some rows, and what cannot: the first lines of a report."""
+"""What can be concluded from rows, and what cannot, in words: `compare --explain`, and the top of a report."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
+import msgspec
+
+from vqabench.errors import counted
 from vqabench.evaluation.findings import DatasetFindings
-from vqabench.evaluation.notes import is_warning
+from vqabench.evaluation.notes import LEVEL, ONE_SEED, is_warning
+from vqabench.evaluation.pair import CategoryPair, Change, Pair, SplitPair
 from vqabench.evaluation.rows import Cell, Row
 from vqabench.evaluation.significance import QuestionTest
-from vqabench.reporting.explanation import CERTAIN
-from vqabench.reporting.figures import name_row, name_split
-from vqabench.reporting.grids import SPLITS, format_p
+from vqabench.reporting.charts import name_row, name_split
+from vqabench.reporting.grids import HEADS, SPLITS, format_p
+from vqabench.reporting.output import clean_line
 
+CERTAIN = 0.05
+"""A p-value below it is called a difference."""
+FEW_IMAGES = 50
+"""With fewer, bootstrap intervals are too narrow."""
 MOST_VERDICTS = 8
-ONE_SEED = "Only one seed, so gains are not tested. Use --seeds 0-4."
+"""Rows that a report has a verdict on."""
+
+
+def explain(pair: Pair, questions: Mapping[int, str], notes: Sequence[str] = ()) -> str:
+    """Return an explanation of how two configurations differ.
+
+    `questions` maps the ids of listed questions to their wording; `notes` are about runs left out.
+    """
+    paragraphs = [_introduce(pair, notes)]
+    for split in pair.splits:
+        paragraphs += [_explain_split(split, pair), _list_changes(split, questions)]
+    conclusions = [f"  {line}" for split in pair.splits for line in _conclude(split, pair)]
+    return "\n\n".join([*paragraphs, "\n".join(["What can be said", *conclusions])])
+
+
+def explanation_to_json(pair: Pair, questions: Mapping[int, str], notes: Sequence[str] = ()) -> dict[str, Any]:
+    """Return an explanation and its numbers as plain values."""
+    splits = [msgspec.to_builtins(split) for split in pair.splits]
+    for split in splits:
+        for change in split["changes"]:
+            change["question"] = questions.get(change["question_id"])
+    sides = {
+        name: {"backbone": row.backbone, "strategy": row.strategy, "seeds": row.seeds, "brands": row.brands}
+        for name, row in (("before", pair.before), ("after", pair.after))
+    }
+    return {
+        "dataset": pair.before.dataset,
+        **sides,
+        "settings": pair.settings,
+        "splits": splits,
+        "notes": notes,
+        "text": explain(pair, questions, notes),
+    }
+
+
+def _introduce(pair: Pair, notes: Sequence[str]) -> str:
+    first, second = (
+        f"{clean_line(row.title)} ({counted(len(row.seeds), 'seed')})" for row in (pair.before, pair.after)
+    )
+    lines = [
+        f"A: {first}, B: {second}, on {pair.before.dataset}.",
+        "Differences are B - A, in points of accuracy; by Holm: p corrected for the categories of a split.",
+        *(f"B is branded: {brand}." for brand in pair.after.brands),
+        *(f"A is branded: {brand}." for brand in pair.before.brands),
+        *(f"Note: {note}." for note in notes),
+    ]
+    if pair.settings:
+        lines.append(f"Settings that differ: {'; '.join(pair.settings)}.")
+    return "\n".join(lines)
+
+
+def _explain_split(split: SplitPair, pair: Pair) -> str:
+    lines = [f"{split.domain.capitalize()} ({split.split})"]
+    for category, one in split.categories.items():
+        lines += [
+            f"  {HEADS[category]}: {one.before:.2f} -> {one.after:.2f} ({one.after - one.before:+.2f})",
+            f"    over seeds: {_explain_seeds(one, pair)}",
+            f"    over questions: {_explain_questions(one)}",
+        ]
+    return "\n".join(lines)
+
+
+def _explain_seeds(one: CategoryPair, pair: Pair) -> str:
+    test = one.seeds
+    if test is None and _has_one_seed(pair):
+        return "not tested, because one side has only one seed. Use --seeds 0-4"
+    if test is None:
+        return "not tested, because all seeds give the same value, so their spread is unknown"
+    kind = "paired t-test" if test.paired else "Welch's t-test"
+    effect = "" if test.effect is None else f", effect g = {test.effect:+.1f}"
+    tested = f"p {_relate(test.p)} ({kind}; p {_relate(test.p_holm)} by Holm)"
+    return f"95 % CI {test.low:+.2f} to {test.high:+.2f}, {tested}{effect}"
+
+
+def _has_one_seed(pair: Pair) -> bool:
+    return min(len(pair.before.seeds), len(pair.after.seeds)) < 2
+
+
+def _explain_questions(one: CategoryPair) -> str:
+    test = one.questions
+    interval = f"95 % CI {test.low:+.2f} to {test.high:+.2f} (bootstrap)"
+    if test.images < 2:
+        interval = "no interval"
+    elif test.images < FEW_IMAGES:
+        interval += ", which is too narrow for so few images"
+    return (
+        f"{interval}, p {_relate(test.permutation_p)} (permutation; p {_relate(one.p_holm)} by Holm), "
+        f"{counted(test.questions, 'question')}, {counted(test.images, 'image')}"
+    )
+
+
+def _list_changes(split: SplitPair, questions: Mapping[int, str]) -> str:
+    total = split.gained + split.lost + split.kept
+    head = (
+        f"  Of {total:,} questions B answers {split.gained:,} better, {split.lost:,} worse and {split.kept:,} "
+        "equally well"
+    )
+    return "\n".join([head, *(_describe(change, questions) for change in split.changes)])
+
+
+def _describe(change: Change, questions: Mapping[int, str]) -> str:
+    asked = clean_line(questions.get(change.question_id, "?"))
+    return (
+        f"  {change.change:+7.1f}  {asked} [{change.question_id}, image {change.image_id}]  humans: "
+        f"{_list_answers(change.humans)}; A: {_list_answers(change.before)}; B: {_list_answers(change.after)}"
+    )
+
+
+def _list_answers(answers: Mapping[str, int]) -> str:
+    return ", ".join(clean_line(answer) + (f" x{times}" if times > 1 else "") for answer, times in answers.items())
+
+
+def _conclude(split: SplitPair, pair: Pair) -> list[str]:
+    """Return the conclusions on a split from its overall accuracy: over seeds, and over questions."""
+    where = f"{split.domain} {split.split}"
+    if not split.gained and not split.lost:
+        return [f"{where}: the two are as accurate on every question"]
+    one = split.categories["all"]
+    lines = [_conclude_seeds(one, pair), _conclude_questions(one.questions)]
+    if one.seeds is not None and (one.seeds.p < CERTAIN) != (one.questions.permutation_p < CERTAIN):
+        lines.append("only one of the two tests is significant: do not claim that B differs from A in general")
+    return [f"{where}: {line}" for line in lines]
+
+
+def _conclude_seeds(one: CategoryPair, pair: Pair) -> str:
+    more, seeds = "more" if one.after > one.before else "less", one.seeds
+    if seeds is None and _has_one_seed(pair):
+        return "one side has only one seed, so this is about these models, not about the methods. Use --seeds 0-4"
+    if seeds is None:
+        return "all seeds give the same value, so nothing can be concluded about other seeds"
+    if seeds.p < CERTAIN:
+        strictly = f"also at the paper's {LEVEL}" if seeds.p < LEVEL else f"but not at the paper's {LEVEL}"
+        return (
+            f"trained again with other seeds, B would be {more} accurate than A on these questions "
+            f"(p < {CERTAIN}, {strictly})"
+        )
+    return (
+        "no difference between B and A is shown: other seeds may reverse the sign; differences from "
+        f"{seeds.low:+.1f} to {seeds.high:+.1f} are compatible with these seeds"
+    )
+
+
+def _conclude_questions(test: QuestionTest) -> str:
+    if test.permutation_p < CERTAIN:
+        return "on other images of this kind, these models would differ in the same direction"
+    return "these models may differ only on these images"
+
+
+def _relate(p: float) -> str:
+    """Return a p-value with its relation: `= 0.02` or `<0.0001`."""
+    text = format_p(p)
+    return text if text.startswith("<") else f"= {text}"
 
 
 def judge_rows(findings: DatasetFindings) -> list[str]:
-    """Return a sentence or more for each strategy, those that differ the most from plain first.
+    """Return a verdict on each strategy, those that differ the most from plain first, then warnings.
 
-    Over seeds p-values are corrected for all rows, by Holm, as in the tables. Where answers could be read, these
-    very models are compared on their questions, too. Warnings of rows that do not compare with others follow.
+    P-values over seeds are corrected for all rows, by Holm, as in the tables. If answers could be read, the
+    models are also compared on their questions. The warnings are about rows that cannot be compared with others.
     """
     rows = findings.comparison.rows
-    gaining = [(row, split) for row in rows if (split := _split_of(row)) is not None]
+    gaining = [(row, split) for row in rows if (split := _choose_split(row)) is not None]
     gaining.sort(key=lambda pair: -abs(_all(*pair).gain or 0.0))
-    message = [_judge(row, split, _find_test(findings, row, split)) for row, split in gaining[:MOST_VERDICTS]]
+    messages = [_judge(row, split, _find_test(findings, row, split)) for row, split in gaining[:MOST_VERDICTS]]
     if len(gaining) > MOST_VERDICTS:
-        message.append(
-            f"{len(gaining) - MOST_VERDICTS} more rows have smaller differences: see the gains in the tables."
-        )
+        more = f"{len(gaining) - MOST_VERDICTS:,} more rows have smaller differences"
+        messages.append(f"{more}: see the gains in the tables.")
     if not gaining:
-        message.append("No gain can be computed: no strategy has plain runs in the same setting.")
-    elif all(_all(*pair).test is None for pair in gaining) and all(len(row.seeds) == 1 for row in rows):
-        message.append(ONE_SEED)
-    return [*message, *(f"{note}." for note in findings.comparison.notes if is_warning(note))]
+        messages.append("No gain can be computed: no strategy has plain runs in the same setting.")
+    elif all(len(row.seeds) == 1 for row in rows):
+        messages.append(ONE_SEED)
+    return [*messages, *(f"{note}." for note in findings.comparison.notes if is_warning(note))]
 
 
-def _split_of(row: Row) -> str | None:
-    """Return the split that a row is judged by: test, or val where there is no other."""
+def _choose_split(row: Row) -> str | None:
+    """Return the split that a row is judged by: test, or val if there is no other."""
     for split in SPLITS:
         cell = row.cells.get((split, "accuracy", "answer-type", "all"))
         if cell is not None and cell.gain is not None:
@@ -58,7 +217,14 @@ def _find_test(findings: DatasetFindings, row: Row, split: str) -> QuestionTest 
 
 
 def _judge(row: Row, split: str, questions: QuestionTest | None) -> str:
-    return " ".join([*_judge_seeds(row, split), *_judge_questions(row, split, questions)])
+    sentences = [*_judge_seeds(row, split)]
+    if questions is not None:
+        p, seeds = questions.permutation_p, _all(row, split).test
+        conclusion = _conclude_questions(questions)
+        sentences.append(f"{conclusion[0].upper()}{conclusion[1:]} (p {_relate(p)}).")
+        if seeds is not None and (seeds.p_holm < CERTAIN) != (p < CERTAIN):
+            sentences.append("Only one of the two tests is significant: do not claim a difference in general.")
+    return " ".join(sentences)
 
 
 def _judge_seeds(row: Row, split: str) -> Iterator[str]:
@@ -70,32 +236,15 @@ def _judge_seeds(row: Row, split: str) -> Iterator[str]:
         )
         yield f"{names} differ by {gain:+.2f} points ({where}). This is not tested over seeds: {why}."
     else:
-        message = (
+        numbers = (
             f"{gain:+.2f} points, 95 % CI {cell.test.low:+.2f} to {cell.test.high:+.2f}, p (Holm) "
-            f"{_spell(cell.test.p_holm)} over {len(row.seeds)} seeds"
+            f"{_relate(cell.test.p_holm)} over {len(row.seeds)} seeds"
         )
         if cell.test.p_holm < CERTAIN:
             more = "more" if gain > 0 else "less"
-            yield f"{name_row(row)} is {more} accurate than {row.against} ({where}): {message}."
+            yield f"{name_row(row)} is {more} accurate than {row.against} ({where}): {numbers}."
         else:
-            yield f"No difference between {names} is shown ({where}): {message}. Other seeds may reverse the sign."
-    beside = row.cells.get(("val", "accuracy", "answer-type", "all"))
-    if split == "test" and row.test_domain == "out-of-domain" and beside is not None and beside.gain is not None:
-        yield f"In domain (val): {beside.gain:+.2f} points."
-
-
-def _judge_questions(row: Row, split: str, test: QuestionTest | None) -> Iterator[str]:
-    if test is None:
-        return
-    p, seeds = test.permutation_p, _all(row, split).test
-    if p < CERTAIN:
-        yield f"On other images of this kind, these models would differ in the same direction (p {_spell(p)})."
-    else:
-        yield f"These models may differ only on these images (p {_spell(p)})."
-    if seeds is not None and (seeds.p_holm < CERTAIN) != (p < CERTAIN):
-        yield "Only one of the two tests is significant: do not claim a difference in general."
-
-
-def _spell(p: float) -> str:
-    spelled = format_p(p)
-    return spelled if spelled.startswith("<") else f"= {spelled}"
+            yield f"No difference between {names} is shown ({where}): {numbers}. Other seeds may reverse the sign."
+    in_domain = row.cells.get(("val", "accuracy", "answer-type", "all"))
+    if split == "test" and row.test_domain == "out-of-domain" and in_domain and in_domain.gain is not None:
+        yield f"In domain (val): {in_domain.gain:+.2f} points."

@@ -18,7 +18,6 @@ import vqabench
 from vqabench.errors import VqabenchError, is_interruption
 from vqabench.plugins import contained
 
-Status = Literal["passed", "failed", "declared", "skipped"]
 FOREIGN = tuple(str(Path(package.__file__ or "").parent) for package in (torch, vqabench))
 STANDARD = sysconfig.get_path("stdlib")
 """Folders of code that is not the plugin's."""
@@ -37,7 +36,7 @@ class Check:
     """The result of one check."""
 
     name: str
-    status: Status
+    status: Literal["passed", "failed", "declared", "skipped"]
     message: str
     """What was found; if the check is declared not to hold, the author's reason."""
 

@@ -20,7 +20,7 @@ from vqabench.options import base_parameters, convert, options_of, resolve_optio
 from vqabench.plugins import LOSSES, Plugin, contained, load
 from vqabench.testing.backbone_checks import BackboneChecks, check_bases
 from vqabench.testing.checks import Check, FailedCheckError, Trial, require, run_checks
-from vqabench.testing.loss_checks import LossChecks
+from vqabench.testing.loss_checks import loss_trials
 from vqabench.testing.process_checks import (
     Observed,
     check_processes,
@@ -140,8 +140,8 @@ def check_class(
     if issubclass(kind, Loss):
         for objective in kind.objectives if given else ():
             kind(make_spec(), objective, **given)  # raises ValueError for an invalid option, before any check runs
-        checks = LossChecks(lambda spec, objective: kind(spec, objective, **given), kind.objectives)
-        return _check(kind, [*checks.trials(), *further], kind.declarations, only)
+        trials = loss_trials(lambda spec, objective: kind(spec, objective, **given), kind.objectives)
+        return _check(kind, [*trials, *further], kind.declarations, only)
     given = {**kind.check_options, **given}
     bases = ["base"] if issubclass(kind, Transform) else base_parameters(kind)
 

@@ -12,7 +12,7 @@ from vqabench.bench.plan import MatrixPlan, Timings
 from vqabench.bench.probe import find_broken
 from vqabench.bench.scheduler import make_schedule
 from vqabench.data.prepare.prepared import Prepared, prepare
-from vqabench.errors import InputError
+from vqabench.errors import InputError, counted
 from vqabench.evaluation.scores import read_scores
 from vqabench.events import CellAdvanced, CellEnded, Emit, MatrixEnded, MatrixStarted, Warn
 from vqabench.paths import Paths
@@ -107,7 +107,7 @@ class MatrixRun:
 
     def summary(self) -> str:
         """Return how many runs are finished."""
-        runs = f"{self.finished} of {self._total} run{'' if self._total == 1 else 's'} finished"
+        runs = f"{self.finished} of {counted(self._total, 'run')} finished"
         return f"{runs}, {len(self.failures)} failed" if self.failures else runs
 
     def describe_saved(self) -> str:

@@ -13,7 +13,7 @@ from msgspec import structs
 
 from vqabench.data.catalog.changing_priors import Shift
 from vqabench.data.catalog.dataset import Dataset, FileChoice, check_chosen, remember_choice
-from vqabench.data.catalog.entries import Counts, read_catalog
+from vqabench.data.catalog.entries import SplitCounts, read_catalog
 from vqabench.data.catalog.integrity import hash_content
 from vqabench.data.catalog.raw_files import (
     AGAIN,
@@ -137,7 +137,7 @@ class Outcome:
     """The result of fetching a data set."""
 
     dataset: Dataset
-    counts: dict[str, Counts]
+    counts: dict[str, SplitCounts]
     """Split -> what its files hold; empty if there is nothing to fetch."""
     changed: bool
     """Whether files were fetched or splits made."""
@@ -203,15 +203,15 @@ def _derive(dataset: Dataset, parent: Dataset, record: FetchRecord, paths: Paths
     return derived.shift
 
 
-def _count(dataset: Dataset) -> dict[str, Counts]:
+def _count(dataset: Dataset) -> dict[str, SplitCounts]:
     """Count what every split's files hold. Raises VqabenchError if the catalogue expects other counts."""
-    counted: dict[str, Counts] = {}
+    counted: dict[str, SplitCounts] = {}
     for split in dataset.entry.splits:
         try:
             counted[split] = dataset.count(split)
         except InputError as error:
             raise InputError(f"{dataset.source}: the downloaded files cannot be used: {error}; {AGAIN}") from error
-        difference = dataset.entry.counts.get(split, Counts()).find_difference(counted[split])
+        difference = dataset.entry.counts.get(split, SplitCounts()).find_difference(counted[split])
         if difference:
             raise VqabenchError(f"{dataset.name}, {split}: {difference}; {AGAIN}")
     return counted

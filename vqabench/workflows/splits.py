@@ -46,7 +46,7 @@ def rebuild_cp(name: str, test_ids: Path, out: Path, paths: Paths, say: Say) -> 
     in_test = changing_priors.split_by_ids(read.ids, ids)
     record = {"method": "test question ids", "file": test_ids.name, "listed_ids_sha256": hash_ids(ids)}
     title = f"{dataset.entry.title}, split by the test questions of {test_ids.name}"
-    return _derive(dataset, out, f"{name}-cp", title, read, in_test, record)
+    return _derive(read, out, f"{name}-cp", title, in_test, record)
 
 
 def resplit(name: str, share: float, seed: int, out: Path, paths: Paths, say: Say) -> Derived:
@@ -60,27 +60,22 @@ def resplit(name: str, share: float, seed: int, out: Path, paths: Paths, say: Sa
     title = f"{dataset.entry.title}, re-split with changing priors (not VQA-CP)"
     # The name is also that of the folder of prepared data: other settings need another one.
     parts = [f"share{share:g}"] * (share != SHARE) + [f"seed{seed}"] * (seed != 0)
-    return _derive(dataset, out, "-".join([f"{name}-resplit", *parts]), title, read, in_test, record)
+    return _derive(read, out, "-".join([f"{name}-resplit", *parts]), title, in_test, record)
 
 
 def _derive(
-    dataset: Dataset,
-    out: Path,
-    name: str,
-    title: str,
-    read: _Read,
-    in_test: Sequence[bool],
-    record: dict[str, Any],
+    read: _Read, out: Path, name: str, title: str, in_test: Sequence[bool], record: dict[str, Any]
 ) -> Derived:
     shift = changing_priors.measure_shift(read.groups, in_test)
-    record = {"source": dataset.name, **record, "shift": asdict(shift)}
+    record = {"source": read.dataset.name, **record, "shift": asdict(shift)}
     test_ids = set(compress(read.ids, in_test))
-    catalog = write_split(dataset, out, name, title, test_ids, record, read.hashes)
-    return Derived(name, catalog, in_test.count(False), in_test.count(True), shift, dataset.has_features())
+    catalog = write_split(read.dataset, out, name, title, test_ids, record, read.hashes)
+    return Derived(name, catalog, in_test.count(False), in_test.count(True), shift, read.dataset.has_features())
 
 
 @dataclass(frozen=True)
 class _Read:
+    dataset: Dataset
     ids: list[int]
     groups: list[AnswerGroup]
     hashes: dict[Path, str]
@@ -94,4 +89,4 @@ def _read_everything(dataset: Dataset, say: Say) -> _Read:
     hashes = hash_questions(dataset)
     tables = [table for _, table in read_raw(dataset).values()]
     ids = [question_id for table in tables for question_id in table.question_ids.tolist()]
-    return _Read(ids, [group for table in tables for group in groups_of(table)], hashes)
+    return _Read(dataset, ids, [group for table in tables for group in groups_of(table)], hashes)

@@ -71,7 +71,7 @@ def learn_vocabulary(words: Iterable[str], size: int) -> Vocabulary:
 
     Raises ValueError if `size` is less than the number of distinct characters and special pieces.
     """
-    # Every word once: its frequency in the questions would favour words that need no pieces.
+    # Each word counts once, because the data set does not say how often it occurs.
     texts = [*words, *DROPPED]
     learner = _untrained(WordPiece(unk_token=UNKNOWN))
     characters = sorted({letter for text in texts for part in _split(learner, text) for letter in part})

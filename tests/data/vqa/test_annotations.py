@@ -227,7 +227,7 @@ def test_questions_and_annotations_that_do_not_belong_together_are_told_apart(
 @pytest.mark.parametrize("answers", [0, 9, 11])
 def test_ten_answers_are_asked_for(answers: int) -> None:
     assert len(list(require_ten_answers([annotate(1), annotate(2)], "here"))) == 2
-    with pytest.raises(InputError, match=rf"here: 1 questions .* ten answers \({answers} of them; ids 7\)"):
+    with pytest.raises(InputError, match=rf"here: 1 questions .* ten answers, but {answers} \(ids 7\)"):
         list(require_ten_answers([annotate(1), annotate(7, answers=answers)], "here"))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import platformdirs
 
-from vqabench.data.catalog.entries import SPLITS, Counts, Entry, Split, SplitFiles, read_catalog
+from vqabench.data.catalog.entries import SPLITS, DatasetEntry, SplitCounts, SplitFiles, SplitName, read_catalog
 from vqabench.data.catalog.integrity import hash_content
 from vqabench.data.vqa.annotation_table import AnnotationTable, concatenate, read_annotation_table
 from vqabench.data.vqa.annotations import Question, match, read_questions
@@ -55,7 +55,7 @@ class Dataset:
     """A data set: its entry in the catalogue, and the paths of its files."""
 
     name: str
-    entry: Entry
+    entry: DatasetEntry
     source: Path
     """Folder that the entry's paths are relative to."""
     folder: Path
@@ -182,7 +182,7 @@ class Dataset:
         ids = {one.question_id for other in later for one in self._read_question_files(other)}
         return ids & {one.question_id for one in self._read_question_files(source)} if ids else ids
 
-    def count(self, split: Split) -> Counts:
+    def count(self, split: SplitName) -> SplitCounts:
         """Count a split's files, before `val` is carved from train. Raises as `read_split` does."""
         if not self.entry.splits[split].annotations:
             questions, answers = self._read_question_files(split), None
@@ -190,20 +190,20 @@ class Dataset:
             questions, table = self._read_files(split)
             answers = table.answers.codes.size
         images = len({question.image_id for question in questions})
-        return Counts(questions=len(questions), images=images, answers=answers)
+        return SplitCounts(questions=len(questions), images=images, answers=answers)
 
-    def _source_of(self, split: str) -> Split:
+    def _source_of(self, split: str) -> SplitName:
         """Return the split whose files contain this one: train for a `val` that is carved from it."""
         return "train" if split == "val" and self.entry.validation else split  # type: ignore[return-value]
 
     def _files_of(self, split: str) -> SplitFiles:
         return self.entry.splits[self._source_of(split)]
 
-    def _read_question_files(self, split: Split) -> list[Question]:
+    def _read_question_files(self, split: SplitName) -> list[Question]:
         names = self.entry.splits[split].questions
         return [question for name in names for question in read_questions(self.source / name)]
 
-    def _read_files(self, split: Split) -> tuple[list[Question], AnnotationTable]:
+    def _read_files(self, split: SplitName) -> tuple[list[Question], AnnotationTable]:
         files = self.entry.splits[split]
         questions = self._read_question_files(split)
         table = concatenate([read_annotation_table(self.source / name) for name in files.annotations])
@@ -261,7 +261,7 @@ def find_dataset(name: str, own_catalog: Path | Sequence[Path] | None, data_dir:
     return Dataset(name, entry, folder / "raw" if entry.files else source, folder)
 
 
-def _written_splits(splits: Sequence[Split]) -> dict[Split, SplitFiles]:
+def _written_splits(splits: Sequence[SplitName]) -> dict[SplitName, SplitFiles]:
     """Return the files of splits that are written here instead of fetched."""
     return {split: SplitFiles((f"{split}_questions.json",), (f"{split}_annotations.json",)) for split in splits}
 

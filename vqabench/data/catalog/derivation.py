@@ -14,7 +14,7 @@ from typing import Any, Literal
 import msgspec
 
 from vqabench.data.catalog.dataset import Dataset, check_questions
-from vqabench.data.catalog.entries import Entry
+from vqabench.data.catalog.entries import DatasetEntry
 from vqabench.data.vqa.annotations import hash_ids, read_raw_entries, write_raw_entries
 from vqabench.errors import InputError
 from vqabench.files.atomic import holding, write_file
@@ -102,7 +102,7 @@ def _format_entry(source: Dataset, name: str, title: str) -> str:
         fields["word_vectors"] = str(source.word_vectors_file.absolute())
     if entry.object_names:
         fields["object_names"] = str((source.source / entry.object_names).absolute())
-    defaults = Entry(title="")
+    defaults = DatasetEntry(title="")
     fields |= {key: getattr(entry, key) for key in KEPT if getattr(entry, key) != getattr(defaults, key)}
     fields["validation"] = {"share": 0.05, "seed": 0}
     table = json.dumps(name, ensure_ascii=False)

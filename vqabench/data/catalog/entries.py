@@ -17,7 +17,7 @@ from vqabench.data.vqa.annotations import ImageId
 from vqabench.errors import InputError, first_few, unknown
 from vqabench.files.folders import describe_kind
 
-Count = Annotated[int, msgspec.Meta(ge=1)]
+Positive = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class SourceFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -28,7 +28,7 @@ class SourceFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     sha256: str | None = None
     git_blob: str | None = None
     """Git's id of the content: SHA-1 of `blob <size>`, a zero byte, and the content."""
-    size: Count | None = None
+    size: Positive | None = None
     """In bytes."""
 
     def __post_init__(self) -> None:
@@ -47,16 +47,16 @@ class SourceFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         return bool(self.sha256 or self.git_blob)
 
 
-class Counts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class SplitCounts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The published sizes of a split. Those of train include a `val` that is carved from it."""
 
-    questions: Count | None = None
-    images: Count | None = None
+    questions: Positive | None = None
+    images: Positive | None = None
     """With questions."""
-    answers: Count | None = None
+    answers: Positive | None = None
     """Of all annotators."""
 
-    def find_difference(self, found: Counts) -> str | None:
+    def find_difference(self, found: SplitCounts) -> str | None:
         """Return the first count that differs from this expectation; None if all agree."""
         for key in self.__struct_fields__:
             wanted, there = getattr(self, key), getattr(found, key)
@@ -109,13 +109,12 @@ class Carving(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return int.from_bytes(digest[:8]) / 2**64
 
 
-Split = Literal["train", "val", "test"]
-SPLITS: tuple[Split, ...] = get_args(Split)
+SplitName = Literal["train", "val", "test"]
+SPLITS: tuple[SplitName, ...] = get_args(SplitName)
 """Training, in-domain validation, out-of-domain test."""
 LARGEST = 4_000_000
 """Bytes of a catalogue."""
 
-Positive = Annotated[int, msgspec.Meta(ge=1)]
 Names = Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
 
 
@@ -127,7 +126,7 @@ class SplitFiles(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Without annotations, the split can be answered but not scored."""
 
 
-class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class DatasetEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One data set of a catalogue."""
 
     title: str
@@ -135,7 +134,7 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     citation: str = ""
     generator: Literal["digits"] | None = None
     """Set if the data set is generated instead of read."""
-    splits: dict[Split, SplitFiles] = {}
+    splits: dict[SplitName, SplitFiles] = {}
     test_domain: Literal["out-of-domain", "in-domain"] = "out-of-domain"
     """Whether the answer priors of `test` differ from those of training; tables use this name."""
     validation: Carving | None = None
@@ -144,7 +143,7 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """Files for `vqabench data fetch`, by name. If there are any, other paths are relative to their folder."""
     derived: Derivation | None = None
     """Set if the data set is made from another one's questions."""
-    counts: dict[Split, Counts] = {}
+    counts: dict[SplitName, SplitCounts] = {}
     """Expected sizes, checked when the data set is fetched."""
     features: tuple[str, ...] = ()
     features_from: str = ""
@@ -174,12 +173,12 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         check_names(self.files)
 
 
-PARTS: dict[str, type[msgspec.Struct]] = {"splits": SplitFiles, "counts": Counts, "files": SourceFile}
+PARTS: dict[str, type[msgspec.Struct]] = {"splits": SplitFiles, "counts": SplitCounts, "files": SourceFile}
 """Keys whose values are tables of tables."""
 Understood = TypeVar("Understood", bound=msgspec.Struct)
 
 
-def read_catalog(own: Path | Sequence[Path] | None) -> dict[str, tuple[Entry, Path]]:
+def read_catalog(own: Path | Sequence[Path] | None) -> dict[str, tuple[DatasetEntry, Path]]:
     """Read the bundled catalogue and the user's own; return entries with the folders of their catalogues.
 
     Without catalogues of the user, those of `$VQABENCH_CATALOG` are read. Raises InputError, naming file and key,
@@ -211,7 +210,7 @@ def _bundled_catalog() -> Path:
     return next(path for path in candidates if path.is_file())
 
 
-def _read_entries(path: Path) -> dict[str, tuple[Entry, Path]]:
+def _read_entries(path: Path) -> dict[str, tuple[DatasetEntry, Path]]:
     try:
         tables = tomllib.loads(_read_text(path))
     except tomllib.TOMLDecodeError as error:
@@ -241,7 +240,7 @@ def _read_text(path: Path) -> str:
         raise InputError(f"{path}: the catalogue cannot be read: {why}") from error
 
 
-def _convert(name: str, table: object, path: Path) -> Entry:
+def _convert(name: str, table: object, path: Path) -> DatasetEntry:
     if not re.fullmatch(r"\w[\w.-]{0,99}", name):  # it becomes the name of folders
         raise InputError(
             f"{path}: {name!r} is not a valid name of a data set: up to 100 letters, digits, '.', '_' and '-' only"
@@ -261,7 +260,7 @@ def _convert(name: str, table: object, path: Path) -> Entry:
         }
     _check_parts(fields, f"{path}: [{name}]")
     _check_names(fields, f"{path}: [{name}]")
-    entry = _understand(fields, Entry, f"{path}: [{name}]")
+    entry = _understand(fields, DatasetEntry, f"{path}: [{name}]")
     _check_complete(name, entry, path)
     return entry
 
@@ -332,13 +331,13 @@ _KINDS = {
 def _valid_values(message: str) -> str:
     """Return the valid values if an error is about a key with a few of them; empty otherwise."""
     key = re.search(r"Invalid enum value.* - at `(\w+)`", message)
-    hint = get_type_hints(Entry).get(key[1]) if key else None
+    hint = get_type_hints(DatasetEntry).get(key[1]) if key else None
     kinds = [kind for kind in (hint, *get_args(hint)) if get_origin(kind) is Literal]
     values = [value for kind in kinds for value in get_args(kind)]
     return f"; valid: {', '.join(values)}" if values else ""
 
 
-def _check_complete(name: str, entry: Entry, path: Path) -> None:
+def _check_complete(name: str, entry: DatasetEntry, path: Path) -> None:
     if entry.generator:
         return
     where = f"{path}: [{name}]"

@@ -14,7 +14,7 @@ import filelock
 import msgspec
 
 from vqabench.data.catalog.download import RetryPolicy, download
-from vqabench.data.catalog.entries import Counts, SourceFile
+from vqabench.data.catalog.entries import SourceFile, SplitCounts
 from vqabench.data.catalog.integrity import find_fault, hash_content, is_web_page
 from vqabench.errors import InputError, VqabenchError, first_few
 from vqabench.events import Emit, Warn
@@ -41,7 +41,7 @@ class FetchRecord(msgspec.Struct):
     """The content of `fetched.json`."""
 
     files: dict[str, FileRecord] = {}
-    counts: dict[str, Counts] = {}
+    counts: dict[str, SplitCounts] = {}
     """Split -> counts of its files; empty until they are counted."""
     made_of: dict[str, str] = {}
     """For derived splits: name -> SHA-256 of the files they were made from."""

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from vqabench.data.catalog.dataset import Dataset
-from vqabench.data.catalog.entries import Entry
+from vqabench.data.catalog.entries import DatasetEntry
 from vqabench.data.features.sources import list_files
 from vqabench.errors import InputError
 from vqabench.files.folders import require_file
@@ -71,7 +71,7 @@ def _format_settings(dataset: Dataset) -> str:
     }
     settings = {key: value for key, value in msgspec.to_builtins(dataset.entry).items() if key not in others}
     for key in ADDED:
-        if settings[key] == getattr(Entry(title=""), key):
+        if settings[key] == getattr(DatasetEntry(title=""), key):
             del settings[key]
     return json.dumps([FORMAT, settings], sort_keys=True)
 

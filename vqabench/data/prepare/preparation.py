@@ -115,7 +115,7 @@ def prepare_files(dataset: Dataset, say: Say) -> Summary:
     there = summarise(dataset)
     if there is None or there.fingerprint != fingerprint:
         dataset.folder.mkdir(parents=True, exist_ok=True)
-        with _alone(dataset, say):
+        with _locked(dataset, say):
             there = summarise(dataset)  # another process may have prepared it while this one waited
             if there is None or there.fingerprint != fingerprint:
                 say(f"preparing {dataset.name} in {dataset.folder}")
@@ -124,7 +124,7 @@ def prepare_files(dataset: Dataset, say: Say) -> Summary:
         for warning in there.warnings:
             say(warning)
         if not there.current:  # the files were touched or copied: the content is the same, so only the stamp is old
-            with suppress(OSError), _alone(dataset, say):  # the folder may be read-only
+            with suppress(OSError), _locked(dataset, say):  # the folder may be read-only
                 change_hdf5(dataset.prepared_file, lambda file: file.attrs.update(stamp=stamp_of(dataset)))
     made = summarise(dataset)
     assert made is not None
@@ -177,7 +177,7 @@ def generate(dataset: Dataset, say: Say) -> None:
 
 
 @contextmanager
-def _alone(dataset: Dataset, say: Say) -> Iterator[None]:
+def _locked(dataset: Dataset, say: Say) -> Iterator[None]:
     """Hold the lock for preparing a data set, and delete the partial files of killed processes."""
     message = f"{dataset.folder}: waiting for another process that is preparing {dataset.name}"
     with holding(dataset.prepared_file.with_name(".prepared.h5.lock"), lambda: say(message)):
@@ -193,8 +193,7 @@ def _build(dataset: Dataset, fingerprint: str, say: Say) -> None:
     for split in dataset.splits:
         if repeated := dataset.find_repeated(split):
             say(f"{split}: {len(repeated):,} questions are dropped because they are also in val or test")
-    asked = [*(questions for questions, _ in raw.values()), *dataset.read_unanswered().values()]
-    images = {question.image_id for questions in asked for question in questions}
+    images = {question.image_id for questions in _all_questions(dataset, raw) for question in questions}
     # The old arrays hold rows of the old features: if this process is killed, they must not meet the new ones.
     dataset.prepared_file.unlink(missing_ok=True)
     entry = dataset.entry
@@ -214,10 +213,20 @@ def _build(dataset: Dataset, fingerprint: str, say: Say) -> None:
 def read_raw(dataset: Dataset) -> Raw:
     """Read all splits. Raises InputError if a file is broken or a question is in two of them."""
     raw: Raw = dataset.read_splits()
-    _check_distinct(
-        [*(questions for questions, _ in raw.values()), *dataset.read_unanswered().values()], dataset.name
-    )
+    counts = Counter(question.question_id for questions in _all_questions(dataset, raw) for question in questions)
+    repeated = [question_id for question_id, count in counts.items() if count > 1]
+    if repeated:  # it would be used in training and in testing
+        raise InputError(
+            f"{dataset.name}: {len(repeated):,} questions are in two splits, or twice in one: ids "
+            f'{first_few(repeated)}; repeated_questions = "drop" in the catalogue removes questions of val and '
+            "test from train"
+        )
     return raw
+
+
+def _all_questions(dataset: Dataset, raw: Raw) -> list[list[Question]]:
+    """Return the questions of all splits, annotated or not."""
+    return [*(questions for questions, _ in raw.values()), *dataset.read_unanswered().values()]
 
 
 @dataclass(frozen=True)
@@ -284,8 +293,17 @@ def fill_prepared(
             f"{split}: no annotations, so it can be answered but not scored; the types of its questions are "
             f"guessed from their first words ({untyped:,} of {len(chosen):,} begin with no known type)"
         )
+    warnings = _report(raw, given, language, priors, say)
+    file.attrs["warnings"] = warnings  # repeated whenever these questions are used
+    for warning in warnings:
+        say(warning)
+
+
+def _report(raw: Raw, given: dict[str, HumanAnswers], language: Language, priors: Priors, say: Say) -> list[str]:
+    """Describe the prepared questions; return warnings about those whose official score is surprising."""
+    encoder = language.encoder
     words = len(encoder.words) - SPECIAL_WORDS
-    say(f"{len(answers):,} answers, {words:,} words, {len(types):,} question types")
+    say(f"{len(encoder.answers):,} answers, {words:,} words, {len(encoder.types):,} question types")
     own = (priors.answer_counts > 0).sum(1)
     say(f"answers given to a question type in train: {own.min():,} to {own.max():,}, median {np.median(own):,.0f}")
     if language.vectors is None:
@@ -293,36 +311,18 @@ def fill_prepared(
     else:
         found = int(language.vectors[SPECIAL_WORDS:].any(1).sum())
         say(f"word vectors for {found:,} of {words:,} words; the others start at zero")
-    _describe_other_answer_types(raw, say)
+    answer_types: Counter[str] = Counter()
+    for _, table in raw.values():
+        answer_types.update(table.answer_types.counts())
+    other = [f"{count} of {name!r}" for name, count in answer_types.items() if name not in ANSWER_TYPES]
+    if other:
+        say(f"answer types other than {', '.join(ANSWER_TYPES)} count only in All: {first_few(other)}")
     for split, (_, table) in raw.items():
-        best = mean_percent(best_accuracies(list(answers), table.answers, table.records))
+        best = mean_percent(best_accuracies(list(encoder.answers), table.answers, table.records))
         lacking = f"{given[split].unanswerable:.1%} of the questions have no answer in it"
         say(f"{split}: best possible official accuracy with this vocabulary: {best:.2f}; {lacking}")
     oddities = {split: find_oddities(table.answers, table.records) for split, (_, table) in raw.items()}
-    warnings = [f"warning: {line}" for line in explain_oddities(oddities)]
-    file.attrs["warnings"] = warnings  # repeated whenever these questions are used
-    for warning in warnings:
-        say(warning)
-
-
-def _check_distinct(splits: Iterable[Sequence[Question]], name: str) -> None:
-    """Raise InputError if a question is in two splits: it would be used in training and in testing."""
-    counts = Counter(question.question_id for questions in splits for question in questions)
-    repeated = [question_id for question_id, count in counts.items() if count > 1]
-    if repeated:
-        raise InputError(
-            f"{name}: {len(repeated):,} questions are in two splits, or twice in one: ids {first_few(repeated)}; "
-            'repeated_questions = "drop" in the catalogue removes questions of val and test from train'
-        )
-
-
-def _describe_other_answer_types(raw: Raw, say: Say) -> None:
-    counts: Counter[str] = Counter()
-    for _, table in raw.values():
-        counts.update(table.answer_types.counts())
-    other = [f"{count} of {name!r}" for name, count in counts.items() if name not in ANSWER_TYPES]
-    if other:
-        say(f"answer types other than {', '.join(ANSWER_TYPES)} count only in All: {first_few(other)}")
+    return [f"warning: {line}" for line in explain_oddities(oddities)]
 
 
 def _locate_images(

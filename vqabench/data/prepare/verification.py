@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vqabench.data.catalog.dataset import Dataset, Raw
-from vqabench.data.catalog.entries import Counts
+from vqabench.data.catalog.entries import SplitCounts
 from vqabench.data.catalog.integrity import find_fault
 from vqabench.data.catalog.raw_files import check_unchanged, read_record
 from vqabench.data.features.seal import check_unbroken
@@ -94,7 +94,7 @@ def _compare_counts(dataset: Dataset, raw: Raw) -> str:
         carved = ["val"] if split == "train" and dataset.entry.validation else []
         asked = [question for part in (split, *carved) for question in raw[part][0]]
         images = len({question.image_id for question in asked})
-        found = Counts(questions=len(asked), images=images, answers=ANNOTATORS * len(asked))
+        found = SplitCounts(questions=len(asked), images=images, answers=ANNOTATORS * len(asked))
         if difference := expected.find_difference(found):
             raise InputError(f"{split} {difference}")
     return ", ".join(dataset.entry.counts)

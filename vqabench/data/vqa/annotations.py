@@ -73,7 +73,9 @@ def read_questions(path: Path) -> list[Question]:
 
     Raises InputError, naming file and entry, if it is missing, broken, or names a question twice.
     """
-    questions = list(read_entries(path, "questions", _QUESTION, _as_question))
+    questions = list(
+        read_entries(path, "questions", _QUESTION, lambda entry: msgspec.convert(_with_ids(entry), Question))
+    )
     check_ids([question.question_id for question in questions], path)
     return questions
 
@@ -93,7 +95,9 @@ def read_raw_entries(path: Path, kind: Literal["questions", "annotations"]) -> I
             identified = _IDENTIFIED.decode(raw)
         except json_files.UNUSUAL:
             where = f"{path}: entry {number} of the {kind}"
-            identified = json_files.decode_slowly(where, raw, _as_identified)
+            identified = json_files.decode_slowly(
+                where, raw, lambda entry: msgspec.convert(_with_ids(entry), _Identified)
+            )
         yield identified.question_id, raw
 
 
@@ -168,7 +172,7 @@ def require_ten_answers(annotations: Iterable[Annotation], where: str) -> Iterat
             other[annotation.question_id] = len(annotation.answers)
     if other:
         counts, ids = first_few(sorted(set(other.values()))), first_few(other)
-        raise InputError(f"{where}: {len(other)} questions do not have ten answers but {counts} (ids {ids})")
+        raise InputError(f"{where}: {len(other)} questions do not have ten answers, but {counts} (ids {ids})")
 
 
 def hash_ids(ids: Iterable[int]) -> str:
@@ -201,14 +205,6 @@ _ANNOTATION = msgspec.json.Decoder(Annotation)
 _IDENTIFIED = msgspec.json.Decoder(_Identified)
 _PREDICTIONS = msgspec.json.Decoder(list[Prediction])
 _SURE_PREDICTIONS = msgspec.json.Decoder(list[SurePrediction])
-
-
-def _as_question(entry: Any) -> Question:
-    return msgspec.convert(_with_ids(entry), Question)
-
-
-def _as_identified(entry: Any) -> _Identified:
-    return msgspec.convert(_with_ids(entry), _Identified)
 
 
 def _as_annotation(entry: Any) -> Annotation:

@@ -115,7 +115,10 @@ def _read_entries(path: Path, document: Any, option: str, select: str = "") -> I
 
 def _find_list(path: Path, document: Mapping[str, Any]) -> str:
     """Return the only key of an object that holds results."""
-    for looks_like_results in (_has_ids, _has_objects):
+    for looks_like_results in (
+        _has_ids,
+        lambda value: isinstance(value, list) and value and isinstance(value[0], dict),
+    ):
         keys = [key for key, value in document.items() if looks_like_results(value)]
         if len(keys) == 1:
             return keys[0]
@@ -142,10 +145,6 @@ def _has_ids(value: object) -> bool:
         and bool(value)
         and all(_is_id(key) and isinstance(value[key], str) for key in value)
     )
-
-
-def _has_objects(value: object) -> bool:
-    return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
 
 
 def _read_entry(path: Path, what: str, entry: Any, command: str) -> Prediction:

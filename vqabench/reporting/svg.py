@@ -1,24 +1,33 @@
-"""Charts as SVG, to stand in a page: its style gives them their colours, in light and in dark.
+"""Charts as inline SVG. The page's style sheet gives them their colours, in light and in dark mode.
 
-They are as wide as the room they get; positions across are shares of it, heights and texts are in pixels. So a
-telephone shows the same text as a large screen. What tells series apart is never the colour alone: lines differ in
-dashes and markers too, bars in being full or hollow.
+They fill the available width: horizontal positions are percentages of it, heights and font sizes are in pixels, so
+that a phone shows the same text as a large screen. Series never differ by colour alone: lines also have different
+dashes and markers, and bars are full or hollow.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 from markupsafe import Markup
 
-from vqabench.evaluation.findings import Curve
+from vqabench.reporting.charts import (
+    DASHES,
+    Bar,
+    BarChart,
+    Dot,
+    DotChart,
+    Figure,
+    Line,
+    LineChart,
+    Overlay,
+    Scale,
+    choose_offset,
+    shorten,
+)
 
-STYLES = 8
-"""Series that can be told apart."""
-DASHES = ("", "7 3", "2 3", "9 3 2 3", "14 4", "4 2 1 2", "1 4", "12 3 4 3")
 MARKERS = (
     "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0z",
     "M-4-4h8v8h-8z",
@@ -31,53 +40,45 @@ MARKERS = (
 )
 ROOM_FOR_TEXT = 22.0
 """Percent of the width, at each end where a number may stand."""
-LONGEST_LABEL = 44
 MOST_MARKERS = 12
 """On one line."""
 PLOT_HEIGHT, LABEL_HEIGHT, BAR_HEIGHT = 190, 16, 13
 DOTS_HEIGHT, OVERLAY_HEIGHT = 260, 36
 
 
-@dataclass(frozen=True)
-class Bar:
-    """One number of a bar chart; None is drawn as a dash."""
-
-    value: float | None
-    ends: tuple[float, float] | None = None
-    """Of the line across its end, such as one of a deviation."""
-    hollow: bool = False
-
-
-@dataclass(frozen=True)
-class Dot:
-    """One point of a scatter plot: a number across and one up, each with the ends of its line."""
-
-    name: str
-    x: float
-    y: float
-    x_ends: tuple[float, float] | None = None
-    y_ends: tuple[float, float] | None = None
-    style: int = 0
+def draw(figure: Figure, key: str) -> Markup:
+    """Draw a chart; `key` must be unique in the page."""
+    title, plot = figure.title or figure.caption, figure.plot
+    match plot:
+        case BarChart():
+            return draw_bars(key, title, plot)
+        case DotChart():
+            return draw_dots(key, title, plot)
+        case LineChart():
+            return draw_lines(key, title, plot)
+        case Overlay():
+            return draw_overlay(key, title, plot)
 
 
-@dataclass(frozen=True)
-class Series:
-    """One distribution over the answers of an overlay: bars behind, an outline, or marks."""
-
-    shares: tuple[float, ...]
-    """Percent."""
-    style: int | None
-    """Of its marks; None for bars."""
-    hollow: bool = False
-    """Of bars: an outline."""
-
-
-@dataclass(frozen=True)
-class Bars:
-    """What belongs together under one name."""
-
-    name: str
-    bars: tuple[Bar, ...]
+def draw_legend(figure: Figure) -> list[tuple[Markup, str]]:
+    """Return a symbol and a name for each series of a chart. Bar charts have none: their caption explains them."""
+    match figure.plot:
+        case DotChart(dots):
+            return [(draw_mark(dot.style), f"{number} {dot.name}") for number, dot in enumerate(dots, 1)]
+        case LineChart(lines):
+            return [(draw_key(line.style), line.name) for line in lines]
+        case Overlay(_, series):
+            return [
+                (
+                    draw_swatch("outline" if one.hollow else "behind")
+                    if one.style is None
+                    else draw_mark(one.style),
+                    one.name,
+                )
+                for one in series
+            ]
+        case _:
+            return []
 
 
 def begin(key: str, title: str, description: str, **attributes: str) -> Element:
@@ -94,37 +95,16 @@ def finish(drawing: Element) -> Markup:
     return Markup(tostring(drawing, encoding="unicode", short_empty_elements=False))
 
 
-def shorten(name: str, longest: int = LONGEST_LABEL) -> str:
-    """Cut a long name in the middle: both its beginning and its end tell it from others."""
-    half = (longest - 1) // 2
-    return name if len(name) <= longest else f"{name[:half]}…{name[-half:]}"
+def place(scale: Scale, value: float) -> float:
+    """Return the horizontal position of a number in percent; space for texts is left at the ends."""
+    left = ROOM_FOR_TEXT if scale.lowest < 0 else 0.0
+    share = (value - scale.lowest) / (scale.highest - scale.lowest or 1.0)
+    return left + share * (100 - ROOM_FOR_TEXT - left)
 
 
-@dataclass(frozen=True)
-class Scale:
-    """From numbers to places across, in percent; charts beside one another may share one."""
-
-    lowest: float
-    """At most 0."""
-    highest: float
-    """At least 0."""
-    signed: bool = False
-    """Positive numbers are written with a plus."""
-    unit: str = ""
-
-    def place(self, value: float) -> float:
-        """Give the place of a number; room for texts is left at the ends."""
-        left = ROOM_FOR_TEXT if self.lowest < 0 else 0.0
-        share = (value - self.lowest) / (self.highest - self.lowest or 1.0)
-        return left + share * (100 - ROOM_FOR_TEXT - left)
-
-    def spell(self, value: float) -> str:
-        """Write a number."""
-        return f"{value:{'+' if self.signed else ''}.1f}{self.unit}"
-
-
-def draw_bars(key: str, title: str, groups: Sequence[Bars], scale: Scale) -> Markup:
-    """Draw bars that lie, in groups under their names, each with its number."""
+def draw_bars(key: str, title: str, chart: BarChart) -> Markup:
+    """Draw horizontal bars with their numbers, in groups under their names."""
+    groups = chart.groups
     heights = [LABEL_HEIGHT + BAR_HEIGHT * len(group.bars) + 8 for group in groups]
     message = f"{len(groups)} bars" if all(len(group.bars) == 1 for group in groups) else f"{len(groups)} groups"
     drawing = begin(key, title, f"Bar chart of {message}; the table beside it has the numbers.")
@@ -136,15 +116,15 @@ def draw_bars(key: str, title: str, groups: Sequence[Bars], scale: Scale) -> Mar
         if label.text != group.name:
             SubElement(label, "title").text = group.name
         for number, bar in enumerate(group.bars):
-            _draw_bar(drawing, bar, top + LABEL_HEIGHT + BAR_HEIGHT * (number + 0.5), scale)
+            _draw_bar(drawing, bar, top + LABEL_HEIGHT + BAR_HEIGHT * (number + 0.5), chart.scale)
         top += height
     return finish(drawing)
 
 
 def _draw_bar(drawing: Element, bar: Bar, middle: float, scale: Scale) -> None:
     value = bar.value or 0.0
-    zero, low, high = (scale.place(end) for end in (0.0, *(bar.ends or (value, value))))
-    left, right = sorted((zero, scale.place(value)))
+    zero, low, high = (place(scale, end) for end in (0.0, *(bar.ends or (value, value))))
+    left, right = sorted((zero, place(scale, value)))
     kind = "loss" if value < 0 else "gain"
     box = {"x": _percent(left), "width": _percent(right - left), "y": _pixels(middle - 5), "height": "10"}
     SubElement(drawing, "rect", {"class": f"bar {kind}{' hollow' if bar.hollow else ''}", **box})
@@ -157,7 +137,7 @@ def _draw_bar(drawing: Element, bar: Bar, middle: float, scale: Scale) -> None:
     if value >= 0:
         at = {"x": _percent(max(high, right)), "dx": "5"}
     text = SubElement(drawing, "text", {"class": "number", "y": _pixels(middle + 4), **at})
-    text.text = "–" if bar.value is None else scale.spell(value)
+    text.text = "–" if bar.value is None else scale.format(value)
 
 
 def _draw_line_across(drawing: Element, kind: str, left: float, right: float, top: float, bottom: float) -> None:
@@ -165,12 +145,12 @@ def _draw_line_across(drawing: Element, kind: str, left: float, right: float, to
     SubElement(drawing, "line", {"class": kind, **ends})
 
 
-def draw_curves(key: str, title: str, curves: Sequence[tuple[int, Curve]]) -> Markup:
-    """Draw accuracies by epoch, each with its style's number; a band goes from the lowest to the highest seed."""
-    described = f"Line chart of {len(curves)} lines by epoch; the table beside it has the numbers."
+def draw_lines(key: str, title: str, chart: LineChart) -> Markup:
+    """Draw accuracies by epoch; a band goes from the lowest to the highest seed."""
+    described = f"Line chart of {len(chart.lines)} lines by epoch; the table beside it has the numbers."
     drawing = begin(key, title, described)
     drawing.attrib |= {"class": "curves", "width": "100%", "height": str(PLOT_HEIGHT + 48)}
-    points = [point for _, curve in curves for point in curve.points]
+    points = [point for line in chart.lines for point in line.curve.points]
     first, last = min(point.epoch for point in points), max(point.epoch for point in points)
     ticks = choose_ticks(max(point.highest for point in points))
     plot = SubElement(drawing, "svg", {"x": "9%", "width": "88%", "y": "10", "height": str(PLOT_HEIGHT)})
@@ -178,33 +158,32 @@ def draw_curves(key: str, title: str, curves: Sequence[tuple[int, Curve]]) -> Ma
     _draw_grid(plot, ticks, _choose_epochs(first, last), first, last)
     whole = {"viewBox": f"0 0 100 {PLOT_HEIGHT}", "preserveAspectRatio": "none", "width": "100%"}
     stretched = SubElement(plot, "svg", {**whole, "height": str(PLOT_HEIGHT), "overflow": "visible"})
-    for style, curve in curves:
-        across = [_across(point.epoch, first, last) for point in curve.points]
-        spans = [[_up(v, ticks) for v in (point.mean, point.lowest, point.highest)] for point in curve.points]
-        _draw_line(stretched, plot, style, across, spans, banded=curve.seeds > 1)
+    for line in chart.lines:
+        across = [_across(point.epoch, first, last) for point in line.curve.points]
+        spans = [[_up(v, ticks) for v in (point.mean, point.lowest, point.highest)] for point in line.curve.points]
+        _draw_line(stretched, plot, line, across, spans)
     return finish(drawing)
 
 
 def _draw_line(
-    stretched: Element,
-    plot: Element,
-    style: int,
-    across: Sequence[float],
-    spans: Sequence[Sequence[float]],
-    *,
-    banded: bool,
+    stretched: Element, plot: Element, line: Line, across: Sequence[float], spans: Sequence[Sequence[float]]
 ) -> None:
-    """Draw one line: its band and itself in what is stretched across, its markers in what is not."""
+    """Draw one line: its band and itself into the stretched drawing, its markers into the other."""
     means, lowest, highest = zip(*spans, strict=True)
-    if banded:
+    style = line.style
+    if line.curve.seeds > 1:
         outline = [*zip(across, lowest, strict=True), *reversed([*zip(across, highest, strict=True)])]
         SubElement(stretched, "polygon", {"class": f"band s{style}", "points": _points(outline)})
-    line = {"class": f"line s{style}", "points": _points([*zip(across, means, strict=True)])}
-    SubElement(stretched, "polyline", line | {"stroke-dasharray": DASHES[style]} if DASHES[style] else line)
+    drawn = {"class": f"line s{style}", "points": _points([*zip(across, means, strict=True)])}
+    SubElement(stretched, "polyline", drawn | _dashes(style))
     step = math.ceil(len(across) / MOST_MARKERS)
-    for place in range(len(across) - 1, -1, -step):
-        at = {"x": _percent(across[place]), "y": _pixels(means[place])}
+    for number in range(len(across) - 1, -1, -step):  # from the last epoch: the one that counts is always marked
+        at = {"x": _percent(across[number]), "y": _pixels(means[number])}
         SubElement(plot, "use", {"href": f"#marker-{style}", "class": f"mark s{style}", **at})
+
+
+def _dashes(style: int) -> dict[str, str]:
+    return {"stroke-dasharray": " ".join(map(str, DASHES[style]))} if DASHES[style] else {}
 
 
 def _draw_grid(plot: Element, ticks: Sequence[float], epochs: Sequence[int], first: int, last: int) -> None:
@@ -222,8 +201,9 @@ def _draw_grid(plot: Element, ticks: Sequence[float], epochs: Sequence[int], fir
     ).text = "epoch"
 
 
-def draw_dots(key: str, title: str, dots: Sequence[Dot], across: str, up: str) -> Markup:
-    """Draw numbered points, with lines that show their ends; what is on the dashed line is the same both ways."""
+def draw_dots(key: str, title: str, chart: DotChart) -> Markup:
+    """Draw numbered points with error bars; on the dashed line both numbers are equal."""
+    dots = chart.dots
     described = f"Scatter plot of {len(dots)} points; the table beside it has the numbers."
     drawing = begin(key, title, described)
     drawing.attrib |= {"class": "dots", "width": "100%", "height": str(DOTS_HEIGHT + 52)}
@@ -233,29 +213,29 @@ def draw_dots(key: str, title: str, dots: Sequence[Dot], across: str, up: str) -
     plot.attrib["overflow"] = "visible"
     label = {"x": "0", "dx": "-7", "y": "-2", "class": "tick"}
 
-    def place(x: float, y: float) -> tuple[float, float]:
+    def locate(x: float, y: float) -> tuple[float, float]:
         return 100 * max(0.0, x) / ticks_x[-1], DOTS_HEIGHT * (1 - max(0.0, y) / ticks_y[-1])
 
-    SubElement(plot, "text", label).text = f"↑ {up}"
+    SubElement(plot, "text", label).text = f"↑ {chart.up}"
     for tick in ticks_y:
-        _, y = place(0.0, tick)
+        _, y = locate(0.0, tick)
         SubElement(plot, "line", {"class": "grid", "x1": "0", "x2": "100%", "y1": _pixels(y), "y2": _pixels(y)})
         at = {"x": "0", "dx": "-7", "y": _pixels(y + 4), "text-anchor": "end", "class": "tick"}
         SubElement(plot, "text", at).text = f"{tick:g}"
     for tick in ticks_x:
-        x, _ = place(tick, 0.0)
+        x, _ = locate(tick, 0.0)
         _draw_line_across(plot, "grid", x, x, 0, DOTS_HEIGHT)
         at = {"x": _percent(x), "y": str(DOTS_HEIGHT + 16), "text-anchor": "middle", "class": "tick"}
         SubElement(plot, "text", at).text = f"{tick:g}"
     at = {"x": "100%", "y": str(DOTS_HEIGHT + 32), "text-anchor": "end", "class": "tick"}
-    SubElement(plot, "text", at).text = f"{across} →"
+    SubElement(plot, "text", at).text = f"{chart.across} →"
     both = min(ticks_x[-1], ticks_y[-1])
-    (x, y), (x0, y0) = place(both, both), place(0.0, 0.0)
+    (x, y), (x0, y0) = locate(both, both), locate(0.0, 0.0)
     ends = {"x1": _percent(x0), "x2": _percent(x), "y1": _pixels(y0), "y2": _pixels(y)}
     SubElement(plot, "line", {"class": "equal", "stroke-dasharray": "4 4", **ends})
-    paths = [place(dot.x, dot.y) for dot in dots]
+    points = [locate(dot.x, dot.y) for dot in dots]
     for number, dot in enumerate(dots, 1):
-        _draw_dot(plot, number, dot, place, paths)
+        _draw_dot(plot, number, dot, locate, points)
     return finish(drawing)
 
 
@@ -263,41 +243,43 @@ def _draw_dot(
     plot: Element,
     number: int,
     dot: Dot,
-    place: Callable[[float, float], tuple[float, float]],
-    paths: Sequence[tuple[float, float]],
+    locate: Callable[[float, float], tuple[float, float]],
+    points: Sequence[tuple[float, float]],
 ) -> None:
-    x, y = place(dot.x, dot.y)
+    x, y = locate(dot.x, dot.y)
     group = SubElement(plot, "g")
     SubElement(group, "title").text = f"{number}: {dot.name}, {dot.x:.2f} across, {dot.y:.2f} up"
     if dot.x_ends is not None:
-        left, right = (place(end, 0.0)[0] for end in dot.x_ends)
+        left, right = (locate(end, 0.0)[0] for end in dot.x_ends)
         _draw_line_across(group, "whisker", left, right, y, y)
     if dot.y_ends is not None:
-        low, high = (place(0.0, end)[1] for end in dot.y_ends)
+        low, high = (locate(0.0, end)[1] for end in dot.y_ends)
         _draw_line_across(group, "whisker", x, x, low, high)
     at = {"x": _percent(x), "y": _pixels(y)}
     SubElement(group, "use", {"href": f"#marker-{dot.style}", "class": f"mark s{dot.style}", **at})
-    others = [(other_x, other_y) for other_x, other_y in paths if (other_x, other_y) != (x, y)]
-
-    def crowd(offset: tuple[int, int]) -> int:
-        """Count the points where the number would stand; a hundredth of the width is some five pixels."""
-        across, down = x + offset[0] / 5, y + offset[1]
-        return sum(abs(one - across) < 2.5 and abs(other - down) < 10 for one, other in others)
-
-    across, down = min(((9, -7), (9, 14), (-9, -7), (-9, 14)), key=crowd)
-    at |= {"dx": str(across), "dy": str(down), "text-anchor": "start" if across > 0 else "end", "class": "number"}
+    # In pixels: a hundredth of the width is some five of them.
+    others = [(5 * other_x, other_y) for other_x, other_y in points if (other_x, other_y) != (x, y)]
+    corners = ((9, -7), (9, 14), (-9, -7), (-9, 14))
+    across, down = choose_offset((5 * x, y), others, corners, (12.5, 10))
+    at |= {
+        "dx": f"{across:g}",
+        "dy": f"{down:g}",
+        "text-anchor": "start" if across > 0 else "end",
+        "class": "number",
+    }
     SubElement(group, "text", at).text = str(number)
 
 
-def draw_overlay(key: str, title: str, answers: Sequence[str], series: Sequence[Series], highest: float) -> Markup:
-    """Draw distributions over the same answers on top of one another, an answer below the other."""
+def draw_overlay(key: str, title: str, chart: Overlay) -> Markup:
+    """Draw distributions over the same answers on top of one another, one answer per line."""
+    answers, series = chart.answers, chart.series
     described = f"{len(series)} distributions over {len(answers)} answers; the table beside it has the numbers."
     drawing = begin(key, title, described)
     height = OVERLAY_HEIGHT * len(answers)
     drawing.attrib |= {"class": "overlay", "width": "100%", "height": str(height + 24)}
     plot = SubElement(drawing, "svg", {"x": "1%", "width": "94%", "y": "0", "height": str(height)})
     plot.attrib["overflow"] = "visible"
-    ticks = choose_ticks(highest)
+    ticks = choose_ticks(max(share for one in series for share in one.shares))
     for tick in ticks:
         x = 100 * tick / ticks[-1]
         _draw_line_across(plot, "grid", x, x, 0, height)
@@ -350,7 +332,7 @@ def draw_key(style: int) -> Markup:
     """Give a line and its marker, to stand beside its name."""
     key = Element("svg", {"class": "key", "aria-hidden": "true", "width": "38", "height": "14"})
     line = {"class": f"line s{style}", "x1": "1", "x2": "37", "y1": "7", "y2": "7"}
-    SubElement(key, "line", line | {"stroke-dasharray": DASHES[style]} if DASHES[style] else line)
+    SubElement(key, "line", line | _dashes(style))
     SubElement(key, "use", {"href": f"#marker-{style}", "class": f"mark s{style}", "x": "19", "y": "7"})
     return finish(key)
 
