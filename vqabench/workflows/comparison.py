@@ -35,7 +35,7 @@ def describe_pair(before: Row, after: Row, tested: TestedSplit, emit: Emit) -> C
     (table, first), (other, second) = (read_answered(run, tested.split, tested.table) for run in runs)
     if table.question_ids.tolist() != other.question_ids.tolist():
         raise InputError(f"{runs[0].folder} and {runs[1].folder} answer different questions")
-    changes = find_changes(first.accuracies_N, second.accuracies_N, table.question_types.spell(), EXAMPLES)
+    changes = find_changes(first.accuracies_N, second.accuracies_N, table.question_types.strings(), EXAMPLES)
     chosen = [*changes.best, *changes.worst]
     missing, attention = _look(runs, tested, table.question_ids[chosen].tolist(), emit)
     sides = list(zip((first, second), attention, strict=True))

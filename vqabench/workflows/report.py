@@ -130,7 +130,7 @@ def _compare_answers(
     splits = {}
     for name in ("train", tested.split):
         table = tested.opened.tables[name]
-        splits[name] = count_by_type(table.question_types, table.modal_answers.spell())
+        splits[name] = count_by_type(table.question_types, table.modal_answers.strings())
     predicted: dict[str, Counts] = {}
     for row in rows:
         name = row.title if row.title not in predicted else f"{row.title} ({row.seeds[0]})"
