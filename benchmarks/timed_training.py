@@ -1,7 +1,7 @@
-"""Trains UpDn on the files of `training_speed.py`, in this process, and prints one line of JSON about its speed.
+"""Train UpDn on the files of `training_speed.py` in this process, and print one line of JSON about its speed.
 
-`python benchmarks/timed_training.py FOLDER --device cpu --precision float32`. It runs the code behind
-`vqabench train`; the times come from what that tells whoever watches.
+`python benchmarks/timed_training.py FOLDER --device cpu --precision float32` runs the code behind `vqabench train`.
+The times come from its events.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def describe_step(prepared: Prepared, run: Run) -> Step:
 
 
 def time_answering(run: Run, where: Paths, prepared: Prepared, device: torch.device, precision: str) -> float:
-    """Answer `test`, as a run does at its end, and give the questions a second."""
+    """Answer `test`, as a run does at its end, and return the questions per second."""
     model = load_model(run, prepared, ignore).to(device)
     place = choose_place("auto", prepared.features, device)
     features = PlacedFeatures(prepared.features, device, place, number_type(precision))

@@ -177,7 +177,7 @@ def test_the_keyboard_reaches_the_content_first_and_every_table(browser: Browser
         assert shown.page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
 
 
-def test_who_does_not_see_the_page_is_told_what_is_what(browser: Browser, report: Path, written: Path) -> None:
+def test_the_page_can_be_read_by_a_screen_reader(browser: Browser, report: Path, written: Path) -> None:
     for path in (report, written):
         with opened(browser, path) as shown:
             assert shown.page.evaluate(FAULTS) == []

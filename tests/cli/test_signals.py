@@ -13,16 +13,16 @@ from tests.tiny import write_tiny
 from tests.training.runs import run_in, same_bits, start
 
 SMALL = ("--set", "hidden=8", "--set", "embedding=8", "--set", "recipe.batch_size=8")
-COMMAND = ("updn", "--dataset", "tiny", "--epochs", "60", *SMALL)
+COMMAND = ("updn", "--dataset", "tiny", "--epochs", "30", *SMALL)
 
 
 def stop(process: subprocess.Popen[str], one: signal.Signals) -> tuple[int, str]:
     """Send a signal in the third epoch; return the exit code and what was printed since."""
     assert process.stderr is not None
-    while "epoch 2/60" not in (line := process.stderr.readline()):
+    while "epoch 2/30" not in (line := process.stderr.readline()):
         assert line, process.poll()
     process.send_signal(one)
-    _, message = process.communicate(timeout=60)
+    _, message = process.communicate(timeout=300)
     return process.returncode, message
 
 
@@ -41,5 +41,5 @@ def test_whatever_stops_a_run_it_goes_on_at_that_step_to_the_same_bits(cli: Comm
         assert f"stopped by {name}; rerun the same command with --resume to continue" in message
         assert run_in(folder / "runs").read_manifest().status == "stopped"
     for options in (("--resume",), ("--runs", "whole")):
-        assert "60/60" in cli("train", *COMMAND, *options).stderr
+        assert "30/30" in cli("train", *COMMAND, *options).stderr
     assert same_bits(run_in(folder / "whole"), run_in(folder / "runs"))

@@ -23,7 +23,7 @@ CSS = tuple(part if part == "--set" else f"base.{part}" for part in UPDN)
 
 def train(folder: Path, *arguments: str, processes: int = 2, **environment: str) -> tuple[int, str, str]:
     process = start(folder, *arguments, processes=processes, **environment)
-    out, errors = process.communicate(timeout=150)
+    out, errors = process.communicate(timeout=600)
     return process.returncode, out, errors
 
 
@@ -70,7 +70,7 @@ def test_a_process_that_dies_ends_the_job_and_says_why(folder: Path, of: str) ->
     options = ("--set", f"of={of}")
     code, _, errors = train(folder, "dying", *ALIKE, *options, PYTHONPATH=str(path))
     assert code != 0
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < 300  # not until gloo gives up, after half an hour
     assert "another process of this run has ended" in errors
     if of == "signal":
         assert "SIGKILL" in errors or "Signal 9" in errors
@@ -89,7 +89,7 @@ def test_several_processes_stop_at_one_step_and_go_on_to_the_same_bits(folder: P
     while "epoch 3/" not in process.stderr.readline():
         assert process.poll() is None
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=100)
+    process.communicate(timeout=600)
     assert run_in(folder / "runs").read_manifest().status == "stopped"
     code, _, errors = train(folder, *options, "--resume")
     assert code == 0, errors

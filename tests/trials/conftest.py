@@ -73,7 +73,7 @@ class Trial:
     def run(
         self,
         *arguments: str | Path,
-        timeout: float = 120,
+        timeout: float = 600,
         stdin: str | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:

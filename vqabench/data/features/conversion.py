@@ -185,7 +185,7 @@ def _gather(
             writer.drop(row.image_id, row.where, str(error))
         if writer.seen == SHARD_IMAGES:
             extent.check(first_few(sources))
-        pace.go_on(writer.seen)
+        pace.update(writer.seen)
     extent.check(first_few(sources))
     if afresh and extent.alike and extent.moved:
         say(

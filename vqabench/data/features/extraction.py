@@ -166,7 +166,7 @@ def _extract_all(
                 raise ready
             else:
                 writer.drop(image.image_id, image.name, str(ready), image.version)
-        pace.go_on(writer.seen)
+        pace.update(writer.seen)
 
 
 def _compute(

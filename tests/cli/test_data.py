@@ -1,4 +1,4 @@
-"""`vqabench data fetch`, from an empty folder to a trained epoch, against a server on loopback."""
+"""`vqabench data`: from an empty folder to a trained epoch, with a server on loopback."""
 
 from __future__ import annotations
 
