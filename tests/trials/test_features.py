@@ -422,7 +422,7 @@ ARRAYS: dict[str, tuple[Callable[[h5py.File, Path], None], str]] = {
     "halves of ids": (replaced("image_ids", np.arange(6) / 2), "image_ids holds 0.5, not whole numbers"),
     "rounded ids": (replaced("image_ids", np.full(6, 2.0**24, np.float32)), "which are rounded"),
     "ids of another kind": (replaced("image_ids", np.array([b"\xff"] * 6, "V1")), "image_ids is not an array"),
-    "ids that are no text": (replaced("image_ids", np.array([b"\xff\xfe"] * 6)), "features of none of the 6"),
+    "ids that are no text": (replaced("image_ids", np.array([b"\xff\xfe"] * 6)), "no features for any of the 6"),
     "one side alone": (lambda file, _: file.__delitem__("image_h"), "holds image_w, but not the other of"),
     "sizes that are no numbers": (replaced("image_w", np.full(6, np.inf)), "image_w holds values that are not"),
     "one image twice, with others": (replaced("image_ids", [0, 1, 2, 3, 4, 4]), "is also in"),
