@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vqabench.errors import InputError, first_few
-from vqabench.evaluation.breakdowns import Breakdown
 from vqabench.evaluation.published import Published
+from vqabench.evaluation.run_answers import Breakdown
 from vqabench.evaluation.scores import CATEGORIES, Scores, read_scores
 from vqabench.results import Manifest, Run
 
