@@ -50,6 +50,7 @@ def warn(rows: Sequence[Row]) -> list[str]:
         prints = {row.fingerprint for row in rows if row.dataset == dataset}
         if len(prints) > 1:
             notes.append(f"{dataset}: these runs were trained on {len(prints)} different versions of the data")
+    # Labels leave out defaults, which may have changed between versions.
     names = [(row.dataset, row.title) for row in rows]
     if len(set(names)) < len(names):
         notes.append(
@@ -70,6 +71,7 @@ def describe_gains(rows: Sequence[Row], bases: Sequence[tuple[Row, Row]], agains
     based = {id(row) for row, _ in bases}
     if against is None:
         alone = [row.title for row in rows if not row.plain and id(row) not in based]
+        # If no row has a gain, there is no column to explain.
         if alone and len(alone) < len(rows):
             notes.append(f"no gain, because there are no plain runs in the same setting: {first_few(alone, 3)}")
     else:
@@ -158,6 +160,7 @@ def _warn_of(row: Row, open_dataset: Open) -> str | None:
     """Return the note on the first split that a row is suspect on, if it calls for one: test before val."""
     for split in ("test", "val"):
         lowest = _lowest_on_yes_no(row, split)
+        # Reading answers is slow, so rows that beat guessing are not checked.
         if lowest is None or lowest >= SUSPECT:
             continue
         counts = _count(row, split, open_dataset)
@@ -180,6 +183,7 @@ def _describe_never_given(row: Row, split: str, counts: _Counts) -> str | None:
     share = counts.never_given_T.sum() / max(1, counts.answers_T.sum())
     if share < WORTH_A_NOTE:
         return None
+    # max: a type of the data may have no question in this split.
     shares_T = counts.never_given_T / np.maximum(1, counts.answers_T)
     worst = [int(number) for number in np.argsort(-shares_T, kind="stable") if shares_T[number] >= NAMED_TYPE]
     message = first_few((f"“{counts.types[number]}” ({shares_T[number]:.0%})" for number in worst), 3)
@@ -195,6 +199,7 @@ def _count(row: Row, split: str, open_dataset: Open) -> _Counts | None:
 
     try:
         with reading(open_dataset(row.dataset).prepared_file) as file:
+            # Prepared again since: then its counts say nothing about these runs.
             if split not in file or str(file.attrs["fingerprint"]) != row.fingerprint:
                 return None
             types = tuple(file["types"].asstr()[:])

@@ -47,11 +47,13 @@ def read_answered(run: Run, split: str, table: AnnotationTable) -> tuple[Annotat
     """
     file = run.predictions_file(split)
     run.check_file(file, ANSWER_AGAIN)
+    # A pipe or a device would block or never end.
     require_regular(file)
     predictions = read_sure_predictions(file)
     if not predictions:
         raise InputError(f"{file}: there are no answers in it")
     sure = {prediction.question_id: prediction.confidence for prediction in predictions}
+    # Questions without an answer are left out here: the data set may skip images without features.
     asked = table.choose(sure)
     ids = asked.question_ids.tolist()
     given = check_predictions(predictions, ids, str(file))
@@ -117,6 +119,7 @@ def _largest(change_N: NDArray[np.float64], types: Sequence[str], examples: int)
     ranked = []
     for row in np.flatnonzero(change_N > 0).tolist():
         kind = types[row], float(change_N[row])
+        # The second question of a type ranks after the first ones of all types with the same gain.
         ranked.append((-kind[1], seen[kind], row))
         seen[kind] += 1
     return tuple(row for _, _, row in sorted(ranked)[:examples])
@@ -207,6 +210,7 @@ def calibrate(accuracies_N: NDArray[np.float64], confidences_N: NDArray[np.float
     counts, sure, right = (
         np.bincount(bins_N, weights, BINS) for weights in (None, 100 * confidences_N, 100 * accuracies_N)
     )
+    # Sums, not means: each bin then has the weight of its questions.
     error, overconfidence = np.abs(sure - right).sum(), (sure - right).sum()
     bins = [
         Bin(int(n), s / n if n else None, r / n if n else None)
