@@ -122,7 +122,7 @@ def _compare_split(before: Row, after: Row, split: str, read: Read, listed: int)
         raise InputError(
             f"{before.runs[0].folder} and {after.runs[0].folder} answer different questions of {split}"
         )
-    types = table.question_types.spell()
+    types = table.question_types.strings()
     changes = find_changes(sides[0].accuracies_N, sides[1].accuracies_N, types, listed)
     return SplitPair(
         split,

@@ -121,7 +121,7 @@ class TypeShift:
 def count_by_type(types: Categorical, answers: Sequence[str]) -> Counts:
     """Count answers, one per question, by the question's type, after normalising them."""
     counts: Counts = {}
-    for (kind, answer), count in Counter(zip(types.spell(), answers, strict=True)).items():
+    for (kind, answer), count in Counter(zip(types.strings(), answers, strict=True)).items():
         counts.setdefault(kind, Counter())[normalise(answer)] += count
     return counts
 

@@ -191,7 +191,7 @@ def _compare_answers(
     splits = {}
     for name in ("train", tested.split):
         table = tested.opened.tables[name]
-        splits[name] = count_by_type(table.question_types, table.modal_answers.spell())
+        splits[name] = count_by_type(table.question_types, table.modal_answers.strings())
     predicted: dict[str, Counts] = {}
     for row in rows:
         name = row.title if row.title not in predicted else f"{row.title} ({row.seeds[0]})"
@@ -243,7 +243,7 @@ def _describe_pair(before: Row, after: Row, tested: TestedSplit, emit: Emit) -> 
     (table, first), (other, second) = (read_answered(run, tested.split, tested.table) for run in runs)
     if table.question_ids.tolist() != other.question_ids.tolist():
         raise InputError(f"{runs[0].folder} and {runs[1].folder} answer different questions")
-    changes = find_changes(first.accuracies_N, second.accuracies_N, table.question_types.spell(), EXAMPLES)
+    changes = find_changes(first.accuracies_N, second.accuracies_N, table.question_types.strings(), EXAMPLES)
     chosen = [*changes.best, *changes.worst]
     missing, attention = _look(runs, tested, table.question_ids[chosen].tolist(), emit)
     sides = list(zip((first, second), attention, strict=True))
