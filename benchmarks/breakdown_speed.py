@@ -18,9 +18,8 @@ from benchmarks.evaluate_speed import make_data
 from vqabench.data.vqa.annotation_table import tabulate
 from vqabench.data.vqa.annotations import Prediction, SurePrediction, write_predictions
 from vqabench.data.vqa.answers import vocabulary
-from vqabench.evaluation.breakdowns import break_down, calibrate, upper_bound
 from vqabench.evaluation.prior import count_train_prior, group_questions, prior_reliance
-from vqabench.evaluation.run_answers import read_answered
+from vqabench.evaluation.run_answers import break_down, calibrate, read_answered, upper_bound
 from vqabench.results import Run
 
 Result = TypeVar("Result")

@@ -15,9 +15,8 @@ from vqabench.data.vqa.annotation_table import AnnotationTable, tabulate
 from vqabench.data.vqa.annotations import read_annotations
 from vqabench.data.vqa.answers import vocabulary
 from vqabench.data.vqa.encoding import count_human_answers
-from vqabench.evaluation.breakdowns import Breakdown, break_down, upper_bound
 from vqabench.evaluation.prior import GROUPS, TrainPrior, count_train_prior, group_questions
-from vqabench.evaluation.run_answers import RunAnswers, read_answered
+from vqabench.evaluation.run_answers import Breakdown, RunAnswers, break_down, read_answered, upper_bound
 from vqabench.evaluation.scores import Scores
 from vqabench.files.atomic import read_json
 from vqabench.paths import Paths

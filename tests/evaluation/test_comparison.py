@@ -10,10 +10,10 @@ from scipy import stats
 
 from tests.runs import write_run
 from vqabench.errors import InputError
-from vqabench.evaluation.breakdowns import Breakdown, GroupScore
 from vqabench.evaluation.comparison import Comparison, compare
 from vqabench.evaluation.prior import Reliance
 from vqabench.evaluation.rows import Row
+from vqabench.evaluation.run_answers import Breakdown, GroupScore
 from vqabench.evaluation.scores import CATEGORIES, Scores, TypeScore
 from vqabench.results import Manifest, Run, find_runs
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -19,7 +20,6 @@ from vqabench.evaluation.notes import (
 )
 from vqabench.evaluation.published import SPLITS, Published, find_published, find_split, read_tables
 from vqabench.evaluation.rows import (
-    Cell,
     Key,
     Row,
     SeedTest,
@@ -78,6 +78,7 @@ def compare(
     reasons: dict[str, list[str]] = {}
     rows = gather_rows(runs, dataset, reasons, by_type=by_type)
     left_out = describe_left_out(reasons)
+    # Without runs, the paper's tables are still worth showing, unless a row of ours was requested.
     if not rows and published and against is None:
         return show_tables(dataset, left_out)
     if not rows:
@@ -131,7 +132,11 @@ def find_plain(rows: Iterable[Row]) -> list[tuple[Row, Row]]:
     rows = list(rows)
     plain = _group_plain(rows)
     pairs = [(row, plain.get(_setting(row), [])) for row in rows if not row.plain]
-    return [(row, min(bases, key=lambda base: _unlike(row, base))) for row, bases in pairs if bases]
+
+    def difference(row: Row, base: Row) -> tuple[bool, bool, int]:
+        return base.label != row.label, base.seeds != row.seeds, -len(base.seeds)
+
+    return [(row, min(bases, key=partial(difference, row))) for row, bases in pairs if bases]
 
 
 def find_chosen(rows: Sequence[Row], name: str) -> list[tuple[Row, Row]]:
@@ -153,6 +158,7 @@ def find_chosen(rows: Sequence[Row], name: str) -> list[tuple[Row, Row]]:
                 f"--against: {len(folders)} rows on {dataset} are called {name!r}; name the folder of one instead: "
                 f"{first_few(folders, 3)}"
             )
+    # Numbers on different data do not compare, even under one name.
     bases = {(row.dataset, row.fingerprint): row for row in chosen}
     pairs = [(row, bases.get((row.dataset, row.fingerprint))) for row in rows]
     return [(row, base) for row, base in pairs if base is not None and base is not row]
@@ -168,10 +174,6 @@ def _group_plain(rows: Iterable[Row]) -> dict[tuple[str, ...], list[Row]]:
 
 def _setting(row: Row) -> tuple[str, ...]:
     return row.dataset, row.backbone, row.objective, row.setting
-
-
-def _unlike(row: Row, base: Row) -> tuple[bool, bool, int]:
-    return base.label != row.label, base.seeds != row.seeds, -len(base.seeds)
 
 
 def _describe_choices(rows: Sequence[Row]) -> list[str]:
@@ -193,6 +195,7 @@ def add_gains(rows: Sequence[Row], bases: Sequence[tuple[Row, Row]]) -> None:
         tests = compare_cells(row, base)
         for key, test in tests.items():
             cell, other = row.cells[key], base.cells[key]
+            # Both means are defined: compare_cells returns no other keys.
             row.cells[key] = replace(cell, gain=(cell.mean or 0.0) - (other.mean or 0.0), test=test)
     for dataset in dict.fromkeys(row.dataset for row in rows):  # each has its own table, and so its own family
         _correct([row for row in rows if row.dataset == dataset])
@@ -200,9 +203,14 @@ def add_gains(rows: Sequence[Row], bases: Sequence[tuple[Row, Row]]) -> None:
 
 def compare_cells(row: Row, base: Row) -> dict[Key, SeedTest | None]:
     """Test the differences of all accuracies and kappas of two rows; paired if their seeds are the same."""
-    keys = [key for key, cell in row.cells.items() if key[1] in METRICS and _are_defined(cell, base.cells.get(key))]
+    defined = [
+        {key for key, cell in side.cells.items() if key[1] in METRICS and cell.mean is not None}
+        for side in (row, base)
+    ]
+    keys = [key for key in row.cells if key in defined[0] & defined[1]]
     if min(len(row.seeds), len(base.seeds)) < 2 or not keys:
         return dict.fromkeys(keys)
+    # Runs with equal seeds saw the data in the same order, which makes them comparable in pairs.
     paired = row.seeds == base.seeds
     ours_SK, theirs_SK = (np.array([side.cells[key].values for key in keys], float).T for side in (row, base))
     found = compare_seeds(ours_SK, theirs_SK, paired=paired)
@@ -213,14 +221,11 @@ def compare_cells(row: Row, base: Row) -> dict[Key, SeedTest | None]:
     }
 
 
-def _are_defined(cell: Cell, other: Cell | None) -> bool:
-    return other is not None and other.mean is not None and cell.mean is not None
-
-
 def _correct(rows: Sequence[Row]) -> None:
     """Correct the p-values of each column of a table for their number."""
     for key in dict.fromkeys(key for row in rows for key in row.cells):
         tested = [(row, row.cells[key]) for row in rows if key in row.cells and row.cells[key].test is not None]
+        # By column: a reader claims all rows of a column together.
         adjusted = holm(np.array([cell.test.p for _, cell in tested if cell.test is not None]))
         for (row, cell), p_holm in zip(tested, adjusted.tolist(), strict=True):
             assert cell.test is not None
@@ -233,6 +238,7 @@ def mark_best(rows: Sequence[Row]) -> None:
     To be the best is a claim: it needs several seeds, and another row with several seeds to be better than.
     """
     for dataset in {row.dataset for row in rows}:
+        # A run that has seen the test split would win unfairly.
         within = [row for row in rows if row.dataset == dataset and not row.branded]
         if sum(len(row.seeds) > 1 for row in within) < 2:
             continue
@@ -242,5 +248,6 @@ def mark_best(rows: Sequence[Row]) -> None:
             ]
             highest = max((cell.mean or 0.0 for _, cell in cells), default=0.0)
             for row, cell in cells:
+                # Rounded as printed: rows that look equal are both marked.
                 if len(row.seeds) > 1 and round(cell.mean or 0.0, DECIMALS) == round(highest, DECIMALS):
                     row.cells[key] = replace(cell, best=True)

@@ -42,6 +42,7 @@ def read_curve(runs: Sequence[Run], split: str) -> Curve | None:
     Epochs that a seed lacks, such as those of a broken line, are left out: a mean over fewer seeds would look like
     a change. Raises InputError if a record cannot be read.
     """
+    # Seeds may differ in --track-test, so some may have recorded nothing.
     recorded = [own for own in (_read(run, f"{split}_accuracy") for run in runs) if own]
     if not recorded:
         return None
@@ -56,6 +57,7 @@ def _read(run: Run, key: str) -> dict[int, float]:
     return {
         epoch: float(value)
         for epoch, value in found
+        # Bounded: a damaged line may hold any number, and a chart draws every epoch up to the last.
         if isinstance(value, int | float) and 0 <= value <= 100.001 and 1 <= epoch <= LAST_EPOCH
     }
 

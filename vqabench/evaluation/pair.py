@@ -102,19 +102,17 @@ def compare_pair(
     """
     if (before.dataset, before.fingerprint) != (after.dataset, after.fingerprint):
         raise InputError(f"{before.runs[0].folder} and {after.runs[0].folder} were trained on different data")
+    # A run has no differences from itself to test.
     if _folders(before) & _folders(after):
         raise InputError(f"{before.runs[0].folder}: both are the same configuration")
-    shared = [split for split in splits if all(_has(row, split) for row in (before, after))]
+    keys = before.cells.keys() & after.cells.keys()
+    shared = [split for split in splits if (split, "accuracy", "answer-type", "all") in keys]
     pairs = tuple(_compare_split(before, after, split, read, listed) for split in shared)
     return Pair(before, after, tuple(_differing_settings(before.manifests[0], after.manifests[0])), pairs)
 
 
 def _folders(row: Row) -> set[Path]:
     return {run.folder.resolve() for run in row.runs}
-
-
-def _has(row: Row, split: str) -> bool:
-    return (split, "accuracy", "answer-type", "all") in row.cells
 
 
 def _compare_split(before: Row, after: Row, split: str, read: Read, listed: int) -> SplitPair:
@@ -142,12 +140,14 @@ def _read_side(row: Row, split: str, read: Read) -> _Side:
     for run, (table, _) in zip(row.runs, found, strict=True):
         if not np.array_equal(table.question_ids, found[0][0].question_ids):
             raise InputError(f"{run.folder} and {row.runs[0].folder} answer different questions of {split}")
+    # Seeds are averaged per question: answers of several seeds to one question are not independent.
     accuracies = np.mean([answered.accuracies_N for _, answered in found], axis=0)
     return _Side(found[0][0], [answered.answers for _, answered in found], accuracies)
 
 
 def _compare_categories(before: Row, after: Row, split: str, sides: Sequence[_Side]) -> dict[str, CategoryPair]:
     table = sides[0].table
+    # Ids of images may be numbers or names; the tests need indices.
     images_N = np.unique([str(image) for image in table.image_ids], return_inverse=True)[1]
     types = np.array([*table.answer_types.names, ""])[table.answer_types.codes]
     tests = compare_cells(after, before)
@@ -157,6 +157,7 @@ def _compare_categories(before: Row, after: Row, split: str, sides: Sequence[_Si
         if own_N.any():
             ours, theirs = (side.accuracies_N[own_N] for side in (sides[1], sides[0]))
             found[category] = compare_questions(ours, theirs, images_N[own_N])
+    # Tests over seeds and over questions are two families: they answer different questions.
     adjusted = holm(np.array([test.permutation_p for test in found.values()])).tolist()
     keys = {category: (split, "accuracy", "answer-type", category) for category in found}
     over_seeds = _correct([tests.get(key) for key in keys.values()])
@@ -198,8 +199,10 @@ def _differing_settings(before: Manifest, after: Manifest) -> list[str]:
     message = []
     for name in ("backbone", "objective", "select", "precision", "vocabulary", "bases", "pretraining"):
         message += _differ(name, getattr(before, name), getattr(after, name))
+    # Both stages together: a strategy may split the same number of epochs over two.
     message += _differ("epochs", *(sum(int(stage["epochs"]) for stage in run.stages) for run in (before, after)))
     message += _differ("start from", *(format_origin(run) for run in (before, after)))
+    # Options of a part that only one side has belong to its strategy, which its name shows.
     for part in sorted(before.options.keys() & after.options.keys()):
         for option in sorted(before.options[part].keys() | after.options[part].keys()):
             message += _differ(

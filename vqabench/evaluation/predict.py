@@ -79,6 +79,7 @@ def load_split(
     texts = {question.question_id: question.question for question in dataset.read_questions(split)}
     check_questions(prepared.question_hashes)
     ids = prepared.splits[split].question_ids.tolist()
+    # After the check above: a changed question must not meet the features of the old one.
     extras = model.prepare_questions([texts[question_id] for question_id in ids])
     _check_extras(extras, len(ids), model)
     return SplitData(prepared, split, features, extras)
@@ -128,11 +129,13 @@ def predict(
     asked = torch.arange(len(data)) if questions is None else questions
     if len(asked) == 0:  # one of several processes may have no questions
         return Chosen(asked, torch.empty(0))
+    # Restored below: the training loop evaluates between epochs.
     was_training = model.training
     model.eval()
     chosen: list[tuple[Tensor, Tensor]] = []
     try:
         with torch.inference_mode():
+            # Each pass answers until memory runs out, then continues with half the batch size.
             while (done := sum(len(answers) for answers, _ in chosen)) < len(asked):
                 parts = torch.split(asked[done:], batch_size)
                 batch_size = _answer(model, data, parts, objective, chosen, after_batch)
@@ -159,14 +162,18 @@ def _answer(
     """Answer batches until memory runs out; return the batch size to continue with."""
     try:
         for batch in data.batches(parts, with_targets=False):
+            # Features may be stored in half precision; answers are computed in float32 (see `predict`).
             output = model(batch.replace(regions_BRV=batch.regions_BRV.float()))
             check_output(output, (len(batch), data.answers), model)
             logits_BA = output.logits_BA.float()
             largest, indices = logits_BA.max(1)
+            # Only the probability of the chosen answer is needed, so no softmax over all answers.
             sure = largest.sigmoid() if objective == "bce" else (largest - logits_BA.logsumexp(1)).exp()
+            # The maximum of NaN has an arbitrary index: marked here, counted and refused in `predict`.
             chosen.append((indices.masked_fill(~largest.isfinite(), NOT_A_NUMBER), sure))
             after_batch()
     except (RuntimeError, MemoryError) as error:
+        # A single question that does not fit will not fit later.
         if not is_out_of_memory(error) or len(parts[0]) == 1:
             raise
         return len(parts[0]) // 2

@@ -41,9 +41,11 @@ class TrainPrior:
     def count(self, types_N: NDArray[np.int64], answers_N: NDArray[np.int64]) -> NDArray[np.int64]:
         """Count the questions that have some types and answers, given by number, -1 where there is none: [N]."""
         wanted_N = types_N * len(self.answers) + answers_N
+        # No pair has the key -1, so unknown types and answers count 0.
         wanted_N[(types_N < 0) | (answers_N < 0)] = -1
         pairs_M = self.types_M * len(self.answers) + self.answers_M
         place_N = np.searchsorted(pairs_M, wanted_N)
+        # searchsorted returns M for keys beyond the last pair: the appended key, -2, matches nothing.
         found_N = np.append(pairs_M, -2)[place_N] == wanted_N
         return np.where(found_N, np.append(self.counts_M, 0)[place_N], 0)
 
@@ -51,6 +53,7 @@ class TrainPrior:
 def count_train_prior(train: AnnotationTable) -> TrainPrior:
     """Count the most common answers of the training questions; those of the validation split are not in it."""
     types, answers = train.question_types.regroup(str), train.modal_answers.regroup(str)
+    # One integer per pair, so that np.unique counts pairs; 32 bits could overflow.
     pairs = types.codes.astype(np.int64) * len(answers.names) + answers.codes
     pairs_M, counts_M = np.unique(pairs, return_counts=True)
     types_M, answers_M = np.divmod(pairs_M, max(1, len(answers.names)))
@@ -85,7 +88,9 @@ def group_questions(table: AnnotationTable, prior: TrainPrior) -> dict[str, NDAr
     types_N = table.question_types.number(prior.types)
     counts_N = prior.count(types_N, table.modal_answers.number(prior.answers))
     questions_N, distinct_N, most_N = (
-        np.append(values_T, 0)[types_N] for values_T in (prior.questions_T, prior.distinct_T, prior.most_T)
+        # The index -1 of an unknown type takes the appended 0.
+        np.append(values_T, 0)[types_N]
+        for values_T in (prior.questions_T, prior.distinct_T, prior.most_T)
     )
     seen_N = types_N >= 0
     head_N = 5 * counts_N * distinct_N > 6 * questions_N  # count > 1.2 x questions / distinct, without rounding
@@ -132,6 +137,7 @@ def largest_shifts(train: Counts, test: Counts, limit: int) -> list[str]:
 
 def distance_between(one: Counter[str], other: Counter[str]) -> float:
     """Return the total variation distance between two distributions, given by counts: 0 to 1."""
+    # Sorted: the last bits of the sum must not depend on the order of a set.
     gaps = (one[answer] / one.total() - other[answer] / other.total() for answer in sorted(one | other))
     return sum(map(abs, gaps)) / 2
 
@@ -150,6 +156,7 @@ def compare_answers(
     shares = {name: [_share(own, answer) for answer in chosen] for name, own in counts.items()}
     more = set[str]().union(*counts.values()) > set(chosen)
     for own in shares.values() if more else ():
+        # Rounding may bring the sum slightly above 1.
         own.append(max(0.0, 1 - sum(own)))
     return TypeShift(
         question_type,
@@ -207,11 +214,14 @@ def prior_reliance(answers: Sequence[str], table: AnnotationTable, prior: TrainP
     if questions == 0:
         return Reliance(None, None, None)
     trained_K, asked_K = prior.questions_T[counts.types_K], asked_T[counts.types_K]
+    # P - Q. A type that the split lacks has weight 0 below, so any divisor will do.
     gap_K = counts.train_K / trained_K - counts.true_K / np.maximum(asked_K, 1)
+    # n G and n Q are counts, so n <G - Q, P - Q> needs no division.
     shared = float(((counts.given_K - counts.true_K) * gap_K).sum())
     squared = float((asked_K * gap_K**2).sum())  # the formula's denominator; `shared` is its numerator
     distance = math.sqrt(squared / questions)
     by_chance = math.sqrt(_expect_by_chance(counts, prior.questions_T, asked_T) / questions)
+    # If P and Q hardly differ, the score would be noise divided by noise.
     differ = distance >= max(LEAST_DISTANCE, TIMES_CHANCE * by_chance)
     return Reliance(shared / squared if differ else None, distance, by_chance)
 
@@ -233,6 +243,7 @@ def _count(answers: Sequence[str], table: AnnotationTable, prior: TrainPrior) ->
     """Count answers within the types of training."""
     types_N = table.question_types.number(prior.types)
     seen_N = types_N >= 0
+    # Continues the indices of training: answers that are new in the split get further ones.
     numbers = Numbering(prior.answers)
     true_N = numbers.number(table.modal_answers.names)[table.modal_answers.codes]
     given_N = numbers.number([normalise(answer) for answer in answers])
@@ -251,6 +262,7 @@ def _count(answers: Sequence[str], table: AnnotationTable, prior: TrainPrior) ->
 def _expect_by_chance(counts: _Counts, trained_T: NDArray[np.int64], asked_T: NDArray[np.float64]) -> float:
     """Return the expected sum of n |P - Q|^2 for draws of P and Q from the distribution of both together."""
     pooled_K = (counts.train_K + counts.true_K) / (trained_T + asked_T)[counts.types_K]
+    # A share p of n draws has the variance p (1 - p) / n: over all answers, (1 - sum p^2) / n.
     spread_T = 1 - np.bincount(counts.types_K, pooled_K**2, len(asked_T))
     variances_T = spread_T / np.maximum(asked_T, 1) + spread_T / trained_T
     return max(0.0, float((asked_T * variances_T).sum()))

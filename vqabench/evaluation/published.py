@@ -73,9 +73,11 @@ class Split:
 
         Runs of earlier versions do not record the training questions or the ids.
         """
+        # Unknown counts as equal: older runs record only the test questions.
         train = run.questions.get("train", self.train)
         if tested != self.test:
             return f"{tested:,} questions were tested, but the published test split has {self.test:,}"
+        # A validation split may have been carved from the published training split.
         if self.train not in (train, train + run.questions.get("val", 0)):
             return f"{train:,} questions in train, but {self.train:,} in the published split"
         if self.test_ids and run.test_ids and run.test_ids != self.test_ids:
@@ -101,6 +103,7 @@ def read_tables() -> tuple[Published, ...]:
 def read_published() -> tuple[Published, ...]:
     """Return the rows of all tables, without those of Table V that another table has with more categories."""
     rows = read_tables()
+    # Table V repeats results of other tables, with fewer categories.
     fuller = {_name(row) for row in rows if len(row.numbers) > 1}
     return tuple(row for row in rows if len(row.numbers) > 1 or _name(row) not in fuller)
 
@@ -137,6 +140,7 @@ def find_split(manifest: Manifest, tested: int | None) -> str | None:
     if tested is None:
         return None
     same = [name for name, split in SPLITS.items() if split.find_difference(manifest, tested) is None]
+    # Without recorded counts, the number of test questions is too little evidence: the name must agree, too.
     recorded = bool(manifest.questions) or manifest.dataset in same
     return same[0] if same and recorded else None
 

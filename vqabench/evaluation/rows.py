@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vqabench.errors import InputError, first_few
-from vqabench.evaluation.breakdowns import Breakdown
 from vqabench.evaluation.published import Published
+from vqabench.evaluation.run_answers import Breakdown
 from vqabench.evaluation.scores import CATEGORIES, Scores, read_scores
 from vqabench.results import Manifest, Run
 
@@ -114,6 +114,7 @@ class Row:
 
     def is_called(self, name: str) -> bool:
         """Return whether a user means this row: `BACKBONE/STRATEGY`, as tables show it, or a folder of its runs."""
+        # As tables show it, and as a shell takes it, without the space.
         strategies = self.strategy, self.strategy.replace(" @", "@", 1)
         if name.removesuffix("‡").strip() in [f"{self.backbone}{mark}{one}" for mark in "/ " for one in strategies]:
             return True
@@ -138,13 +139,15 @@ def gather_rows(
         loaded = _load(run, dataset, left_out)
         if loaded is not None:
             manifest = loaded[1]
-            group = groups.setdefault((*_name(manifest), _format_identity(manifest)), [])
+            shown = manifest.dataset, manifest.backbone, manifest.objective, manifest.loss, manifest.label
+            group = groups.setdefault((*shown, _format_identity(manifest)), [])
             if manifest.seed in (other.seed for _, other, _ in group):
                 left_out.setdefault("another run with this seed is already in the row", []).append(str(run.folder))
             else:
                 group.append(loaded)
     types = _choose_types([one for group in groups.values() for one in group], left_out) if by_type else frozenset()
     rows = [_make_row(sorted(group, key=lambda one: one[1].seed), types) for group in groups.values()]
+    # Plain comes before the strategies that are compared with it.
     rows.sort(key=lambda row: (row.dataset, row.backbone, row.objective, not row.plain, row.loss, row.label))
     return rows
 
@@ -155,6 +158,7 @@ def _choose_types(loaded: Sequence[Finished], left_out: dict[str, list[str]]) ->
     for _, _, scores in loaded:
         for form in scores.values():
             questions |= Counter({name: scored.questions for name, scored in form.per_question_type.items()})
+    # Ties are broken by name, so that the choice does not depend on the order of the runs.
     ranked = sorted(questions, key=lambda name: (-questions[name], name))
     if len(ranked) > MOST_TYPES:
         left_out[f"beyond the {MOST_TYPES:,} question types with the most questions"] = ranked[MOST_TYPES:]
@@ -180,6 +184,7 @@ def _load(run: Run, dataset: str | None, left_out: dict[str, list[str]]) -> Fini
             return None
         return run, manifest, read_scores(run)
     except InputError as error:
+        # One damaged run must not hide the others.
         left_out.setdefault(DAMAGED, []).append(str(error))
         return None
 
@@ -210,10 +215,6 @@ def _make_row(group: Sequence[Finished], types: Set[str]) -> Row:
     )
 
 
-def _name(manifest: Manifest) -> tuple[str, ...]:
-    return manifest.dataset, manifest.backbone, manifest.objective, manifest.loss, manifest.label
-
-
 def _format_identity(manifest: Manifest) -> str:
     """Return the settings that the seeds of one row share, as JSON.
 
@@ -234,6 +235,7 @@ def _format_setting(manifest: Manifest) -> str:
     origin = format_origin(manifest)
     unused = "epochs" if origin else "finetune_epochs"  # a second stage belongs to the strategy
     recipe = {name: value for name, value in manifest.recipe.items() if name != unused}
+    # Options of losses belong to the strategy, those of backbones to the setting.
     backbones = {label: manifest.options[label] for label in ("backbone", *manifest.bases)}
     shared = [manifest.bases, backbones, recipe, origin, manifest.select, manifest.precision, manifest.fingerprint]
     return json.dumps([*shared, manifest.pretraining], sort_keys=True)
@@ -261,6 +263,7 @@ def add_breakdowns(row: Row, break_down: TakeApart) -> None:
                 break_down(run, manifest, split) for run, manifest in zip(row.runs, row.manifests, strict=True)
             ]
         except InputError as error:
+            # The answers to one split may be gone while those to the other are here.
             failed.append(str(error))
             continue
         for key, value in (pair for form in forms for pair in _flatten_breakdown(split, form)):
@@ -283,8 +286,10 @@ def _flatten_breakdown(split: str, form: Breakdown) -> Iterator[tuple[Key, float
 def summarise(values: Sequence[float | None]) -> Cell:
     """Return the cell of a number with one value per seed. There is a mean only if no value is undefined."""
     defined = [value for value in values if value is not None]
+    # A mean over fewer seeds than the row names would mislead.
     if not defined or len(defined) < len(values):
         return Cell(None, None, tuple(values))
+    # fsum: the result does not depend on the order of the seeds.
     mean = math.fsum(defined) / len(defined)
     squares = math.fsum((value - mean) ** 2 for value in defined)
     deviation = math.sqrt(squares / (len(defined) - 1)) if len(defined) > 1 else None

@@ -28,8 +28,10 @@ def kappa(predicted: NDArray[np.int32], expected: NDArray[np.int32]) -> float | 
     """
     total = len(predicted)
     agreed = total * int((predicted == expected).sum())
+    # `initial`: there may be no questions.
     labels = 1 + max(predicted.max(initial=-1), expected.max(initial=-1))
     left, right = (np.bincount(side, minlength=labels) for side in (predicted, expected))
+    # Both shares are multiplied by total ** 2: integers stay exact up to the one division.
     chance = int(left @ right)
     return None if total**2 == chance else 100 * (agreed - chance) / (total**2 - chance)
 
@@ -64,6 +66,7 @@ class Scores(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def __post_init__(self) -> None:
         for metric in ("accuracy", "kappa"):
+            # Checked on reading: a missing category would surface much later, in a table.
             if getattr(self, metric).keys() != set(CATEGORIES):
                 raise ValueError(f"{metric} must have the keys {', '.join(CATEGORIES)}")
 
@@ -101,6 +104,7 @@ def check_predictions(
     answers: dict[int, str] = {}
     differing: set[int] = set()
     for prediction in predictions:
+        # The first answer stands; a later one counts only if it differs.
         if answers.setdefault(prediction.question_id, prediction.answer) != prediction.answer:
             differing.add(prediction.question_id)
     asked = set(question_ids)
@@ -125,6 +129,7 @@ def score(answers: Mapping[int, str], annotations: AnnotationTable) -> Scores:
     given = [answers.get(question_id) for question_id in annotations.question_ids.tolist()]
     accuracies = question_accuracies(given, annotations.answers, annotations.records)
     predicted, expected = _number_alike(given, annotations.modal_answers)
+    # "all" is every question, also those of other answer types.
     by_answer_type = _group(annotations.answer_types)
     rows = by_answer_type | {"all": np.arange(len(annotations))}
     chosen = {name: rows.get(name, np.arange(0)) for name in CATEGORIES}
@@ -147,6 +152,7 @@ def _number_alike(given: Sequence[str | None], modal: Categorical) -> tuple[Code
     numbers = Numbering()
     expected = numbers.number(modal.names)[modal.codes] if len(modal) else modal.codes
     predicted = numbers.number(["" if answer is None else normalise(answer) for answer in given])
+    # An index that no expected answer has, so that kappa never counts a missing answer as agreement.
     predicted[[row for row, answer in enumerate(given) if answer is None]] = len(numbers)
     return predicted, expected
 
@@ -158,6 +164,7 @@ def _score_types(accuracies: NDArray[np.float64], rows: Mapping[str, NDArray[np.
 
 def _group(labels: Categorical) -> dict[str, NDArray[np.int64]]:
     """Return the rows of each name that occurs."""
+    # One sort instead of a mask per name: a data set may have a thousand question types.
     order = np.argsort(labels.codes, kind="stable")
     counts = np.bincount(labels.codes, minlength=len(labels.names))
     rows = np.split(order, np.cumsum(counts)[:-1]) if len(counts) else []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -79,17 +79,15 @@ def to_csv(comparison: Comparison) -> str:
     writer = csv.DictWriter(stream, _CSV_HEAD.split(), lineterminator="\n")
     writer.writeheader()
     for row in comparison.rows:
-        writer.writerows(map(_disarm, _csv_lines(row)))
+        for line in _csv_lines(row):
+            writer.writerow(
+                {key: disarm(value) if isinstance(value, str) else value for key, value in line.items()}
+            )
     printed = {id(one): one for row in comparison.rows for one in row.published}
     printed |= {id(one): one for one in comparison.published}
     for one in printed.values():
         writer.writerows(_published_csv_lines(one))
     return stream.getvalue()
-
-
-def _disarm(line: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a line whose text no spreadsheet takes for a formula."""
-    return {key: disarm(value) if isinstance(value, str) else value for key, value in line.items()}
 
 
 def _csv_lines(row: Row) -> Iterator[dict[str, Any]]:

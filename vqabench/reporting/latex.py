@@ -114,20 +114,16 @@ def _cut(grid: Grid) -> Iterator[Grid]:
 
 
 def _fits(grid: Grid) -> bool:
-    columns = range(grid.names, len(grid.head))
-    widths = [
-        max([_measure(_head(grid.head[number])), *(_measure_cell(row[number]) for row in grid.rows)])
-        for number in columns
-    ]
-    return sum(widths) + GAP * len(widths) + NAMES <= WIDTH
+    width = NAMES
+    for number in range(grid.names, len(grid.head)):
+        cells = [row[number] for row in grid.rows]
+        widths = [_measure(cell.mean) + SMALL * _measure(cell.spread.strip() + cell.mark) for cell in cells]
+        width += GAP + max([_measure(_head(grid.head[number])), *widths])
+    return width <= WIDTH
 
 
 def _measure(text: str) -> float:
     return sum(DOT if mark in ".,:()" else SIGN if mark in "+-−±%<" else DIGIT for mark in text)
-
-
-def _measure_cell(cell: Text) -> float:
-    return _measure(cell.mean) + SMALL * _measure(cell.spread.strip() + cell.mark)
 
 
 def _head(name: str) -> str:
@@ -139,10 +135,11 @@ def _head(name: str) -> str:
 def _table(grid: Grid, notes: Sequence[str], number: int) -> str:
     heads = [_escape(_head(name)) for name in grid.head[grid.names :]]
     about = f" ({grid.about})" if grid.about else ""
+    label = re.sub(r"[^a-z0-9]+", "-", "-".join(grid.key).lower()).strip("-")
     lines = [
         r"\begin{table}[tb]",
         rf"\caption{{{_escape(grid.title.replace(' x 100', ' × 100') + about)}.}}",
-        rf"\label{{tab:{_slug(grid.key)}-{number}}}",
+        rf"\label{{tab:{label}-{number}}}",
         r"\vspace{2pt}",
         r"\fontsize{8}{9.5}\selectfont",
         r"\setlength{\tabcolsep}{2pt}",
@@ -158,10 +155,6 @@ def _table(grid: Grid, notes: Sequence[str], number: int) -> str:
         r"\end{table}",
     ]
     return "\n".join(lines)
-
-
-def _slug(key: Iterable[str]) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", "-".join(key).lower()).strip("-")
 
 
 def _line(cells: Iterable[str]) -> str:

@@ -9,60 +9,15 @@ from functools import cached_property
 from vqabench.data.catalog.dataset import Dataset
 from vqabench.data.prepare.fingerprint import fingerprint_of
 from vqabench.data.prepare.preparation import summarise
-from vqabench.data.prepare.prepared import Prepared, prepare, read_vocabulary
+from vqabench.data.prepare.prepared import read_vocabulary
 from vqabench.data.vqa.annotation_table import AnnotationTable
 from vqabench.data.vqa.annotations import Question
 from vqabench.errors import InputError
-from vqabench.evaluation.breakdowns import Breakdown, break_down
 from vqabench.evaluation.prior import TrainPrior, count_train_prior
 from vqabench.evaluation.rows import Row
-from vqabench.evaluation.run_answers import RunAnswers, read_answered
-from vqabench.events import Emit
+from vqabench.evaluation.run_answers import Breakdown, RunAnswers, break_down, read_answered
 from vqabench.paths import Paths
 from vqabench.results import Manifest, Run
-
-
-@dataclass(frozen=True)
-class TestedSplit:
-    """One split of a data set, with its annotations and images."""
-
-    prepared: Prepared
-    opened: OpenedDataset
-    split: str
-    """`test`, or `val` if there is no test split."""
-    rows: dict[int, int]
-    """Question id -> row of the prepared split."""
-
-    @property
-    def dataset(self) -> Dataset:
-        """Return the data set."""
-        return self.opened.dataset
-
-    @property
-    def questions(self) -> dict[int, Question]:
-        """Return the questions by their ids."""
-        return self.opened.questions[self.split]
-
-    @property
-    def table(self) -> AnnotationTable:
-        """Return the annotations."""
-        return self.opened.tables[self.split]
-
-
-def read_tested(rows: Sequence[Row], stored: StoredAnswers, emit: Emit) -> TestedSplit:
-    """Read the split that the runs of one data set were tested on; nothing is fetched or prepared.
-
-    Raises InputError if the data set is not prepared, is now in a state that none of them saw, or has no split
-    to test on.
-    """
-    opened = stored.open_any(rows)
-    dataset = opened.dataset
-    split = next((name for name in ("test", "val") if name in dataset.scored), None)
-    if split is None:
-        raise InputError(f"{dataset.name} has neither a test nor a val split")
-    prepared = prepare(dataset, emit)
-    numbered = {number: row for row, number in enumerate(prepared.splits[split].question_ids.tolist())}
-    return TestedSplit(prepared, opened, split, numbered)
 
 
 @dataclass
