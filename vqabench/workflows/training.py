@@ -123,27 +123,19 @@ def _train_at_once(
     plan: Plan, paths: Paths, runs: Mapping[int, Run], jobs: int, session: Session, afresh: bool
 ) -> None:
     """Train some seeds at the same time, each as a command of its own; a failure stops the others."""
-    emit, seen = session.emit, set(warnings_of(plan))
-
-    def show(task: Task, line: str) -> None:
-        text = line.removeprefix("warning: ")
-        if text == line and not line.startswith(("error: ", "stopping")):
-            emit(f"{task.name}: {line}")
-        elif text != line and text not in seen:
-            seen.add(text)
-            emit(Warn(f"{task.name}: {text}"))
 
     def end(task: Task, failure: Exception | None) -> None:
         if failure is not None:
             raise type(failure)(f"{task.name}: {failure}")
 
     tasks = [Task(f"seed {seed}", replace(plan.config, seeds=(seed,)), run, afresh) for seed, run in runs.items()]
-    pool = Pool(paths, at_most(jobs), session.interruption, end, show, emit=emit)
+    warned = set(warnings_of(plan))
+    pool = Pool(paths, at_most(jobs), session.interruption, session.emit, end, warned=warned, reports_lines=True)
     try:
         pool.train(tasks)
     finally:
         for name, why in pool.lost.items():
-            emit(Warn(f"{name}: {why}"))
+            session.emit(Warn(f"{name}: {why}"))
 
 
 def choose_jobs(plan: Plan, prepared: Prepared, runs: int, session: Session) -> int:
