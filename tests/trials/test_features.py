@@ -610,7 +610,7 @@ def test_features_that_change_while_a_run_trains_end_it_in_a_line(trial: Trial, 
     assert "Traceback" not in message
     assert '"failed"' in (trial.runs("updn")[0] / "run.json").read_text()
     if fault == "overwritten":  # one that was cut short is prepared again
-        again = trial.run("train", "updn", *trial.data, *options, "--resume")
+        again = trial.cli("train", "updn", *trial.data, *options, "--resume")
         assert_refused(again, "features.h5: its content has changed")
 
 
