@@ -591,9 +591,7 @@ def test_companions_are_passed_over_other_kinds_told_and_pipes_refused(pictures:
 
 
 @pytest.mark.parametrize("fault", ["truncated", "overwritten"])
-def test_features_that_change_while_a_run_trains_end_it_in_a_line(
-    trial: Trial, cli: CommandLine, fault: str
-) -> None:
+def test_features_that_change_while_a_run_trains_end_it_in_a_line(trial: Trial, fault: str) -> None:
     options = ("--epochs", "100000", "--set", "hidden=8", "--set", "embedding=8", "--features", "disk")
     command = trial.command("train", "updn", *trial.data, *options)
     with (trial.folder / "err").open("w") as err:
@@ -614,7 +612,7 @@ def test_features_that_change_while_a_run_trains_end_it_in_a_line(
     assert "Traceback" not in message
     assert '"failed"' in (trial.runs("updn")[0] / "run.json").read_text()
     if fault == "overwritten":  # one that was cut short is prepared again
-        again = cli("train", "updn", *trial.data, *options, "--resume")
+        again = trial.cli("train", "updn", *trial.data, *options, "--resume")
         assert_refused(again, "features.h5: its content has changed")
 
 
