@@ -21,6 +21,8 @@ class TensorBoardLog:
     Everything is logged over steps, epochs too, so that one purge step voids all that is trained again.
     """
 
+    name = "tensorboard"
+
     def __init__(self, run: Run) -> None:
         self.folder = run.folder / "tensorboard"
         self.writer: SummaryWriter | None = None
