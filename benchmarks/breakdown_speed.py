@@ -1,6 +1,6 @@
-"""Times what is computed from the stored answers of one run: `python benchmarks/breakdown_speed.py`.
+"""Time the breakdowns of the stored answers of one run: `python benchmarks/breakdown_speed.py`.
 
-220,000 questions, about the size of the VQA-CP v2 test split, beside 440,000 of training.
+There are 220,000 questions, about the size of the VQA-CP v2 test split, and 440,000 training questions.
 """
 
 from __future__ import annotations

@@ -182,7 +182,7 @@ def test_settings_that_a_loss_refuses_are_a_mistake_and_no_failed_check(cli: Com
     fails(cli("plugins", "check", "focal", "--set", "gamma=-1"), "gamma")
     fails(cli("plugins", "check", "focal", "--set", "focal.gamma=-1"), "gamma")
     fails(cli("plugins", "check", "mask", "--set", "dropout=2"), "dropout")
-    fails(cli("plugins", "check", "updn", "--set", "recipe.lr=1"), "the checks have a recipe of their own")
+    fails(cli("plugins", "check", "updn", "--set", "recipe.lr=1"), "the checks use a recipe of their own")
 
 
 @pytest.mark.parametrize(("fixture", "message"), [("other_api", "version 99"), ("broken", "cannot be loaded")])

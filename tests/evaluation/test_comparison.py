@@ -325,7 +325,7 @@ def test_nothing_finished_is_an_error_that_says_why(tmp_path: Path) -> None:
 
 def test_what_cannot_be_taken_apart_is_told_and_the_rest_is(tmp_path: Path) -> None:
     write_run(tmp_path, 40.0)
-    form = Breakdown(10, 40.0, {"head": GroupScore(4, 50.0)}, 0, Reliance(1.5, 0.4, 0.1), None, 90.0)
+    form = Breakdown(10, 40.0, {"head": GroupScore(4, 50.0)}, Reliance(1.5, 0.4, 0.1), None, 90.0)
 
     def break_down(run: Run, manifest: Manifest, split: str) -> Breakdown:
         if split == "test":

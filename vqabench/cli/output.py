@@ -28,13 +28,8 @@ class Format(StrEnum):
 
 
 STDOUT = Path("-")
-ENDINGS = {
-    ".md": Format.markdown,
-    ".tex": Format.latex,
-    ".csv": Format.csv,
-    ".json": Format.json,
-    ".txt": Format.table,
-}
+ENDINGS = {".md": Format.markdown, ".tex": Format.latex, ".csv": Format.csv, ".json": Format.json}
+"""Endings that choose a format. A name that ends in .txt, or has no ending, may hold any."""
 ANY = tuple(Format)
 LISTS = (Format.table, Format.markdown, Format.csv, Format.json)
 TEXT = (Format.table, Format.json)
@@ -62,7 +57,7 @@ def choose_form(
     if as_json and form not in (None, Format.json):
         raise InputError(f"--json and --format {form}: choose one")
     form = Format.json if as_json else form
-    endings = [ending for ending, one in ENDINGS.items() if one in possible]
+    endings = [*(ending for ending, one in ENDINGS.items() if one in possible), ".txt"]
     if out is not None and out != STDOUT:
         by_name = ENDINGS.get(out.suffix.lower())
         if None not in (form, by_name) and form is not by_name:

@@ -15,12 +15,12 @@ from vqabench.evaluation.rows import Row
 from vqabench.evaluation.run_answers import read_stored
 
 SUSPECT = 40.0
-"""Percent. Only rows with a lower accuracy on yes/no questions are looked into: guessing earns more."""
+"""Percent. Only rows with a lower accuracy on yes/no questions are checked: guessing scores higher."""
 GUESSED = 10.0
-"""Percent on yes/no questions: what an answer of yes or no to all of them earns at the very least."""
+"""Percent on yes/no questions: answering yes, or no, to all of them scores at least this."""
 WORTH_A_NOTE = 0.05
 """Share of answers never given from which a row gets a note."""
-TOLD_TYPE = 0.5
+NAMED_TYPE = 0.5
 """Share of a question type's answers from which the note names the type."""
 
 Open = Callable[[str], Dataset]
@@ -37,8 +37,8 @@ class _Counts:
 def warn_of_never_given(rows: Sequence[Row], open_dataset: Open) -> list[str]:
     """Return a note for each row that answers questions with answers of other question types.
 
-    Stored answers are compared with the prepared data, where both are here as the runs saw them. Otherwise, a row
-    is only named if it is worse on yes/no questions than any guess. Nothing is prepared or fetched.
+    Stored answers are compared with the prepared data, if both are here as the runs saw them. Otherwise, a row is
+    only named if it is worse on yes/no questions than any guess. Nothing is prepared or fetched.
     """
     return [note for row in rows if (note := _warn_of(row, open_dataset))]
 
@@ -70,7 +70,7 @@ def _describe(row: Row, split: str, counts: _Counts) -> str | None:
     if share < WORTH_A_NOTE:
         return None
     shares_T = counts.never_given_T / np.maximum(1, counts.answers_T)
-    worst = [int(number) for number in np.argsort(-shares_T, kind="stable") if shares_T[number] >= TOLD_TYPE]
+    worst = [int(number) for number in np.argsort(-shares_T, kind="stable") if shares_T[number] >= NAMED_TYPE]
     message = first_few((f"“{counts.types[number]}” ({shares_T[number]:.0%})" for number in worst), 3)
     return (
         f"{row.title}: {share:.0%} of its answers to {split} never occur with their question type in training"
@@ -79,7 +79,7 @@ def _describe(row: Row, split: str, counts: _Counts) -> str | None:
 
 
 def _count(row: Row, split: str, open_dataset: Open) -> _Counts | None:
-    """Count a row's answers by question type, all seeds together; None where data or answers are not here."""
+    """Count a row's answers by question type, all seeds together; None if data or answers are not here."""
     from vqabench.files.hdf5 import reading  # h5py takes its time to load, and few rows need it
 
     try:

@@ -1,4 +1,4 @@
-"""What the reader of a comparison must know."""
+"""Notes for the reader of a comparison."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PRIOR_NOTE = (
     "– if the split does not differ from training. ECE, Overconf.: calibration error, and confidence "
     "minus accuracy. Bound: best accuracy that the vocabulary allows"
 )
-"""How to read what stored answers show of the training prior."""
+"""How to read the numbers on the training prior."""
 
 
 ABOUT_PUBLISHED = (
@@ -31,7 +31,7 @@ ABOUT_PUBLISHED = (
 
 
 def warn(rows: Sequence[Row]) -> list[str]:
-    """Tell which numbers are not comparable with others, and why."""
+    """Return notes on rows that cannot be compared with others, and why."""
     brands: dict[str, list[str]] = {}
     for row in rows:
         for brand in row.brands:
@@ -59,7 +59,7 @@ def is_warning(note: str) -> bool:
 
 
 def describe_gains(rows: Sequence[Row], bases: Sequence[tuple[Row, Row]], against: str | None = None) -> list[str]:
-    """Return notes on rows without a gain and gains without a test; `bases` are rows with what they gain on."""
+    """Return notes on rows without a gain and gains without a test; `bases` pairs rows with their bases."""
     notes = []
     based = {id(row) for row, _ in bases}
     if against is None:
@@ -81,7 +81,7 @@ def describe_gains(rows: Sequence[Row], bases: Sequence[tuple[Row, Row]], agains
 
 
 def explain_marks(rows: Sequence[Row], against: str | None = None) -> tuple[str, ...]:
-    """Return how gains over plain, or over the row `against`, were tested over seeds; nothing where none was."""
+    """Return how gains over plain, or over the row `against`, were tested over seeds; empty if none was."""
     paired = {cell.test.paired for row in rows for cell in row.cells.values() if cell.test is not None}
     if not paired:
         return ()

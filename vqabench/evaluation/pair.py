@@ -1,4 +1,4 @@
-"""Two configurations face to face: what their difference is made of, over seeds and over questions."""
+"""Comparison of two configurations, over seeds and over questions."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class Change:
     humans: dict[str, int]
     """Human answers, and how many gave each."""
     before: dict[str, int]
-    """Answers of the one side, and how many of its seeds gave each."""
+    """Answers of one side, and how many of its seeds gave each."""
     after: dict[str, int]
-    """Of the other."""
+    """Likewise, of the other side."""
     change: float
     """Of the accuracy, mean over seeds, in points."""
 
@@ -46,12 +46,12 @@ class CategoryPair:
     """The difference in one category of questions."""
 
     before: float
-    """Accuracy of the one side, mean over seeds, in percent."""
+    """Accuracy of one side, mean over seeds, in percent."""
     after: float
     seeds: SeedTest | None
-    """None where the seeds allow no test."""
+    """None if the seeds allow no test."""
     questions: QuestionTest
-    """Of the very models that were trained, on other images."""
+    """Of the trained models, on other images."""
     p_holm: float
     """The permutation test's p-value, corrected for the categories."""
 
@@ -69,23 +69,23 @@ class SplitPair:
     kept: int
     """Questions that both answer equally well."""
     changes: tuple[Change, ...]
-    """Some of those that change most, of several types: first gained, then lost ones."""
+    """Examples of the largest changes, of several types: first gained, then lost."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two configurations; what is told is how `after` differs from `before`."""
+    """Two configurations; differences are `after` minus `before`."""
 
     before: Row
     after: Row
     settings: tuple[str, ...]
-    """What differs in them beside the name of the strategy."""
+    """Settings that differ, besides the name of the strategy."""
     splits: tuple[SplitPair, ...]
 
 
 @dataclass(frozen=True)
 class _Side:
-    """What the seeds of a row answered to a split."""
+    """The answers of a row's seeds to a split."""
 
     table: AnnotationTable
     answers_SN: Sequence[Sequence[str]]
@@ -96,9 +96,9 @@ class _Side:
 def compare_pair(
     before: Row, after: Row, read: Read, listed: int = 5, splits: Sequence[str] = ("test", "val")
 ) -> Pair:
-    """Compare two configurations on those of the splits that both have answered; list some changed questions.
+    """Compare two configurations on the splits that both have answered; list some changed questions.
 
-    Raises InputError where they saw different data, or their answers cannot be read.
+    Raises InputError if they saw different data, or their answers cannot be read.
     """
     if (before.dataset, before.fingerprint) != (after.dataset, after.fingerprint):
         raise InputError(f"{before.runs[0].folder} and {after.runs[0].folder} were trained on different data")
@@ -124,7 +124,7 @@ def _compare_split(before: Row, after: Row, split: str, read: Read, listed: int)
         raise InputError(
             f"{before.runs[0].folder} and {after.runs[0].folder} answer different questions of {split}"
         )
-    types = table.question_types.spell()
+    types = table.question_types.strings()
     changes = find_changes(sides[0].accuracies_N, sides[1].accuracies_N, types, listed)
     return SplitPair(
         split,
@@ -194,7 +194,7 @@ def _describe(row: int, sides: Sequence[_Side]) -> Change:
 
 
 def _differing_settings(before: Manifest, after: Manifest) -> list[str]:
-    """Spell each setting that both have, with another value on either side."""
+    """Return the settings that both have, with different values."""
     message = []
     for name in ("backbone", "objective", "select", "precision", "vocabulary", "bases", "pretraining"):
         message += _differ(name, getattr(before, name), getattr(after, name))
@@ -211,8 +211,8 @@ def _differing_settings(before: Manifest, after: Manifest) -> list[str]:
 
 
 def _differ(name: str, was: Any, is_: Any) -> list[str]:
-    return [] if was == is_ else [f"{name} {_spell(was)} against {_spell(is_)}"]
+    return [] if was == is_ else [f"{name} {_format(was)} against {_format(is_)}"]
 
 
-def _spell(value: Any) -> str:
+def _format(value: Any) -> str:
     return ", ".join(f"{key}={one}" for key, one in value.items()) if isinstance(value, Mapping) else str(value)

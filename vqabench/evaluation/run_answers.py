@@ -1,4 +1,4 @@
-"""The answers that runs have stored."""
+"""The stored answers of runs."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ class RunAnswers:
     accuracies_N: NDArray[np.float64]
     """Official, [0, 1]."""
     confidences_N: NDArray[np.float64] | None
-    """[0, 1]; None where the run did not keep them for every question."""
+    """[0, 1]; None if they are not stored for every question."""
 
     def __len__(self) -> int:
         return len(self.answers)
 
 
 def read_answered(run: Run, split: str, table: AnnotationTable) -> tuple[AnnotationTable, RunAnswers]:
-    """Read a run's answers to a split, of which the annotations are given, and score each.
+    """Read a run's answers to a split with the annotations `table`, and score each.
 
-    Gives the annotations of the questions that were answered, and the answers in their order: a data set may skip
-    questions whose image has no features. Raises InputError, naming the file, where it is missing, broken or empty,
+    Return the annotations of the answered questions, and the answers in their order: a data set may skip questions
+    whose image has no features. Raises InputError, naming the file, if it is missing, broken or empty,
     has changed since the run wrote it, answers a question twice, or answers one that is not annotated.
     """
     file = run.predictions_file(split)
@@ -63,9 +63,9 @@ def read_answered(run: Run, split: str, table: AnnotationTable) -> tuple[Annotat
 
 
 def read_stored(run: Run, file: Path) -> list[SurePrediction] | None:
-    """Return the answers in a file of a run; None where there is no such file.
+    """Return the answers in a file of a run; None if there is no such file.
 
-    Raises InputError where the file is damaged, or has changed since the run wrote it.
+    Raises InputError if the file is damaged, or has changed since the run wrote it.
     """
     if not file.exists():
         return None
@@ -74,32 +74,33 @@ def read_stored(run: Run, file: Path) -> list[SurePrediction] | None:
 
 
 def count_differences(stored: Sequence[Prediction], given: Sequence[Prediction]) -> int:
-    """Count the questions that are answered otherwise, or by one of the two alone."""
+    """Count the questions with different answers, or with an answer in only one of the two."""
     one, other = ({answer.question_id: answer.answer for answer in answers} for answers in (stored, given))
     return sum(one.get(number) != other.get(number) for number in one.keys() | other.keys())
 
 
 @dataclass(frozen=True)
 class Changes:
-    """How the accuracies of N questions differ between two answerers, and examples of it."""
+    """How the accuracies of N questions differ between two sets of answers, with examples."""
 
     questions: int
     gained: int
-    """Questions that the second one answers better."""
+    """Questions that the second set answers better."""
     lost: int
     best: tuple[int, ...]
-    """Rows of some that gained the most."""
+    """Rows of examples with the largest gains."""
     worst: tuple[int, ...]
 
 
 def find_changes(
     before_N: NDArray[np.float64], after_N: NDArray[np.float64], types: Sequence[str], examples: int
 ) -> Changes:
-    """Compare official accuracies, or means of them, [N] in [0, 1]; give so many examples of gain, and of loss.
+    """Compare official accuracies, or means of them, [N] in [0, 1], and choose examples of gain and of loss.
 
-    Of questions with equal changes, the first of each question type come first, so that examples are of several.
+    Of questions with equal changes, the first of each question type come first, so that examples cover several
+    types.
     """
-    change_N = np.round(after_N - before_N, 6)  # what differs in the last bit is equal
+    change_N = np.round(after_N - before_N, 6)  # differences in the last bits are rounding errors
     return Changes(
         len(change_N),
         int((change_N > 0).sum()),

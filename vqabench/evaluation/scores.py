@@ -1,4 +1,4 @@
-"""All numbers of one results file: official accuracy and Cohen's kappa, by answer type and question type."""
+"""Scores of one results file: official accuracy and Cohen's kappa, by answer type and question type."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from vqabench.results import Count, Run
 
 
 def kappa(predicted: NDArray[np.int32], expected: NDArray[np.int32]) -> float | None:
-    """Give Cohen's unweighted kappa x 100, in [-100, 100], of labels numbered alike from 0: [N] each.
+    """Return Cohen's unweighted kappa x 100, in [-100, 100], of label indices: [N] each.
 
-    None where it is undefined: no question, or both sides hold one and the same label only.
+    None if it is undefined: there are no questions, or both sides have only one, equal label.
 
-    scikit-learn gives the same (the tests compare them), but from a dense matrix of labels: gigabytes at the
-    tens of thousands of answers that a test split holds. Counts are enough, and exact up to one division.
+    scikit-learn returns the same (the tests compare them), but builds a dense matrix of labels: gigabytes for the
+    tens of thousands of answers in a test split. Counts are enough, and exact up to one division.
     """
     total = len(predicted)
     agreed = total * int((predicted == expected).sum())
@@ -38,9 +38,9 @@ CATEGORIES = (*ANSWER_TYPES, "all")
 
 Codes = NDArray[np.int32]
 Percent = Annotated[float, msgspec.Meta(ge=0, le=100.001)]
-"""More than 100 by rounding alone."""
+"""Above 100 only by rounding."""
 SPLITS = ("val", "test")
-"""Those that a run is scored on."""
+"""The splits that runs are scored on."""
 
 
 class TypeScore(msgspec.Struct, frozen=True):
@@ -51,14 +51,14 @@ class TypeScore(msgspec.Struct, frozen=True):
 
 
 class Scores(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Percent, unrounded; None where a number is undefined. The form of `evaluate --json`."""
+    """Percent, unrounded; None if a number is undefined. The form of `evaluate --json`."""
 
     questions: Count
     accuracy: dict[str, Percent | None]
     kappa: dict[str, Annotated[float, msgspec.Meta(ge=-100.001, le=100.001)] | None]
     per_question_type: dict[str, TypeScore]
     other_answer_types: dict[str, TypeScore] = {}
-    """Answer types that are none of the official three: their questions count in `all` alone."""
+    """Answer types other than the official three; their questions count only in `all`."""
     unanswered: int = 0
     """Questions without an answer, counted as wrong."""
 
@@ -69,7 +69,7 @@ class Scores(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def read_scores(run: Run) -> dict[str, Scores]:
-    """Read the scores of a run, by split. Raises InputError where they are missing or damaged."""
+    """Read the scores of a run, by split. Raises InputError if they are missing or damaged."""
     advice = "damaged; train it again with --resume, which scores it from its weights"
     run.check_file(run.scores_file, advice.removeprefix("damaged; "))
     scores = read_json(run.scores_file, dict[str, Scores], advice)
@@ -93,10 +93,10 @@ def check_predictions(
 ) -> dict[int, str]:
     """Return the answers by question id; with `may_lack`, some questions may have none.
 
-    `advice` stands in the error behind the questions that have none.
+    `advice` is added to the error about questions without an answer.
 
     Equal answers to one question count once: the samplers of several processes pad their last batch with repeats.
-    Raises InputError where a question is answered in two ways, not at all, or was never asked.
+    Raises InputError if a question has two different answers or none, or if an answer belongs to no question.
     """
     answers: dict[int, str] = {}
     differing: set[int] = set()
@@ -140,7 +140,10 @@ def score(answers: Mapping[int, str], annotations: AnnotationTable) -> Scores:
 
 
 def _number_alike(given: Sequence[str | None], modal: Categorical) -> tuple[Codes, Codes]:
-    """Number predicted and most common answers, all normalised: [N] each. No answer is a label of its own."""
+    """Return indices of the predicted and the most common answers, normalised: [N] each.
+
+    A missing answer has an index of its own.
+    """
     numbers = Numbering()
     expected = numbers.number(modal.names)[modal.codes] if len(modal) else modal.codes
     predicted = numbers.number(["" if answer is None else normalise(answer) for answer in given])
@@ -154,7 +157,7 @@ def _score_types(accuracies: NDArray[np.float64], rows: Mapping[str, NDArray[np.
 
 
 def _group(labels: Categorical) -> dict[str, NDArray[np.int64]]:
-    """Give the rows of each name that occurs."""
+    """Return the rows of each name that occurs."""
     order = np.argsort(labels.codes, kind="stable")
     counts = np.bincount(labels.codes, minlength=len(labels.names))
     rows = np.split(order, np.cumsum(counts)[:-1]) if len(counts) else []

@@ -1,4 +1,4 @@
-"""Tables for a paper: each fits a column of a two-column page, with its notes below it."""
+"""Tables for a paper: each fits a column of a two-column page, with its notes below."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from vqabench.reporting.grids import (
 )
 
 WIDTH = 219.0
-"""Points: the narrowest column in use, that of ACL's style. Tables are as wide as the column that they stand in."""
+"""Points: the narrowest column in use, that of ACL's style. Tables are as wide as their column."""
 NAMES = 46.0
-"""Points that are left for names, which break into lines."""
+"""Points left for names, which break into lines."""
 GAP, DIGIT, SIGN, DOT, SMALL = 4.0, 4.9, 6.3, 2.7, 0.75
 """Points: between columns; of a bold digit, a plus or minus and a point of 8 points; share of that at 6 points."""
 LINES = 40
@@ -32,7 +32,7 @@ LINES = 40
 LONGEST_WORD, LONGEST_RUN = 10, 7
 """Letters of a word that never breaks, and those of a longer word between two places to break it."""
 DEFAULT = (*HEADS.values(), "in-domain")
-"""Columns where none are chosen; the number of seeds stands in a note, or by the name."""
+"""Columns if none are chosen; a note, or the name, has the number of seeds."""
 IN_DOMAIN = "ID"
 _PACKAGES = (
     r"% Needs in the preamble: \usepackage{booktabs} \usepackage{tabularx} (\usepackage[T1]{fontenc} is best)"
@@ -189,7 +189,7 @@ def _escape(text: str, *, number: bool = False) -> str:
 
 
 def _escape_word(word: str) -> str:
-    """Return a word for LaTeX, with places to break it where it is long: after signs, or else anywhere."""
+    """Return a word for LaTeX; a long one may break after signs, or else anywhere."""
     signs = [_SIGNS.get(mark, mark) for mark in word]
     if len(word) <= LONGEST_WORD:
         return "".join(signs)

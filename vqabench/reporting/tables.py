@@ -18,14 +18,14 @@ from vqabench.reporting.output import clean_line
 from vqabench.reporting.terminal import stdout_console
 
 SHORTEST_NAMES = 22
-"""Names fold into lines of at least so many columns before a number gives way."""
+"""Width to which names are folded before numbers lose their deviations."""
 
 
 def draw(grid: Grid, width: int) -> list[Table]:
     """Draw a grid in `width` columns, the best numbers in bold; no number is ever cut.
 
-    Where it is too wide, deviations stand under "All" alone; where that is still too wide, the columns are dealt
-    out to several tables.
+    If it is too wide, only "All" keeps its deviations; if that is still too wide, the columns are split over
+    several tables.
     """
     if _width(grid) > width:
         grid = without_spreads(grid)
@@ -47,7 +47,7 @@ def _draw(grid: Grid) -> Table:
 
 
 def _width(grid: Grid) -> int:
-    """Give the columns that a table takes at least, with a space and a border after each of its own."""
+    """Return the least width of a table, with a space and a border after each column."""
     columns = [_column_width(grid, number) + 2 for number in range(len(grid.head))]
     return sum(columns[grid.names :]) + min(sum(columns[: grid.names]), SHORTEST_NAMES)
 
@@ -60,7 +60,7 @@ def _column_width(grid: Grid, number: int) -> int:
 def print_comparison(
     comparison: Comparison, metric: str | None, by: By, split: str | None = None, columns: Sequence[str] = ()
 ) -> None:
-    """Print the tables of a comparison, and what their reader must know."""
+    """Print the tables of a comparison and their notes."""
     console = stdout_console()
     grids = lay_out(comparison, metric, by, split, columns)
     for grid in grids:
@@ -91,23 +91,26 @@ def list_scores(scores: Scores, *, exact: bool) -> tuple[tuple[str, ...], list[t
     Numbers are `exact`, or have two decimals.
     """
 
-    def spell(value: float | None) -> str:
+    def format_value(value: float | None) -> str:
         return "" if value is None else repr(value) if exact else format_number(value)
 
     rows = [
-        ("answer type", category, "", *(spell(one[category]) for one in (scores.accuracy, scores.kappa)))
+        ("answer type", category, "", *(format_value(one[category]) for one in (scores.accuracy, scores.kappa)))
         for category in CATEGORIES
     ]
     for by, types in (
         ("question type", scores.per_question_type),
         ("other answer type", scores.other_answer_types),
     ):
-        rows += [(by, name, str(one.questions), spell(one.accuracy), "") for name, one in types.items()]
+        rows += [
+            (by, name, f"{one.questions:{'' if exact else ','}}", format_value(one.accuracy), "")
+            for name, one in types.items()
+        ]
     return ("by", "category", "questions", "accuracy", "kappa"), rows
 
 
 def describe_gaps(scores: Scores) -> list[str]:
-    """Return a line for the questions that stand in no column but "All", and one for those without an answer."""
+    """Return a note on questions that count only in "All", and one on those without an answer."""
     notes = []
     if scores.other_answer_types:
         listed = ", ".join(
@@ -125,5 +128,5 @@ def describe_gaps(scores: Scores) -> list[str]:
 
 
 def format_number(value: float | None) -> str:
-    """Spell percent with two digits; a dash where it is undefined."""
+    """Return percent with two digits; a dash if undefined."""
     return "–" if value is None else f"{value:.2f}"

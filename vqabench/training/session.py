@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from vqabench.data.batches.placement import PlacedFeatures, Room, choose_place, format_place
+from vqabench.data.batches.placement import PlacedFeatures, choose_place, format_place
 from vqabench.data.features.store import FeatureStore
 from vqabench.events import Emit
 from vqabench.training.device import Autocast, autocast, number_type
@@ -42,8 +42,8 @@ class Session:
         dtype = number_type(precision)
         if self._placed is None or self._placed.dtype != dtype:
             self._placed = None  # before there are two
-            room = Room(self.device, dtype, self.sharers, self.processes.local_count * self.gpus)
-            place = choose_place(self.features, features, room)
+            devices = self.processes.local_count * self.gpus
+            place = choose_place(self.features, features, self.device, dtype, self.sharers, devices)
             self._placed = PlacedFeatures(features, self.device, place, dtype)
             self.emit(format_place(self._placed))
         return self._placed

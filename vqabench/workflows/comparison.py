@@ -23,19 +23,19 @@ from vqabench.training.attention import Attention, attend
 from vqabench.workflows.stored import StoredAnswers, TestedSplit
 
 EXAMPLES = 4
-"""Of gain, and of loss."""
+"""Of gains, and of losses."""
 
 
 def describe_pair(before: Row, after: Row, tested: TestedSplit, emit: Emit) -> ChangedPair:
-    """Tell what a strategy changed against plain runs, by the first seed that both have.
+    """Describe what a strategy changed against plain runs, for the first seed that both have.
 
-    Raises InputError where they share no seed, or answers are missing or not to the same questions.
+    Raises InputError if they share no seed, or answers are missing or not to the same questions.
     """
     seed, runs = _share_seed(before, after)
     (table, first), (other, second) = (read_answered(run, tested.split, tested.table) for run in runs)
     if table.question_ids.tolist() != other.question_ids.tolist():
         raise InputError(f"{runs[0].folder} and {runs[1].folder} answer different questions")
-    changes = find_changes(first.accuracies_N, second.accuracies_N, table.question_types.spell(), EXAMPLES)
+    changes = find_changes(first.accuracies_N, second.accuracies_N, table.question_types.strings(), EXAMPLES)
     chosen = [*changes.best, *changes.worst]
     missing, attention = _look(runs, tested, table.question_ids[chosen].tolist(), emit)
     sides = list(zip((first, second), attention, strict=True))
@@ -68,7 +68,7 @@ def _share_seed(before: Row, after: Row) -> tuple[int, tuple[Run, Run]]:
 def _look(
     runs: Sequence[Run], tested: TestedSplit, question_ids: Sequence[int], emit: Emit
 ) -> tuple[list[str], list[Sequence[Attention | None]]]:
-    """Give each run's attention to each question, and why there is none where there is none."""
+    """Return notes on missing attention, and each run's attention to each question."""
     missing: list[str] = []
     attention: list[Sequence[Attention | None]] = []
     rows = [tested.rows[number] for number in question_ids]
@@ -130,8 +130,8 @@ def explain(
 ) -> tuple[Pair, dict[int, str], list[str]]:
     """Compare two configurations, each the runs in a folder, over seeds and over questions.
 
-    Gives with them the wording of the questions, by their ids, and notes on runs that are left out. Raises
-    InputError where a folder holds no finished run or several configurations, or the data is not there.
+    Also return the wording of the questions, by their ids, and notes on runs that are left out. Raises
+    InputError if a folder holds no finished run or several configurations, or the data is not there.
     """
     notes: dict[str, list[str]] = {}
     first, second = (_only_row(folder, notes) for folder in (before, after))
@@ -167,7 +167,7 @@ def compare(
 ) -> comparison.Comparison:
     """Compare the runs in the given folders, or all runs.
 
-    Without any, `published` gives the paper's tables alone. Raises InputError where there is nothing to show.
+    Without any, `published` gives the paper's tables alone. Raises InputError if there is nothing to show.
     """
     if not folders and not paths.runs.exists() and not published:
         raise InputError(f"{paths.runs}: no runs yet; begin with: vqabench train NAME")

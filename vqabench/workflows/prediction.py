@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from vqabench.data.batches.placement import PlacedFeatures, Room, choose_place
+from vqabench.data.batches.placement import PlacedFeatures, choose_place
 from vqabench.data.prepare.prepared import prepare
 from vqabench.data.vqa.annotations import Prediction, SurePrediction, write_predictions
 from vqabench.errors import InputError, unknown
@@ -61,7 +61,7 @@ def predict_run(
     plan = recall_plan(manifest)
     model = load_model(run, prepared, emit, plan)
     dtype = number_type(manifest.precision)
-    place = choose_place("auto", prepared.features, Room(device, dtype))
+    place = choose_place("auto", prepared.features, device, dtype)
     features = PlacedFeatures(prepared.features, device, place, dtype)
     with calling(plan.parts, "answering"):
         data = load_split(model.to(device), prepared, dataset, split, features)

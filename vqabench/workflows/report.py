@@ -1,4 +1,4 @@
-"""`vqabench report`: what is known of some runs, from their folders and, where it is here, their data."""
+"""`vqabench report`: gather the content of a report from runs and, if it is here, their data."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ TYPES = 4
 ANSWERS = 8
 """Of each of them."""
 STRATEGIES = 3
-"""Whose answers are shown beside those of plain runs."""
+"""Strategies whose answers are shown with those of plain runs."""
 PAIRS = 3
-"""Of rows whose changed questions are shown."""
+"""Pairs of rows whose changed questions are shown."""
 TESTED = 6
 """Pairs of rows that are compared over questions."""
 
 Pairs = list[tuple[Row, Row]]
-"""Strategies, and the plain rows beside them."""
+"""Strategies with their plain rows."""
 
 
 def gather(
@@ -43,11 +43,10 @@ def gather(
     published: bool = False,
     prior: bool = False,
 ) -> list[DatasetFindings]:
-    """Gather what is known of the runs in the given folders, or of all runs: an entry for each data set.
+    """Gather the content of a report on the runs in the given folders, or on all runs: an entry per data set.
 
-    With `published`, what the paper has printed on the same stands beside it; with `prior`, how far stored answers
-    go along with the training prior, where the data is here. Nothing is trained, fetched or prepared. Raises
-    InputError where there is no finished run.
+    `published` adds the paper's results, `prior` how stored answers follow the training prior, if the data is here.
+    Nothing is trained, fetched or prepared. Raises InputError if there is no finished run.
     """
     stored = StoredAnswers(paths, emit)
     groups: dict[str, list[Row]] = {}
@@ -115,7 +114,7 @@ def _gain(row: Row) -> float:
 
 
 def _choose_rows(rows: Sequence[Row]) -> list[Row]:
-    """Choose whose answers are shown: plain runs and strategies against them, where the gains are the largest."""
+    """Return the rows whose answers are shown: plain runs, and the strategies with the largest gains over them."""
     pairs = _rank(rows)
     if not pairs:
         return list(rows[:1])
@@ -126,12 +125,12 @@ def _choose_rows(rows: Sequence[Row]) -> list[Row]:
 def _compare_answers(
     tested: TestedSplit, rows: Sequence[Row], missing: list[str], emit: Emit
 ) -> tuple[TypeShift, ...]:
-    """Compare the answers of training and test with those given, all seeds of a row together."""
+    """Compare the answers of training and test with the predicted ones, all seeds of a row together."""
     emit(f"{tested.dataset.name}: answer distributions")
     splits = {}
     for name in ("train", tested.split):
         table = tested.opened.tables[name]
-        splits[name] = count_by_type(table.question_types, table.modal_answers.spell())
+        splits[name] = count_by_type(table.question_types, table.modal_answers.strings())
     predicted: dict[str, Counts] = {}
     for row in rows:
         name = row.title if row.title not in predicted else f"{row.title} ({row.seeds[0]})"

@@ -6,7 +6,6 @@ import gzip
 import hashlib
 import io
 import json
-import os
 import random
 import subprocess
 import sys
@@ -472,22 +471,20 @@ def test_a_damaged_record_is_told(server: FileServer, tmp_path: Path) -> None:
 FETCH = """
 import sys
 from pathlib import Path
-from tests.data.catalog.test_download import Listener, QUICK
-from vqabench.data.catalog.raw_files import FetchOptions, get_files, fetch_lock
+from vqabench.data.catalog.download import RetryPolicy
 from vqabench.data.catalog.entries import SourceFile
-folder, *urls = sys.argv[1:]
-with fetch_lock(Path(folder), Listener()):
-    get_files(Path(folder), {url.rpartition("/")[2]: SourceFile(urls=(url,)) for url in urls},
-              FetchOptions(retry=QUICK), Listener())
+from vqabench.data.catalog.raw_files import FetchOptions, fetch_lock, get_files
+folder, url = sys.argv[1:]
+options = FetchOptions(retry=RetryPolicy(attempts=4, connect=2.0, read=0.75, pause=0.001))
+with fetch_lock(Path(folder), print):
+    get_files(Path(folder), {"a.zip": SourceFile(urls=(url,))}, options, print)
 """
 
 
 def test_two_processes_fetch_once_and_leave_the_right_file(server: FileServer, tmp_path: Path) -> None:
     server.faults = ["stall", "drop"]
     command = [sys.executable, "-c", FETCH, str(tmp_path), server.address("a.zip")]
-    root = Path(__file__).parents[3]
-    environment = os.environ | {"PYTHONPATH": f"{root}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
-    both = [subprocess.Popen(command, cwd=root, env=environment) for _ in range(2)]
+    both = [subprocess.Popen(command) for _ in range(2)]
     assert [process.wait(timeout=60) for process in both] == [0, 0]
     assert finals(tmp_path) == {"a.zip": FIRST}
     assert len(server.requests) == 3

@@ -1,4 +1,4 @@
-"""Region features of images, computed: patch features of a vision model, pooled to a grid of regions."""
+"""Compute region features of images: patch features of a vision model, pooled to a grid of regions."""
 
 from __future__ import annotations
 
@@ -17,17 +17,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vqabench.data.features.half_precision import LARGEST, round_to_half
 from vqabench.data.features.images import ImageFile, decode, list_images
-from vqabench.data.features.rows import Regions
+from vqabench.data.features.rows import LARGEST_HALF, Regions, round_to_half
 from vqabench.data.features.vision import VisionModel, load_model
 from vqabench.data.features.writer import Entry, FeatureWriter, only_writer
 from vqabench.errors import InputError, first_few
 from vqabench.files.pace import Pace
-from vqabench.files.prefetch import work_ahead
+from vqabench.files.resources import prefetch
 
 FORMAT = 1
-"""Raised whenever the same images and model make other features."""
+"""To be raised if the same images and model yield other features."""
 DECODERS = 4
 
 Pixels = NDArray[np.float32]
@@ -35,25 +34,25 @@ Pixels = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Extraction:
-    """What is computed of the images."""
+    """The options of an extraction."""
 
     model: str
     """A folder, or a name at the Hugging Face hub."""
     revision: str | None = None
     regions: str = "36"
-    """`36`: the grid of so many cells nearest to a square; `4x9`: rows and columns; `patches`: no pooling."""
+    """`36`: that many cells, in a grid as square as possible; `4x9`: rows and columns; `patches`: no pooling."""
     batch_size: int = 32
     broken: Literal["refuse", "skip"] = "refuse"
-    """What becomes of an image that cannot be decoded."""
+    """Whether an image that cannot be decoded is an error, or skipped."""
 
 
 def extract(
     source: Path, destination: Path, asked: Extraction, device: torch.device, say: Callable[[str], None]
 ) -> int:
-    """Write the region features of a folder or zip of images, and give how many they are.
+    """Write the region features of a folder or zip of images; return the number of images.
 
-    Whatever stops it, another call goes on where this one came to. Raises InputError where images or model cannot
-    be used; VqabenchError where the disk is full.
+    After an interruption, another call continues after the last shard, up to the first image that has changed.
+    Raises InputError if images or model cannot be used; VqabenchError if the disk is full.
     """
     parse_regions(asked.regions)
     images = list_images(source, say)
@@ -76,7 +75,7 @@ def extract(
         try:
             _extract_all(writer, images[writer.seen :], asked, model, device, say)
             if not writer.counts:
-                raise InputError(f"{source}: no image of it can be decoded")
+                raise InputError(f"{source}: none of the images can be decoded")
         except InputError:
             if not writer.counts:
                 writer.discard()
@@ -89,7 +88,7 @@ def extract(
 
 
 def parse_regions(spelled: str) -> tuple[int, int] | None:
-    """Give rows and columns; None for one region a patch. Raises InputError where it is something else."""
+    """Return rows and columns; None for one region per patch. Raises InputError if the text is not valid."""
     if spelled == "patches":
         return None
     match = re.fullmatch(r"([1-9]\d{0,3})(?:x([1-9]\d{0,3}))?", spelled)
@@ -109,7 +108,7 @@ def pool(patches: Tensor, grid: tuple[int, int] | None) -> Tensor:
 
 
 def cells_of(grid: tuple[int, int] | None, patches: int) -> NDArray[np.float32]:
-    """Give the box of each cell, as shares of the image: [R, 4]. Cells overlap where they cut through a patch."""
+    """Return the box of each cell, as shares of the image: [R, 4]. Cells that share a patch overlap."""
     rows, columns = grid or (patches, patches)
     tops, bottoms = _edges(rows, patches)
     lefts, rights = _edges(columns, patches)
@@ -122,14 +121,14 @@ def cells_of(grid: tuple[int, int] | None, patches: int) -> NDArray[np.float32]:
 
 
 def _edges(cells: int, patches: int) -> tuple[list[float], list[float]]:
-    """Give where each cell begins and ends, as adaptive average pooling cuts."""
+    """Return where each cell begins and ends, by the rule of adaptive average pooling."""
     begins = [(cell * patches // cells) / patches for cell in range(cells)]
     ends = [-(-(cell + 1) * patches // cells) / patches for cell in range(cells)]
     return begins, ends
 
 
 def _describe(asked: Extraction, model: VisionModel) -> str:
-    """Spell what the features are, for whoever reads the file."""
+    """Describe how the features were made, for an attribute of the file."""
     facts = {
         **{"format": FORMAT, "model": asked.model, "revision": asked.revision, "regions": asked.regions},
         **{"side": model.side, "mean": model.mean.tolist(), "deviation": model.deviation.tolist()},
@@ -173,7 +172,7 @@ def _extract_all(
 def _compute(
     model: VisionModel, pixels: Pixels, grid: tuple[int, int] | None, device: torch.device
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """Give each image's regions [R, V] and boxes [R, 4]."""
+    """Yield the regions [R, V] and boxes [R, 4] of each image."""
     patches = model.patches(pixels, device)
     if grid is not None and max(grid) > patches.shape[2]:
         side = patches.shape[2]
@@ -183,16 +182,16 @@ def _compute(
     boxes = cells_of(grid, patches.shape[2])
     for regions in pool(patches, grid).cpu().numpy():
         largest = float(np.abs(regions).max())
-        if not largest <= LARGEST:  # nan, too
-            raise InputError(f"--model {model.name}: gives features that float16 cannot hold ({largest})")
+        if not largest <= LARGEST_HALF:  # nan, too
+            raise InputError(f"--model {model.name}: returns features that float16 cannot hold ({largest})")
         yield np.ascontiguousarray(regions), boxes
 
 
 def _decode_ahead(
     images: Iterable[ImageFile], model: VisionModel
 ) -> Iterator[tuple[ImageFile, Pixels | InputError]]:
-    """Decode images ahead of the model: what cannot be decoded comes with its error."""
-    for image, pixels in work_ahead(images, partial(_try_decode, model=model), DECODERS, most=16 * DECODERS):
+    """Decode images ahead of the model; yield those that cannot be decoded with their error."""
+    for image, pixels in prefetch(images, partial(_try_decode, model=model), DECODERS, most=16 * DECODERS):
         yield image, pixels.result()
 
 
