@@ -67,7 +67,7 @@ class TensorBoardLog:
 
 def _flatten(value: object, name: str = "") -> Iterator[tuple[str, object]]:
     """Yield the numbers and words of nested tables and lists, by dotted names."""
-    if isinstance(value, Mapping | list):
+    if isinstance(value, Mapping | list | tuple):
         pairs = value.items() if isinstance(value, Mapping) else enumerate(value)
         for key, part in pairs:
             yield from _flatten(part, f"{name}.{key}".lstrip("."))
