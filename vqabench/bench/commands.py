@@ -231,7 +231,15 @@ class Pool:
             if task.run.is_locked():
                 self._wait_for_others(task)
             else:
-                self.children.append(start(task, self.paths, slot, self._pass_on))
+                process = subprocess.Popen(
+                    python_command("-m", "vqabench", *command_of(task, self.paths, slot.device)),
+                    env=child_environment() | {CHILD: f"{slot.sharers},{slot.gpus}"},
+                    stdin=subprocess.PIPE,  # closed when this process ends, which stops the run
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.PIPE,
+                    process_group=0,  # so that all of it can be killed, and a terminal's Ctrl-C does not reach it
+                )
+                self.children.append(Child(task, slot, process, self._pass_on))
 
     def _pass_on(self, task: Task, line: str) -> None:
         """Report a line of a process's stderr; called from other threads."""
@@ -318,24 +326,11 @@ class Pool:
             self.lost[child.task.name] = str(child.failure())
 
 
-def start(task: Task, paths: Paths, slot: Slot, on_line: Callable[[Task, str], None]) -> Child:
-    """Start the process of a run."""
-    process = subprocess.Popen(
-        python_command("-m", "vqabench", *command_of(task.config, paths, slot.device, afresh=task.afresh)),
-        env=child_environment() | {CHILD: f"{slot.sharers},{slot.gpus}"},
-        stdin=subprocess.PIPE,  # closed when this process ends, which stops the run
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        process_group=0,  # so that all of it can be killed, and a terminal sends Ctrl-C to this process alone
-    )
-    return Child(task, slot, process, on_line)
-
-
-def command_of(config: TrainConfig, paths: Paths, device: str | None = None, *, afresh: bool = False) -> list[str]:
-    """Return the arguments of `vqabench` that train a configuration."""
+def command_of(task: Task, paths: Paths, device: str | None = None) -> list[str]:
+    """Return the arguments of `vqabench` that train a run."""
     places = ["--runs", str(paths.runs), *paths.to_arguments()]
-    options = to_arguments(replace(config, device=device or config.device, jobs=None))
-    return ["train", "--force" if afresh else "--resume", *places, *options]
+    options = to_arguments(replace(task.config, device=device or task.config.device, jobs=None))
+    return ["train", "--force" if task.afresh else "--resume", *places, *options]
 
 
 def is_finished(run: Run) -> bool:
