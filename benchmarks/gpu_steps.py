@@ -15,13 +15,14 @@ from benchmarks.step_floor import synchronize
 from vqabench.api import Backbone, Batch, DataSpec
 from vqabench.config import make_config
 from vqabench.events import ignore
-from vqabench.training.assembly import build_losses, build_model
+from vqabench.training.backward import BackwardPass
+from vqabench.training.checkpoint import State
 from vqabench.training.criterion import Criterion
-from vqabench.training.descent import Descent
 from vqabench.training.device import autocast, choose_device, number_type, tune
+from vqabench.training.loop import train_batch
+from vqabench.training.model import build_losses, build_model
 from vqabench.training.plan import make_plan
 from vqabench.training.session import Session
-from vqabench.training.state import State
 
 Found = dict[str, Any]
 Report = Callable[[Found], None]
@@ -62,15 +63,15 @@ class Steps:
         self.state = State(model.to(self.device), losses, self.plan.recipe, seed=0)
         self.context = autocast(self.device, precision)
         session = Session(self.device, ignore)
-        self.descent = Descent(self.state, session, self.context, self.plan.recipe.clip)
+        self.backward = BackwardPass(self.state, session, self.context)
         if not capture:
-            self.descent.batches = -(10**9)  # still among the batches before one is recorded
+            self.backward.batches = -(10**9)  # still among the batches before one is recorded
         self.criterion = Criterion(losses[0])  # type: ignore[arg-type]
 
     def take(self) -> None:
         """Run the steps of one batch, as the training loop does."""
         self.state.seed_batch(0)
-        self.descent.train_on(self.batch, self.criterion)
+        train_batch(self.batch, self.criterion, self.backward, self.plan.recipe.clip)
         self.criterion.calls.clear()
         self.criterion.steps.clear()
         self.criterion.accuracies.clear()

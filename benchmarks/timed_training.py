@@ -28,7 +28,7 @@ from vqabench.paths import Paths
 from vqabench.results import Run, find_runs
 from vqabench.training.device import number_type
 from vqabench.training.interruption import Interruption, Stopped
-from vqabench.training.run import load_model
+from vqabench.training.model import load_model
 from vqabench.workflows.training import train
 
 NOT_TIMED = 5

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.tiny import write_tiny
-from vqabench.bench.matrix import Matrix, make_matrix, parse_grid, parse_names, read_blocks, with_grid
+from vqabench.bench.matrix import Matrix, make_matrix, parse_grid, read_blocks, read_names, with_grid
 from vqabench.config import parse_seeds
 from vqabench.errors import InputError
 from vqabench.paths import Paths
@@ -75,8 +75,8 @@ def test_a_file_says_what_the_command_line_can(paths: Paths) -> None:
     """
     line = matrix_of(
         paths,
-        backbones=parse_names("backbones", "updn,css"),
-        losses=parse_names("losses", "plain,mask"),
+        backbones=read_names("--backbones", "updn,css"),
+        losses=read_names("--losses", "plain,mask"),
         objectives=["ce"],
         datasets=["tiny"],
         seeds=parse_seeds("0-1"),
@@ -290,7 +290,7 @@ def test_a_grid_that_is_empty_changes_nothing(paths: Paths) -> None:
 @pytest.mark.parametrize("text", ["", "updn,", "updn,,lmh", "updn, updn"])
 def test_names_on_the_command_line_are_each_given_once(text: str) -> None:
     with pytest.raises(InputError, match=r"--backbones .*: write one or more, each once"):
-        parse_names("backbones", text)
+        read_names("--backbones", text)
 
 
 @pytest.mark.parametrize(

@@ -303,9 +303,7 @@ def test_a_run_that_cannot_go_on_says_so_and_begins_again(cli: CommandLine, own:
     assert cli(*command).returncode == 0
     (folder,) = tmp_path.glob("runs/**/seed-0")
     run = Run(folder)
-    manifest = run.read_manifest()
-    manifest.status, manifest.epoch = "stopped", None
-    run.write_manifest(manifest)
+    run.write_manifest(run.read_manifest(), status="stopped", epoch=None)
     done = cli(*command, "--resume")
     assert done.returncode == 0
     assert "resume.pt is missing" in done.stderr
@@ -439,9 +437,7 @@ def test_predicting_with_an_unfinished_run_is_reported(cli: CommandLine, own: Pa
         cli("predict", folder, "--out", "no/p.json", "--catalog", own / "catalog.toml"),
         "no/p.json: there is no folder",
     )
-    manifest = Run(folder).read_manifest()
-    manifest.status = "failed"
-    Run(folder).write_manifest(manifest)
+    Run(folder).write_manifest(Run(folder).read_manifest(), status="failed")
     done = cli("predict", folder, "--catalog", own / "catalog.toml")
     assert (done.returncode, "is failed, not finished" in done.stderr) == (0, True)
 

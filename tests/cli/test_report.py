@@ -60,9 +60,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
             run(paths, loss=loss, seeds=(seed,), track_test=loss == "focal", **LEARNING)
     for one in find_runs([paths.runs]):
         manifest = one.read_manifest()
-        manifest.label = HOSTILE
-        manifest.notes.append(HOSTILE)
-        one.write_manifest(manifest)
+        one.write_manifest(manifest, label=HOSTILE, notes=[*manifest.notes, HOSTILE])
     command = [sys.executable, "-W", "error", "-m", "vqabench", "report", "runs", "-o", "report.html"]
     where = ["--data-dir", "data", "--catalog", "own/catalog.toml"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("VQABENCH_")}

@@ -117,7 +117,7 @@ def test_a_second_ctrl_c_ends_it_at_once_and_leaves_no_process(trial: Trial, com
     process.send_signal(signal.SIGINT)
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "everything is saved" not in errors.replace("not everything is saved", "")
     assert not list(processes_of(trial))

@@ -97,4 +97,4 @@ def test_the_doctor_finds_damage_where_data_was_prepared(trial: Trial) -> None:
     prepared = trial.folder / "data" / "tiny" / "prepared.h5"
     prepared.write_bytes(prepared.read_bytes()[:-1])
     (finding,) = doctor(trial, trial.cli)
-    assert finding["fix"].startswith(f"rm {prepared} && vqabench data prepare tiny --")
+    assert finding["fix"].startswith(f"rm {prepared} && vqabench data prepare tiny")

@@ -422,7 +422,7 @@ ARRAYS: dict[str, tuple[Callable[[h5py.File, Path], None], str]] = {
     "halves of ids": (replaced("image_ids", np.arange(6) / 2), "image_ids holds 0.5, not whole numbers"),
     "rounded ids": (replaced("image_ids", np.full(6, 2.0**24, np.float32)), "which are rounded"),
     "ids of another kind": (replaced("image_ids", np.array([b"\xff"] * 6, "V1")), "image_ids is not an array"),
-    "ids that are no text": (replaced("image_ids", np.array([b"\xff\xfe"] * 6)), "features of none of the 6"),
+    "ids that are no text": (replaced("image_ids", np.array([b"\xff\xfe"] * 6)), "no features for any of the 6"),
     "one side alone": (lambda file, _: file.__delitem__("image_h"), "holds image_w, but not the other of"),
     "sizes that are no numbers": (replaced("image_w", np.full(6, np.inf)), "image_w holds values that are not"),
     "one image twice, with others": (replaced("image_ids", [0, 1, 2, 3, 4, 4]), "is also in"),
@@ -591,9 +591,7 @@ def test_companions_are_passed_over_other_kinds_told_and_pipes_refused(pictures:
 
 
 @pytest.mark.parametrize("fault", ["truncated", "overwritten"])
-def test_features_that_change_while_a_run_trains_end_it_in_a_line(
-    trial: Trial, cli: CommandLine, fault: str
-) -> None:
+def test_features_that_change_while_a_run_trains_end_it_in_a_line(trial: Trial, fault: str) -> None:
     options = ("--epochs", "100000", "--set", "hidden=8", "--set", "embedding=8", "--features", "disk")
     command = trial.command("train", "updn", *trial.data, *options)
     with (trial.folder / "err").open("w") as err:
@@ -614,7 +612,7 @@ def test_features_that_change_while_a_run_trains_end_it_in_a_line(
     assert "Traceback" not in message
     assert '"failed"' in (trial.runs("updn")[0] / "run.json").read_text()
     if fault == "overwritten":  # one that was cut short is prepared again
-        again = cli("train", "updn", *trial.data, *options, "--resume")
+        again = trial.cli("train", "updn", *trial.data, *options, "--resume")
         assert_refused(again, "features.h5: its content has changed")
 
 

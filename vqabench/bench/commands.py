@@ -17,15 +17,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from vqabench.config import TrainConfig, to_arguments
-from vqabench.data.vqa.annotations import read_predictions
 from vqabench.errors import InputError, VqabenchError
-from vqabench.evaluation.run_answers import ANSWER_AGAIN
-from vqabench.evaluation.scores import read_scores
 from vqabench.events import Emit, Warn
 from vqabench.files.python_process import child_environment, kill_group, python_command
 from vqabench.paths import Paths
 from vqabench.results import BUSY, Manifest, Run
 from vqabench.training.interruption import SAVING, Interruption, Stopped
+from vqabench.training.resume import has_scored_answers
 
 CHILD = "VQABENCH_CHILD"
 """Set for a run that another process started: how many runs share its device, and on how many GPUs they train."""
@@ -233,7 +231,15 @@ class Pool:
             if task.run.is_locked():
                 self._wait_for_others(task)
             else:
-                self.children.append(start(task, self.paths, slot, self._pass_on))
+                process = subprocess.Popen(
+                    python_command("-m", "vqabench", *command_of(task, self.paths, slot.device)),
+                    env=child_environment() | {CHILD: f"{slot.sharers},{slot.gpus}"},
+                    stdin=subprocess.PIPE,  # closed when this process ends, which stops the run
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.PIPE,
+                    process_group=0,  # so that all of it can be killed, and a terminal's Ctrl-C does not reach it
+                )
+                self.children.append(Child(task, slot, process, self._pass_on))
 
     def _pass_on(self, task: Task, line: str) -> None:
         """Report a line of a process's stderr; called from other threads."""
@@ -320,24 +326,11 @@ class Pool:
             self.lost[child.task.name] = str(child.failure())
 
 
-def start(task: Task, paths: Paths, slot: Slot, on_line: Callable[[Task, str], None]) -> Child:
-    """Start the process of a run."""
-    process = subprocess.Popen(
-        python_command("-m", "vqabench", *command_of(task.config, paths, slot.device, afresh=task.afresh)),
-        env=child_environment() | {CHILD: f"{slot.sharers},{slot.gpus}"},
-        stdin=subprocess.PIPE,  # closed when this process ends, which stops the run
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        process_group=0,  # so that all of it can be killed, and a terminal sends Ctrl-C to this process alone
-    )
-    return Child(task, slot, process, on_line)
-
-
-def command_of(config: TrainConfig, paths: Paths, device: str | None = None, *, afresh: bool = False) -> list[str]:
-    """Return the arguments of `vqabench` that train a configuration."""
+def command_of(task: Task, paths: Paths, device: str | None = None) -> list[str]:
+    """Return the arguments of `vqabench` that train a run."""
     places = ["--runs", str(paths.runs), *paths.to_arguments()]
-    options = to_arguments(replace(config, device=device or config.device, jobs=None))
-    return ["train", "--force" if afresh else "--resume", *places, *options]
+    options = to_arguments(replace(task.config, device=device or task.config.device, jobs=None))
+    return ["train", "--force" if task.afresh else "--resume", *places, *options]
 
 
 def is_finished(run: Run) -> bool:
@@ -346,17 +339,6 @@ def is_finished(run: Run) -> bool:
         return run.read_manifest().status == "finished" and has_scored_answers(run)
     except InputError:
         return False
-
-
-def has_scored_answers(run: Run) -> bool:
-    """Return whether a run's answers and scores are undamaged."""
-    try:
-        for split in read_scores(run):
-            run.check_file(run.predictions_file(split), ANSWER_AGAIN)
-            read_predictions(run.predictions_file(split))
-    except InputError:
-        return False
-    return True
 
 
 def read_peers(environment: Mapping[str, str]) -> tuple[int, int] | None:

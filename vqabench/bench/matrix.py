@@ -132,13 +132,13 @@ def _read_table(table: Mapping[str, Any], path: Path, valid: Sequence[str]) -> d
             raise InputError(f"{path}: {key}: a matrix has {plural}, a list")
         if key in {*WHOLE, "matrix"} - set(valid):
             raise InputError(f"{path}: {key} is for the whole matrix: write it above [[matrix]]")
-    lists = {key: _read_list(f"{path}: {key}", table[key]) for key in LISTS if key in table}
+    lists = {key: read_names(f"{path}: {key}", table[key]) for key in LISTS if key in table}
     fields = read_fields({key: table[key] for key in table if key not in (*LISTS, "grid")}, path, valid)
     grid = _read_grid(table.get("grid", {}), path)
     return {**lists, **fields, "settings": with_grid(fields.get("settings", {}), grid, str(path))}
 
 
-def _read_list(where: str, value: object) -> list[str]:
+def read_names(where: str, value: object) -> list[str]:
     """Read a list of names, or `ONE,OTHER`. Raises InputError if a name is empty or repeated."""
     names = value.split(",") if isinstance(value, str) else value
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
@@ -160,15 +160,10 @@ def _read_grid(table: object, path: Path) -> dict[str, tuple[object, ...]]:
     return grid
 
 
-def parse_names(key: str, text: str) -> list[str]:
-    """Read `ONE,OTHER`. Raises InputError if a name is empty or repeated."""
-    return _read_list(f"--{key}", text)
-
-
 def parse_grid(pairs: Iterable[str]) -> dict[str, tuple[object, ...]]:
     """Read `KEY=VALUE,VALUE,...` pairs. Raises InputError as `parse_settings` does."""
     settings = parse_settings(pairs, "--grid")
-    return {key: tuple(_read_list(f"--grid {key}", values)) for key, values in settings.items()}
+    return {key: tuple(read_names(f"--grid {key}", values)) for key, values in settings.items()}
 
 
 def with_grid(

@@ -108,7 +108,7 @@ def bench(
     Finished runs are kept, interrupted ones continue, and a run that fails does not stop the others. Rerun the same
     command to train the runs that are left. At the end all runs are compared.
     """
-    from vqabench.bench.matrix import parse_grid, parse_names, read_blocks, with_grid
+    from vqabench.bench.matrix import parse_grid, read_blocks, read_names, with_grid
 
     form = choose_form(out, as_json, TEXT if dry_run else tuple(Format))
     if dry_run and out is not None and form is not Format.json:
@@ -116,7 +116,7 @@ def bench(
     line = read_line(given)
     line["settings"] = with_grid(line.get("settings", {}), parse_grid(grid or []), "the command line")
     lists = {"backbones": backbones, "losses": losses, "objectives": objectives, "datasets": datasets}
-    line |= {key: parse_names(key, text) for key, text in lists.items() if text is not None}
+    line |= {key: read_names(f"--{key}", text) for key, text in lists.items() if text is not None}
     blocks = read_blocks(config, line)
 
     from vqabench.paths import Paths

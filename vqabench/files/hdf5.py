@@ -96,10 +96,7 @@ def store(group: h5py.Group, name: str, array: NDArray[Any]) -> None:
 
 def differing(first: h5py.Group, second: h5py.Group) -> list[str]:
     """Return the names of the arrays, in any group, that differ between two files or are missing from one."""
-    arrays: list[dict[str, h5py.Dataset]] = [{}, {}]
-    for file, found in zip((first, second), arrays, strict=True):
-        file.visititems(lambda name, item, found=found: found.update({name: item}) if _is_array(item) else None)
-    mine, other = arrays
+    mine, other = _list_arrays(first), _list_arrays(second)
     return [
         name
         for name in sorted(mine.keys() | other.keys())
@@ -107,5 +104,7 @@ def differing(first: h5py.Group, second: h5py.Group) -> list[str]:
     ]
 
 
-def _is_array(item: object) -> bool:
-    return isinstance(item, h5py.Dataset)
+def _list_arrays(group: h5py.Group) -> dict[str, h5py.Dataset]:
+    found: dict[str, h5py.Dataset] = {}
+    group.visititems(lambda name, item: found.update({name: item} if isinstance(item, h5py.Dataset) else {}))
+    return found

@@ -21,7 +21,8 @@ from vqabench.training.device import choose_device
 from vqabench.training.interruption import Interruption
 from vqabench.training.logs import check_ready
 from vqabench.training.record import check_same
-from vqabench.workflows.training import check_origin, format_scores, is_done, warnings_of
+from vqabench.training.resume import begin
+from vqabench.workflows.training import format_scores, warnings_of
 
 
 def plan_matrix(blocks: Sequence[Block], paths: Paths) -> MatrixPlan:
@@ -55,10 +56,10 @@ def plan_matrix(blocks: Sequence[Block], paths: Paths) -> MatrixPlan:
 
 def _find_state(cell: Cell) -> str:
     """Return how far a run is. Raises InputError if it cannot be resumed or started."""
-    if is_done(cell.run, "resume", cell.plan, cell.seed):
+    start = begin(cell.plan, cell.seed, cell.run, "resume")
+    if start.kind == "finished":
         return "done"
-    check_origin(cell.config, cell.run, cell.seed, afresh=False)
-    return "begun" if cell.run.has_begun() else "new"
+    return "new" if start.before is None else "begun"
 
 
 @dataclass

@@ -245,11 +245,12 @@ def _check_numbers(numbers: NDArray[Any], precision: Precision, what: str) -> No
 
 
 def _describe_why_none(writer: FeatureWriter, sources: Sequence[Path], wanted: WantedImages) -> str:
-    none = f"features of none of the {len(wanted):,} images asked about"
+    none = f"no features for any of the {len(wanted):,} images of the questions"
     if writer.dropped:
         return f"{none}; the first of {len(writer.dropped):,} broken rows: {writer.dropped[0].problem}"
     there = next((row.image_id for row in read_rows(sources, AllImages())), None)
-    return f"{none}: such as {next(iter(wanted))}; the first there is {'no image' if there is None else there}"
+    found = "the source is empty" if there is None else f"the first image of the source is {there}"
+    return f"{none}, for example {next(iter(wanted))}; {found}"
 
 
 def _report(writer: FeatureWriter, say: Callable[[str], None]) -> None:

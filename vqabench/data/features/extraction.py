@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -29,8 +30,6 @@ FORMAT = 1
 """To be raised if the same images and model yield other features."""
 DECODERS = 4
 
-Pixels = NDArray[np.float32]
-
 
 @dataclass(frozen=True)
 class Extraction:
@@ -47,25 +46,26 @@ class Extraction:
 
 
 def extract(
-    source: Path, destination: Path, asked: Extraction, device: torch.device, say: Callable[[str], None]
+    source: Path, destination: Path, options: Extraction, device: torch.device, say: Callable[[str], None]
 ) -> int:
     """Write the region features of a folder or zip of images; return the number of images.
 
     After an interruption, another call continues after the last shard, up to the first image that has changed.
     Raises InputError if images or model cannot be used; VqabenchError if the disk is full.
     """
-    parse_regions(asked.regions)
+    parse_regions(options.regions)
     images = list_images(source, say)
-    say(f"loading {asked.model}{'' if Path(asked.model).is_dir() else ' from the Hugging Face hub'}")
-    model = load_model(asked.model, asked.revision, device)
-    about = _describe(asked, model)
+    say(f"loading {options.model}{'' if Path(options.model).is_dir() else ' from the Hugging Face hub'}")
+    model = load_model(options.model, options.revision, device)
+    about = _describe(options, model)
 
     def keeps(number: int, entry: Entry) -> bool:
         image = images[number] if number < len(images) else None
         same = image is not None and (image.name, image.version) == (entry.where, entry.version)
-        return same and not (entry.problem and asked.broken == "refuse")
+        return same and not (entry.problem and options.broken == "refuse")
 
-    origin = _hash_origin(images, about)
+    listed = [(image.name, image.version) for image in images]
+    origin = hashlib.sha256(json.dumps([about, listed]).encode()).hexdigest()
     with (
         only_writer(destination),
         FeatureWriter(destination, about, origin, np.float16, about, keeps) as writer,
@@ -73,7 +73,7 @@ def extract(
         if writer.seen:
             say(f"continuing after the {writer.seen:,} images that are done")
         try:
-            _extract_all(writer, images[writer.seen :], asked, model, device, say)
+            _extract_all(writer, images[writer.seen :], options, model, device, say)
             if not writer.counts:
                 raise InputError(f"{source}: none of the images can be decoded")
         except InputError:
@@ -87,13 +87,13 @@ def extract(
     return len(writer.counts)
 
 
-def parse_regions(spelled: str) -> tuple[int, int] | None:
+def parse_regions(text: str) -> tuple[int, int] | None:
     """Return rows and columns; None for one region per patch. Raises InputError if the text is not valid."""
-    if spelled == "patches":
+    if text == "patches":
         return None
-    match = re.fullmatch(r"([1-9]\d{0,3})(?:x([1-9]\d{0,3}))?", spelled)
+    match = re.fullmatch(r"([1-9]\d{0,3})(?:x([1-9]\d{0,3}))?", text)
     if match is None:
-        raise InputError(f"--regions {spelled!r}: write a number such as 36, rows and columns as 4x9, or patches")
+        raise InputError(f"--regions {text!r}: write a number such as 36, rows and columns as 4x9, or patches")
     first = int(match[1])
     if match[2]:
         return first, int(match[2])
@@ -110,51 +110,51 @@ def pool(patches: Tensor, grid: tuple[int, int] | None) -> Tensor:
 def cells_of(grid: tuple[int, int] | None, patches: int) -> NDArray[np.float32]:
     """Return the box of each cell, as shares of the image: [R, 4]. Cells that share a patch overlap."""
     rows, columns = grid or (patches, patches)
-    tops, bottoms = _edges(rows, patches)
-    lefts, rights = _edges(columns, patches)
     boxes = [
         (left, top, right, bottom)
-        for top, bottom in zip(tops, bottoms, strict=True)
-        for left, right in zip(lefts, rights, strict=True)
+        for top, bottom in _edges(rows, patches)
+        for left, right in _edges(columns, patches)
     ]
     return np.array(boxes, np.float32)
 
 
-def _edges(cells: int, patches: int) -> tuple[list[float], list[float]]:
+def _edges(cells: int, patches: int) -> list[tuple[float, float]]:
     """Return where each cell begins and ends, by the rule of adaptive average pooling."""
-    begins = [(cell * patches // cells) / patches for cell in range(cells)]
-    ends = [-(-(cell + 1) * patches // cells) / patches for cell in range(cells)]
-    return begins, ends
+    return [
+        (cell * patches // cells / patches, -(-(cell + 1) * patches // cells) / patches) for cell in range(cells)
+    ]
 
 
-def _describe(asked: Extraction, model: VisionModel) -> str:
+def _describe(options: Extraction, model: VisionModel) -> str:
     """Describe how the features were made, for an attribute of the file."""
     facts = {
-        **{"format": FORMAT, "model": asked.model, "revision": asked.revision, "regions": asked.regions},
-        **{"side": model.side, "mean": model.mean.tolist(), "deviation": model.deviation.tolist()},
+        "format": FORMAT,
+        "model": options.model,
+        "revision": options.revision,
+        "regions": options.regions,
+        "side": model.side,
+        "mean": model.mean.tolist(),
+        "deviation": model.deviation.tolist(),
         "weights": model.hash_weights(),
-        **{"transformers": version("transformers"), "torch": str(torch.__version__)},
+        "transformers": version("transformers"),
+        "torch": str(torch.__version__),
     }
     return json.dumps(facts)
-
-
-def _hash_origin(images: Iterable[ImageFile], about: str) -> str:
-    listed = [(image.name, image.version) for image in images]
-    return hashlib.sha256(json.dumps([about, listed]).encode()).hexdigest()
 
 
 def _extract_all(
     writer: FeatureWriter,
     images: Sequence[ImageFile],
-    asked: Extraction,
+    options: Extraction,
     model: VisionModel,
     device: torch.device,
     say: Callable[[str], None],
 ) -> None:
-    grid = parse_regions(asked.regions)
-    say(f"extracting {len(images):,} images with {asked.model} on {device}")
+    grid = parse_regions(options.regions)
+    say(f"extracting {len(images):,} images with {options.model} on {device}")
     pace = Pace(writer.seen + len(images), "images", say)
-    for batch in _batches(_decode_ahead(images, model), asked.batch_size):
+    decoded = prefetch(images, partial(_try_decode, model=model), DECODERS, most=16 * DECODERS)
+    while batch := [(image, ready.result()) for image, ready in islice(decoded, options.batch_size)]:
         pixels = [ready for _, ready in batch if not isinstance(ready, InputError)]
         computed = iter(_compute(model, np.stack(pixels), grid, device)) if pixels else iter(())
         for image, ready in batch:
@@ -162,7 +162,7 @@ def _extract_all(
                 regions, boxes = next(computed)
                 half, rounding = round_to_half(regions)
                 writer.append(image.image_id, image.name, Regions(half, boxes), rounding, image.version)
-            elif asked.broken == "refuse":
+            elif options.broken == "refuse":
                 raise ready
             else:
                 writer.drop(image.image_id, image.name, str(ready), image.version)
@@ -170,7 +170,7 @@ def _extract_all(
 
 
 def _compute(
-    model: VisionModel, pixels: Pixels, grid: tuple[int, int] | None, device: torch.device
+    model: VisionModel, pixels: NDArray[np.float32], grid: tuple[int, int] | None, device: torch.device
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
     """Yield the regions [R, V] and boxes [R, 4] of each image."""
     patches = model.patches(pixels, device)
@@ -187,29 +187,9 @@ def _compute(
         yield np.ascontiguousarray(regions), boxes
 
 
-def _decode_ahead(
-    images: Iterable[ImageFile], model: VisionModel
-) -> Iterator[tuple[ImageFile, Pixels | InputError]]:
-    """Decode images ahead of the model; yield those that cannot be decoded with their error."""
-    for image, pixels in prefetch(images, partial(_try_decode, model=model), DECODERS, most=16 * DECODERS):
-        yield image, pixels.result()
-
-
-def _try_decode(image: ImageFile, model: VisionModel) -> Pixels | InputError:
+def _try_decode(image: ImageFile, model: VisionModel) -> NDArray[np.float32] | InputError:
+    """Return the model's input for an image, or why it cannot be decoded."""
     try:
         return model.prepare(decode(image))
     except InputError as error:
         return error
-
-
-def _batches(
-    images: Iterator[tuple[ImageFile, Pixels | InputError]], size: int
-) -> Iterator[list[tuple[ImageFile, Pixels | InputError]]]:
-    batch: list[tuple[ImageFile, Pixels | InputError]] = []
-    for image in images:
-        batch.append(image)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch

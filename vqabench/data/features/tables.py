@@ -72,7 +72,7 @@ def _count_line_end(line: bytes) -> int:
 def _find_problem(columns: int, name: str) -> str | None:
     if columns not in (6, 10):
         return f"{columns} columns, but bottom-up has 6, and with objects and attributes 10: truncated?"
-    return None if name.isprintable() and name else f"{name[:SHOWN]!r} names no image"
+    return None if name.isprintable() and name else f"{name[:SHOWN]!r} is not the name of an image"
 
 
 def _lines(source: Path) -> Iterator[tuple[bytes, str]]:
@@ -142,7 +142,7 @@ def _whole_number(text: bytes, most: int, what: str) -> int:
 def _class_ids(text: bytes, count: int, what: str, name: str) -> NDArray[np.int32]:
     ids = _split(_decode(text, what, name), np.int64, count, what, name, widths=range(1, 2))[:, 0]
     if ids.min() < 0 or ids.max() > np.iinfo(np.int32).max:
-        raise InputError(f"{what}: has {name} that number no class")
+        raise InputError(f"{what}: has {name} outside the range of class numbers")
     return ids.astype(np.int32)
 
 
