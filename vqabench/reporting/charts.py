@@ -232,7 +232,7 @@ def build_accuracies(findings: DatasetFindings) -> tuple[Charts, ...]:
     fewer = f" The {len(shown)} most accurate of {len(rows)} rows; the tables have all."
     note = "Lines across the ends show one standard deviation over the seeds."
     groups = tuple(
-        Bars(name, tuple(Bar(cell and cell.mean, _ends(cell), n > 0) for n, cell in enumerate(own)))
+        Bars(name, tuple(Bar(cell.mean if cell else None, _ends(cell), n > 0) for n, cell in enumerate(own)))
         for name, own in found
     )
     highest = max(end for _, own in found for cell in own for end in (_ends(cell) or (0.0, _mean(cell))))
@@ -385,7 +385,8 @@ def build_gains(findings: DatasetFindings) -> tuple[Charts, ...]:
     for number, row in enumerate(shown):
         own = [(kind, cells[kind][number]) for kind in order]
         groups = tuple(
-            Bars(kind, (Bar(cell.gain, cell.test and (cell.test.low, cell.test.high)),)) for kind, cell in own
+            Bars(kind, (Bar(cell.gain, (cell.test.low, cell.test.high) if cell.test else None),))
+            for kind, cell in own
         )
         name = name_row(row)
         chart = BarChart("gain in accuracy (points)", groups, scale)
