@@ -54,7 +54,7 @@ class OpenedDataset:
     """Addresses asked for, without those that hold their own content."""
 
     def hear(self, dialog: Dialog) -> None:
-        """Take note of a dialog, and close it: nothing of ours opens any."""
+        """Record a dialog and close it: the page must not open any."""
         self.console.append(f"dialog: {dialog.message}")
         dialog.dismiss()
 

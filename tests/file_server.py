@@ -128,7 +128,7 @@ class _Handler(BaseHTTPRequestHandler):
                 return
 
     def _first(self, etag: str, fault: str) -> int:
-        """Give the first byte that is asked for, where the request has a claim to it."""
+        """Return the first byte of the requested range, if the request may have it."""
         match = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
         held = self.headers.get("If-Range", etag)
         if match is None or fault in ("whole", "html", "wrong", "endless"):

@@ -42,7 +42,7 @@ BANNED = re.compile(
 """Phrases that this project used once. CONTRIBUTING.md has the words to use instead."""
 
 BANNED_NAMES = re.compile(
-    r"(see|spell|tell|hear)_\w+|told|beside|at_once|Labels|Crew|Company|Member|Way|Places|Room|Treatment"
+    r"(see|spell|tell|hear)_\w+|told|beside|at_once|Labels|Crew|Company|Way|Places|Room|Treatment"
 )
 
 

@@ -1,6 +1,6 @@
 """All that a plugin imports.
 
-Shapes stand in the names: B batch, A answers of the vocabulary, T question types, R regions of an image,
+Names end with shapes: B batch, A answers of the vocabulary, T question types, R regions of an image,
 V width of a region's feature, L words of a question, E width of a word vector, H hidden width.
 """
 

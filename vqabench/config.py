@@ -188,8 +188,8 @@ class TrainConfig:
         TrainOption(
             HOW,
             "",
-            "Where to keep region features: GPU memory, main memory, or the disk. auto takes the first that has "
-            "room.",
+            "Where to keep region features: GPU memory, main memory, or the disk. auto uses the first with "
+            "enough room.",
             whole_matrix=True,
         ),
     ] = "auto"

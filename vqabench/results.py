@@ -1,6 +1,6 @@
 """The run folder: `runs/<dataset>/<backbone>/<objective>-<loss>[@label]/seed-<n>/`.
 
-Every file is written beside its name and renamed, so that a reader or a kill never sees half of one.
+Every file is written to a temporary file and renamed, so that neither a reader nor a kill leaves half of one.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ def ask(questions: Sequence[Asked]) -> AnnotationTable:
 
 
 def repeat(kind: str, counts: dict[str, int]) -> list[Asked]:
-    """Give so many questions of a type with each answer."""
+    """Return the given number of questions of a type for each answer."""
     return [(kind, answer) for answer, count in counts.items() for _ in range(count)]
 
 

@@ -21,7 +21,7 @@ def gather_written(folder: Path) -> DatasetFindings:
 
 
 def describe_changed(rows: Sequence[Row], text: str) -> ChangedPair:
-    """Say that a strategy changed one question, with a text wherever one may stand."""
+    """Return findings in which a strategy changed one question, with the text in every field that takes one."""
     picture = Picture(2, 1, b"\xff\0\0\0\xff\0")
     regions = (Region((0.1, 0.1, 0.4, 0.4), text, picture), Region((0.5, 0.5, 0.9, 0.9), text, None))
     before = Reply(text, 0.25, 0.0, (0.25, 0.75))

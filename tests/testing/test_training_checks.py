@@ -122,13 +122,13 @@ def test_each_fault_is_found(kind: type[Backbone], name: str, message: str) -> N
 
 
 class Spared(Idle):
-    """Says which of its parameters idle, but not of all of them."""
+    """Declares some of its idle parameters, but not all of them."""
 
     declarations: ClassVar[Mapping[str, str]] = {"gradients:unused.w*": "for later"}
 
 
 class SparedWholly(Idle):
-    """Says which of its parameters idle."""
+    """Declares its idle parameters."""
 
     declarations: ClassVar[Mapping[str, str]] = {"gradients:unused.*": "for later"}
 

@@ -29,7 +29,7 @@ def train(folder: Path, *arguments: str, processes: int = 2, **environment: str)
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give a folder with the tiny data set, which every command of the test knows."""
+    """Return a folder with the tiny data set, which every command of the test uses."""
     monkeypatch.setenv("VQABENCH_CATALOG", str(write_tiny(tmp_path / "own")))
     return tmp_path
 

@@ -36,7 +36,7 @@ COLUMN, PAGE = 3.5, 7.0
 LETTERS = 50
 """Letters that fit into a column, at 7 points."""
 LONGEST_ANSWER = 20
-"""Letters of a label beside a chart."""
+"""Letters of a label next to a chart."""
 NAME, BAR, ANSWER, LEGEND = 0.16, 0.12, 0.22, 0.14
 """Inches: the heights of a bar's name, a bar, an answer, and a line of the legend."""
 HEIGHT, MARGIN = 1.7, 0.45

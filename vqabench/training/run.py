@@ -56,7 +56,7 @@ class Record:
 def train_run(job: Job, start: Start) -> dict[str, Scores]:
     """Train a run, or the rest of it, and score the chosen weights; or score a trained run again.
 
-    What the folder holds is replaced only once nothing stands in the way of training. Of several processes the
+    What the folder holds is replaced only once nothing prevents training. Of several processes the
     first one writes.
 
     Raises InputError if the folder's run began otherwise, TrainingError if a loss is not finite, Stopped if a

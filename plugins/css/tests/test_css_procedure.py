@@ -401,7 +401,7 @@ class OwnTokens(Product):
 
 
 class OwnMasks(OwnTokens):
-    """Says which pieces are words, too."""
+    """Also distinguishes words from other pieces."""
 
     def word_masks(self, batch: Batch) -> tuple[Tensor, Tensor]:
         pieces_BL = batch.extras["pieces"]
@@ -409,7 +409,7 @@ class OwnMasks(OwnTokens):
 
 
 class OwnTokeniser(OwnMasks):
-    """Says how they are hidden, too."""
+    """Also hides words."""
 
     def hide_words(self, batch: Batch, hidden_BL: Tensor) -> Batch:
         return batch.replace(extras={"pieces": batch.extras["pieces"].masked_fill(hidden_BL, UNKNOWN)})

@@ -14,7 +14,7 @@ from vqabench.errors import InputError
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Give a folder with the features of images 7 (3 regions) and 42 (1)."""
+    """Return a folder with the features of images 7 (3 regions) and 42 (1)."""
     folder = tmp_path / "npz"
     (folder / "deeper").mkdir(parents=True)
     write_npz(folder / "7.npz", 7, 3)
