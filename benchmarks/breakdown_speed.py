@@ -1,6 +1,6 @@
-"""Times what is computed from the stored answers of one run: `python benchmarks/breakdown_speed.py`.
+"""Time the breakdowns of the stored answers of one run: `python benchmarks/breakdown_speed.py`.
 
-220,000 questions, about the size of the VQA-CP v2 test split, beside 440,000 of training.
+There are 220,000 questions, about the size of the VQA-CP v2 test split, and 440,000 training questions.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ from benchmarks.evaluate_speed import make_data
 from vqabench.data.vqa.annotation_table import tabulate
 from vqabench.data.vqa.annotations import Prediction, SurePrediction, write_predictions
 from vqabench.data.vqa.answers import vocabulary
-from vqabench.evaluation.breakdowns import break_down, calibrate, upper_bound
 from vqabench.evaluation.prior import count_train_prior, group_questions, prior_reliance
-from vqabench.evaluation.run_answers import read_answered
+from vqabench.evaluation.run_answers import break_down, calibrate, read_answered, upper_bound
 from vqabench.results import Run
 
 Result = TypeVar("Result")

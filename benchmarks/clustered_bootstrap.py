@@ -1,8 +1,8 @@
-"""Times the bootstrap and the permutation test over images, at the size of VQA-CP v2's test split.
+"""Time the bootstrap and the permutation test over images, at the size of VQA-CP v2's test split.
 
-`python benchmarks/clustered_bootstrap.py`: 220,000 questions about 98,000 images, 10,000 resamples, for answers of
-one run a side and for means over seeds. The time is given beside that of a loop that draws every image of a
-resample, over few resamples in the same run, and the growth of the peak memory.
+`python benchmarks/clustered_bootstrap.py` tests 220,000 questions about 98,000 images with 10,000 resamples,
+for one run on each side and for means over seeds. It prints the time, the time of a loop that draws every image
+of a resample (over few resamples in the same run), and the growth of the peak memory.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ Floats = NDArray[np.float64]
 
 
 def draw_images(generator: np.random.Generator) -> NDArray[np.int64]:
-    """Every image has a question, some have many: the others follow a gamma distribution."""
+    """Return the image of each question: each image has one, and the others follow a gamma distribution."""
     popularity = generator.gamma(1, size=IMAGES)
     more = generator.choice(IMAGES, QUESTIONS - IMAGES, p=popularity / popularity.sum())
     return np.concatenate([np.arange(IMAGES), more])
 
 
 def answer(generator: np.random.Generator, knows: Floats, seeds: int) -> Floats:
-    """Give mean accuracies over seeds, whose answers count where a question is known to them."""
+    """Return mean accuracies over seeds; `knows` is the chance that a question is answered correctly."""
     total = np.zeros(QUESTIONS)
     for _ in range(seeds):
         hits = generator.random(QUESTIONS) < knows
@@ -44,7 +44,7 @@ def answer(generator: np.random.Generator, knows: Floats, seeds: int) -> Floats:
 
 
 def loop(ours: Floats, theirs: Floats, images: NDArray[np.int64]) -> float:
-    """Time both tests with every image drawn, in seconds for all resamples."""
+    """Return the time of both tests if every image is drawn, in seconds for all resamples."""
     generator = np.random.default_rng(0)
     start = time.perf_counter()
     sums, sizes = np.bincount(images, ours - theirs), np.bincount(images)

@@ -1,7 +1,7 @@
-"""How long `compare` takes over many runs: 1,000 of 200 configurations, with 65 question types each.
+"""Time `compare` over 1,000 runs of 200 configurations with 65 question types each.
 
-`python benchmarks/compare_speed.py` writes the run folders to a temporary one, then times the whole command a few
-times, and beside it `--help`, which every command takes at least.
+`python benchmarks/compare_speed.py` writes the run folders to a temporary one, then alternately times the whole
+command and `--help`, the least that any command takes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Times steps of full-size UpDn as they are, and compiled by `torch.compile`, and tells after how long that pays.
+"""Time steps of full-size UpDn with and without `torch.compile`, and print when compiling pays.
 
-`python benchmarks/compiled_step.py [--device cuda] [--precision bfloat16] [--batch-size 512]`. On a CPU
-questions are read without their padding unless compiled: a graph has one shape.
+`python benchmarks/compiled_step.py [--device cuda] [--precision bfloat16] [--batch-size 512]`. On a CPU, only steps
+that are not compiled skip the padding of questions: a graph has one shape.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Times the evaluation of 220,000 predictions, about the size of the VQA-CP v2 test split.
+"""Time the evaluation of 220,000 predictions, about the size of the VQA-CP v2 test split.
 
-`python benchmarks/evaluate_speed.py` times the whole command, `--in-process` the scoring alone.
+`python benchmarks/evaluate_speed.py` times the whole command, `--in-process` only the scoring.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ CONFIDENCES = ("yes", "maybe", "no")
 
 
 def make_answers(generator: random.Random, pool: list[str]) -> tuple[Answer, ...]:
-    """Ten annotators in about 2.4 spellings, as in VQA v2: most agree, some spell it otherwise."""
+    """Return ten answers in about 2.4 spellings, as in VQA v2: most annotators agree, some spell it differently."""
     common = generator.choice(pool)
     variants = (common, f"{common}.", f"the {common}", f" {common.title()}", generator.choice(pool), "none")
     strays = generator.choices(variants, k=generator.choice((0, 0, 1, 2, 3, 4, 6)))

@@ -1,9 +1,9 @@
-"""Times preparation and evaluation at the full size of VQA-CP v2: 438,183 training and 219,928 test questions.
+"""Time preparation and evaluation at the full size of VQA-CP v2: 438,183 training and 219,928 test questions.
 
-`python benchmarks/full_scale.py --folder DIR` writes such files into DIR, where they are not yet there (65 question
-types, Zipf's law over answers and words, 2.3 spellings a question, 27 distinct texts to 100 test questions), then
-runs `vqabench data prepare` and `vqabench evaluate`: seconds, peak memory, and the ratio to the standard library's
-json module reading the same annotations in the same run.
+`python benchmarks/full_scale.py --folder DIR` writes files of this size into DIR unless they exist (65 question
+types, Zipf's law over answers and words, 2.3 spellings per question, 27 distinct texts per 100 test questions),
+then runs `vqabench data prepare` and `vqabench evaluate`. It prints seconds, peak memory, and the ratio to the
+time in which the standard library's json module reads the same annotations in the same run.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ print(time.perf_counter() - start)
 
 
 class Zipf:
-    """Draws names, the k-th with a share proportional to 1 / k."""
+    """Draw names, the k-th with a share proportional to 1 / k."""
 
     def __init__(self, names: list[str]) -> None:
         self.names, self.weights = names, list(accumulate(1 / k for k in range(1, len(names) + 1)))
@@ -105,7 +105,7 @@ def write_files(folder: Path) -> None:
 
 
 def measure(name: str, command: list[str], folder: Path, reading: float) -> None:
-    """Run a command; its own peak memory comes from the kernel."""
+    """Run a command; its peak memory comes from the kernel."""
     start = time.perf_counter()
     process = subprocess.Popen([sys.executable, "-m", "vqabench", *command], cwd=folder, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)

@@ -1,17 +1,18 @@
-"""Tries everything that needs a GPU, in one command: tests, plugins, training, speed, memory, kills.
+"""Run everything that needs a GPU, in one command: tests, plugins, training, speed, memory, kills.
 
 `python benchmarks/gpu.py --out DIR [--wheels DIR] [--published CLONE]`. It takes at most 8 minutes on one
 data-centre GPU with PyTorch, transformers, h5py, rich, typer and pytest installed, and needs no network: packages
-that are missing come as wheels from a folder, as do vqabench and its plugins where they are not installed:
+that are missing are installed from a folder of wheels, and so are vqabench and its plugins:
 
     pip wheel --no-deps --wheel-dir WHEELS . plugins/*
     pip download --no-deps --only-binary=:all: --python-version 3.12 --platform manylinux2014_x86_64 \
         --dest WHEELS entrypoints msgspec pybase64 platformdirs
 
-CLONE is a clone of guoyang9/class-imbalance-VQA, the published implementation, to be timed beside ours.
+CLONE is a clone of guoyang9/class-imbalance-VQA, the published implementation, which is timed as well.
 
-Steps are in order of worth, each a process with a time limit of its own, and `DIR/gpu.json` holds what was found as
-soon as a step ends; `DIR/gpu.log` what the steps printed. `--device cpu --tiny` rehearses all of it without a GPU.
+The most important steps come first. Each is a process with a time limit of its own. `DIR/gpu.json` holds the
+results of the steps that have ended, `DIR/gpu.log` their output. `--device cpu --tiny` rehearses everything
+without a GPU.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ Found = dict[str, Any]
 
 @dataclass(frozen=True)
 class Context:
-    """Where a step works, and on what."""
+    """The folders and the device of a step."""
 
     device: str
     tiny: bool
@@ -48,7 +49,7 @@ class Context:
     log: Path
 
     def run(self, *arguments: object, seconds: float, **environment: str) -> tuple[int, str]:
-        """Run a Python program; return its exit code and what it printed, which goes to the log as well."""
+        """Run a Python program; return its exit code and its output, which is also logged."""
         command = [sys.executable, *map(str, arguments)]
         with tempfile.TemporaryFile("w+") as output:
             process = subprocess.Popen(
@@ -71,7 +72,7 @@ class Context:
         return code, printed
 
     def json_of(self, *arguments: object, seconds: float) -> Found:
-        """Run a Python program whose last line is JSON; an error where it fails."""
+        """Run a Python program and return the JSON in its last line; raise an error if it fails."""
         code, printed = self.run(*arguments, seconds=seconds)
         try:
             found: Found = json.loads(printed.splitlines()[-1])
@@ -146,7 +147,7 @@ def train_digits(context: Context) -> Found:
 
 
 def time_training(context: Context) -> Found:
-    """Time the training of full-size UpDn, features in every place, beside the published implementation."""
+    """Time the training of full-size UpDn with features in every place, and the published implementation."""
     from benchmarks.synthetic_vqa import Sizes, make
 
     sizes = Sizes(512, 64, 4) if context.tiny else Sizes(32_768, 4_000, 36)
@@ -177,7 +178,7 @@ def pick(measured: Found) -> Found:
 
 
 def look_at_steps(context: Context) -> Found:
-    """Count kernels and waits of a step of full-size UpDn, and time it eagerly, compiled, and as a CUDA graph."""
+    """Count kernels and waits of a step of full-size UpDn; time it eagerly, compiled, and as a CUDA graph."""
     from benchmarks.gpu_steps import look
 
     return look(context.device, tiny=context.tiny, report=write_so_far)
@@ -192,7 +193,7 @@ def time_models(context: Context) -> Found:
 
 @dataclass(frozen=True)
 class Step:
-    """One thing to try."""
+    """A part of the measurements."""
 
     name: str
     work: Callable[[Context], Found]
@@ -212,7 +213,7 @@ _so_far: list[Callable[[Found], None]] = []
 
 
 def write_so_far(found: Found) -> None:
-    """Write what a step has found so far: it may be ended before it is done."""
+    """Write the results of a step so far, in case it is ended early."""
     for write in _so_far:
         write(found)
 
@@ -225,7 +226,7 @@ def describe_machine(device: str) -> Found:
 
 
 def install_wheels(wheels: Path, target: Path) -> None:
-    """Install wheels into a folder, and let this process and its children find them."""
+    """Install wheels into a folder, and make them importable here and in child processes."""
     command = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--no-compile"]
     files = sorted(map(str, wheels.glob("*.whl")))
     subprocess.run([*command, "--target", str(target), *files], check=True)
@@ -234,7 +235,7 @@ def install_wheels(wheels: Path, target: Path) -> None:
 
 
 def run_step(step: Step, options: argparse.Namespace, folder: Path, seconds: float) -> Found:
-    """Run one step in a process of its own; return what it found, and how it ended."""
+    """Run one step in a process of its own; return its results and how it ended."""
     result = folder / f"{step.name}.json"
     result.unlink(missing_ok=True)
     arguments = [sys.executable, "-m", "benchmarks.gpu", "--only", step.name, "--out", str(options.out)]
@@ -259,7 +260,7 @@ def run_step(step: Step, options: argparse.Namespace, folder: Path, seconds: flo
 
 
 def carry_out(step: Step, options: argparse.Namespace) -> None:
-    """Carry out one step in this process, and write what it finds."""
+    """Run one step in this process, and write its results."""
     result = options.folder / f"{step.name}.json"
 
     def write(found: Found) -> None:
@@ -273,7 +274,7 @@ def carry_out(step: Step, options: argparse.Namespace) -> None:
 
 
 def draw(report: Mapping[str, Any], stream: TextIO) -> None:
-    """Print all that was found as one table."""
+    """Print all results as one table."""
     from rich.console import Console
     from rich.table import Table
 

@@ -1,4 +1,4 @@
-"""Looks at single training steps on a GPU: kernels, waits for the device, and what else could issue them."""
+"""Measure single training steps on a GPU: kernels, waits for the device, and other ways to launch them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from benchmarks.step_floor import synchronize
 from vqabench.api import Backbone, Batch, DataSpec
 from vqabench.config import make_config
 from vqabench.events import ignore
-from vqabench.training.assembly import build_losses, build_model
+from vqabench.training.backward import BackwardPass
+from vqabench.training.checkpoint import State
 from vqabench.training.criterion import Criterion
-from vqabench.training.descent import Descent
 from vqabench.training.device import autocast, choose_device, number_type, tune
+from vqabench.training.loop import train_batch
+from vqabench.training.model import build_losses, build_model
 from vqabench.training.plan import make_plan
 from vqabench.training.session import Session
-from vqabench.training.state import State
 
 Found = dict[str, Any]
 Report = Callable[[Found], None]
@@ -42,7 +43,7 @@ SMALL: Mapping[str, Mapping[str, object]] = {
 
 
 class Steps:
-    """A full-size model and one batch, as training has them, on a device."""
+    """A full-size model and one batch on a device, as in training."""
 
     def __init__(self, name: str, device: str, precision: str, *, tiny: bool, capture: bool = True) -> None:
         self.device = choose_device(device)
@@ -62,15 +63,15 @@ class Steps:
         self.state = State(model.to(self.device), losses, self.plan.recipe, seed=0)
         self.context = autocast(self.device, precision)
         session = Session(self.device, ignore)
-        self.descent = Descent(self.state, session, self.context, self.plan.recipe.clip)
+        self.backward = BackwardPass(self.state, session, self.context)
         if not capture:
-            self.descent.batches = -(10**9)  # still among the batches before one is recorded
+            self.backward.batches = -(10**9)  # still among the batches before one is recorded
         self.criterion = Criterion(losses[0])  # type: ignore[arg-type]
 
     def take(self) -> None:
-        """Take the steps of one batch, as the training loop does."""
+        """Run the steps of one batch, as the training loop does."""
         self.state.seed_batch(0)
-        self.descent.train_on(self.batch, self.criterion)
+        train_batch(self.batch, self.criterion, self.backward, self.plan.recipe.clip)
         self.criterion.calls.clear()
         self.criterion.steps.clear()
         self.criterion.accuracies.clear()
@@ -83,13 +84,13 @@ def with_names(spec: DataSpec) -> DataSpec:
 
 
 def with_own_tokens(model: Backbone, batch: Batch) -> Batch:
-    """Return the batch with what the model's own tokeniser makes of as many words."""
+    """Return the batch with tokens of the model's own tokeniser, for as many words."""
     questions = [" ".join(["1"] * int(words)) for words in batch.word_mask_BL.sum(1)]
     return batch.replace(extras=dict(model.prepare_questions(questions)))
 
 
 def milliseconds(work: Callable[[], object], device: torch.device, steps: int) -> float:
-    """Return the median time of a step, of ten in a row: the device is waited for behind these."""
+    """Return the median time of a step over several series of ten, each followed by a wait for the device."""
     for _ in range(max(1, steps // 6)):
         work()
     found = []
@@ -105,7 +106,7 @@ def milliseconds(work: Callable[[], object], device: torch.device, steps: int) -
 
 
 def count_waits(work: Callable[[], object]) -> list[str]:
-    """Return the places where a step waits for the GPU, by PyTorch's own watch."""
+    """Return the places where a step waits for the GPU, according to PyTorch."""
     torch.cuda.set_sync_debug_mode("warn")
     try:
         with warnings.catch_warnings(record=True) as seen:
@@ -117,7 +118,7 @@ def count_waits(work: Callable[[], object]) -> list[str]:
 
 
 def profile(work: Callable[[], object], device: torch.device, steps: int) -> Found:
-    """Return kernels a step, how long they take, and the largest of them."""
+    """Return the number of kernels per step, their duration, and the largest ones."""
     kinds = [torch.profiler.ProfilerActivity.CPU]
     kinds += [torch.profiler.ProfilerActivity.CUDA] if device.type == "cuda" else []
     with torch.profiler.profile(activities=kinds) as profiler:
@@ -137,7 +138,7 @@ def profile(work: Callable[[], object], device: torch.device, steps: int) -> Fou
 
 
 def look(device: str, *, tiny: bool, report: Report) -> Found:
-    """Look at a step of full-size UpDn."""
+    """Measure a step of full-size UpDn."""
     steps = 1 if tiny else STEPS
     found: Found = {}
     for precision in ("float32",) if tiny else ("bfloat16", "float32"):

@@ -1,4 +1,4 @@
-"""How long `vqabench --help` takes, beside the `--help` of a two-command Typer app: run in turn, medians.
+"""Time `vqabench --help` and the `--help` of a Typer app with two commands, alternately; print medians.
 
 `python benchmarks/help_speed.py [--pairs 15]`
 """

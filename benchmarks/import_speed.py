@@ -1,8 +1,9 @@
-"""Times the import of region features against the loop that published converters run, on the same file.
+"""Time the import of region features and the loop of published converters, on the same file.
 
-`python benchmarks/import_speed.py --folder DIR [--images 2000] [--gzip]` writes a bottom-up table of images with 36
-regions of width 2048 (the bytes of ten random rows over and over), converts it in either way, each in a process of
-its own, and deletes everything: images a second, peak resident memory with all child processes, and the ratio.
+`python benchmarks/import_speed.py --folder DIR [--images 2000] [--gzip]` writes a bottom-up table of images
+with 36 regions of width 2048 (repeating the bytes of ten random rows), converts it in both ways, each in a
+process of its own, and deletes everything. It prints images per second, peak resident memory with all child
+processes, and the ratio.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def write_table(path: Path, images: int) -> None:
 
 
 def convert_as_published(source: Path, destination: Path, images: int) -> None:
-    """Row by row: DictReader, base64, h5py."""
+    """Convert row by row: DictReader, base64, h5py."""
     import h5py
 
     csv.field_size_limit(2**31 - 1)
@@ -74,7 +75,7 @@ def convert_here(source: Path, destination: Path, images: int) -> None:
 
 
 def measure(convert: Callable[[Path, Path, int], None], source: Path, destination: Path, images: int) -> float:
-    """Run a conversion in a fresh process; give its images a second."""
+    """Run a conversion in a fresh process; return its images per second."""
     # A forked process would begin with the memory of this one.
     process = multiprocessing.get_context("spawn").Process(target=convert, args=(source, destination, images))
     start = time.perf_counter()
@@ -92,14 +93,14 @@ def measure(convert: Callable[[Path, Path, int], None], source: Path, destinatio
 
 
 def _watch(root: int, peak: list[int]) -> None:
-    """Note the most memory that a process and its descendants hold at once, looked at every 10 ms."""
+    """Record the peak memory of a process and its descendants, sampled every 10 ms."""
     while (now := _resident(root)) is not None:
         peak[0] = max(peak[0], now)
         time.sleep(0.01)
 
 
 def _resident(process: int) -> int | None:
-    """Sum resident bytes over a process and its descendants; None when it has ended."""
+    """Return the resident bytes of a process and its descendants; None if it has ended."""
     try:
         pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
         if not pages:  # a zombie

@@ -1,8 +1,8 @@
-"""Times `vqabench data prepare` of the 60,000 real VQA v2 sample questions.
+"""Time `vqabench data prepare` on the 60,000 real VQA v2 sample questions.
 
-`VQABENCH_TEST_DATA=SAMPLES python benchmarks/prepare_speed.py`. The samples hold the features of few images, so
-all images get random ones, 4 regions of width 16: what is timed is reading, normalising, counting and encoding.
-The time is given beside that of the standard library reading the same JSON, in the same run.
+`VQABENCH_TEST_DATA=SAMPLES python benchmarks/prepare_speed.py`. The samples have features of few images, so all
+images get random ones, 4 regions of width 16: this measures reading, normalising, counting and encoding. The
+ratio is to the time in which the standard library reads the same JSON in the same run.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Trains with the published implementation on the files of `training_speed.py`, and prints a line of JSON.
+"""Train with the published implementation on the files of `training_speed.py`, and print a line of JSON.
 
 `python benchmarks/published.py FOLDER --clone CLONE --device cpu`, where CLONE is a clone of
-guoyang9/class-imbalance-VQA, which is called, and not changed. Its loop, model, loss and data set run as its
-`main.py` runs them (UpDn, `ce`, re-scaled), for some batches of one epoch. Two things are set from outside for
-present-day PyTorch: no dropout in place, behind a ReLU that needs its output; and without a GPU `.cuda()` does
-nothing.
+guoyang9/class-imbalance-VQA. The clone is called, not changed. Its loop, model, loss and data set run as its
+`main.py` runs them (UpDn, `ce`, re-scaled), for some batches of one epoch. Two things are patched for current
+PyTorch: dropout behind a ReLU is not in place, because the ReLU needs its output; and without a GPU `.cuda()`
+does nothing.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ IMAGES_AT_ONCE = 256
 
 
 def write_files(folder: Path, prepared: Prepared) -> Path:
-    """Write prepared data as the published code reads it, where that was not done; give the folder."""
+    """Write prepared data in the form that the published code reads, unless it exists; return the folder."""
     own = folder / "published"
     own.mkdir(exist_ok=True)
     if (own / "complete").is_file():
@@ -86,7 +86,7 @@ def _targets(prepared: Prepared, images: Mapping[int, int | str]) -> Iterator[di
 
 
 def _answers_of_types(prepared: Prepared) -> dict[str, dict[int, float]]:
-    """Give the answers of each question type, weighed by how rare they are."""
+    """Return the answers of each question type, weighted by their rarity."""
     spec = prepared.spec
     masks = {}
     for kind, counts_A in zip(spec.question_types, spec.answer_counts_TA.numpy(), strict=True):
@@ -107,7 +107,7 @@ def _write_features(path: Path, features: FeatureStore) -> None:
 
 
 def load(clone: Path, files: Path, prepared: Prepared) -> dict[str, Any]:
-    """Import the published modules, with their configuration set."""
+    """Import the published modules and set their configuration."""
     sys.path.insert(0, str(clone.absolute()))
     config = importlib.import_module("utils.config")
     values = {
@@ -133,7 +133,7 @@ def load(clone: Path, files: Path, prepared: Prepared) -> dict[str, Any]:
 
 
 class TimedLoader:
-    """Gives some batches, and notes when the step on each was done."""
+    """Yield some batches, and record when the step on each of them ended."""
 
     def __init__(self, loader: DataLoader[Any], most: int) -> None:
         self.loader, self.skipped = loader, max(1, min(MOST_AHEAD, len(loader) // 4))

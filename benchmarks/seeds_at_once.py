@@ -1,7 +1,7 @@
-"""Times several seeds trained one by one, and at the same time, with the whole command each.
+"""Time several seeds trained one by one, and at the same time, with the whole command each.
 
-`python benchmarks/seeds_at_once.py` trains a small UpDn on `digits-cp`; with `--folder DIR`, UpDn at full size on
-the files that `training_speed.py` has written there (the folder of a size, which holds `complete`).
+`python benchmarks/seeds_at_once.py` trains a small UpDn on `digits-cp`. With `--folder DIR` it trains UpDn at full
+size on the files that `training_speed.py` has written there (the folder of a size, which contains `complete`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a training step of UpDn must cost at least: its arithmetic, its memory traffic, and how fast a device is."""
+"""Compute the least time of a training step of UpDn from its arithmetic, its memory traffic and device speeds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ writes weights and two moments."""
 
 @dataclass(frozen=True)
 class Step:
-    """The sizes of a step: questions, their real words and regions on average, and widths as in UpDn."""
+    """The sizes of a step: questions, their mean number of real words and regions, and widths as in UpDn."""
 
     questions: int
     words: float
@@ -30,7 +30,7 @@ class Step:
     bytes_a_feature: int
 
     def flops(self) -> float:
-        """Count two for each multiplication with its addition: forward, and each gradient that is needed."""
+        """Count two operations per multiplication with addition: forward, and each gradient that is needed."""
         words, regions, width, hidden = self.words, self.regions, self.width, self.hidden
         per_question = {
             # A layer's weights take a gradient, and its input where something before it is trained.
@@ -49,13 +49,13 @@ class Step:
         return self.questions * self.regions * self.width * self.bytes_a_feature
 
     def memory_bytes(self) -> float:
-        """Features as stored, read for either pass, and everything of the parameters' size."""
+        """Count features as stored, read by both passes, and everything of the size of the parameters."""
         return 2 * self.feature_bytes() + PARAMETER_PASSES * 4 * self.parameters
 
 
 @dataclass(frozen=True)
 class Rates:
-    """What a device reaches where it does nothing else, each the best of a few tries, in units a second."""
+    """The best speed of a device in a few tries, with nothing else running, in units per second."""
 
     flops: float
     """Of the attention layer's matrix product, forward."""
@@ -65,7 +65,7 @@ class Rates:
     """From pinned memory to the GPU."""
 
     def seconds(self, step: Step) -> dict[str, float]:
-        """Tell how long each resource is busy with a step; they may work at once."""
+        """Return how long each resource is busy with a step; they may work at the same time."""
         seconds = {"arithmetic": step.flops() / self.flops, "memory": step.memory_bytes() / self.copied_bytes}
         if self.transferred_bytes is not None:
             seconds["transfer"] = step.feature_bytes() / self.transferred_bytes

@@ -1,8 +1,8 @@
-"""Times the parts of a training step of full-size UpDn on a CPU, beside the ways that they are not done.
+"""Time the parts of a training step of full-size UpDn on a CPU, and alternatives that are not used.
 
-`python benchmarks/step_parts.py [--precision bfloat16]`: the products of the attention layer, the recurrent layer
-with the padding read once and read for every question, dropout's masks drawn here and by PyTorch, and whole steps
-with memory given back to the system between them and kept.
+`python benchmarks/step_parts.py [--precision bfloat16]` times the products of the attention layer; the recurrent
+layer, with the padding read once and read for every question; dropout masks, drawn here and by PyTorch; and whole
+steps, with memory returned to the system between them and kept.
 """
 
 from __future__ import annotations

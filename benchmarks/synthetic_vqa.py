@@ -1,4 +1,4 @@
-"""Synthetic files of VQA-CP v2's shape, of any size: what training speed is measured on."""
+"""Write synthetic files with the shape of VQA-CP v2, of any size, to measure training speed on."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.full_scale import Zipf
-from vqabench.data.features.half_precision import Rounding
-from vqabench.data.features.rows import Regions
+from vqabench.data.features.rows import Regions, Rounding
 from vqabench.data.features.writer import FeatureWriter
 from vqabench.data.vqa.annotations import Annotation, Answer, Question, write_annotations, write_questions
 from vqabench.paths import Paths
@@ -46,7 +45,7 @@ splits.test = {{ questions = "test_questions.json", annotations = "test_annotati
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much there is to train on. Below 2,274 questions the vocabulary is as small as they are few."""
+    """The number of questions and images. Below 2,274 questions, the vocabulary is as small as their number."""
 
     questions: int
     images: int
@@ -61,7 +60,7 @@ def paths(folder: Path, runs: Path | None = None) -> Paths:
 
 
 def make(parent: Path, sizes: Sizes) -> Path:
-    """Write the files of these sizes where they are not there, prepare them, and give their folder."""
+    """Write and prepare the files of these sizes unless they exist, and return their folder."""
     folder = sizes.folder(parent)
     folder.mkdir(parents=True, exist_ok=True)
     marker = folder / "complete"
@@ -104,14 +103,14 @@ class _Writer:
         self.lengths, self.shares = list(LENGTHS), list(LENGTHS.values())
 
     def ask(self, kind: int) -> str:
-        """Two words for the type, then common ones and, in turn with them, every word there is."""
+        """Return two words for the type, then common words, alternating with every word there is."""
         (length,) = self.generator.choices(self.lengths, self.shares)
         common = self.words.draw(self.generator, length - 2)
         words = [next(self.rare_words) if n % 2 else word for n, word in enumerate(common)]
         return f"{' '.join([f'Kind{kind}', 'of', *words])}?"
 
     def annotate(self, number: int, image: int, kind: int) -> Annotation:
-        """Every answer is the most common one of some training question: all enter the vocabulary."""
+        """Annotate a question. Every answer is the most common one of some question, and enters the vocabulary."""
         (drawn,) = self.answers[kind].draw(self.generator)
         common = self.names[number] if number < len(self.names) else drawn
         (strays,) = self.generator.choices(range(10), DISTINCT_ANSWERS)
@@ -121,7 +120,7 @@ class _Writer:
 
 
 def _write_features(path: Path, sizes: Sizes) -> None:
-    """Write what ReLUs give: half of the numbers are 0."""
+    """Write outputs of ReLUs: half of the numbers are 0."""
     generator = np.random.default_rng(0)
     shape = (DISTINCT_IMAGES, sizes.regions, WIDTH)
     block = np.maximum(generator.normal(size=shape), 0).astype(np.float16)

@@ -1,7 +1,7 @@
-"""Trains UpDn on the files of `training_speed.py`, in this process, and prints one line of JSON about its speed.
+"""Train UpDn on the files of `training_speed.py` in this process, and print one line of JSON about its speed.
 
-`python benchmarks/timed_training.py FOLDER --device cpu --precision float32`. It runs the code behind
-`vqabench train`; the times come from what that tells whoever watches.
+`python benchmarks/timed_training.py FOLDER --device cpu --precision float32` runs the code behind `vqabench train`.
+The times come from its events.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 from benchmarks.step_floor import Step, measure_rates, synchronize
 from benchmarks.synthetic_vqa import DATASET, TEST, paths
 from vqabench.config import make_config
-from vqabench.data.batches.placement import PlacedFeatures, Room, choose_place
+from vqabench.data.batches.placement import PlacedFeatures, choose_place
 from vqabench.data.prepare.prepared import Prepared, prepare
 from vqabench.evaluation.predict import evaluation_batch, load_split, predict
 from vqabench.events import BatchTrained, EpochFinished, Event, RunStarted, StepsMeasured, ignore
@@ -28,7 +28,7 @@ from vqabench.paths import Paths
 from vqabench.results import Run, find_runs
 from vqabench.training.device import number_type
 from vqabench.training.interruption import Interruption, Stopped
-from vqabench.training.run import load_model
+from vqabench.training.model import load_model
 from vqabench.workflows.training import train
 
 NOT_TIMED = 5
@@ -94,9 +94,9 @@ def describe_step(prepared: Prepared, run: Run) -> Step:
 
 
 def time_answering(run: Run, where: Paths, prepared: Prepared, device: torch.device, precision: str) -> float:
-    """Answer `test`, as a run does at its end, and give the questions a second."""
+    """Answer `test`, as a run does at its end, and return the questions per second."""
     model = load_model(run, prepared, ignore).to(device)
-    place = choose_place("auto", prepared.features, Room(device))
+    place = choose_place("auto", prepared.features, device)
     features = PlacedFeatures(prepared.features, device, place, number_type(precision))
     data = load_split(model, prepared, where.dataset(DATASET), "test", features)
     manifest = run.read_manifest()

@@ -1,17 +1,17 @@
-"""Times the training of full-size UpDn on synthetic files of VQA-CP v2's shape, beside the least it could take.
+"""Time the training of full-size UpDn on synthetic files with the shape of VQA-CP v2, and compute the least time.
 
-`python benchmarks/training_speed.py --folder DIR [--published CLONE] [--device cuda] [--precision float32 bfloat16]
-[--rounds 3] [--json FILE]`. Files are written into DIR once for each size; VQA-CP v2's own, 18 GB, is
+`python benchmarks/training_speed.py --folder DIR [--published CLONE] [--device cuda] [--precision float32
+bfloat16] [--rounds 3] [--json FILE]`. Files are written into DIR once for each size; VQA-CP v2's own, 18 GB, is
 `--questions 438183 --images 123287` (on a CPU with `--batches 60`: an epoch takes minutes). Every training is a
-process of its own and trains two epochs, of which the second is timed: all of it but validating and saving. With a
-clone of guoyang9/class-imbalance-VQA, the published implementation takes turns with ours, in float32; `--scaling`
-varies one size at a time.
+process of its own and trains two epochs. The second is timed, without validating and saving. With a clone of
+guoyang9/class-imbalance-VQA, the published implementation and ours alternate, in float32. `--scaling` varies
+one size at a time.
 
-Printed are medians over the rounds. `ready` is when the first batch is asked for, `own memory` what a process holds
-beyond the page cache, `mapped` what it sees of that, both until it has trained.
+It prints medians over the rounds. `ready` is the time when the first batch is requested, `own memory` the
+memory of a process beyond the page cache, `mapped` its part of the page cache, both until it has trained.
 
 The floor: a step cannot take less time than its multiplications at the rate of the attention layer's matrix
-product alone, nor than its traffic (features, parameters, gradients, moments) at the rate of a plain copy, each
+product alone, nor than its traffic (features, parameters, gradients, moments) at the rate of a plain copy, both
 measured on the same device, in the same precision, by the same process.
 """
 
@@ -59,7 +59,7 @@ COLUMNS = {
 
 
 class Memory:
-    """Looks at the memory of a process ten times a second: what it holds itself, and what it maps of files."""
+    """Sample the memory of a process ten times per second: its own, and the files that it maps."""
 
     def __init__(self, pid: int) -> None:
         self.status = Path(f"/proc/{pid}/status")
@@ -87,7 +87,7 @@ class Memory:
 
 
 def run(module: str, *arguments: object) -> Measured:
-    """Run a program that prints JSON; add how long it took to its first step, and the memory it trained in."""
+    """Run a program that prints JSON; add the time to its first step, and its peak memory."""
     command = [sys.executable, "-m", f"benchmarks.{module}", *map(str, arguments)]
     start = time.monotonic()
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
@@ -108,7 +108,7 @@ def run(module: str, *arguments: object) -> Measured:
 
 
 def take_turns(folder: Path, options: argparse.Namespace) -> dict[str, list[Measured]]:
-    """Train in every way once a round: what slows the machine for a while then slows all of them."""
+    """Train in every way once per round, so that a change in the speed of the machine affects all of them."""
     found: dict[str, list[Measured]] = {}
     for number in range(options.rounds):
         for precision in options.precision:
@@ -123,7 +123,7 @@ def take_turns(folder: Path, options: argparse.Namespace) -> dict[str, list[Meas
 
 
 def summarise(rounds: Sequence[Measured]) -> Measured:
-    """Give medians over the rounds, and the range of the rates."""
+    """Return medians over the rounds, and the range of the rates."""
     rates = [rate for measured in rounds for rate in measured["samples_per_second"]]
     single = [name for name in COLUMNS if name != "samples_per_second" and rounds[0].get(name)]
     summary = {name: median(r[name] for r in rounds) for name in single}

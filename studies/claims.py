@@ -28,7 +28,7 @@ from vqabench.events import ignore
 from vqabench.paths import Paths
 from vqabench.reporting.grids import format_p
 from vqabench.results import find_runs
-from vqabench.training.run import load_model
+from vqabench.training.model import load_model
 
 TEST = ("test", "accuracy", "answer-type", "all")
 VAL = ("val", "accuracy", "answer-type", "all")

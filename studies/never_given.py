@@ -18,7 +18,7 @@ from vqabench.evaluation.predict import load_split
 from vqabench.events import ignore
 from vqabench.paths import Paths
 from vqabench.results import Run
-from vqabench.training.run import load_model
+from vqabench.training.model import load_model
 
 BATCH = 512
 

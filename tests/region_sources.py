@@ -94,3 +94,15 @@ def write_npz(path: Path, image: int, count: int, **changes: Array | None) -> Pa
     fields |= changes
     np.savez_compressed(path, **{name: value for name, value in fields.items() if value is not None})
     return path
+
+
+def write_table(path: Path, counts: dict[int, int]) -> Path:
+    """Images with some numbers of regions, as bottom-up rows."""
+    rows = (bottom_up(n, count, regions_of(n, count), boxes_of(n, count)) for n, count in counts.items())
+    path.write_text("".join(rows))
+    return path
+
+
+def leftovers(folder: Path) -> list[str]:
+    """Hidden files, which an interrupted conversion leaves."""
+    return [path.name for path in folder.iterdir() if path.name.startswith(".")]

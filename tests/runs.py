@@ -89,7 +89,7 @@ def side(right: range, seed: int) -> list[str]:
     """Answer the questions of a range correctly, except five that the seed draws, and the others wrongly."""
     wrong = set(np.random.default_rng(seed).choice(QUESTIONS, 5, replace=False).tolist())
     return [
-        TABLE.modal_answers.spell()[n] if n in right and n not in wrong else "a giraffe" for n in range(QUESTIONS)
+        TABLE.modal_answers.strings()[n] if n in right and n not in wrong else "a giraffe" for n in range(QUESTIONS)
     ]
 
 

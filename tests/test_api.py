@@ -14,7 +14,7 @@ BATCH = make_batch(torch.tensor([0, 0]), torch.tensor([[1.0, 0.0], [0.3, 0.9]]))
 
 
 class Fixed(Backbone):
-    """Gives the output that it was told to."""
+    """Returns a fixed output."""
 
     def forward(self, batch: Batch) -> Output:
         return self.output

@@ -108,7 +108,7 @@ def test_a_table_holds_what_was_given_and_is_read_back(tmp_path: Path) -> None:
     assert make_config(read_fields(json.loads(json.dumps(table)), tmp_path)) == config
 
 
-def test_the_command_line_wins_over_the_file_in_either_spelling() -> None:
+def test_the_command_line_takes_precedence_over_the_file_under_either_name() -> None:
     file = {"epochs": 5, "seeds": (1,), "settings": {"recipe.finetune_epochs": 3, "hidden": 4}}
     line = {"finetune_epochs": 2, "settings": {"recipe.epochs": "9", "hidden": "8"}}
     assert combine(file, line) == {

@@ -22,7 +22,7 @@ from vqabench.plugins import BACKBONES, LOSSES, available, load
 from vqabench.testing import assert_conforms
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "plugins").glob("*/README.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "plugins").glob("*/README.md")])
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -157,3 +157,11 @@ def test_the_page_on_strategies_has_every_part_with_its_options_and_objectives()
         if plugin.distribution.startswith("vqabench-"):
             assert f"`{plugin.name}`" in text
             assert plugin.distribution in text
+
+
+def test_every_path_in_the_guide_for_contributors_exists() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    paths = re.findall(r"`(\.?[\w-]+(?:/[\w.-]*)+|[\w-]+\.(?:py|toml|txt|md))`", text)
+    assert len(paths) > 30
+    for path in paths:
+        assert "NAME" in path or path == "run.json" or (ROOT / path).exists(), path

@@ -156,7 +156,7 @@ def test_an_unknown_option_is_answered_with_the_nearest() -> None:
         (Literal[1, 2], True, "True is not 1 | 2"),
     ],
 )
-def test_a_wrong_value_is_told_with_what_is_allowed(annotation: Any, value: object, message: str) -> None:
+def test_a_wrong_value_is_reported_with_what_is_allowed(annotation: Any, value: object, message: str) -> None:
     with pytest.raises(InputError) as caught:
         convert(option(annotation), value, "part.x")
     assert message in str(caught.value)
@@ -164,13 +164,13 @@ def test_a_wrong_value_is_told_with_what_is_allowed(annotation: Any, value: obje
 
 
 @given(st.integers())
-def test_integers_survive_being_spelled(value: int) -> None:
+def test_integers_are_read_back(value: int) -> None:
     for annotation in (int, int | None):
         assert convert(option(annotation), str(value), "x") == convert(option(annotation), value, "x") == value
 
 
 @given(finite)
-def test_floats_survive_being_spelled(value: float) -> None:
+def test_floats_are_read_back(value: float) -> None:
     for annotation in (float, float | None):
         assert convert(option(annotation), repr(value), "x") == convert(option(annotation), value, "x") == value
 
@@ -182,9 +182,9 @@ def test_floats_accept_integers(value: int) -> None:
 
 
 @given(st.booleans())
-def test_booleans_survive_being_spelled_as_in_toml_and_in_python(value: bool) -> None:
-    for spelled in (value, str(value), str(value).lower()):
-        assert convert(option(bool), spelled, "x") is value
+def test_booleans_are_read_back_as_toml_and_python_write_them(value: bool) -> None:
+    for words in (value, str(value), str(value).lower()):
+        assert convert(option(bool), words, "x") is value
 
 
 @given(st.text())
@@ -195,13 +195,13 @@ def test_text_is_taken_as_it_is(value: str) -> None:
 @given(st.sampled_from([1, "paper", "a b"]))
 def test_choices_keep_their_type(value: int | str) -> None:
     annotation = Literal[1, "paper", "a b"]
-    for spelled in (value, str(value)):
-        converted = convert(option(annotation), spelled, "x")
+    for words in (value, str(value)):
+        converted = convert(option(annotation), words, "x")
         assert (type(converted), converted) == (type(value), value)
 
 
 @pytest.mark.parametrize("annotation", [int | None, float | None, str | None, Literal["a"] | None])
-def test_none_is_spelled_none(annotation: Any) -> None:
+def test_none_is_written_none(annotation: Any) -> None:
     assert convert(option(annotation), "none", "x") is None
     assert convert(option(annotation), None, "x") is None
 
@@ -216,7 +216,7 @@ def test_any_value_is_converted_or_refused_in_words(value: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("annotation", "spelled"),
+    ("annotation", "words"),
     [
         (float, "float"),
         (int | None, "int or none"),
@@ -224,8 +224,8 @@ def test_any_value_is_converted_or_refused_in_words(value: object) -> None:
         (Literal[1, 2] | None, "1 | 2 or none"),
     ],
 )
-def test_types_are_described_for_people(annotation: Any, spelled: str) -> None:
-    assert describe(annotation) == spelled
+def test_types_are_described_for_people(annotation: Any, words: str) -> None:
+    assert describe(annotation) == words
 
 
 def test_importing_options_loads_nothing_heavy() -> None:

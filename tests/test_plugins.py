@@ -107,7 +107,7 @@ def test_a_broken_plugin_does_not_stop_another(installed: dict[str, Path], on_pa
     assert "vqabench_broken" not in sys.modules
 
 
-def test_two_distributions_with_one_name_must_be_told_apart(
+def test_two_distributions_with_one_name_need_the_qualified_name(
     installed: dict[str, Path], on_path: Callable[..., None]
 ) -> None:
     on_path(installed["words_only"], installed["clash"])
@@ -154,7 +154,7 @@ def test_an_unknown_distribution_is_not_ignored() -> None:
     ],
     ids=["key twice", "section twice", "key twice in another group", "percent", "no equals sign", "no module"],
 )
-def test_malformed_lines_are_told_and_cost_no_other_plugin(write: Write, text: str, complaint: str) -> None:
+def test_malformed_lines_are_reported_and_cost_no_other_plugin(write: Write, text: str, complaint: str) -> None:
     write(text)
     found = available(BACKBONES)
     (problem,) = found.problems
@@ -177,7 +177,7 @@ def test_unreadable_metadata_costs_only_its_own_distribution(write: Write, conte
     assert find(BACKBONES, "updn").distribution == "vqabench-updn"
 
 
-def test_an_unknown_name_tells_what_could_not_be_read(write: Write) -> None:
+def test_an_unknown_name_lists_what_could_not_be_read(write: Write) -> None:
     write("wanted = pkg:Wanted\n")
     with pytest.raises(PluginError, match=r"unknown backbone 'wanted'.*bad: its plugins cannot be read"):
         find(BACKBONES, "wanted")
@@ -189,7 +189,7 @@ def test_spaces_around_the_colon_are_no_mistake(write: Write) -> None:
     assert available(BACKBONES).problems == ()
 
 
-@pytest.mark.parametrize("malformed", [False, True], ids=["well-formed", "beside a malformed one"])
+@pytest.mark.parametrize("malformed", [False, True], ids=["well-formed", "next to a malformed one"])
 @pytest.mark.parametrize("spelling", ["my_plugin", "My.Plugin"])
 def test_a_second_copy_further_down_the_path_is_no_clash(write: Write, spelling: str, malformed: bool) -> None:
     write(HEADER + "mine = old:Mine\nremoved = old:Removed\n", spelling, "0.9", at="stale")

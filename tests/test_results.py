@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -88,3 +90,20 @@ def test_every_run_is_found_once(tmp_path: Path) -> None:
 def test_a_folder_without_runs_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no run"):
         list(find_runs([tmp_path]))
+
+
+def test_a_run_whose_lock_is_held_for_an_instant_can_be_trained(tmp_path: Path) -> None:
+    held = FileLock(tmp_path / ".seed-0.lock", thread_local=False)
+    held.acquire()
+    threading.Timer(0.05, held.release).start()
+    with Run(tmp_path / "seed-0").lock():
+        pass
+
+
+def test_a_run_that_another_process_trains_is_refused(tmp_path: Path) -> None:
+    run = Run(tmp_path / "seed-0")
+    with FileLock(tmp_path / ".seed-0.lock"):
+        assert run.is_locked()
+        with pytest.raises(InputError, match="another process is training it"), run.lock():
+            pass
+    assert not run.is_locked()

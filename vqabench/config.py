@@ -27,8 +27,8 @@ FROM_RECIPE = "set by the data set or the backbone"
 
 
 @dataclass(frozen=True)
-class Option:
-    """An option of `vqabench train`: what its declaration says besides the name, the type and the default."""
+class TrainOption:
+    """An option of `vqabench train`, declared in the annotation of a field of TrainConfig."""
 
     panel: str
     """Heading of the help under which it stands; empty for the argument."""
@@ -108,30 +108,31 @@ class TrainConfig:
 
     backbone: Annotated[
         str,
-        Option(
+        TrainOption(
             "",
             "BACKBONE",
-            "An installed backbone, such as updn (list them: vqabench plugins list). Required unless --config "
-            "names one.",
+            "An installed backbone (list them: vqabench plugins list). Required unless --config names one.",
         ),
     ] = ""
     loss: Annotated[
         str,
-        Option(WHAT, "STRATEGY", "A loss, transforms such as mask, or both joined by +, as in mask+rescale."),
+        TrainOption(WHAT, "STRATEGY", "A loss, transforms such as mask, or both joined by +, as in mask+rescale."),
     ] = "plain"
     objective: Annotated[
         Objective | None,
-        Option(WHAT, "", "Softmax or binary cross-entropy.", "ce, unless the backbone supports only bce"),
+        TrainOption(WHAT, "", "Softmax or binary cross-entropy.", "ce, unless the backbone supports only bce"),
     ] = None
-    dataset: Annotated[str, Option(WHAT, "DATASET", "A data set (list them: vqabench data list).")] = "digits-cp"
-    seeds: Annotated[Seeds, Option(WHAT, "SEEDS", "0, 0,1,2 or 0-4.")] = (0,)
+    dataset: Annotated[str, TrainOption(WHAT, "DATASET", "A data set (list them: vqabench data list).")] = (
+        "digits-cp"
+    )
+    seeds: Annotated[Seeds, TrainOption(WHAT, "SEEDS", "0, 0,1,2 or 0-4.")] = (0,)
     epochs: Annotated[
         int | None,
-        Option(WHAT, "N", "Epochs of the first (or only) stage.", FROM_RECIPE, positive=True),
+        TrainOption(WHAT, "N", "Epochs of the first (or only) stage.", FROM_RECIPE, positive=True),
     ] = None
     finetune_epochs: Annotated[
         int | None,
-        Option(
+        TrainOption(
             WHAT,
             "N",
             "Epochs of the second stage, or of a run started with --from.",
@@ -141,7 +142,7 @@ class TrainConfig:
     ] = None
     settings: Annotated[
         Settings,
-        Option(
+        TrainOption(
             WHAT,
             "KEY=VALUE",
             "Set an option of the backbone (hidden=512), of a part of the strategy (rescale.variant=released) or "
@@ -150,11 +151,11 @@ class TrainConfig:
         ),
     ] = field(default_factory=dict)
     start_from: Annotated[
-        Path | None, Option(WHAT, "RUN", "Start from the weights of a finished run.", key="from")
+        Path | None, TrainOption(WHAT, "RUN", "Start from the weights of a finished run.", key="from")
     ] = None
     label: Annotated[
         str | None,
-        Option(
+        TrainOption(
             WHAT,
             "NAME",
             "Name these settings in folders and tables.",
@@ -163,7 +164,7 @@ class TrainConfig:
     ] = None
     select: Annotated[
         Select,
-        Option(
+        TrainOption(
             HOW,
             "",
             "Which epoch to keep: the last, or the best one on val (or test) in the last stage. Choosing on test "
@@ -171,20 +172,20 @@ class TrainConfig:
         ),
     ] = "last"
     track_test: Annotated[
-        bool, Option(HOW, "", "Record test accuracy after every epoch, without using it to choose one.")
+        bool, TrainOption(HOW, "", "Record test accuracy after every epoch, without using it to choose one.")
     ] = False
     device: Annotated[
         str,
-        Option(
+        TrainOption(
             HOW, "auto|cpu|cuda|cuda:N", "Where to compute; auto is the GPU if there is one.", whole_matrix=True
         ),
     ] = "auto"
     precision: Annotated[
-        Precision, Option(HOW, "", "auto is bfloat16 where the hardware supports it, else float32.")
+        Precision, TrainOption(HOW, "", "auto is bfloat16 where the hardware supports it, else float32.")
     ] = "auto"
     features: Annotated[
         Features,
-        Option(
+        TrainOption(
             HOW,
             "",
             "Where to keep region features: GPU memory, main memory, or the disk. auto takes the first that has "
@@ -194,14 +195,14 @@ class TrainConfig:
     ] = "auto"
     checkpoint_minutes: Annotated[
         float,
-        Option(HOW, "MINUTES", "Time between checkpoints within an epoch.", positive=True, whole_matrix=True),
+        TrainOption(HOW, "MINUTES", "Time between checkpoints within an epoch.", positive=True, whole_matrix=True),
     ] = 10.0
     log: Annotated[
-        tuple[LogName, ...], Option(HOW, "", "Also log to TensorBoard or Weights & Biases; repeatable.")
+        tuple[LogName, ...], TrainOption(HOW, "", "Also log to TensorBoard or Weights & Biases; repeatable.")
     ] = ()
     jobs: Annotated[
         int | None,
-        Option(
+        TrainOption(
             HOW,
             "N",
             "Seeds to train at the same time, each in its own process.",
@@ -230,16 +231,16 @@ _ACCEPTED: dict[Any, tuple[Any, str]] = {
     Seeds: ((int, str, list), "a number, a list of numbers, or text such as '0-4'"),
     Settings: ((dict, list), "a table"),
 }
-"""Type of a field -> the types that files and the command line give, and what they are called; else text."""
+"""Type of a field -> the types of its values in files and on the command line, and their name. Else text."""
 
 
-def _complete(declared: Field[Any]) -> Option:
+def _complete(declared: Field[Any]) -> TrainOption:
     """Return the option of a field, with its type, default and key."""
     kind, option = get_args(declared.type)
     if type(None) in get_args(kind):
         kind = get_args(kind)[0]
     default = declared.default if declared.default_factory is MISSING else declared.default_factory()
-    completed: Option = replace(
+    completed: TrainOption = replace(
         option, kind=kind, default=default, key=option.key or declared.name.replace("_", "-")
     )
     return completed
@@ -322,7 +323,7 @@ def make_config(given: Mapping[str, Any]) -> TrainConfig:
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
-    """Read `0`, `0,1,2` or `0-4`. Raises InputError where it is something else, or names a seed twice."""
+    """Read `0`, `0,1,2` or `0-4`. Raises InputError if it is something else, or names a seed twice."""
     seeds: list[int] = []
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", part)
@@ -340,7 +341,7 @@ def parse_seeds(text: str) -> tuple[int, ...]:
 
 
 def parse_settings(pairs: Iterable[str], option: str = "--set") -> dict[str, object]:
-    """Read the `KEY=VALUE` pairs of an option. Raises InputError where a pair has no `=` or a key comes twice."""
+    """Read the `KEY=VALUE` pairs of an option. Raises InputError if a pair has no `=` or a key comes twice."""
     settings: dict[str, object] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")

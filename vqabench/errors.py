@@ -67,6 +67,11 @@ def unknown(kind: str, name: str, valid: Iterable[str]) -> str:
     return f"unknown {kind} {name!r}:{hint} valid: {first_few(names, 100) or 'none'}"
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, as in `1 file` and `2,000 files`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def first_few(items: Iterable[object], shown: int = 5) -> str:
     """Return the first few items, and how many more there are."""
     everything = list(items)

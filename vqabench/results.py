@@ -10,10 +10,11 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -24,65 +25,65 @@ Status = Literal["running", "finished", "stopped", "failed"]
 BUSY = "another process is training it"
 LONGEST_LABEL = 80
 DEEPEST = 16
-"""Tables and lists of a manifest may hold one another to this depth."""
+"""How deeply tables and lists of a manifest may be nested: more is a damaged or hostile file."""
 
 Name = Annotated[str, msgspec.Meta(max_length=1000)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
-class Manifest(msgspec.Struct, kw_only=True, forbid_unknown_fields=False):
-    """`run.json`: what was run, on what, with what, and how it ended."""
+class Manifest(msgspec.Struct, kw_only=True, frozen=True):
+    """`run.json`: what was run, on which data, with what, and how it ended."""
 
     dataset: Name
     backbone: Name
     objective: Name
     loss: Name
     label: Name
-    """What the user calls the settings, or every one that differs from the defaults, in short."""
+    """The user's name for the settings, or those that differ from the defaults."""
     seed: Count
     config: dict[str, Any] = {}
     """The options of `vqabench train` that were given, by their keys in TOML files; empty in earlier versions."""
     options: dict[str, dict[str, Any]]
-    """Part -> its options, as resolved: `backbone`, `base`, each transform, the loss."""
+    """Part -> all its options: `backbone`, `base`, each transform, the loss."""
     bases: dict[str, str] = {}
-    """Label -> backbone, for a backbone that is built over others."""
+    """Label -> backbone, for a backbone that wraps others."""
     distributions: dict[str, str]
-    """Label of each part -> the distribution that its plugin came from."""
+    """Label of each part -> the distribution of its plugin."""
     recipe: dict[str, Any]
     stages: list[dict[str, Any]]
     """Name, loss and epochs of each stage."""
     select: Literal["last", "val", "test"]
-    """How the epoch was chosen. `test` brands every table made from the run."""
+    """How the epoch was chosen. `test` marks every table made from the run."""
     test_domain: Literal["out-of-domain", "in-domain"] = "out-of-domain"
-    """What the test split is to the training split."""
+    """How the test split relates to the training split."""
     vocabulary: Literal["train", "train+test"] = "train"
-    """Whose questions the answers were taken from. `train+test` brands likewise."""
+    """The splits that the answer vocabulary comes from. `train+test` marks tables too."""
     track_test: bool = False
     start_from: str | None = None
     """The run whose weights this one started from."""
     pretraining: list[str] = []
-    """What the weights that the backbone brought along took from test questions: brands likewise."""
+    """What pre-trained weights have seen of the test questions: marks tables too."""
     notes: list[str] = []
-    """What a reader of its numbers must know."""
+    """What to know when reading its numbers."""
     fingerprint: str
     """Of the prepared data."""
     questions: dict[str, int] = {}
     """Split -> its number of questions; empty in runs of earlier versions."""
     test_ids: str = ""
-    """`hash_ids` of the test questions, likewise."""
+    """`hash_ids` of the test questions; empty in runs of earlier versions."""
     versions: dict[str, str]
     """Of vqabench, its plugins, Python and PyTorch."""
     sources: dict[str, str] = {}
     """Distribution of each plugin -> SHA-256 of its source files."""
     checksums: dict[str, str] = {}
-    """SHA-256 of the weights, the answers and the scores that the finished run wrote, by file name."""
+    """SHA-256 of the weights, answers and scores of a finished run, by file name."""
     device: str
     precision: str
     threads: Count
     processes: Count = 1
-    """How many trained it together."""
+    """How many processes trained it together."""
     pieces: Count = 1
-    """Pieces that each batch was cut into, where memory was not enough for the whole."""
+    """Pieces that each batch was split into, because memory was not enough for the whole."""
     parameters: Count
     started: str
     """UTC, ISO 8601."""
@@ -103,7 +104,7 @@ class Manifest(msgspec.Struct, kw_only=True, forbid_unknown_fields=False):
             raise ValueError("config, options, recipe or stages are nested too deeply")
 
     def brands(self) -> list[str]:
-        """Tell what its training, or that of the weights it began with, took from the test split."""
+        """Return how its training, or that of the weights it started from, used the test split."""
         vocabulary = "the answer vocabulary was made of train and test"
         chosen = "the epoch was chosen on the test split"
         return [chosen] * (self.select == "test") + [vocabulary] * (self.vocabulary != "train") + self.pretraining
@@ -123,9 +124,9 @@ class Run:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep other processes from training the run. Raises InputError where one does.
+        """Keep other processes from training the run. Raises InputError if one does.
 
-        A run that comes to nothing leaves no folders behind that were not there.
+        Folders made for a run that never began are removed again.
         """
         new = [parent for parent in self.folder.parents if not parent.exists()]
         self.folder.parent.mkdir(parents=True, exist_ok=True)
@@ -134,7 +135,7 @@ class Run:
                 yield
         finally:
             for parent in new if not self.folder.exists() else ():
-                with suppress(OSError):  # another run has come to be in it
+                with suppress(OSError):  # another run may be in it by now
                     parent.rmdir()
 
     def is_locked(self) -> bool:
@@ -148,18 +149,21 @@ class Run:
                 return False
         except Timeout:
             return True
-        except OSError:  # whoever trains the run reports it
+        except OSError:  # training the run will fail for the same reason, and report it
             return False
 
-    def _refuse(self) -> NoReturn:
-        raise InputError(f"{self.folder}: {BUSY}")
+    def _refuse(self) -> None:
+        """Raise InputError if another process is training the run."""
+        time.sleep(0.1)  # another process's `is_locked` may have held the lock for an instant
+        if self.is_locked():
+            raise InputError(f"{self.folder}: {BUSY}")
 
     def predictions_file(self, split: str) -> Path:
-        """Give the name of a split's predictions."""
+        """Return the file of a split's predictions."""
         return self.folder / f"predictions.{split}.json"
 
     def read_manifest(self) -> Manifest:
-        """Read `run.json`. Raises InputError where it is missing or damaged."""
+        """Read `run.json`. Raises InputError if it is missing or damaged."""
         names = self._list()
         if names is None:
             raise InputError(f"{self.folder}: there is no such run")
@@ -170,35 +174,36 @@ class Run:
             )
         return read_json(self.manifest_file, Manifest, "not a run, or a damaged one: train it again with --force")
 
-    def write_manifest(self, manifest: Manifest) -> None:
-        """Write `run.json`."""
-        write_file(self.manifest_file, msgspec.json.format(msgspec.json.encode(manifest), indent=2))
+    def write_manifest(self, manifest: Manifest, **changes: Any) -> None:
+        """Write `run.json`: a manifest with some of its fields changed."""
+        changed = msgspec.structs.replace(manifest, **changes)
+        write_file(self.manifest_file, msgspec.json.format(msgspec.json.encode(changed), indent=2))
 
     def check_file(self, path: Path, advice: str) -> None:
-        """Check a file of the run against the checksum in its manifest, where there is one.
+        """Raise InputError, with advice, if a file has changed since the run wrote it.
 
-        Raises InputError, with advice, where the file has changed since the run wrote it.
+        Runs of earlier versions have no checksums.
         """
         recorded = self.read_manifest().checksums.get(path.name) if self.manifest_file.is_file() else None
         if recorded is not None and path.is_file() and hash_file(path) != recorded:
             raise InputError(f"{path}: damaged: its content has changed since the run wrote it; {advice}")
 
     def append_epoch(self, record: Mapping[str, Any]) -> None:
-        """Add a line to `epochs.jsonl`. Raises VqabenchError where the disk is full."""
+        """Add a line to `epochs.jsonl`. Raises VqabenchError if the disk is full."""
         with naming(self.epochs_file), open(self.epochs_file, "a", encoding="utf-8", opener=open_own) as lines:
             lines.write(json.dumps(record) + "\n")
 
     def read_epochs(self) -> list[dict[str, Any]]:
-        """Read the records of `epochs.jsonl`, in its order, broken lines left out; none where there is no file.
+        """Read the records of `epochs.jsonl` without broken lines; an empty list if there is no file.
 
-        Raises InputError where it cannot be read.
+        Raises InputError if it cannot be read.
         """
         return [record for _, record in self._read_epoch_lines()]
 
     def keep_epochs(self, count: int) -> int:
-        """Drop the lines of epochs behind the first `count`, and broken ones; return how many are left.
+        """Keep the lines of the first `count` epochs, without broken ones; return how many are left.
 
-        A link is replaced by a file of the run's own: what follows is appended to it.
+        A link is replaced by a file of the run's own, because later epochs are appended to it.
         """
         if not os.path.lexists(self.epochs_file):
             return 0
@@ -216,19 +221,19 @@ class Run:
                     yield line, record
 
     def parts(self) -> set[Path]:
-        """Give what a killed process had begun to write: files of ours beside their names, and of safetensors."""
+        """Return the partial files of a killed process: ours, and those of safetensors."""
         return {*self.folder.glob(".*.part-*"), *self.folder.glob(".tmp??????")}
 
     def has_begun(self) -> bool:
-        """Return whether the folder holds any whole file of a run: a full disk, or a kill, may have left none.
+        """Return whether the folder holds any complete file of a run; a kill or a full disk may have left none.
 
-        Raises InputError where the folder cannot be read.
+        Raises InputError if the folder cannot be read.
         """
-        written = self._written()  # first: it says what is wrong with the folder
+        written = self._written()  # first, for its error messages about the folder
         return not self.parts().issuperset(written)
 
     def _list(self) -> list[str] | None:
-        """Return the names in the folder; None where there is none. Raises InputError where it cannot be read."""
+        """Return the names in the folder; None if there is no folder. Raises InputError if it cannot be read."""
         try:
             return [path.name for path in self.folder.iterdir()]
         except (FileNotFoundError, NotADirectoryError):
@@ -241,36 +246,34 @@ class Run:
             raise InputError(f"{self.folder}: cannot be read: {error.strerror}") from error
 
     def _written(self) -> list[Path]:
-        """Return what a run writes, of all that its folder holds; the rest is the user's."""
+        """Return the files and folders that a run has written; others in its folder are the user's."""
         return [self.folder / name for name in self._list() or () if _WRITTEN.fullmatch(name)]
 
     def sweep(self) -> None:
-        """Delete what a killed process had begun to write."""
+        """Delete the partial files of a killed process."""
         for part in self.parts():
             part.unlink(missing_ok=True)
 
     def tidy(self) -> None:
-        """Delete what a finished run needs no more, where a kill came before that was done."""
-        with suppress(InputError, OSError), self.lock():  # another process may be at it, or it is somebody else's
+        """Delete the state of a finished run, if a kill came before that was done."""
+        # Another process may be using it, or the folder may belong to another user.
+        with suppress(InputError, OSError), self.lock():
             self.resume_file.unlink(missing_ok=True)
 
     def begin_anew(self, manifest: Manifest) -> None:
-        """Replace the run that the folder holds by the beginning of another. A kill leaves the one or the other."""
-        self.resume_file.unlink(missing_ok=True)  # first: the new run must not go on from it
+        """Replace the run in the folder by a new one. A kill leaves one or the other."""
+        self.resume_file.unlink(missing_ok=True)  # first, because the new run must not continue from it
         self.write_manifest(manifest)
         self._delete(self.manifest_file)
 
     def clear(self) -> None:
-        """Delete the run, if there is one; notes and folders of the user's stay.
-
-        Raises OSError where that is not allowed.
-        """
+        """Delete the run, if there is one, but no files of the user's. Raises OSError if that is not allowed."""
         self._delete()
-        with suppress(OSError):  # it does not exist, or holds what is the user's
+        with suppress(OSError):  # there is no folder, or it holds files of the user's
             self.folder.rmdir()
 
     def _delete(self, *kept: Path) -> None:
-        """Delete all that a run writes but the files `kept`; of a link, the link."""
+        """Delete everything that a run has written except the files `kept`; of a link, only the link."""
         for path in self._written():
             if path in kept:
                 continue
@@ -281,7 +284,7 @@ class Run:
             else:
                 for log in path.glob("events.out.tfevents.*"):
                     log.unlink()
-                with suppress(OSError):  # holds what is the user's
+                with suppress(OSError):  # it holds files of the user's
                     path.rmdir()
 
 
@@ -289,11 +292,11 @@ _WRITTEN = re.compile(
     r"run\.json|epochs\.jsonl|model\.safetensors|scores\.json|resume\.pt|predictions\..+\.json|tensorboard|wandb"
     r"|wandb\.jsonl|\..+\.part-\d+|\.tmp.{6}"
 )
-"""Names of all that a run writes into its folder."""
+"""Names of everything that a run writes into its folder."""
 
 
 def _is_shallow(value: object, depth: int) -> bool:
-    """Return whether tables and lists hold one another to no more than a depth."""
+    """Return whether tables and lists are nested no more deeply than `depth`."""
     if not isinstance(value, dict | list):
         return True
     parts = value.values() if isinstance(value, dict) else value
@@ -301,13 +304,13 @@ def _is_shallow(value: object, depth: int) -> bool:
 
 
 def run_folder(runs: Path, dataset: str, backbone: str, strategy: str, label: str, seed: int) -> Path:
-    """Give the folder of a run; `strategy` is `<objective>-<loss>`."""
+    """Return the folder of a run; `strategy` is `<objective>-<loss>`."""
     name = f"{strategy}@{label}" if label else strategy
     return runs / dataset / _safe(backbone) / _safe(name) / f"seed-{seed}"
 
 
 def format_label(changes: Mapping[str, object]) -> str:
-    """Spell the settings that differ from the defaults as a user writes them, in a form fit for a folder's name."""
+    """Return changed settings as a user writes them, or shortened and hashed if that is no name for a folder."""
     words = [(key, "none" if value is None else str(value)) for key, value in sorted(changes.items())]
     spelled = ",".join(f"{key}={value}" for key, value in words)
     plain = all(re.fullmatch(r"[A-Za-z0-9._+-]*", word) for pair in words for word in pair)
@@ -322,12 +325,12 @@ def _safe(name: str) -> str:
 
 
 def find_runs(paths: list[Path]) -> Iterator[Run]:
-    """Find every run in or below the given folders, each once, in the order of their names. Links are followed.
+    """Yield every run in or below the given folders, once, in the order of their names. Links are followed.
 
-    A folder that cannot be read, and a link that leads nowhere, are given as runs: reading them says what is wrong.
-    Raises InputError where a path does not exist or holds no run.
+    A folder that cannot be read, and a broken link, are yielded too: reading them as runs reports what is wrong.
+    Raises InputError if a path does not exist or holds no run.
     """
-    seen: set[Place | None] = set()
+    seen: set[str] = set()
     for path in paths:
         if not path.is_dir():
             raise InputError(
@@ -337,24 +340,20 @@ def find_runs(paths: list[Path]) -> Iterator[Run]:
         if not folders:
             raise InputError(f"{path}: holds no run (no run.json in it or below)")
         for folder in folders:
-            place = _place_of(folder)
-            if place is None or place not in seen:
-                seen |= {place}
+            place = os.path.realpath(folder)
+            if place not in seen:
+                seen.add(place)
                 yield Run(folder)
 
 
-Place = tuple[int, int]
-"""What tells a folder from all others, whatever links lead to it."""
-
-
 def _walk(top: Path) -> Iterator[Path]:
-    """Yield the folders of runs below a folder, and what cannot be read. Cycles of links end where they close."""
-    seen = {_place_of(folder) for folder in top.resolve().parents}  # a link to one of them leads back here
+    """Yield the folders of runs below a folder, and what cannot be read. Cycles of links are followed once."""
+    seen = {str(folder) for folder in top.resolve().parents}  # a link to one of them leads back here
     left = [top]
     while left:
         folder = left.pop()
-        place = _place_of(folder)
-        if place is not None and place in seen:
+        place = os.path.realpath(folder)
+        if place in seen:
             continue
         seen.add(place)
         try:
@@ -370,18 +369,9 @@ def _walk(top: Path) -> Iterator[Path]:
 
 
 def _may_hold_runs(entry: os.DirEntry[str]) -> bool:
-    """Return whether something is a folder, or a link that leads nowhere and may have led to one."""
+    """Return whether an entry is a folder, or a broken link that may have led to one."""
     try:
         entry.stat()
         return entry.is_dir()
     except OSError:
         return not entry.name.startswith(".")
-
-
-def _place_of(path: Path) -> Place | None:
-    """Return where a folder lies; None where that cannot be told, as of a link that leads nowhere."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino

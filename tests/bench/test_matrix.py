@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.tiny import write_tiny
-from vqabench.bench.matrix import Matrix, make_matrix, parse_grid, parse_names, read_blocks, with_grid
+from vqabench.bench.matrix import Matrix, make_matrix, parse_grid, read_blocks, read_names, with_grid
 from vqabench.config import parse_seeds
 from vqabench.errors import InputError
 from vqabench.paths import Paths
@@ -75,8 +75,8 @@ def test_a_file_says_what_the_command_line_can(paths: Paths) -> None:
     """
     line = matrix_of(
         paths,
-        backbones=parse_names("backbones", "updn,css"),
-        losses=parse_names("losses", "plain,mask"),
+        backbones=read_names("--backbones", "updn,css"),
+        losses=read_names("--losses", "plain,mask"),
         objectives=["ce"],
         datasets=["tiny"],
         seeds=parse_seeds("0-1"),
@@ -126,11 +126,11 @@ def test_products_share_what_stands_above_them_and_win_over_it(paths: Paths) -> 
         set = { recipe.epochs = 2, recipe.lr = 0.2 }
     """
     found = matrix_of(paths, text)
-    told = [
+    described = [
         (cell.plan.backbone, cell.plan.loss, cell.seed, cell.plan.recipe.epochs, cell.plan.recipe.lr)
         for cell in found.cells
     ]
-    assert told == [
+    assert described == [
         ("updn", "plain", 0, 3, 0.1),
         ("updn", "mask", 0, 3, 0.1),
         ("updn", "mask", 0, 3, 0.1),
@@ -177,7 +177,7 @@ def test_points_of_a_grid_never_share_a_folder_whatever_their_label(paths: Paths
         assert found.cells[0].plan.label == "small-hidden-4-recipe.clip-none"
 
 
-def test_two_configurations_of_one_label_are_told_apart_by_the_user(paths: Paths) -> None:
+def test_two_configurations_of_one_label_are_an_error(paths: Paths) -> None:
     text = """
         backbones = ["updn"]
         label = "small"
@@ -186,8 +186,8 @@ def test_two_configurations_of_one_label_are_told_apart_by_the_user(paths: Paths
         [[matrix]]
         set = { hidden = 8 }
     """
-    told = refused(paths, text)
-    assert "updn ce-plain @small seed 0: two configurations share this name; give each a distinct label" in told
+    message = refused(paths, text)
+    assert "updn ce-plain @small seed 0: two configurations share this name; give each a distinct label" in message
 
 
 def test_the_same_run_asked_for_twice_is_there_once(paths: Paths) -> None:
@@ -206,16 +206,16 @@ def test_the_same_run_asked_for_twice_is_there_once(paths: Paths) -> None:
     assert sorted(names) == [("focal", 1), ("focal", 2), ("plain", 0), ("plain", 1), ("plain", 2)]
 
 
-def test_what_is_not_defined_is_left_out_and_told(paths: Paths) -> None:
+def test_undefined_combinations_are_left_out_with_the_reason(paths: Paths) -> None:
     found = matrix_of(paths, backbones=["lm", "updn"], objectives=["bce", "ce"], losses=["plain", "rescale"])
     assert len(found.cells) == 2 * 2 * 2 - 2
-    (told,) = found.undefined
-    assert told.startswith("lm is not defined for --objective ce")
+    (message,) = found.undefined
+    assert message.startswith("lm is not defined for --objective ce")
 
 
 def test_nothing_left_is_an_error_that_says_why(paths: Paths) -> None:
-    told = refused(paths, backbones=["lm"], objectives=["ce"])
-    assert told.startswith("nothing to train: lm is not defined for --objective ce")
+    message = refused(paths, backbones=["lm"], objectives=["ce"])
+    assert message.startswith("nothing to train: lm is not defined for --objective ce")
 
 
 def test_the_whole_matrix_is_trained_in_one_place(paths: Paths) -> None:
@@ -224,7 +224,7 @@ def test_the_whole_matrix_is_trained_in_one_place(paths: Paths) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
         ("", "which backbones? name some"),
         ("matrix = 3", "write each product as a table [[matrix]]"),
@@ -267,9 +267,9 @@ def test_the_whole_matrix_is_trained_in_one_place(paths: Paths) -> None:
         ("backbones = [", "not a configuration in TOML"),
     ],
 )
-def test_a_mistake_in_the_file_is_one_line_that_says_what_is_right(paths: Paths, text: str, told: str) -> None:
+def test_a_mistake_in_the_file_is_one_line_that_says_what_is_right(paths: Paths, text: str, expected: str) -> None:
     message = refused(paths, text)
-    assert told in message
+    assert expected in message
     assert "\n" not in message
 
 
@@ -290,11 +290,11 @@ def test_a_grid_that_is_empty_changes_nothing(paths: Paths) -> None:
 @pytest.mark.parametrize("text", ["", "updn,", "updn,,lmh", "updn, updn"])
 def test_names_on_the_command_line_are_each_given_once(text: str) -> None:
     with pytest.raises(InputError, match=r"--backbones .*: write one or more, each once"):
-        parse_names("backbones", text)
+        read_names("--backbones", text)
 
 
 @pytest.mark.parametrize(
-    ("pairs", "told"),
+    ("pairs", "expected"),
     [
         (["hidden"], "write KEY=VALUE"),
         (["hidden="], "--grid hidden '': write one or more"),
@@ -302,16 +302,16 @@ def test_names_on_the_command_line_are_each_given_once(text: str) -> None:
         (["hidden=4", "hidden=8"], "--grid hidden: given twice"),
     ],
 )
-def test_a_grid_on_the_command_line_is_checked(pairs: list[str], told: str) -> None:
+def test_a_grid_on_the_command_line_is_checked(pairs: list[str], expected: str) -> None:
     with pytest.raises(InputError) as caught:
         parse_grid(pairs)
-    assert told in str(caught.value)
+    assert expected in str(caught.value)
 
 
-def test_a_split_that_a_data_set_lacks_is_told_before_anything_is_trained(paths: Paths) -> None:
+def test_a_split_that_a_data_set_lacks_is_an_error_before_anything_is_trained(paths: Paths) -> None:
     catalog = paths.catalog
     assert isinstance(catalog, Path)
     text = catalog.read_text()
     catalog.write_text(text[: text.index("[tiny.splits.val]")] + text[text.index("[tiny.splits.test]") :])
-    told = refused(paths, backbones=["updn"], datasets=["tiny"], select="val")
-    assert "--select val: tiny has no such split" in told
+    message = refused(paths, backbones=["updn"], datasets=["tiny"], select="val")
+    assert "--select val: tiny has no such split" in message

@@ -110,7 +110,7 @@ def test_however_a_run_fails_the_others_are_trained_and_it_is_named(
 
 
 @pytest.mark.slow
-def test_what_is_in_the_way_is_told_and_the_others_are_trained(cli: CommandLine, own: Path, tmp_path: Path) -> None:
+def test_a_run_that_cannot_be_resumed_does_not_stop_the_others(cli: CommandLine, own: Path, tmp_path: Path) -> None:
     fixed = SMALL + 'backbones = ["updn"]\nlabel = "small"\nlosses = ["plain", "focal"]\nepochs = 1\n'
     (tmp_path / "a.toml").write_text(fixed)
     for size, losses, code in ((4, "plain", 0), (8, "plain,focal", 1)):
@@ -129,26 +129,27 @@ def test_what_is_in_the_way_is_told_and_the_others_are_trained(cli: CommandLine,
     assert "began with fingerprint" in outdated.stderr.splitlines()[-2]
 
 
-def go_on_until(process: subprocess.Popen[str], runs: Path, epochs: int) -> None:
-    """Wait until two runs have so many epochs behind them."""
+def wait_for_epochs(process: subprocess.Popen[str], runs: Path, epochs: int) -> None:
+    """Wait until two runs have finished so many epochs."""
     while sum(len(run.read_epochs()) >= epochs for run in runs_in(runs).values()) < 2:
         assert process.poll() is None
         time.sleep(0.05)
 
 
 @pytest.mark.slow
-def test_ctrl_c_saves_all_and_the_same_command_goes_on_to_the_same_bits(
+def test_ctrl_c_saves_all_and_the_same_command_continues_to_the_same_bits(
     cli: CommandLine, own: Path, tmp_path: Path
 ) -> None:
     command = (*UPDN, "--losses", "plain,focal", "--epochs", "40")
     process = start(tmp_path, *command[1:], "--jobs", "2", command="bench")
-    go_on_until(process, tmp_path / "runs", 2)
+    wait_for_epochs(process, tmp_path / "runs", 2)
     process.send_signal(signal.SIGINT)
     out, message = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
     assert message.splitlines()[-1] == (
         "warning: stopped by Ctrl-C; 0 of 2 runs finished; everything is saved; rerun the same command to continue"
     )
+    assert message.count("stopped by") == 1
     stopped = runs_in(tmp_path / "runs")
     assert [run.read_manifest().status for run in stopped.values()] == ["stopped"] * 2
     assert all(run.resume_file.is_file() for run in stopped.values())
@@ -181,6 +182,11 @@ def test_a_terminal_shows_bars_that_are_gone_at_the_end(own: Path, tmp_path: Pat
         (["--backbones", "updm"], "unknown backbone 'updm': did you mean 'updn'?"),
         (["--backbones", "updn", "--grid", "hidden"], "--grid 'hidden': write KEY=VALUE"),
         (["--backbones", "updn", "--grid", "hidden=4", "--set", "hidden=4"], "hidden is set, and has a grid too"),
+        (
+            ["--backbones", "updn", "--grid", "mask.dropout=0.5"],
+            "--grid mask.dropout: mask is not part of this run",
+        ),
+        (["--backbones", "updn", "--set", "mask.dropout=0.5"], "--set mask.dropout: mask is not part of this run"),
         (["--backbones", "updn", "--jobs", "0"], "--jobs must be at least 1"),
         (["--backbones", "updn", "--config", "none.toml"], "none.toml: there is no such configuration file"),
         (["--backbones", "updn", "--runs", "/dev/null"], "--runs /dev/null: that is a file, not a folder"),

@@ -91,7 +91,7 @@ def test_every_option_is_described() -> None:
         ("evaluate", "--split", None),
     ],
 )
-def test_choices_stand_beside_their_option(cli: CommandLine, command: str, option: str, kind: Any) -> None:
+def test_choices_stand_next_to_their_option(cli: CommandLine, command: str, option: str, kind: Any) -> None:
     shown = re.search(rf"{option} (\S+)", cli(command, "--help").stdout)
     assert shown
     assert shown[1].count("|") >= 1

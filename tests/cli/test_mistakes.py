@@ -249,7 +249,7 @@ def test_a_results_file_must_answer_each_question_once(cli: CommandLine, own: Pa
         fails(cli("evaluate", "results.json", *files), "results.json", message)
 
 
-def test_an_existing_run_is_kept_unless_told_otherwise(cli: CommandLine, own: Path, tmp_path: Path) -> None:
+def test_an_existing_run_is_kept_without_force(cli: CommandLine, own: Path, tmp_path: Path) -> None:
     command = ("train", "updn", "--dataset", "tiny", "--catalog", own / "catalog.toml", *FAST)
     assert cli(*command).returncode == 0
     (weights,) = tmp_path.glob("runs/**/model.safetensors")
@@ -303,9 +303,7 @@ def test_a_run_that_cannot_go_on_says_so_and_begins_again(cli: CommandLine, own:
     assert cli(*command).returncode == 0
     (folder,) = tmp_path.glob("runs/**/seed-0")
     run = Run(folder)
-    manifest = run.read_manifest()
-    manifest.status, manifest.epoch = "stopped", None
-    run.write_manifest(manifest)
+    run.write_manifest(run.read_manifest(), status="stopped", epoch=None)
     done = cli(*command, "--resume")
     assert done.returncode == 0
     assert "resume.pt is missing" in done.stderr
@@ -358,9 +356,7 @@ def fail_in_the_second_epoch(forward: Callable[..., Any]) -> Callable[..., Any]:
     return fail
 
 
-def test_a_trained_run_without_weights_and_scores_is_told_apart(
-    cli: CommandLine, own: Path, tmp_path: Path
-) -> None:
+def test_a_trained_run_without_weights_and_scores_is_reported(cli: CommandLine, own: Path, tmp_path: Path) -> None:
     command = ("train", "updn", "--dataset", "tiny", "--catalog", own / "catalog.toml", *FAST)
     assert cli(*command).returncode == 0
     (folder,) = tmp_path.glob("runs/**/seed-0")
@@ -381,7 +377,7 @@ def test_a_trained_run_without_weights_and_scores_is_told_apart(
         ),
     ],
 )
-def test_a_catalogues_wrong_value_is_told_with_the_right_ones(
+def test_a_wrong_value_in_a_catalogue_is_reported_with_the_valid_ones(
     cli: CommandLine, own: Path, old: str, new: str, message: str
 ) -> None:
     catalog = own / "catalog.toml"
@@ -433,7 +429,7 @@ def test_an_empty_folder_of_a_run_is_no_run(cli: CommandLine, own: Path, tmp_pat
     assert cli(*command, "--resume").returncode == 0
 
 
-def test_predicting_with_an_unfinished_run_is_told(cli: CommandLine, own: Path, tmp_path: Path) -> None:
+def test_predicting_with_an_unfinished_run_is_reported(cli: CommandLine, own: Path, tmp_path: Path) -> None:
     assert cli("train", "updn", "--dataset", "tiny", "--catalog", own / "catalog.toml", *FAST).returncode == 0
     (folder,) = tmp_path.glob("runs/**/seed-0")
     fails(cli("predict", folder, "--out", ".", "--catalog", own / "catalog.toml"), "not a file")
@@ -441,9 +437,7 @@ def test_predicting_with_an_unfinished_run_is_told(cli: CommandLine, own: Path, 
         cli("predict", folder, "--out", "no/p.json", "--catalog", own / "catalog.toml"),
         "no/p.json: there is no folder",
     )
-    manifest = Run(folder).read_manifest()
-    manifest.status = "failed"
-    Run(folder).write_manifest(manifest)
+    Run(folder).write_manifest(Run(folder).read_manifest(), status="failed")
     done = cli("predict", folder, "--catalog", own / "catalog.toml")
     assert (done.returncode, "is failed, not finished" in done.stderr) == (0, True)
 

@@ -153,7 +153,7 @@ def test_a_new_plugin_s_class_has_a_name_of_its_own(
     assert [node.name for node in ast.parse(code).body if isinstance(node, ast.ClassDef)] == [class_name]
 
 
-def test_a_check_that_fails_is_told_and_its_exit_code_is_1(
+def test_a_failed_check_is_reported_and_the_exit_code_is_1(
     cli: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cli("plugins", "new", "idle")
@@ -182,7 +182,7 @@ def test_settings_that_a_loss_refuses_are_a_mistake_and_no_failed_check(cli: Com
     fails(cli("plugins", "check", "focal", "--set", "gamma=-1"), "gamma")
     fails(cli("plugins", "check", "focal", "--set", "focal.gamma=-1"), "gamma")
     fails(cli("plugins", "check", "mask", "--set", "dropout=2"), "dropout")
-    fails(cli("plugins", "check", "updn", "--set", "recipe.lr=1"), "the checks have a recipe of their own")
+    fails(cli("plugins", "check", "updn", "--set", "recipe.lr=1"), "the checks use a recipe of their own")
 
 
 @pytest.mark.parametrize(("fixture", "message"), [("other_api", "version 99"), ("broken", "cannot be loaded")])

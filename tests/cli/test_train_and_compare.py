@@ -136,7 +136,7 @@ def test_selecting_on_test_warns_and_brands_every_table(cli: CommandLine, catalo
     assert json.loads(cli("compare", "--format", "json").stdout)["rows"][0]["branded"] is True
 
 
-def test_what_a_backbone_tells_of_itself_stands_with_the_run(
+def test_the_notes_of_a_backbone_are_kept_with_the_run(
     cli: CommandLine, catalog: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(UpDn, "brands", ("it has seen the test",))
@@ -184,7 +184,7 @@ def test_a_configuration_file_says_what_the_command_line_can(
     assert folder.parent.name == "ce-rescale@embedding=8,epochs=2,hidden=8,rescale.variant=released"
 
 
-def test_stored_answers_tell_of_the_prior_and_what_can_be_concluded(
+def test_stored_answers_show_the_prior_and_what_can_be_concluded(
     cli: CommandLine, catalog: Path, tmp_path: Path
 ) -> None:
     where = ("--catalog", catalog)

@@ -189,6 +189,12 @@ def test_a_file_of_a_run_is_never_written_over(cli: CommandLine, tmp_path: Path)
 
 
 @pytest.mark.usefixtures("runs")
+def test_a_text_file_may_hold_any_format(cli: CommandLine, tmp_path: Path) -> None:
+    assert cli("compare", "--json", "--out", "all.txt").returncode == 0
+    assert (tmp_path / "all.txt").read_text() == cli("compare", "--json").stdout
+
+
+@pytest.mark.usefixtures("runs")
 def test_a_dash_is_stdout(cli: CommandLine, tmp_path: Path) -> None:
     assert cli("compare", "--json", "--out", "-").stdout == cli("compare", "--json").stdout
     assert not (tmp_path / "-").exists()

@@ -25,13 +25,14 @@ from vqabench.events import ignore
 from vqabench.paths import Paths
 from vqabench.results import Run
 from vqabench.testing.samples import make_sample, make_spec
-from vqabench.training.assembly import build_losses, build_model
+from vqabench.training.backward import BackwardPass
+from vqabench.training.checkpoint import State
 from vqabench.training.criterion import Criterion
-from vqabench.training.descent import Descent
 from vqabench.training.device import autocast, tune
+from vqabench.training.loop import train_batch
+from vqabench.training.model import build_losses, build_model
 from vqabench.training.plan import Plan
 from vqabench.training.session import Session
-from vqabench.training.state import State
 
 pytestmark = [
     pytest.mark.cuda,
@@ -67,11 +68,11 @@ def trained(plan: Plan, device: torch.device, batch: Batch, model: Backbone) -> 
     found = []
     for loss in losses:
         state = State(model.to(device), torch.nn.ModuleList([loss]).to(device), plan.recipe, seed=0)
-        descent = Descent(state, Session(device, ignore), autocast(device, "float32"), plan.recipe.clip)
+        backward = BackwardPass(state, Session(device, ignore), autocast(device, "float32"))
         criterion = Criterion(cast(Loss, loss))
         for number in range(2):
             state.seed_batch(number)
-            descent.train_on(batch.map(lambda tensor: tensor.to(device)), criterion)
+            train_batch(batch.map(lambda tensor: tensor.to(device)), criterion, backward, plan.recipe.clip)
         found += [float(value) for value, _ in criterion.steps]
     return found
 
@@ -115,11 +116,11 @@ def test_a_step_never_waits_for_the_gpu(backbone: str) -> None:
         losses = build_losses(plan, spec).to(GPU)
         state = State(model.to(GPU), losses, plan.recipe, seed=0)
         for precision in ("float32", "bfloat16"):
-            descent = Descent(state, Session(GPU, ignore), autocast(GPU, precision), plan.recipe.clip)
+            backward = BackwardPass(state, Session(GPU, ignore), autocast(GPU, precision))
             criterion = Criterion(cast(Loss, losses[0]))
-            descent.train_on(batch, criterion)  # the first step sets libraries up
+            train_batch(batch, criterion, backward, plan.recipe.clip)  # the first step sets libraries up
             with refusing_waits():
-                descent.train_on(batch, criterion)
+                train_batch(batch, criterion, backward, plan.recipe.clip)
 
 
 @pytest.mark.parametrize("place", ["device", "host", "disk"])
@@ -197,18 +198,18 @@ def test_a_batch_too_large_for_the_gpu_is_cut() -> None:
     losses = build_losses(plan, spec).to(GPU)
     progress = Counting()
     state = State(model.to(GPU), losses, plan.recipe, seed=0)
-    descent = Descent(state, Session(GPU, progress), autocast(GPU, "float32"), plan.recipe.clip)
+    backward = BackwardPass(state, Session(GPU, progress), autocast(GPU, "float32"))
     criterion = Criterion(cast(Loss, losses[0]))
-    descent.train_on(batch, criterion)
+    train_batch(batch, criterion, backward, plan.recipe.clip)
     resting = torch.cuda.memory_allocated(GPU)
     torch.cuda.reset_peak_memory_stats(GPU)
-    descent.train_on(batch, criterion)
+    train_batch(batch, criterion, backward, plan.recipe.clip)
     needed = torch.cuda.max_memory_allocated(GPU) - resting
     torch.cuda.empty_cache()
     total = torch.cuda.get_device_properties(GPU).total_memory
     torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved(GPU) + 0.6 * needed) / total, GPU)
     try:
-        descent.train_on(batch, criterion)
+        train_batch(batch, criterion, backward, plan.recipe.clip)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0, GPU)
     assert state.position.pieces > 1
@@ -222,7 +223,7 @@ def test_steps_replayed_from_a_graph_minimise_the_same_losses(
     backbone: str, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nine batches, of which the graph computes five, and a smaller one in between that it does not fit."""
-    monkeypatch.setattr("vqabench.training.descent.WARM_UP", 3)
+    monkeypatch.setattr("vqabench.training.backward.WARM_UP", 3)
     spec = make_spec()
     for plan in plans(backbone):
         found = {}
@@ -235,15 +236,15 @@ def test_steps_replayed_from_a_graph_minimise_the_same_losses(
             extras = make_sample(spec, 8).given_to(model).extras
             losses = build_losses(plan, spec).to(GPU)
             state = State(model.to(GPU), losses, plan.recipe, seed=0)
-            descent = Descent(state, Session(GPU, ignore), autocast(GPU, precision), plan.recipe.clip)
+            backward = BackwardPass(state, Session(GPU, ignore), autocast(GPU, precision))
             criterion = Criterion(cast(Loss, losses[0]))
             for number in range(9):
                 batch = make_sample(spec, 8, number, odd=True).batch.replace(extras=extras)
                 batch = batch.map(lambda tensor: tensor.to(GPU)[: 5 if number == 6 else 8])  # noqa: B023
-                descent.train_on(batch, criterion)
-            assert (descent.captured is not None) == (way == "as a graph")
+                train_batch(batch, criterion, backward, plan.recipe.clip)
+            assert (backward.graph is not None) == (way == "as a graph")
             monkeypatch.undo()
-            monkeypatch.setattr("vqabench.training.descent.WARM_UP", 3)
+            monkeypatch.setattr("vqabench.training.backward.WARM_UP", 3)
             tally = criterion.read(0, 0.0).result()
             assert tally.steps == 9
             assert tally.questions == 69

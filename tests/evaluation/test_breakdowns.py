@@ -15,9 +15,8 @@ from vqabench.data.vqa.annotation_table import AnnotationTable, tabulate
 from vqabench.data.vqa.annotations import read_annotations
 from vqabench.data.vqa.answers import vocabulary
 from vqabench.data.vqa.encoding import count_human_answers
-from vqabench.evaluation.breakdowns import Breakdown, break_down, upper_bound
 from vqabench.evaluation.prior import GROUPS, TrainPrior, count_train_prior, group_questions
-from vqabench.evaluation.run_answers import RunAnswers, read_answered
+from vqabench.evaluation.run_answers import Breakdown, RunAnswers, break_down, read_answered, upper_bound
 from vqabench.evaluation.scores import Scores
 from vqabench.files.atomic import read_json
 from vqabench.paths import Paths
@@ -46,9 +45,10 @@ def test_the_groups_share_out_questions_and_accuracy(
         own = [hit for hit, inside in zip(right, own_N, strict=True) if inside]
         assert found.groups[name].questions == len(own)
         assert found.groups[name].accuracy == (pytest.approx(100 * np.mean(own)) if own else None)
+    known = {kind for kind, _ in train}
     for partition in (GROUPS[:2], GROUPS[2:]):
         inside = sum(found.groups[name].questions for name in partition)
-        assert inside + found.ungrouped == len(questions)
+        assert inside == sum(kind in known for kind, _ in questions)
     assert found.calibration is None
     assert found.upper_bound == pytest.approx(100 * np.mean([true in VOCABULARY for _, true in questions]))
 
@@ -64,7 +64,7 @@ def test_a_breakdown_is_written_and_read_as_json() -> None:
 
 def test_no_questions_have_no_numbers() -> None:
     found = break_down(answer(ask([]), [], sure=0.5), ask([]), count_train_prior(ask([])), VOCABULARY)
-    assert (found.questions, found.ungrouped, found.accuracy, found.upper_bound) == (0, 0, None, None)
+    assert (found.questions, found.accuracy, found.upper_bound) == (0, None, None)
     assert {group.accuracy for group in found.groups.values()} == {None}
     assert found.reliance.score is None
     assert found.calibration is None

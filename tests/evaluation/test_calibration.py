@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vqabench.evaluation.breakdowns import BINS, calibrate
+from vqabench.evaluation.run_answers import BINS, calibrate
 
 ANSWERS = st.lists(
     st.tuples(st.sampled_from([0.0, 0.3, 0.6, 0.9, 1.0]), st.integers(0, 10_000).map(lambda n: n / 10_000)),

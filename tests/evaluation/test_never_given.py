@@ -16,7 +16,7 @@ from vqabench.data.prepare.prepared import prepare
 from vqabench.data.vqa.annotations import SurePrediction, read_questions, write_predictions
 from vqabench.errors import InputError
 from vqabench.evaluation.comparison import compare
-from vqabench.evaluation.never_given import warn_of_never_given
+from vqabench.evaluation.notes import warn_of_never_given
 from vqabench.evaluation.scores import CATEGORIES, Scores
 from vqabench.paths import Paths
 from vqabench.results import Run, find_runs

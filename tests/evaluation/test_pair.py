@@ -37,7 +37,7 @@ def test_a_difference_is_tested_over_questions_by_image_and_over_seeds(rows: tup
     assert split.domain == "out-of-domain"
     assert set(split.categories) == {"yes/no", "number", "all"}  # no question is of the third kind
     images = np.array(TABLE.image_ids)
-    yes = np.array(TABLE.answer_types.spell()) == "yes/no"
+    yes = np.array(TABLE.answer_types.strings()) == "yes/no"
     for category, own in (("all", slice(None)), ("yes/no", yes)):
         one = split.categories[category]
         before, after = (accuracies(row)[own] for row in rows)

@@ -157,7 +157,7 @@ def draw_from(train: AnnotationTable, questions: AnnotationTable) -> list[str]:
     pools: dict[str, list[str]] = {}
     for kind, answer in groups_of(train):
         pools.setdefault(kind, []).append(answer)
-    return [generator.choice(pools.get(kind, ["yes"])) for kind in questions.question_types.spell()]
+    return [generator.choice(pools.get(kind, ["yes"])) for kind in questions.question_types.strings()]
 
 
 @pytest.fixture(scope="module")
@@ -184,12 +184,12 @@ def test_real_questions_of_an_in_domain_validation_differ_by_chance_alone(
 def test_real_questions_split_by_their_priors_tell_who_answers_by_them(real: AnnotationTable) -> None:
     train, test = split(real, resplit(groups_of(real), 1 / 3, 0))
     prior = count_train_prior(train)
-    assert prior_reliance(test.modal_answers.spell(), test, prior).score == 0
+    assert prior_reliance(test.modal_answers.strings(), test, prior).score == 0
     assert prior_reliance(draw_from(train, test), test, prior).score == pytest.approx(1, abs=0.02)
     most: dict[str, Counter[str]] = {}
     for kind, answer in groups_of(train):
         most.setdefault(kind, Counter())[answer] += 1
-    frequent = [most[kind].most_common(1)[0][0] for kind in test.question_types.spell()]
+    frequent = [most[kind].most_common(1)[0][0] for kind in test.question_types.strings()]
     exaggerated = prior_reliance(frequent, test, prior).score
     assert exaggerated is not None
     assert exaggerated > 1.05

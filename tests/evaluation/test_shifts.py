@@ -15,7 +15,7 @@ COUNTS = st.dictionaries(st.sampled_from("abcde"), st.integers(1, 20), min_size=
 @given(LISTS)
 def test_answers_are_counted_by_type(questions: list[Asked]) -> None:
     table = ask(questions)
-    counts = count_by_type(table.question_types, table.modal_answers.spell())
+    counts = count_by_type(table.question_types, table.modal_answers.strings())
     assert counts == {kind: counts_of(questions, kind) for kind in {kind for kind, _ in questions}}
 
 

@@ -6,9 +6,11 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.container import BarContainer, ErrorbarContainer
+from matplotlib.lines import Line2D
 
 from tests.reporting.findings import HOSTILE, gather_written
 from tests.runs import write_run
@@ -49,13 +51,22 @@ def findings(tmp_path: Path) -> DatasetFindings:
 
 @pytest.fixture
 def shift() -> TypeShift:
-    shares = {"train": (0.75, 0.25), "test": (0.25, 0.75), "updn ce-plain": (0.5, 0.5)}
+    shares: dict[str, tuple[float, ...]] = {
+        "train": (0.75, 0.25),
+        "test": (0.25, 0.75),
+        "updn ce-plain": (0.5, 0.5),
+    }
     return TypeShift("is there a", {"train": 30, "test": 20}, 0.5, ("yes", "no"), shares)
 
 
 def axes_of(figure: Figure) -> Axes:
     (axes,) = draw(figure).axes
     return axes
+
+
+def points_of(line: Line2D) -> list[list[float]]:
+    points: list[list[float]] = np.asarray(line.get_xydata(), float).tolist()
+    return points
 
 
 def test_every_chart_is_written_as_pdf_and_svg_and_named_after_what_it_shows(
@@ -114,7 +125,7 @@ def test_points_lie_where_the_table_says(findings: DatasetFindings) -> None:
     marks = [line for line in axes_of(charts.figures[0]).lines if not str(line.get_label()).startswith("_")]
     for mark, row in zip(marks, charts.numbers.rows, strict=True):
         assert mark.get_label() == f"{row[0].text} {row[1].text}"
-        x, y = mark.get_xdata()[0], mark.get_ydata()[0]  # type: ignore[index]
+        x, y = points_of(mark)[0]
         assert (f"{x:.2f}", f"{y:.2f}") == (row[2].text, row[4].text)
 
 
@@ -122,8 +133,8 @@ def test_lines_go_through_the_means_of_their_epochs_and_bands_span_the_seeds() -
     points = tuple(Point(epoch, 10.0 * epoch, 9.0 * epoch, 12.0 * epoch) for epoch in (1, 2, 3))
     axes = axes_of(Figure("", "c", LineChart((Line("a", 0, Curve(2, points)), Line("b", 7, Curve(1, points[:1]))))))
     first, second = axes.lines
-    assert (list(first.get_xdata()), list(first.get_ydata())) == ([1, 2, 3], [10, 20, 30])
-    assert (list(second.get_xdata()), list(second.get_ydata())) == ([1], [10])
+    assert points_of(first) == [[1, 10], [2, 20], [3, 30]]
+    assert points_of(second) == [[1, 10]]
     (band,) = axes.collections  # of the line with several seeds
     low, high = band.get_paths()[0].get_extents().intervaly
     assert (low, high) == (9, 36)
@@ -136,7 +147,7 @@ def test_shares_are_the_numbers_of_the_table(shift: TypeShift) -> None:
     bars = [
         [patch.get_width() for patch in one.patches] for one in axes.containers if isinstance(one, BarContainer)
     ]
-    assert [*bars, list(axes.lines[0].get_xdata())] == columns
+    assert [*bars, [x for x, _ in points_of(axes.lines[0])]] == columns
 
 
 def test_a_long_name_takes_the_width_of_the_page_and_others_a_column(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from vqabench.errors import InputError
 from vqabench.evaluation.predict import load_split
 from vqabench.events import ignore
 from vqabench.training.attention import attend
-from vqabench.training.run import load_model
+from vqabench.training.model import load_model
 
 
 def test_attention_is_that_of_the_whole_split_at_these_questions(tmp_path: Path) -> None:

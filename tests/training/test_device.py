@@ -32,7 +32,7 @@ def test_an_environment_that_speaks_of_several_processes_without_torchrun_is_tol
     monkeypatch: pytest.MonkeyPatch, count: str
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", count)
-    with pytest.raises(InputError, match=f"WORLD_SIZE is {count}, but not RANK, .*torchrun, or unset it"):
+    with pytest.raises(InputError, match=f"WORLD_SIZE is {count}, but RANK, .* is not set: .*torchrun"):
         read_local_rank()
     monkeypatch.setenv("WORLD_SIZE", "1")
     assert read_local_rank() is None

@@ -1,4 +1,4 @@
-"""What TensorBoard and Weights & Biases have of a run: read back by TensorBoard itself, and from W&B's own file."""
+"""Logs for TensorBoard, read back by TensorBoard, and for Weights & Biases, read from W&B's own files."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def paths(tmp_path: Path) -> Paths:
 
 
 def curves(run: Run) -> dict[str, list[tuple[int, float]]]:
-    """Give TensorBoard's curves of a run: tag -> steps and values."""
+    """Return TensorBoard's curves of a run: tag -> steps and values."""
     read = EventAccumulator(str(run.folder / "tensorboard"), size_guidance={"scalars": 0})
     read.Reload()
     return {tag: [(point.step, point.value) for point in read.Scalars(tag)] for tag in read.Tags()["scalars"]}
 
 
 def hyperparameters(run: Run) -> dict[str, Any]:
-    """Give what TensorBoard's table of hyperparameters has of a run."""
+    """Return a run's row of TensorBoard's table of hyperparameters."""
     read = EventAccumulator(str(run.folder / "tensorboard"))
     read.Reload()
     content = read.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
@@ -57,7 +57,7 @@ def hyperparameters(run: Run) -> dict[str, Any]:
 
 
 def records(file: Path) -> Iterator[Record]:
-    """Read a file of W&B's: after seven bytes, blocks of 32 KiB with pieces of records in them."""
+    """Read a W&B file: after seven bytes, blocks of 32 KiB that contain pieces of records."""
     content, at, piece = file.read_bytes(), 7, b""
     while at + 7 <= len(content):
         left = 32768 - at % 32768
@@ -73,7 +73,7 @@ def records(file: Path) -> Iterator[Record]:
 
 
 def sessions(run: Run) -> list[list[Record]]:
-    """Give the records of each time that W&B heard of a run, in order."""
+    """Return the records of each W&B session of a run, in order."""
     files = sorted((run.folder / "wandb").glob("offline-run-*/*.wandb"), key=lambda file: file.stat().st_mtime_ns)
     return [list(records(file)) for file in files]
 
@@ -83,7 +83,7 @@ def items(pairs: Any) -> dict[str, Any]:
 
 
 def history(run: Run) -> list[dict[str, Any]]:
-    """Give the rows that W&B was told, over all times."""
+    """Return the rows of all W&B sessions."""
     every = [record for session in sessions(run) for record in session]
     return [items(record.history.item) for record in every if record.HasField("history")]
 
@@ -155,9 +155,9 @@ def test_wandb_has_losses_by_step_epochs_scores_and_settings(paths: Paths) -> No
     assert [record.exit.exit_code for record in session if record.HasField("exit")] == [0]
 
 
-def test_a_run_that_goes_on_has_each_step_and_epoch_once_where_steps_are_trained_again(paths: Paths) -> None:
+def test_a_resumed_run_has_each_step_and_epoch_once_although_steps_are_trained_again(paths: Paths) -> None:
     whole = run(elsewhere(paths, "whole"), log=BOTH, settings=ONE_BY_ONE)
-    with pytest.raises(KeyboardInterrupt):  # steps 80 and 100 are told already, 60 is the last that is saved
+    with pytest.raises(KeyboardInterrupt):  # steps 80 and 100 are logged, 60 is the last that is saved
         run(paths, emit=Counting(110), log=BOTH, settings=ONE_BY_ONE)
     begun = run_in(paths.runs)
     assert [step for step, _ in curves(begun)["step/loss"]] == [20, 40, 60, 80, 100]
@@ -186,7 +186,7 @@ def test_a_kill_costs_tensorboard_nothing(paths: Paths, tmp_path: Path) -> None:
     assert [step for step, _ in found["step/loss"]] == [4 * epoch for epoch in range(1, 41)]
 
 
-def test_what_is_only_scored_again_keeps_its_curves(paths: Paths) -> None:
+def test_a_run_that_is_only_scored_again_keeps_its_curves(paths: Paths) -> None:
     done = run(paths, log=BOTH)
     before = curves(done)
     done.predictions_file("test").unlink()
@@ -196,7 +196,7 @@ def test_what_is_only_scored_again_keeps_its_curves(paths: Paths) -> None:
     assert len(points(done, "epoch", "epoch/loss")) == 4
 
 
-def test_a_run_that_is_replaced_begins_its_logs_anew(paths: Paths) -> None:
+def test_a_replaced_run_starts_new_logs(paths: Paths) -> None:
     first = run(paths, log=BOTH)
     (known,) = ids(first)
     again = run(paths, "force", log=BOTH, epochs=4)
@@ -206,7 +206,7 @@ def test_a_run_that_is_replaced_begins_its_logs_anew(paths: Paths) -> None:
     assert ids(again).isdisjoint({known})
 
 
-def test_logs_are_no_part_of_what_a_run_is(paths: Paths) -> None:
+def test_a_log_can_be_added_when_a_run_is_resumed(paths: Paths) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(paths, emit=Counting(6))
     again = run(paths, "resume", log=BOTH)
@@ -214,12 +214,12 @@ def test_logs_are_no_part_of_what_a_run_is(paths: Paths) -> None:
     assert "log" not in json.loads(again.manifest_file.read_text())
 
 
-def test_a_backbone_that_has_nothing_to_train_has_scores_alone(paths: Paths) -> None:
+def test_a_backbone_that_has_nothing_to_train_logs_only_scores(paths: Paths) -> None:
     done = run(paths, backbone="prior", settings={}, epochs=None, log=BOTH)
     assert curves(done).keys() == final_scores(done).keys()
 
 
-def test_parts_that_cannot_go_together_leave_no_folder_for_the_sake_of_a_log(
+def test_incompatible_parts_leave_no_folder_although_there_are_logs(
     paths: Paths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     forward = UpDn.forward
@@ -234,7 +234,7 @@ def test_parts_that_cannot_go_together_leave_no_folder_for_the_sake_of_a_log(
     assert not list(paths.runs.glob("**/seed-0"))
 
 
-def test_a_log_whose_place_is_taken_is_warned_of_and_the_run_is_finished(paths: Paths) -> None:
+def test_a_log_whose_path_is_taken_causes_a_warning_and_the_run_is_finished(paths: Paths) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(paths, emit=Counting(6))
     begun = run_in(paths.runs)
@@ -248,7 +248,7 @@ def test_a_log_whose_place_is_taken_is_warned_of_and_the_run_is_finished(paths: 
     ]
 
 
-def test_a_disk_that_is_full_for_tensorboard_alone_is_warned_of_once(paths: Paths, small_disk: Path) -> None:
+def test_a_full_disk_for_tensorboard_alone_causes_one_warning(paths: Paths, small_disk: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(paths, emit=Counting(6), epochs=30)
     begun = run_in(paths.runs)
@@ -283,7 +283,7 @@ def test_each_of_several_seeds_at_once_has_logs_of_its_own(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_of_several_processes_the_first_one_writes_logs(tmp_path: Path) -> None:
+def test_only_the_first_of_several_processes_writes_logs(tmp_path: Path) -> None:
     write_tiny(tmp_path / "own")
     (tmp_path / "own.toml").write_text('log = "tensorboard"\n')  # torchrun may take --log for an option of its own
     process = start(tmp_path, *LINE, "--epochs", "2", "--config", "own.toml", processes=2)
@@ -297,7 +297,7 @@ def test_of_several_processes_the_first_one_writes_logs(tmp_path: Path) -> None:
 
 
 def hide(module: str, folder: Path) -> str:
-    """Give a PYTHONPATH with which Python finds no such package, but for a folder of that name where it runs."""
+    """Return a PYTHONPATH with which Python finds the package only as a folder in the current directory."""
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(
         "import os, sys\n"
@@ -316,7 +316,7 @@ def hide(module: str, folder: Path) -> str:
 
 
 @pytest.mark.parametrize("name", BOTH)
-def test_a_package_that_is_not_installed_is_told_in_a_line_before_any_training(
+def test_a_missing_package_is_a_one_line_error_before_training(
     vqabench: CommandLine, tmp_path: Path, name: str
 ) -> None:
     command = ("train", *LINE, "--catalog", write_tiny(tmp_path / "own"), "--log", name)
@@ -331,7 +331,7 @@ def test_a_package_that_is_not_installed_is_told_in_a_line_before_any_training(
     assert not (tmp_path / "runs").exists()
 
 
-def test_wandb_without_a_login_is_told_in_a_line_before_any_training(vqabench: CommandLine, tmp_path: Path) -> None:
+def test_wandb_without_a_login_is_a_one_line_error_before_training(vqabench: CommandLine, tmp_path: Path) -> None:
     command = ("train", *LINE, "--catalog", write_tiny(tmp_path / "own"), "--log", "wandb")
     done = vqabench(*command, WANDB_MODE="online", WANDB_API_KEY="", HOME=str(tmp_path))
     assert done.returncode == 2

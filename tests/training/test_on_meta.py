@@ -13,12 +13,13 @@ from vqabench.errors import VqabenchError
 from vqabench.events import ignore
 from vqabench.testing.meta import META, MetaDevice, to_meta
 from vqabench.testing.samples import make_sample, make_spec
-from vqabench.training.assembly import build_losses, build_model
+from vqabench.training.backward import BackwardPass
+from vqabench.training.checkpoint import State
 from vqabench.training.criterion import Criterion
-from vqabench.training.descent import Descent
 from vqabench.training.device import autocast
+from vqabench.training.loop import train_batch
+from vqabench.training.model import build_losses, build_model
 from vqabench.training.session import Session
-from vqabench.training.state import State
 
 
 @pytest.mark.slow
@@ -39,9 +40,9 @@ def test_a_step_has_one_device_and_waits_only_where_it_is_declared(backbone: str
         )
         for loss in build_losses(plan, spec):
             state = State(model.to(META), torch.nn.ModuleList([loss]).to(META), plan.recipe, seed=0)
-            descent = Descent(state, Session(META, ignore), autocast(META, "float32"), plan.recipe.clip)
+            backward = BackwardPass(state, Session(META, ignore), autocast(META, "float32"))
             with MetaDevice() as device:
-                descent.train_on(batch, Criterion(cast(Loss, loss)))
+                train_batch(batch, Criterion(cast(Loss, loss)), backward, plan.recipe.clip)
             assert not device.waits or declared, (plan.loss, plan.objective, device.waits)
             stepped += 1
     assert stepped > 1

@@ -12,11 +12,16 @@ import torch
 
 from tests.training.runs import SIZES, Counting, elsewhere, places_in, run, same_bits, weights
 from vqabench.api import Recipe
+from vqabench.config import make_config
+from vqabench.errors import InputError
 from vqabench.events import BatchTrained, Event
 from vqabench.paths import Paths
 from vqabench.results import Run
+from vqabench.training.checkpoint import State
 from vqabench.training.interruption import Interruption, Stopped
-from vqabench.training.state import State
+from vqabench.training.plan import make_plan
+from vqabench.training.resume import IfExists, begin
+from vqabench.workflows.prediction import predict_run
 
 BATCHES = 4  # of an epoch: 60 questions in batches of 16
 EVERY_BATCH = 1e-9  # minutes between checkpoints
@@ -102,8 +107,8 @@ def test_a_run_goes_on_in_the_precision_that_another_machine_began_it_with(paths
     with pytest.raises(KeyboardInterrupt):
         run(paths, emit=Counting(6))
     manifest = only_run(paths).read_manifest()
-    manifest.precision = other = {"float32": "bfloat16", "bfloat16": "float32"}[manifest.precision]
-    only_run(paths).write_manifest(manifest)
+    other = {"float32": "bfloat16", "bfloat16": "float32"}[manifest.precision]
+    only_run(paths).write_manifest(manifest, precision=other)
     assert run(paths, "resume").read_manifest().precision == other
 
 
@@ -130,10 +135,9 @@ def test_a_kill_within_the_very_first_file_leaves_no_run(paths: Paths, if_exists
 
 def test_a_run_that_was_being_replaced_is_the_new_one_or_the_old_one(paths: Paths) -> None:
     whole = run(paths)
-    manifest = whole.read_manifest()
-    manifest.status, manifest.epoch = "running", None
     old = weights(whole)
-    whole.write_manifest(manifest)  # a kill comes here, before anything is deleted
+    whole.write_manifest(whole.read_manifest(), status="running", epoch=None)
+    manifest = whole.read_manifest()  # a kill comes here, before anything is deleted
     assert all(torch.equal(old[name], tensor) for name, tensor in weights(run(paths, "resume")).items())
     assert len(losses(whole)) == 4
     whole.resume_file.touch()
@@ -183,3 +187,46 @@ def test_the_random_numbers_of_a_batch_depend_on_its_place_alone(paths: Paths) -
         drawn.append(torch.rand(3).tolist())
     assert drawn[0] == drawn[3]
     assert len({tuple(numbers) for numbers in drawn}) == 3
+
+
+def test_how_a_run_starts_depends_on_what_its_folder_holds(paths: Paths) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(paths, emit=Counting(6))
+    begun = only_run(paths)
+    config = make_config({"backbone": "updn", "dataset": "tiny", "epochs": 4, "settings": SIZES})
+    plan = make_plan(config, paths.dataset("tiny").entry.recipe)
+    assert begun.folder == plan.folder(paths.runs, 0)
+
+    def kind(if_exists: IfExists = "resume", folder: Run = begun) -> str:
+        return begin(plan, 0, folder, if_exists).kind
+
+    with pytest.raises(InputError, match="--resume, or replace it with --force"):
+        kind("refuse")
+    assert kind("refuse", Run(plan.folder(paths.runs, 1))) == "fresh"
+    assert kind() == "resume"
+    assert begin(plan, 0, begun, "force").before is None
+    saved = begun.resume_file.read_bytes()
+    begun.resume_file.unlink()
+    assert kind() == "fresh"
+    assert begin(plan, 0, begun, "resume").before is not None
+    begun.resume_file.write_bytes(saved)
+    run(paths, "resume")
+    assert kind() == "finished"
+    begun.weights_file.rename(begun.folder / "moved")
+    assert kind() == "finished"
+    begun.scores_file.unlink()
+    with pytest.raises(InputError, match=r"model\.safetensors is missing"):
+        kind()
+    (begun.folder / "moved").rename(begun.weights_file)
+    assert kind() == "rescore"
+    assert kind("force") == "fresh"
+
+
+def test_scoring_a_run_again_keeps_the_checksums_of_answers_about_other_images(paths: Paths) -> None:
+    done = run(paths, epochs=1)
+    predict_run(done.folder, "test", None, paths, "cpu", shuffle_images=0)
+    before = done.read_manifest().checksums
+    assert "predictions.test.other-images-0.json" in before
+    done.scores_file.unlink()
+    run(paths, "resume", epochs=1)
+    assert done.read_manifest().checksums == before

@@ -1,4 +1,4 @@
-"""The doctor: sound where all is well, and each problem with a command that mends it."""
+"""The doctor finds each problem and names a command that fixes it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def prepared(cli: CommandLine, tmp_path: Path) -> Path:
 
 
 def examine(cli: CommandLine, tmp_path: Path) -> tuple[int, list[dict[str, Any]]]:
-    """Return the exit code and what is not well."""
+    """Return the exit code and the problems."""
     catalog = tmp_path / "own" / "catalog.toml"
     named = ["--catalog", catalog] if catalog.exists() else []
     done = cli("doctor", "--json", *named)
@@ -39,7 +39,7 @@ def examine(cli: CommandLine, tmp_path: Path) -> tuple[int, list[dict[str, Any]]
     return done.returncode, [finding for finding in message["findings"] if finding["state"] != "ok"]
 
 
-def test_where_all_is_well_it_says_so(cli: CommandLine, prepared: Path, tmp_path: Path) -> None:
+def test_a_sound_installation_has_no_problem(cli: CommandLine, prepared: Path, tmp_path: Path) -> None:
     code, problems = examine(cli, tmp_path)
     assert code == 0
     assert [problem for problem in problems if problem["state"] == "broken"] == []
@@ -77,7 +77,7 @@ def flip_last_array(file: Path) -> None:
     ],
     ids=["cut", "empty", "other", "zeros", "flipped", "features-cut", "features-gone", "features-empty"],
 )
-def test_a_damaged_data_set_is_found_and_the_fix_mends_it(
+def test_a_damaged_data_set_is_found_and_fixed_by_the_command(
     cli: CommandLine, prepared: Path, tmp_path: Path, name: str, damage: Callable[[Path], object]
 ) -> None:
     damage(prepared / name)
@@ -154,7 +154,7 @@ def test_a_catalogue_that_is_not_one_is_a_finding(cli: CommandLine, tmp_path: Pa
     assert any("catalog.toml: not a catalogue in TOML" in problem["found"] for problem in problems)
 
 
-def test_a_data_folder_that_is_a_file_is_told(cli: CommandLine, tmp_path: Path) -> None:
+def test_a_data_folder_that_is_a_file_is_reported(cli: CommandLine, tmp_path: Path) -> None:
     (tmp_path / "data").write_text("")
     code, problems = examine(cli, tmp_path)
     (problem,) = [problem for problem in problems if problem["what"] == "data folder"]
@@ -175,7 +175,7 @@ def test_a_link_to_nothing_is_no_folder(tmp_path: Path) -> None:
     assert (found.state, "does not exist" in found.found) == ("broken", True)
 
 
-def test_a_full_disk_is_told(small_disk: Path) -> None:
+def test_a_full_disk_is_reported(small_disk: Path) -> None:
     (small_disk / "filling").write_bytes(bytes(1 << 20))
     found = check_folder("data folder", small_disk, OTHER)
     assert (found.state, "No space left" in found.found) == ("broken", True)

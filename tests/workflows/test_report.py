@@ -116,8 +116,8 @@ def test_weights_that_are_gone_cost_attention_alone(paths: Paths) -> None:
 def test_a_plugin_that_is_not_installed_costs_attention_alone(paths: Paths) -> None:
     for one in find_runs([paths.runs]):
         manifest = one.read_manifest()
-        manifest.backbone, manifest.distributions["backbone"] = "gone", "vqabench-gone"
-        one.write_manifest(manifest)
+        distributions = manifest.distributions | {"backbone": "vqabench-gone"}
+        one.write_manifest(manifest, backbone="gone", distributions=distributions)
     (pair,) = gather_one(paths).pairs
     assert any("vqabench-gone is not installed" in line for line in pair.missing)
     assert pair.gained + pair.lost > 0

@@ -1,46 +1,40 @@
 """A run as a command: `vqabench train ... --resume` in a process of its own.
 
-Its exit code and its run folder say all there is to know of it. What a plugin does to its process (exits, hangs,
-leaves threads or processes behind) stays there.
+The parent relies on the exit code, the lines on stderr and the run folder alone. Whatever a plugin does to its
+process (exit, hang, leave threads or processes behind) does not affect the parent or other runs.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import subprocess
-import sys
-import sysconfig
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
 
 from vqabench.config import TrainConfig, to_arguments
-from vqabench.data.vqa.annotations import read_predictions
 from vqabench.errors import InputError, VqabenchError
-from vqabench.evaluation.run_answers import ANSWER_AGAIN
-from vqabench.evaluation.scores import read_scores
-from vqabench.events import Emit, Warn, ignore
+from vqabench.events import Emit, Warn
+from vqabench.files.python_process import child_environment, kill_group, python_command
 from vqabench.paths import Paths
 from vqabench.results import BUSY, Manifest, Run
 from vqabench.training.interruption import SAVING, Interruption, Stopped
+from vqabench.training.resume import has_scored_answers
 
 CHILD = "VQABENCH_CHILD"
 """Set for a run that another process started: how many runs share its device, and on how many GPUs they train."""
 POLL = 0.1
-"""Seconds between looks at the processes."""
+"""Seconds between checks of the processes."""
 GRACE = 10.0
 """Seconds that a process has to exit once its run is finished, or to react to SIGTERM."""
 SLOW_START = 300.0
 """Seconds after which a run that has not begun is reported."""
-LOOK_ELSEWHERE = 2.0
-"""Seconds between looks at runs that other programs train."""
+CHECK_LOCKS = 2.0
+"""Seconds between checks of runs that other programs train."""
 LONGEST_LINE = 10_000
 """Bytes of one line of stderr that are read at once."""
 
@@ -54,20 +48,20 @@ class Task:
     """With its one seed."""
     run: Run
     afresh: bool = False
-    """Whether to replace a run that is there."""
+    """Whether to replace an existing run."""
     parameters: int | None = None
-    """Those of its model, as far as that can be told beforehand."""
+    """Of its model, if an earlier run is known."""
 
 
 @dataclass(frozen=True)
 class Slot:
-    """Where a run is trained, and beside how many others."""
+    """Where a run is trained, and how many others share the place."""
 
     device: str | None = None
     sharers: int = 1
-    """Runs that share the device, or the processors."""
+    """Runs that share the device or the processors, with this one."""
     gpus: int = 1
-    """GPUs of this machine on which as many train."""
+    """GPUs of this machine on which as many runs train."""
 
 
 @dataclass
@@ -78,11 +72,12 @@ class Child:
     slot: Slot
     process: subprocess.Popen[bytes]
     on_line: Callable[[Task, str], None]
+    """Called with each line of its stderr, from another thread."""
     started: float = field(default_factory=time.monotonic)
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=20))
     """The end of its stderr."""
     has_reacted: bool = False
-    """Whether it has said anything since it was asked to stop."""
+    """Whether it has written anything to stderr since it was asked to stop."""
     killed: str = ""
     """Why it was killed, if it was."""
     finished_at: float | None = None
@@ -109,7 +104,7 @@ class Child:
 
     @property
     def parameters(self) -> int | None:
-        """Return the parameters of its model, as far as they are known."""
+        """Return the parameters of its model, if they are known."""
         manifest = self.manifest
         return self.task.parameters if manifest is None else manifest.parameters
 
@@ -121,27 +116,23 @@ class Child:
     def has_finished(self) -> bool:
         """Return whether its run is finished, with its scores.
 
-        A process that failed, or was to replace the run, must have written it: it may have been there before.
+        If the process failed, or was to replace the run, it must have written it: one may have been there before.
         """
         needs_change = self.task.afresh or self.process.poll() != 0
         return (not needs_change or self.has_begun()) and is_finished(self.task.run)
 
     def has_begun(self) -> bool:
-        """Return whether the process has written anything of its run."""
+        """Return whether the process has written `run.json`."""
         return self._stamp() != self._before
 
     def kill(self, why: str = "") -> None:
         """Kill the process and all that it has started."""
         self.killed = self.killed or why
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-        if self.process.stdin is not None:
-            self.process.stdin.close()
-        self._reader.join(1.0)  # a process that has left the group may hold the pipe for ever
+        kill_group(self.process)
+        self._reader.join(1.0)  # a process that has left the group may keep the pipe open forever
 
     def failure(self) -> VqabenchError:
-        """Return why the run is not finished, though its process has ended."""
+        """Return why the run is not finished although its process has ended."""
         code, resumable = self.process.returncode, self.task.run.resume_file.is_file()
         error = next((line for line in reversed(list(self.tail)) if line.startswith("error: ")), None)
         kind: type[VqabenchError] = VqabenchError
@@ -179,12 +170,7 @@ class Child:
 
 
 Choose = Callable[[Task, Sequence[Child]], Slot | None]
-"""Given the next run and those that are being trained: where it is started now; None if it has to wait."""
-Ended = Callable[[Task, Exception | None], None]
-
-
-def _ignore(_: Task, __: str) -> None:
-    pass
+"""Given the next run and the running ones: where to start it now; None if it has to wait."""
 
 
 @dataclass
@@ -194,25 +180,28 @@ class Pool:
     paths: Paths
     choose: Choose
     interruption: Interruption
-    ended: Ended
-    """Called with each run that has ended by itself. What it raises stops the others, which save what they have."""
-    on_line: Callable[[Task, str], None] = _ignore
-    """Called with each line of a process's stderr, from other threads."""
+    emit: Emit
+    ended: Callable[[Task, Exception | None], None]
+    """Called with each run that has ended by itself. If it raises, the others save and stop."""
     watch: Callable[[Sequence[Child]], None] = lambda _: None
-    """Called now and then with the processes."""
-    emit: Emit = ignore
+    """Called several times a second with the running processes."""
+    warned: set[str] = field(default_factory=set)
+    """Warnings that are not reported again when a process prints them."""
+    reports_lines: bool = False
+    """Whether to report what the processes print besides warnings."""
     children: list[Child] = field(default_factory=list)
     lost: dict[str, str] = field(default_factory=dict)
-    """Runs that were ended without saving, and why; set when a signal stops the pool."""
+    """Runs that were ended by a signal without saving: why."""
     _waiting: list[Task] = field(default_factory=list)
     _elsewhere: list[Task] = field(default_factory=list)
     """Runs that another program is training."""
-    _next_look: float = 0.0
+    _next_check: float = 0.0
+    _is_stopping: bool = False
 
     def train(self, tasks: Sequence[Task]) -> None:
-        """Train all of them.
+        """Train all runs.
 
-        Raises what `ended` raises, and Stopped if a signal has come. No process is left behind in either case.
+        Raises what `ended` raises, and Stopped after a signal. No process is left behind in either case.
         """
         self._waiting = list(tasks)
         with self.interruption.put_off():
@@ -220,8 +209,11 @@ class Pool:
                 while self._waiting or self.children or self._elsewhere:
                     if self.interruption.received is not None:
                         self._stop()
-                        raise self._stopped(self.interruption.received)
-                    self._look_elsewhere()
+                        stopped = Stopped(self.interruption.received)
+                        if self.lost and stopped.exit_code != 130:
+                            stopped.exit_code = 1  # not everything is saved
+                        raise stopped
+                    self._check_elsewhere()
                     self._start_some()
                     time.sleep(POLL)
                     self._collect()
@@ -231,31 +223,45 @@ class Pool:
                 raise
             finally:
                 for child in list(self.children):
-                    self._bury(child, "was killed")
-
-    def _stopped(self, name: str) -> Stopped:
-        stop = Stopped(name)
-        if self.lost and stop.exit_code == Stopped("SIGTERM").exit_code:
-            stop.exit_code = 1  # not everything is saved
-        return stop
+                    self._end(child, "was killed")
 
     def _start_some(self) -> None:
         while self._waiting and (slot := self.choose(self._waiting[0], self.children)) is not None:
             task = self._waiting.pop(0)
             if task.run.is_locked():
-                self._leave_to_others(task)
+                self._wait_for_others(task)
             else:
-                self.children.append(start(task, self.paths, slot, self.on_line))
+                process = subprocess.Popen(
+                    python_command("-m", "vqabench", *command_of(task, self.paths, slot.device)),
+                    env=child_environment() | {CHILD: f"{slot.sharers},{slot.gpus}"},
+                    stdin=subprocess.PIPE,  # closed when this process ends, which stops the run
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.PIPE,
+                    process_group=0,  # so that all of it can be killed, and a terminal's Ctrl-C does not reach it
+                )
+                self.children.append(Child(task, slot, process, self._pass_on))
 
-    def _leave_to_others(self, task: Task) -> None:
+    def _pass_on(self, task: Task, line: str) -> None:
+        """Report a line of a process's stderr; called from other threads."""
+        text = line.removeprefix("warning: ")
+        if self._is_stopping:  # each process reports that it was stopped
+            return
+        if text == line:
+            if self.reports_lines and not line.startswith(("error: ", "stopping")):
+                self.emit(f"{task.name}: {line}")
+        elif text not in self.warned:
+            self.warned.add(text)
+            self.emit(Warn(f"{task.name}: {text}"))
+
+    def _wait_for_others(self, task: Task) -> None:
         self.emit(Warn(f"{task.name}: another process is training it; waiting for that"))
         self._elsewhere.append(task)
 
-    def _look_elsewhere(self) -> None:
-        """Take back runs that no other program trains any more."""
-        if time.monotonic() < self._next_look:
+    def _check_elsewhere(self) -> None:
+        """Find runs that no other program trains any more."""
+        if time.monotonic() < self._next_check:
             return
-        self._next_look = time.monotonic() + LOOK_ELSEWHERE
+        self._next_check = time.monotonic() + CHECK_LOCKS
         for task in [task for task in self._elsewhere if not task.run.is_locked()]:
             self._elsewhere.remove(task)
             if is_finished(task.run):
@@ -264,7 +270,7 @@ class Pool:
                 self._waiting.append(task)
 
     def _collect(self) -> None:
-        """Report the processes that have ended, and end those that should have."""
+        """Report the processes that have ended, and kill those that should have."""
         for child in list(self.children):
             if child.process.poll() is None and not self._is_overdue(child):
                 continue
@@ -273,12 +279,12 @@ class Pool:
             if child.has_finished():
                 self.ended(child.task, None)
             elif any(BUSY in line for line in list(child.tail)):
-                self._leave_to_others(child.task)
+                self._wait_for_others(child.task)
             else:
                 self.ended(child.task, child.failure())
 
     def _is_overdue(self, child: Child) -> bool:
-        """Return whether a run is finished, but its process has not ended for some time."""
+        """Return whether a run has been finished for some time, but its process has not ended."""
         manifest = child.manifest
         if manifest is None and child.seconds > SLOW_START and not child.is_reported:
             child.is_reported = True
@@ -294,6 +300,7 @@ class Pool:
 
     def _stop(self) -> None:
         """Ask all processes to save and stop; kill those that do not react."""
+        self._is_stopping = True
         self.interruption.leave_to_caller()
         began = time.monotonic()
         for child in self.children:
@@ -307,10 +314,10 @@ class Pool:
                     if passed < (SAVING if child.has_reacted else GRACE):
                         continue
                     child.kill(f"did not react to SIGTERM within {passed:.0f} s and was killed")
-                self._bury(child)
+                self._end(child)
 
-    def _bury(self, child: Child, why: str = "") -> None:
-        """Kill what is left of a process that was asked to stop, and record how it has ended."""
+    def _end(self, child: Child, why: str = "") -> None:
+        """Kill what is left of a process that was asked to stop, and record how it ended."""
         child.kill(why)
         self.children.remove(child)
         if child.has_finished():
@@ -319,42 +326,11 @@ class Pool:
             self.lost[child.task.name] = str(child.failure())
 
 
-def start(task: Task, paths: Paths, slot: Slot, on_line: Callable[[Task, str], None]) -> Child:
-    """Start the process of a run."""
-    environment = child_environment() | {CHILD: f"{slot.sharers},{slot.gpus}"}
-    process = subprocess.Popen(
-        [*python(), "-m", "vqabench", *command_of(task.config, paths, slot.device, afresh=task.afresh)],
-        env=environment,
-        stdin=subprocess.PIPE,  # it ends with this process, and the run then stops
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        process_group=0,  # so that all of it can be killed; and a terminal's Ctrl-C comes to this process alone
-    )
-    return Child(task, slot, process, on_line)
-
-
-def python() -> list[str]:
-    """Return how to start Python so that it imports what this process does."""
-    return [sys.executable, "-P"]
-
-
-def child_environment() -> dict[str, str]:
-    """Return the environment of a child process: with what was added to `sys.path`, without torchrun's part."""
-    installed = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
-    added = [path for path in sys.path if not path.startswith(installed) and not path.endswith(".zip")]
-    torchrun = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-    kept = {name: value for name, value in os.environ.items() if name not in (*torchrun, "FORCE_COLOR")}
-    return kept | {
-        "PYTHONPATH": os.pathsep.join(str(Path(path).absolute()) for path in added),
-        "PYTHONUNBUFFERED": "1",
-    }
-
-
-def command_of(config: TrainConfig, paths: Paths, device: str | None = None, *, afresh: bool = False) -> list[str]:
-    """Return the arguments of `vqabench` that train a configuration."""
+def command_of(task: Task, paths: Paths, device: str | None = None) -> list[str]:
+    """Return the arguments of `vqabench` that train a run."""
     places = ["--runs", str(paths.runs), *paths.to_arguments()]
-    options = to_arguments(replace(config, device=device or config.device, jobs=None))
-    return ["train", "--force" if afresh else "--resume", *places, *options]
+    options = to_arguments(replace(task.config, device=device or task.config.device, jobs=None))
+    return ["train", "--force" if task.afresh else "--resume", *places, *options]
 
 
 def is_finished(run: Run) -> bool:
@@ -365,38 +341,14 @@ def is_finished(run: Run) -> bool:
         return False
 
 
-def has_scored_answers(run: Run) -> bool:
-    """Return whether a run's answers and scores are those that it wrote, and can be read."""
-    try:
-        for split in read_scores(run):
-            run.check_file(run.predictions_file(split), ANSWER_AGAIN)
-            read_predictions(run.predictions_file(split))
-    except InputError:
-        return False
-    return True
-
-
 def read_peers(environment: Mapping[str, str]) -> tuple[int, int] | None:
     """Return how many runs share this process's device, and on how many GPUs; None if it is not a child."""
     sharers, _, gpus = environment.get(CHILD, "").partition(",")
     return (int(sharers), int(gpus)) if sharers.isdecimal() and gpus.isdecimal() else None
 
 
-@contextmanager
-def killed_at_end(process: subprocess.Popen[Any]) -> Iterator[None]:
-    """Kill a process group, whatever ends the block."""
-    try:
-        yield
-    finally:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        if process.stdin is not None:
-            process.stdin.close()
-
-
 def _clean(raw: bytes) -> str:
-    """Decode a line of a process's stderr, without anything that a terminal would act on."""
+    """Decode a line of a process's stderr, without control characters."""
     line = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", raw.decode(errors="replace"))
     return "".join(mark if mark.isprintable() else " " if mark.isspace() else "" for mark in line).strip()
 

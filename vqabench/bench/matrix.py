@@ -34,7 +34,7 @@ from vqabench.training.plan import Plan, check_splits, make_plan
 LISTS = {"backbones": "backbone", "losses": "loss", "objectives": "objective", "datasets": "dataset"}
 """Key of a list -> the field that each of its values is for."""
 WHOLE = tuple(option.key for option in OPTIONS.values() if option.whole_matrix)
-"""Keys of the whole matrix: they decide where and how it is trained, not what."""
+"""Keys of the whole matrix: where and how it is trained, not what."""
 BLOCK_KEYS = (*LISTS, "grid", *(FIELDS.keys() - {*LISTS.values(), *WHOLE}))
 """Keys of a product."""
 MOST_RUNS = 10_000
@@ -50,7 +50,7 @@ class Block:
     settings: Mapping[str, object]
     """Setting -> its value; of a grid's, a tuple of its values."""
     common: Mapping[str, Any]
-    """Other fields of TrainConfig, which all share."""
+    """Other fields of TrainConfig, the same for all."""
 
 
 @dataclass(frozen=True)
@@ -64,18 +64,18 @@ class Cell:
 
     @property
     def seed(self) -> int:
-        """Give its seed."""
+        """Return its seed."""
         return self.config.seeds[0]
 
     @property
     def name(self) -> str:
-        """Name it, as tables do."""
+        """Return its name, as in tables."""
         plan = self.plan
         label = f" @{plan.label}" if plan.label else ""
         return f"{self.config.dataset} {plan.backbone} {plan.objective}-{plan.loss}{label} seed {self.seed}"
 
     def is_same_as(self, other: Cell) -> bool:
-        """Tell whether another run, which is to lie in the same folder, is the same one."""
+        """Return whether another run of the same folder is the same run."""
         one, two = self.config, other.config
         return (self.plan.identity(), one.precision, one.start_from) == (
             other.plan.identity(),
@@ -86,20 +86,20 @@ class Cell:
 
 @dataclass(frozen=True)
 class Matrix:
-    """Runs, in the order in which they are trained, and what cannot be."""
+    """Runs, in the order in which they are trained, and those that cannot be trained."""
 
     cells: tuple[Cell, ...]
     undefined: tuple[str, ...]
-    """Why combinations are left out: a part of them is not defined for the others."""
+    """Why combinations are left out: one of their parts is not defined for another."""
     broken: Mapping[str, str]
     """Runs whose plugins cannot be loaded, by name: why."""
 
 
 def read_blocks(path: Path | None, line: Mapping[str, Any]) -> list[Block]:
-    """Read a matrix from a TOML file and from the command line, which wins.
+    """Read a matrix from a TOML file and from the command line, which takes precedence.
 
-    The file has the keys of `train`'s, with lists in the place of backbone, loss, objective and dataset, and a
-    table `grid`; tables `[[matrix]]` are products of their own, and share what stands above them.
+    The file has the keys of `train`'s, but lists instead of backbone, loss, objective and dataset, and a table
+    `grid`. Each table `[[matrix]]` is a product of its own, with the keys above it as defaults.
 
     `line` holds lists, `settings` (as `with_grid` gives them) and fields of TrainConfig, as far as they are given.
     Raises InputError if a key or a value is wrong, or the matrix is too large.
@@ -132,14 +132,14 @@ def _read_table(table: Mapping[str, Any], path: Path, valid: Sequence[str]) -> d
             raise InputError(f"{path}: {key}: a matrix has {plural}, a list")
         if key in {*WHOLE, "matrix"} - set(valid):
             raise InputError(f"{path}: {key} is for the whole matrix: write it above [[matrix]]")
-    lists = {key: _read_list(f"{path}: {key}", table[key]) for key in LISTS if key in table}
+    lists = {key: read_names(f"{path}: {key}", table[key]) for key in LISTS if key in table}
     fields = read_fields({key: table[key] for key in table if key not in (*LISTS, "grid")}, path, valid)
     grid = _read_grid(table.get("grid", {}), path)
     return {**lists, **fields, "settings": with_grid(fields.get("settings", {}), grid, str(path))}
 
 
-def _read_list(where: str, value: object) -> list[str]:
-    """Read a list of names, or `ONE,OTHER`. Raises InputError where a name is empty or comes twice."""
+def read_names(where: str, value: object) -> list[str]:
+    """Read a list of names, or `ONE,OTHER`. Raises InputError if a name is empty or repeated."""
     names = value.split(",") if isinstance(value, str) else value
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise InputError(f"{where} = {value!r}: write a list of names")
@@ -160,21 +160,16 @@ def _read_grid(table: object, path: Path) -> dict[str, tuple[object, ...]]:
     return grid
 
 
-def parse_names(key: str, text: str) -> list[str]:
-    """Read `ONE,OTHER`. Raises InputError where a name is empty or comes twice."""
-    return _read_list(f"--{key}", text)
-
-
 def parse_grid(pairs: Iterable[str]) -> dict[str, tuple[object, ...]]:
     """Read `KEY=VALUE,VALUE,...` pairs. Raises InputError as `parse_settings` does."""
     settings = parse_settings(pairs, "--grid")
-    return {key: tuple(_read_list(f"--grid {key}", values)) for key, values in settings.items()}
+    return {key: tuple(read_names(f"--grid {key}", values)) for key, values in settings.items()}
 
 
 def with_grid(
     settings: Mapping[str, object], grid: Mapping[str, tuple[object, ...]], where: str
 ) -> dict[str, object]:
-    """Put a grid among settings. Raises InputError where a setting is in both."""
+    """Merge settings and a grid. Raises InputError if a setting is in both."""
     for key in settings.keys() & grid.keys():
         raise InputError(f"{where}: {key} is set, and has a grid too: choose one")
     return {**settings, **grid}
@@ -226,7 +221,7 @@ def make_matrix(blocks: Sequence[Block], paths: Paths, broken: Mapping[str, str]
     found: dict[Path, tuple[int, Cell]] = {}
     undefined: dict[str, None] = {}
     failed: dict[str, str] = {}
-    for config in (config for block in blocks for config in _expand(block)):
+    for block, config in ((one, config) for one in blocks for config in _expand(one)):
         dataset = paths.dataset(config.dataset)
         reason = _find_broken(config, broken or {})
         if reason is not None:
@@ -240,6 +235,11 @@ def make_matrix(blocks: Sequence[Block], paths: Paths, broken: Mapping[str, str]
         except NotDefinedError as error:
             undefined[str(error)] = None
             continue
+        except InputError as error:
+            key = str(error).removeprefix("--set ").partition(":")[0]
+            if key in _grid_of(block.settings):
+                raise InputError(str(error).replace("--set", "--grid", 1)) from error
+            raise
         check_splits(config, dataset)
         for number, seed in enumerate(config.seeds):
             run = Run(plan.folder(paths.runs, seed))
@@ -280,7 +280,7 @@ def _expand(block: Block) -> Iterator[TrainConfig]:
 
 
 def _settings_of(block: Block, loss: str) -> dict[str, object]:
-    """Return the settings of a block that are for a strategy: not those of parts that only others have."""
+    """Return the settings of a block that apply to a strategy: not those of parts that only others have."""
     parts = {part for other in block.lists.get("losses", ["plain"]) for part in _parts(other)}
     foreign = parts - set(_parts(loss))
     return {key: value for key, value in block.settings.items() if key.rpartition(".")[0] not in foreign}
@@ -295,7 +295,7 @@ def _parts(loss: str) -> list[str]:
 
 
 def _label(label: str | None, point: Mapping[str, object]) -> str | None:
-    """Tell the points of a grid apart where the user has given them one label."""
+    """Make the labels of a grid's points distinct if the user gave one label for all."""
     if label is None or not point:
         return label
     spelled = "-".join([label, *(f"{key}-{value}" for key, value in point.items())])

@@ -1,4 +1,4 @@
-"""Import plugins in a process of their own first: one that exits or hangs as it is imported stops nothing there."""
+"""Import plugins in a separate process first: one that exits or hangs when it is imported does no harm there."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from vqabench.errors import PluginError
+from vqabench.files.python_process import child_environment, killed_at_end, python_command
 from vqabench.plugins import BACKBONES, KINDS, LIBRARY, Plugin, find, load
 
 PATIENCE = 30.0
-"""Seconds that one plugin may take; the first one comes with PyTorch and may take four times as long."""
+"""Seconds that one plugin may take; the first one also imports PyTorch and may take four times as long."""
 
 
 def find_broken(plugins: Sequence[Plugin]) -> dict[str, str]:
@@ -30,11 +31,9 @@ def find_broken(plugins: Sequence[Plugin]) -> dict[str, str]:
 
 def _probe(plugins: Sequence[Plugin]) -> dict[int, str]:
     """Import plugins one after another, up to the first that ends the process; return what is wrong with each."""
-    from vqabench.bench.commands import child_environment, killed_at_end, python
-
     names = [f"{plugin.group}={plugin.qualified}" for plugin in plugins]
     process = subprocess.Popen(
-        [*python(), "-m", "vqabench.bench.probe", *names],
+        python_command("-m", "vqabench.bench.probe", *names),
         env=child_environment(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -60,7 +59,7 @@ def _probe(plugins: Sequence[Plugin]) -> dict[int, str]:
                 break
             try:
                 _, found[len(found)] = json.loads(line)
-            except ValueError:  # something that a plugin has printed
+            except ValueError:  # printed by a plugin
                 continue
     return found
 

@@ -1,17 +1,49 @@
-"""When and where each of several runs is started, given those that are being trained."""
+"""When and where each of several runs is started, depending on those that are being trained."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 from vqabench.bench.commands import Child, Choose, Slot, Task
+from vqabench.bench.matrix import Cell
+from vqabench.bench.plan import Timings
 from vqabench.files.resources import count_processors
-from vqabench.training.device import GpuMemory, is_small, threads_of_small
+from vqabench.training.device import GpuMemory, choose_device, count_gpus, is_small, threads_of_small
 
 SPARE = 1.25
-"""How much more memory must be free on a GPU than the largest run there takes, before another one is started."""
+"""Another run starts on a GPU if this many times the memory of the largest run there is free."""
 PATIENCE = 60.0
-"""Seconds that the others wait to learn how large the model of a run is that has just been started."""
+"""Seconds to wait until a run that has just started has recorded the size of its model."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How many runs are trained at a time."""
+
+    choose: Choose
+    at_a_time: int
+    or_more: bool = False
+    """Whether more may be, depending on what the first ones need."""
+
+
+def make_schedule(cells: Sequence[Cell], timings: Timings) -> Schedule:
+    """Choose how many runs to train at a time. The device and `jobs` are those of the whole matrix."""
+    first = cells[0].config
+    device, jobs = choose_device(first.device), first.jobs
+    if device.type == "cuda":
+        one = first.device.startswith("cuda:")
+        names = [str(device)] if one else [f"cuda:{number}" for number in range(count_gpus())]
+        return Schedule(on_gpus(names, jobs), jobs or len(names), or_more=jobs is None)
+    if jobs is None and first.features in ("host", "device"):
+        jobs = 1  # each run would have a copy of the features in memory
+    if jobs is not None:
+        jobs = min(jobs, len(cells))
+        return Schedule(at_most(jobs), jobs)
+    cores = count_processors()
+    sizes = [timings.parameters_of(cell) for cell in cells]
+    large = any(size is not None and not is_small(size) for size in sizes)
+    return Schedule(on_processors(cores), 1 if large else max(1, cores // threads_of_small()), or_more=large)
 
 
 def at_most(jobs: int) -> Choose:
@@ -22,7 +54,7 @@ def at_most(jobs: int) -> Choose:
 def on_processors(cores: int) -> Choose:
     """Start runs while there are cores for them: small models take one, others all.
 
-    How large a model is, the run itself says once it has begun; until then no other one is started beside it.
+    The size of a model is known once its run has started; until then no other run starts.
     """
 
     def choose(task: Task, running: Sequence[Child]) -> Slot | None:
@@ -41,19 +73,19 @@ def _threads(parameters: int | None, cores: int) -> int:
 
 
 def on_gpus(names: Collection[str], jobs: int | None) -> Choose:
-    """Start runs on the GPU that has the fewest: `jobs` in all, or as many as have room.
+    """Start runs on the GPU that has the fewest: `jobs` in all, or as many as fit.
 
     `names` are those of the GPUs, such as `cuda:0`.
 
-    A GPU has room where every run on it has finished an epoch, so that its memory is known, and the largest would
-    fit once more, with some to spare. There are never more runs than processor cores to feed them.
+    Another run fits on a GPU if every run there has finished an epoch, so that its memory is known, and the largest
+    would fit once more, with some to spare. There are never more runs than processor cores to feed them.
     """
     most = jobs or max(len(names), count_processors())
-    on_each = -(-(jobs or 1) // len(names))  # more come only where what those there have left is enough
+    on_each = -(-(jobs or 1) // len(names))  # without `jobs`, more start only if the memory is known to suffice
 
     def choose(_: Task, running: Sequence[Child]) -> Slot | None:
         there = {name: [child for child in running if child.slot.device == name] for name in names}
-        free = [name for name in names if jobs is not None or _has_room([gpu_memory(one) for one in there[name]])]
+        free = [name for name in names if jobs is not None or _fits([gpu_memory(one) for one in there[name]])]
         if len(running) >= most or not free:
             return None
         return Slot(min(free, key=lambda name: len(there[name])), on_each, len(names))
@@ -71,7 +103,7 @@ def gpu_memory(child: Child) -> GpuMemory | None:
     return None
 
 
-def _has_room(runs: Sequence[GpuMemory | None]) -> bool:
+def _fits(runs: Sequence[GpuMemory | None]) -> bool:
     known = [memory for memory in runs if memory is not None]
     if len(known) < len(runs):
         return False

@@ -108,7 +108,7 @@ def bench(
     Finished runs are kept, interrupted ones continue, and a run that fails does not stop the others. Rerun the same
     command to train the runs that are left. At the end all runs are compared.
     """
-    from vqabench.bench.matrix import parse_grid, parse_names, read_blocks, with_grid
+    from vqabench.bench.matrix import parse_grid, read_blocks, read_names, with_grid
 
     form = choose_form(out, as_json, TEXT if dry_run else tuple(Format))
     if dry_run and out is not None and form is not Format.json:
@@ -116,7 +116,7 @@ def bench(
     line = read_line(given)
     line["settings"] = with_grid(line.get("settings", {}), parse_grid(grid or []), "the command line")
     lists = {"backbones": backbones, "losses": losses, "objectives": objectives, "datasets": datasets}
-    line |= {key: parse_names(key, text) for key, text in lists.items() if text is not None}
+    line |= {key: read_names(f"--{key}", text) for key, text in lists.items() if text is not None}
     blocks = read_blocks(config, line)
 
     from vqabench.paths import Paths
@@ -129,9 +129,8 @@ def bench(
 
     paths = Paths(runs, data_dir, catalog)
     display, interruption = Display(), Interruption()
-    matrix = workflow.plan(blocks, paths)
-    outlook = workflow.look_out(matrix, paths)
-    for report in describe_plan(outlook):
+    plan = workflow.plan_matrix(blocks, paths)
+    for report in describe_plan(plan):
         if dry_run and form is not Format.json and isinstance(report, str):
             say(report)  # the plan is the output
         else:
@@ -139,13 +138,13 @@ def bench(
     if dry_run:
         if form is Format.json:
             with writing(out):
-                say_json(exports.to_json(plan_to_json(outlook)))
+                say_json(exports.to_json(plan_to_json(plan)))
         return
-    course = workflow.Course(outlook, display)
-    with reporting_signals(display, course.saved), interruption.watching():
-        workflow.bench(course, paths, interruption)
-    failures = course.failures
-    finished = [cell.run.folder for cell in matrix.cells if cell.name not in failures]
+    run = workflow.MatrixRun(plan, display)
+    with reporting_signals(display, run.describe_saved), interruption.watching():
+        run.train(paths, interruption)
+    failures = run.failures
+    finished = [cell.run.folder for cell in plan.cells if cell.name not in failures]
     compared = comparison.compare(finished, None, paths) if finished else None
     if form is Format.json:
         with writing(out):
@@ -155,6 +154,6 @@ def bench(
             print_comparison(compared, form, METRIC.get(form))
     for name, reason in failures.items():
         display(Warn(f"{name}: {reason}"))
-    display(course.summary())
+    display(run.summary())
     if failures:
         raise typer.Exit(1)

@@ -1,6 +1,7 @@
-"""What the shell offers on TAB: names, lists of names, choices, and the keys of `--set`.
+"""Shell completion of names, lists of names, choices, and the keys of `--set`.
 
-Nothing here imports torch or runs a plugin's code. An error offers nothing: it must not land on the command line.
+Nothing here imports torch or runs a plugin's code. After an error nothing is offered, because a traceback would
+spoil the command line.
 """
 
 from collections.abc import Callable, Iterable
@@ -61,26 +62,26 @@ def complete_datasets(ctx: typer.Context, incomplete: str) -> list[str]:
 
 @_offer
 def complete_backbone_list(_: typer.Context, incomplete: str) -> list[str]:
-    """Offer backbones behind those that stand there, as in `updn,l`."""
+    """Offer backbones after those that are typed, as in `updn,l`."""
     return _continue_list(incomplete, ",", _backbones())
 
 
 @_offer
 def complete_loss_list(_: typer.Context, incomplete: str) -> list[str]:
-    """Offer losses behind the strategies that stand there, as in `plain,mask+r`."""
+    """Offer losses after the strategies that are typed, as in `plain,mask+r`."""
     strategies, comma, last = incomplete.rpartition(",")
     return [f"{strategies}{comma}{offered}" for offered in _continue_list(last, "+", _losses())]
 
 
 @_offer
 def complete_dataset_list(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Offer data sets behind those that stand there."""
+    """Offer data sets after those that are typed."""
     return _continue_list(incomplete, ",", _datasets(ctx))
 
 
 @_offer
 def complete_objective_list(_: typer.Context, incomplete: str) -> list[str]:
-    """Offer `ce` and `bce`, behind one that stands there."""
+    """Offer `ce` and `bce`, also after the other."""
     from vqabench.config import Objective
 
     return _continue_list(incomplete, ",", get_args(Objective))
@@ -95,7 +96,7 @@ def complete_rows(ctx: typer.Context, incomplete: str) -> list[str]:
 
 @_offer
 def complete_columns(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Offer columns of the tables behind those that stand there, by words without spaces."""
+    """Offer columns of the tables after those that are typed, by words without spaces."""
     from vqabench.reporting.grids import SHORT, list_columns
 
     heads = list_columns("prior" if ctx.params.get("by") == "prior" else "answer-type")
@@ -105,7 +106,7 @@ def complete_columns(ctx: typer.Context, incomplete: str) -> list[str]:
 
 @_offer
 def complete_settings(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Offer the keys of `--set` and `--grid` for the parts named before, and behind `=` the values of a choice."""
+    """Offer the keys of `--set` and `--grid` for the parts named before, and after `=` the values of a choice."""
     # Arguments stay in `args` while the line ends in an option without its value.
     named = [*ctx.args, *(ctx.params.get(name) for name in ("backbone", "backbones", "loss", "losses", "name"))]
     keys = find_settings(word for value in named if value for word in split_names(str(value)))
@@ -165,7 +166,7 @@ def _loss_settings(name: str) -> dict[str, tuple[str, ...]]:
 
 
 def _continue_list(incomplete: str, separator: str, names: Iterable[str]) -> list[str]:
-    """Put each name behind what stands in front of the last separator, but for names that stand there already."""
+    """Return each name after the list that is typed, without names that are in it already."""
     before, found, _ = incomplete.rpartition(separator)
     present = before.split(separator)
     return [f"{before}{found}{name}" for name in names if name not in present]

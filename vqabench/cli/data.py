@@ -11,6 +11,7 @@ from vqabench.cli.help import Command, Group, examples
 from vqabench.cli.output import LISTS, TEXT, Format, choose_form, print_list, writing
 from vqabench.cli.output import Out as OutFile
 from vqabench.cli.parameters import AsJson, Catalog, DataDir, DatasetName, Device, reporting_signals
+from vqabench.errors import counted, first_few
 from vqabench.reporting.output import say, say_json
 
 if TYPE_CHECKING:
@@ -156,8 +157,6 @@ def _print_split(derived: "Derived", paths: "Paths") -> None:
 
 
 def _print_shift(shift: "Shift") -> None:
-    from vqabench.errors import first_few
-
     distance, covered = f"{shift.distance:.3f}", f"{shift.concepts_covered:.1%}"
     say(f"shift of the priors (total variation distance between a type's answers in train and test): {distance}")
     say(f"words of types and answers of the test split that are also in train: {covered}")
@@ -210,8 +209,7 @@ def _print_fetched(outcome: "Outcome", paths: "Paths") -> None:
         say(f"{dataset.name}: nothing to fetch; next: {next_command}")
         return
     sizes = ", ".join(f"{split} {counts.questions:,}" for split, counts in outcome.counts.items())
-    there = "" if outcome.changed else "everything was there already: "
-    say(f"{dataset.source}: {there}{sizes} questions")
+    say(f"{dataset.source}: {'' if outcome.changed else 'nothing new: '}{sizes} questions")
     if outcome.shift:
         _print_shift(outcome.shift)
     say(f"next: {next_command}")
@@ -259,7 +257,7 @@ def prepare(
     with reporting_signals(display, FEATURES_KEPT):
         dataset, summary = datasets.prepare_dataset(name, paths, display, features or (), word_vectors)
     sizes = ", ".join(f"{split} {count:,}" for split, count in summary.questions.items())
-    say(f"{dataset.folder}: {sizes} questions; {summary.answers:,} answers; ready")
+    say(f"{dataset.folder}: {sizes} questions; {counted(summary.answers, 'answer')}; ready")
 
 
 class Broken(StrEnum):
@@ -315,7 +313,7 @@ def extract(
     display = Display()
     with reporting_signals(display, FEATURES_KEPT):
         count = datasets.extract(images, out, asked, device, display)
-    say(f"{out}: features of {count:,} images; next: vqabench data prepare DATASET --features {out}")
+    say(f"{out}: features of {counted(count, 'image')}; next: vqabench data prepare DATASET --features {out}")
 
 
 @app.command("verify", cls=Command, epilog=examples("data verify digits-cp", "data verify vqa-cp-v2 --json"))

@@ -34,7 +34,7 @@ def doctor(
     broken = any(finding.state == "broken" for finding in findings)
     with writing(out):
         if form is Format.json:
-            # Of the standard library, which works where other packages are broken.
+            # The standard library works even if other packages are broken.
             say_json(
                 json.dumps({"well": not broken, "findings": [asdict(finding) for finding in findings]}, indent=2)
             )

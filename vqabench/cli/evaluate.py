@@ -10,6 +10,7 @@ from vqabench.cli.completion import complete_datasets
 from vqabench.cli.help import examples
 from vqabench.cli.output import LISTS, Format, Out, choose_form, print_list, writing
 from vqabench.cli.parameters import AsJson, Catalog, DataDir, SplitName, one_of
+from vqabench.errors import InputError, counted
 from vqabench.reporting.output import say_json
 
 EXAMPLES = examples(
@@ -62,8 +63,6 @@ def evaluate(
 
     Prints the official VQA accuracy and Cohen's kappa, by answer type.
     """
-    from vqabench.errors import InputError
-
     from_files = questions is not None or annotations is not None
     if from_files == (dataset is not None) or (split is not None and dataset is None):
         raise InputError(
@@ -97,7 +96,7 @@ def evaluate(
             print_list(*tables.list_scores(scores, exact=form is Format.csv), form, tables.describe_gaps(scores))
         else:
             console = lists.stdout_console()
-            console.print(f"{predictions}: {scores.questions:,} questions", markup=False, soft_wrap=True)
+            console.print(f"{predictions}: {counted(scores.questions, 'question')}", markup=False, soft_wrap=True)
             for table in tables.draw_scores(scores):
                 console.print(table)
             for note in tables.describe_gaps(scores):

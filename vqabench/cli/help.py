@@ -1,11 +1,11 @@
-"""How every command's help is laid out: plain text, options in groups, examples at the end."""
+"""The layout of help: plain text, options in groups, examples at the end."""
 
 from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
 
 WIDEST = 100
-"""Columns that help uses of a wider terminal."""
+"""Columns of help on a wider terminal."""
 SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": WIDEST}
 PLACES = "Where things are"
 """Heading of the options that several commands share: the last ones in help."""
@@ -17,7 +17,7 @@ def examples(*commands: str) -> str:
 
 
 class _WithExamples:
-    """Writes the examples under a heading of their own, one a line and never wrapped."""
+    """Writes the examples under their own heading, one a line and never wrapped."""
 
     epilog: str | None
 

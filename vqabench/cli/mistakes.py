@@ -1,4 +1,4 @@
-"""What to write instead of an option or a value that does not exist."""
+"""Messages of usage errors, with what to write instead."""
 
 import difflib
 import re
@@ -38,7 +38,7 @@ NEAR = 0.75
 
 
 def explain(error: TyperException, arguments: Sequence[str]) -> str:
-    """Return an error's message, with what to write instead if that can be found."""
+    """Return the message of a usage error, with what to write instead if that can be found."""
     if hasattr(error, "possibilities"):  # Typer's error for an unknown option, which has no public name
         return _explain_option(error, arguments)
     message = re.sub(r"^Invalid value for '(.*?)': (Value error, )?", r"\1: ", error.format_message())

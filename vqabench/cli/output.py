@@ -1,4 +1,4 @@
-"""Where output goes, and in which format: `--json`, `--out` and `--format`."""
+"""The destination and the format of the output: `--json`, `--out` and `--format`."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vqabench.errors import InputError
+from vqabench.errors import InputError, counted
 from vqabench.reporting.output import say, say_json, say_on_stderr
 
 if TYPE_CHECKING:
@@ -28,13 +28,8 @@ class Format(StrEnum):
 
 
 STDOUT = Path("-")
-ENDINGS = {
-    ".md": Format.markdown,
-    ".tex": Format.latex,
-    ".csv": Format.csv,
-    ".json": Format.json,
-    ".txt": Format.table,
-}
+ENDINGS = {".md": Format.markdown, ".tex": Format.latex, ".csv": Format.csv, ".json": Format.json}
+"""Endings that choose a format. A name that ends in .txt, or has no ending, may hold any."""
 ANY = tuple(Format)
 LISTS = (Format.table, Format.markdown, Format.csv, Format.json)
 TEXT = (Format.table, Format.json)
@@ -62,7 +57,7 @@ def choose_form(
     if as_json and form not in (None, Format.json):
         raise InputError(f"--json and --format {form}: choose one")
     form = Format.json if as_json else form
-    endings = [ending for ending, one in ENDINGS.items() if one in possible]
+    endings = [*(ending for ending, one in ENDINGS.items() if one in possible), ".txt"]
     if out is not None and out != STDOUT:
         by_name = ENDINGS.get(out.suffix.lower())
         if None not in (form, by_name) and form is not by_name:
@@ -96,7 +91,7 @@ def writing(out: Path | None) -> Iterator[None]:
     with redirect_stdout(printed):
         yield
     write_file(out, printed.getvalue().encode())
-    say_on_stderr(f"{out}: {len(printed.getvalue().splitlines()):,} lines")
+    say_on_stderr(f"{out}: {counted(len(printed.getvalue().splitlines()), 'line')}")
 
 
 def print_list(head: Sequence[str], rows: Iterable[Sequence[str]], form: Format, notes: Sequence[str] = ()) -> None:

@@ -18,7 +18,7 @@ from vqabench.cli.completion import (
     complete_settings,
 )
 from vqabench.cli.help import PLACES
-from vqabench.config import HOW, OPTIONS, Option, Settings
+from vqabench.config import HOW, OPTIONS, Settings, TrainOption
 from vqabench.events import Emit, Warn
 
 
@@ -83,7 +83,7 @@ def with_options(*names: str, **helps: str) -> Callable[[Callable[..., None]], C
     return add
 
 
-def _to_parameter(name: str, option: Option, text: str | None) -> inspect.Parameter:
+def _to_parameter(name: str, option: TrainOption, text: str | None) -> inspect.Parameter:
     """Return an option as Typer reads it. TrainConfig checks choices and bounds, as for a configuration file."""
     completer = COMPLETERS.get(name) or (complete_choices(option.choices) if option.choices else None)
     shown: dict[str, Any] = {

@@ -46,27 +46,19 @@ def list_plugins(as_json: AsJson = False, out: Out = None) -> None:
     for clash in clashes:
         names = " or ".join(plugin.qualified for plugin in clash)
         lists.warn(f"{len(clash)} distributions offer {clash[0].name}: write {names}")
-    head = ("name", "kind", "distribution", "version", "entry_point")
+    head = ("name", "kind", "distribution", "version", "entry_point", "clash")
     rows = [
-        (plugin.name, plugins.KINDS[plugin.group], plugin.distribution, plugin.version, plugin.target)
-        for plugin in every
+        (one.name, plugins.KINDS[one.group], one.distribution, one.version, one.target, one in marked)
+        for one in every
     ]
     with writing(out):
         if form is Format.json:
-            listed = [
-                dict(zip(head, row, strict=True)) | {"clash": plugin in marked}
-                for row, plugin in zip(rows, every, strict=True)
-            ]
-            say_json(json.dumps(listed, indent=2))
+            say_json(json.dumps([dict(zip(head, row, strict=True)) for row in rows], indent=2))
         elif form is Format.csv:  # for programs: names as they are
-            clashing = [(*row, str(plugin in marked).lower()) for row, plugin in zip(rows, every, strict=True)]
-            print_list((*head, "clash"), clashing, form)
+            print_list(head, [(*row[:-1], str(row[-1]).lower()) for row in rows], form)
         else:
-            shown = [
-                (f"{name} (clash)" if plugin in marked else name, *others)
-                for (name, *others), plugin in zip(rows, every, strict=True)
-            ]
-            print_list([name.replace("_", " ") for name in head], shown, form)
+            shown = [(f"{name} (clash)" if clash else name, *others) for name, *others, clash in rows]
+            print_list([name.replace("_", " ") for name in head[:-1]], shown, form)
 
 
 @app.command("show", cls=Command, epilog=examples("plugins show updn", "plugins show rescale --json"))

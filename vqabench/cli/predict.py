@@ -8,6 +8,7 @@ import typer
 from vqabench.cli.help import examples
 from vqabench.cli.output import check_ending
 from vqabench.cli.parameters import Catalog, DataDir, Device, SplitName, one_of
+from vqabench.errors import counted
 from vqabench.reporting.output import say
 
 EXAMPLES = examples(
@@ -57,4 +58,5 @@ def predict(
     if scores is None:
         say(f"{path}: answers to {split} are not scored, because it has no annotations")
     else:
-        say(f"{path}: {scores.questions} answers, accuracy {tables.format_number(scores.accuracy['all'])}")
+        accuracy = tables.format_number(scores.accuracy["all"])
+        say(f"{path}: {counted(scores.questions, 'answer')}, accuracy {accuracy}")

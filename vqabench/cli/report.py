@@ -63,7 +63,7 @@ def report(
     """
     from vqabench.files.atomic import find_output, write_file
     from vqabench.paths import Paths
-    from vqabench.reporting import figures as charts
+    from vqabench.reporting.figures import check_figures, write_figures
     from vqabench.reporting.page import make_page
     from vqabench.reporting.progress import Display
     from vqabench.workflows import report as workflow
@@ -71,13 +71,13 @@ def report(
     check_ending(out, [".html", ".htm"])
     find_output(out)  # before anything is computed
     if figures is not None:
-        charts.check_figures(figures)
+        check_figures(figures)
     paths = Paths(runs, data_dir, catalog)
     findings = workflow.gather(run or [], dataset, paths, Display(), published=published, prior=prior)
     page = make_page(findings, title, _today()).encode()
     write_file(out, page)
     say(f"{out}: {len(page) / 1000:,.0f} kB")
-    for file in charts.write_figures(findings, figures) if figures is not None else ():
+    for file in write_figures(findings, figures) if figures is not None else ():
         say(str(file))
 
 

@@ -1,10 +1,11 @@
-"""Rows side by side: gains over plain, tested over seeds, and what their reader must know."""
+"""Comparison of rows: gains over plain, tested over seeds, and notes for the reader."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -19,7 +20,6 @@ from vqabench.evaluation.notes import (
 )
 from vqabench.evaluation.published import SPLITS, Published, find_published, find_split, read_tables
 from vqabench.evaluation.rows import (
-    Cell,
     Key,
     Row,
     SeedTest,
@@ -33,12 +33,12 @@ from vqabench.results import Run
 
 METRICS = ("accuracy", "kappa")
 DECIMALS = 2
-"""Of a number in a table: what looks the same there is as good."""
+"""Of a number in a table; numbers that look the same there are equally good."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Rows in the order of a table, and what its reader must know."""
+    """Rows in the order of a table, and notes for its reader."""
 
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
@@ -68,16 +68,17 @@ def compare(
 ) -> Comparison:
     """Gather finished runs into rows, and test the gains. Runs that are not finished, or damaged, are `left_out`.
 
-    Without `by_type`, there are no numbers by question type. With `published`, rows have beside them what the paper
-    has printed on the same; with `break_down`, what their stored answers show of the training prior. Gains are over
-    plain runs in the same setting, or over the row that `against` names.
+    Without `by_type`, there are no numbers by question type. `published` adds the paper's results on the same
+    configurations, `break_down` numbers on how stored answers follow the training prior. Gains are over plain runs
+    in the same setting, or over the row that `against` names.
 
-    Without a finished run, `published` gives the paper's tables as they are. Raises InputError where there is
-    neither, or no row of that name.
+    Without a finished run, `published` returns the paper's tables alone. Raises InputError if there is neither, or
+    no row of that name.
     """
     reasons: dict[str, list[str]] = {}
     rows = gather_rows(runs, dataset, reasons, by_type=by_type)
     left_out = describe_left_out(reasons)
+    # Without runs, the paper's tables are still worth showing, unless a row of ours was requested.
     if not rows and published and against is None:
         return show_tables(dataset, left_out)
     if not rows:
@@ -111,7 +112,7 @@ def show_tables(dataset: str | None, left_out: Sequence[str]) -> Comparison:
 
 
 def _take_apart(rows: Sequence[Row], break_down: TakeApart) -> list[str]:
-    """Add to rows what their stored answers show of the prior; tell how to read it, and where it cannot be done."""
+    """Add numbers on the training prior to rows; return how to read them, and which rows have none."""
     failed: dict[str, list[str]] = {}
     for row in rows:
         try:
@@ -126,18 +127,22 @@ def _take_apart(rows: Sequence[Row], break_down: TakeApart) -> list[str]:
 def find_plain(rows: Iterable[Row]) -> list[tuple[Row, Row]]:
     """Pair each strategy with the plain row of its backbone and objective, trained in the same setting.
 
-    Of several such, which differ in label alone, the one of the same label, then of the same seeds, then with most.
+    Of several, which differ only in their labels, prefer the same label, then the same seeds, then the most seeds.
     """
     rows = list(rows)
     plain = _group_plain(rows)
     pairs = [(row, plain.get(_setting(row), [])) for row in rows if not row.plain]
-    return [(row, min(bases, key=lambda base: _unlike(row, base))) for row, bases in pairs if bases]
+
+    def difference(row: Row, base: Row) -> tuple[bool, bool, int]:
+        return base.label != row.label, base.seeds != row.seeds, -len(base.seeds)
+
+    return [(row, min(bases, key=partial(difference, row))) for row, bases in pairs if bases]
 
 
 def find_chosen(rows: Sequence[Row], name: str) -> list[tuple[Row, Row]]:
-    """Pair each row with the one of its data set that is called `name`, where both saw the same data.
+    """Pair each row with the one of its data set that is called `name`, if both saw the same data.
 
-    Raises InputError where no row is called so, or several rows of one data set are.
+    Raises InputError if no row has this name, or several rows of one data set have it.
     """
     chosen = [row for row in rows if name and row.is_called(name)]
     if not chosen:
@@ -153,6 +158,7 @@ def find_chosen(rows: Sequence[Row], name: str) -> list[tuple[Row, Row]]:
                 f"--against: {len(folders)} rows on {dataset} are called {name!r}; name the folder of one instead: "
                 f"{first_few(folders, 3)}"
             )
+    # Numbers on different data do not compare, even under one name.
     bases = {(row.dataset, row.fingerprint): row for row in chosen}
     pairs = [(row, bases.get((row.dataset, row.fingerprint))) for row in rows]
     return [(row, base) for row, base in pairs if base is not None and base is not row]
@@ -170,12 +176,8 @@ def _setting(row: Row) -> tuple[str, ...]:
     return row.dataset, row.backbone, row.objective, row.setting
 
 
-def _unlike(row: Row, base: Row) -> tuple[bool, bool, int]:
-    return base.label != row.label, base.seeds != row.seeds, -len(base.seeds)
-
-
 def _describe_choices(rows: Sequence[Row]) -> list[str]:
-    """Tell which of several plain rows in one setting gains are against."""
+    """Return a note on which of several plain rows in one setting gains are against."""
     several = {key for key, plain in _group_plain(rows).items() if len(plain) > 1}
     chosen = {(row.title, base.title) for row, base in find_plain(rows) if _setting(row) in several}
     message = first_few((f"{row} against {base}" for row, base in sorted(chosen)), 3)
@@ -193,16 +195,22 @@ def add_gains(rows: Sequence[Row], bases: Sequence[tuple[Row, Row]]) -> None:
         tests = compare_cells(row, base)
         for key, test in tests.items():
             cell, other = row.cells[key], base.cells[key]
+            # Both means are defined: compare_cells returns no other keys.
             row.cells[key] = replace(cell, gain=(cell.mean or 0.0) - (other.mean or 0.0), test=test)
-    for dataset in dict.fromkeys(row.dataset for row in rows):
+    for dataset in dict.fromkeys(row.dataset for row in rows):  # each has its own table, and so its own family
         _correct([row for row in rows if row.dataset == dataset])
 
 
 def compare_cells(row: Row, base: Row) -> dict[Key, SeedTest | None]:
-    """Test the differences of all accuracies and kappas of two rows; paired where their seeds are the same."""
-    keys = [key for key, cell in row.cells.items() if key[1] in METRICS and _are_defined(cell, base.cells.get(key))]
+    """Test the differences of all accuracies and kappas of two rows; paired if their seeds are the same."""
+    defined = [
+        {key for key, cell in side.cells.items() if key[1] in METRICS and cell.mean is not None}
+        for side in (row, base)
+    ]
+    keys = [key for key in row.cells if key in defined[0] & defined[1]]
     if min(len(row.seeds), len(base.seeds)) < 2 or not keys:
         return dict.fromkeys(keys)
+    # Runs with equal seeds saw the data in the same order, which makes them comparable in pairs.
     paired = row.seeds == base.seeds
     ours_SK, theirs_SK = (np.array([side.cells[key].values for key in keys], float).T for side in (row, base))
     found = compare_seeds(ours_SK, theirs_SK, paired=paired)
@@ -213,14 +221,11 @@ def compare_cells(row: Row, base: Row) -> dict[Key, SeedTest | None]:
     }
 
 
-def _are_defined(cell: Cell, other: Cell | None) -> bool:
-    return other is not None and other.mean is not None and cell.mean is not None
-
-
 def _correct(rows: Sequence[Row]) -> None:
     """Correct the p-values of each column of a table for their number."""
     for key in dict.fromkeys(key for row in rows for key in row.cells):
         tested = [(row, row.cells[key]) for row in rows if key in row.cells and row.cells[key].test is not None]
+        # By column: a reader claims all rows of a column together.
         adjusted = holm(np.array([cell.test.p for _, cell in tested if cell.test is not None]))
         for (row, cell), p_holm in zip(tested, adjusted.tolist(), strict=True):
             assert cell.test is not None
@@ -228,11 +233,12 @@ def _correct(rows: Sequence[Row]) -> None:
 
 
 def mark_best(rows: Sequence[Row]) -> None:
-    """Mark the highest mean of each column within a data set, of honest runs.
+    """Mark the highest mean of each column within a data set, among honest runs.
 
-    To be the best is a claim: it takes several seeds, and another row with several seeds that it is better than.
+    To be the best is a claim: it needs several seeds, and another row with several seeds to be better than.
     """
     for dataset in {row.dataset for row in rows}:
+        # A run that has seen the test split would win unfairly.
         within = [row for row in rows if row.dataset == dataset and not row.branded]
         if sum(len(row.seeds) > 1 for row in within) < 2:
             continue
@@ -242,5 +248,6 @@ def mark_best(rows: Sequence[Row]) -> None:
             ]
             highest = max((cell.mean or 0.0 for _, cell in cells), default=0.0)
             for row, cell in cells:
+                # Rounded as printed: rows that look equal are both marked.
                 if len(row.seeds) > 1 and round(cell.mean or 0.0, DECIMALS) == round(highest, DECIMALS):
                     row.cells[key] = replace(cell, best=True)

@@ -1,4 +1,4 @@
-"""What a report shows, whatever its form."""
+"""The content of a report."""
 
 from __future__ import annotations
 
@@ -37,11 +37,12 @@ class Curve:
 
 
 def read_curve(runs: Sequence[Run], split: str) -> Curve | None:
-    """Read how accurate the seeds of one configuration were on a split; None where none recorded it.
+    """Read the accuracy by epoch of the seeds of one configuration on a split; None if none recorded it.
 
-    Epochs that one of them lacks, as where a line is broken, are left out: a mean over fewer seeds would look like
-    a change. Raises InputError where a record cannot be read.
+    Epochs that a seed lacks, such as those of a broken line, are left out: a mean over fewer seeds would look like
+    a change. Raises InputError if a record cannot be read.
     """
+    # Seeds may differ in --track-test, so some may have recorded nothing.
     recorded = [own for own in (_read(run, f"{split}_accuracy") for run in runs) if own]
     if not recorded:
         return None
@@ -56,6 +57,7 @@ def _read(run: Run, key: str) -> dict[int, float]:
     return {
         epoch: float(value)
         for epoch, value in found
+        # Bounded: a damaged line may hold any number, and a chart draws every epoch up to the last.
         if isinstance(value, int | float) and 0 <= value <= 100.001 and 1 <= epoch <= LAST_EPOCH
     }
 
@@ -67,22 +69,22 @@ class Region:
     box: tuple[float, float, float, float]
     """Left, top, right, bottom in [0, 1]."""
     name: str
-    """Of its class; empty where that is not known."""
+    """Of its class; empty if unknown."""
     picture: Picture | None
-    """What is in it, where that is known."""
+    """Its pixels, if known."""
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What one run answered to a question."""
+    """One run's answer to a question."""
 
     answer: str
     confidence: float | None
-    """[0, 1]; None where it was not kept."""
+    """[0, 1]; None if it was not kept."""
     accuracy: float
     """Official, [0, 1]."""
     attention: tuple[float, ...] | None
-    """Over the regions; sums to 1. None where the backbone gives none, or its weights are not here."""
+    """Over the regions; sums to 1. None if the backbone returns none, or its weights are not here."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ class ChangedQuestion:
     before: Reply
     after: Reply
     regions: tuple[Region, ...]
-    """Of its image; none where its features are not here."""
+    """Of its image; none if its features are not here."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ class ChangedPair:
     best: tuple[ChangedQuestion, ...]
     worst: tuple[ChangedQuestion, ...]
     missing: tuple[str, ...]
-    """What could not be shown, and why."""
+    """Which parts are missing, and why."""
 
 
 @dataclass(frozen=True)
@@ -124,10 +126,10 @@ class DatasetFindings:
     name: str
     comparison: Comparison
     curves: tuple[dict[str, Curve], ...]
-    """For each row of the comparison: split -> accuracy by epoch, where it was recorded."""
+    """For each row of the comparison: split -> accuracy by epoch, if it was recorded."""
     shifts: tuple[TypeShift, ...]
     pairs: tuple[ChangedPair, ...]
     missing: tuple[str, ...]
-    """What could not be shown, and why."""
+    """Which parts are missing, and why."""
     tests: tuple[Pair, ...] = ()
-    """Strategies and plain rows, compared over questions too."""
+    """Strategies and plain rows, compared over questions."""

@@ -1,12 +1,18 @@
-"""What the reader of a comparison must know."""
+"""Notes for the reader of a comparison."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from vqabench.errors import first_few
+import numpy as np
+from numpy.typing import NDArray
+
+from vqabench.data.catalog.dataset import Dataset
+from vqabench.errors import InputError, first_few
 from vqabench.evaluation.published import SOURCE, SPLITS, find_split
 from vqabench.evaluation.rows import Row
+from vqabench.evaluation.run_answers import read_stored
 
 LEVEL = 0.01
 """Below which the paper marks a p-value (†)."""
@@ -20,7 +26,7 @@ PRIOR_NOTE = (
     "– if the split does not differ from training. ECE, Overconf.: calibration error, and confidence "
     "minus accuracy. Bound: best accuracy that the vocabulary allows"
 )
-"""How to read what stored answers show of the training prior."""
+"""How to read the numbers on the training prior."""
 
 
 ABOUT_PUBLISHED = (
@@ -31,7 +37,7 @@ ABOUT_PUBLISHED = (
 
 
 def warn(rows: Sequence[Row]) -> list[str]:
-    """Tell which numbers are not comparable with others, and why."""
+    """Return notes on rows that cannot be compared with others, and why."""
     brands: dict[str, list[str]] = {}
     for row in rows:
         for brand in row.brands:
@@ -44,6 +50,7 @@ def warn(rows: Sequence[Row]) -> list[str]:
         prints = {row.fingerprint for row in rows if row.dataset == dataset}
         if len(prints) > 1:
             notes.append(f"{dataset}: these runs were trained on {len(prints)} different versions of the data")
+    # Labels leave out defaults, which may have changed between versions.
     names = [(row.dataset, row.title) for row in rows]
     if len(set(names)) < len(names):
         notes.append(
@@ -59,11 +66,12 @@ def is_warning(note: str) -> bool:
 
 
 def describe_gains(rows: Sequence[Row], bases: Sequence[tuple[Row, Row]], against: str | None = None) -> list[str]:
-    """Return notes on rows without a gain and gains without a test; `bases` are rows with what they gain on."""
+    """Return notes on rows without a gain and gains without a test; `bases` pairs rows with their bases."""
     notes = []
     based = {id(row) for row, _ in bases}
     if against is None:
         alone = [row.title for row in rows if not row.plain and id(row) not in based]
+        # If no row has a gain, there is no column to explain.
         if alone and len(alone) < len(rows):
             notes.append(f"no gain, because there are no plain runs in the same setting: {first_few(alone, 3)}")
     else:
@@ -81,7 +89,7 @@ def describe_gains(rows: Sequence[Row], bases: Sequence[tuple[Row, Row]], agains
 
 
 def explain_marks(rows: Sequence[Row], against: str | None = None) -> tuple[str, ...]:
-    """Return how gains over plain, or over the row `against`, were tested over seeds; nothing where none was."""
+    """Return how gains over plain, or over the row `against`, were tested over seeds; empty if none was."""
     paired = {cell.test.paired for row in rows for cell in row.cells.values() if cell.test is not None}
     if not paired:
         return ()
@@ -117,3 +125,101 @@ def describe_published(rows: Sequence[Row]) -> list[str]:
     if without:
         notes.append(f"the paper has no row for {first_few(without)}")
     return [*notes, ABOUT_PUBLISHED] if any(row.published for row in rows) else notes
+
+
+SUSPECT = 40.0
+"""Percent. Only rows with a lower accuracy on yes/no questions are checked: guessing scores higher."""
+GUESSED = 10.0
+"""Percent on yes/no questions: answering yes, or no, to all of them scores at least this."""
+WORTH_A_NOTE = 0.05
+"""Share of answers never given from which a row gets a note."""
+NAMED_TYPE = 0.5
+"""Share of a question type's answers from which the note names the type."""
+
+Open = Callable[[str], Dataset]
+"""Returns the data set of a name; raises InputError where no catalogue has it."""
+
+
+@dataclass
+class _Counts:
+    answers_T: NDArray[np.int64]
+    never_given_T: NDArray[np.int64]
+    types: tuple[str, ...]
+
+
+def warn_of_never_given(rows: Sequence[Row], open_dataset: Open) -> list[str]:
+    """Return a note for each row that answers questions with answers of other question types.
+
+    Stored answers are compared with the prepared data, if both are here as the runs saw them. Otherwise, a row is
+    only named if it is worse on yes/no questions than any guess. Nothing is prepared or fetched.
+    """
+    return [note for row in rows if (note := _warn_of(row, open_dataset))]
+
+
+def _warn_of(row: Row, open_dataset: Open) -> str | None:
+    """Return the note on the first split that a row is suspect on, if it calls for one: test before val."""
+    for split in ("test", "val"):
+        lowest = _lowest_on_yes_no(row, split)
+        # Reading answers is slow, so rows that beat guessing are not checked.
+        if lowest is None or lowest >= SUSPECT:
+            continue
+        counts = _count(row, split, open_dataset)
+        if counts is not None:
+            return _describe_never_given(row, split, counts)
+        if lowest < GUESSED:
+            return (
+                f"{row.title}: {lowest:.2f} on the yes/no questions of {split}, less than guessing yes or no "
+                f"scores: {UNRANKED} {row.dataset}"
+            )
+    return None
+
+
+def _lowest_on_yes_no(row: Row, split: str) -> float | None:
+    cell = row.cells.get((split, "accuracy", "answer-type", "yes/no"))
+    return min((value for value in cell.values if value is not None), default=None) if cell else None
+
+
+def _describe_never_given(row: Row, split: str, counts: _Counts) -> str | None:
+    share = counts.never_given_T.sum() / max(1, counts.answers_T.sum())
+    if share < WORTH_A_NOTE:
+        return None
+    # max: a type of the data may have no question in this split.
+    shares_T = counts.never_given_T / np.maximum(1, counts.answers_T)
+    worst = [int(number) for number in np.argsort(-shares_T, kind="stable") if shares_T[number] >= NAMED_TYPE]
+    message = first_few((f"“{counts.types[number]}” ({shares_T[number]:.0%})" for number in worst), 3)
+    return (
+        f"{row.title}: {share:.0%} of its answers to {split} never occur with their question type in training"
+        f"{f', such as {message}' if worst else ''}: {UNRANKED} {row.dataset}"
+    )
+
+
+def _count(row: Row, split: str, open_dataset: Open) -> _Counts | None:
+    """Count a row's answers by question type, all seeds together; None if data or answers are not here."""
+    from vqabench.files.hdf5 import reading  # h5py takes its time to load, and few rows need it
+
+    try:
+        with reading(open_dataset(row.dataset).prepared_file) as file:
+            # Prepared again since: then its counts say nothing about these runs.
+            if split not in file or str(file.attrs["fingerprint"]) != row.fingerprint:
+                return None
+            types = tuple(file["types"].asstr()[:])
+            answers = {name: number for number, name in enumerate(file["answers"].asstr()[:])}
+            given_TA = file["priors/answer_counts"][:] > 0
+            type_of = dict(
+                zip(file[split]["question_ids"][:].tolist(), file[split]["types"][:].tolist(), strict=True)
+            )
+        given_TA = np.pad(given_TA, ((0, 0), (0, 1)))  # the last column: an answer that the vocabulary lacks
+        pairs = [
+            (type_of[one.question_id], answers.get(one.answer, len(answers)))
+            for run in row.runs
+            for one in read_stored(run, run.predictions_file(split)) or ()
+        ]
+    except (InputError, OSError, KeyError):
+        return None
+    if not pairs:
+        return None
+    types_N, answers_N = np.array(pairs, np.int64).T
+    never_N = ~given_TA[types_N, answers_N]
+    return _Counts(
+        np.bincount(types_N, minlength=len(types)), np.bincount(types_N[never_N], minlength=len(types)), types
+    )

@@ -1,4 +1,4 @@
-"""Two configurations face to face: what their difference is made of, over seeds and over questions."""
+"""Comparison of two configurations, over seeds and over questions."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class Change:
     humans: dict[str, int]
     """Human answers, and how many gave each."""
     before: dict[str, int]
-    """Answers of the one side, and how many of its seeds gave each."""
+    """Answers of one side, and how many of its seeds gave each."""
     after: dict[str, int]
-    """Of the other."""
+    """Likewise, of the other side."""
     change: float
     """Of the accuracy, mean over seeds, in points."""
 
@@ -46,12 +46,12 @@ class CategoryPair:
     """The difference in one category of questions."""
 
     before: float
-    """Accuracy of the one side, mean over seeds, in percent."""
+    """Accuracy of one side, mean over seeds, in percent."""
     after: float
     seeds: SeedTest | None
-    """None where the seeds allow no test."""
+    """None if the seeds allow no test."""
     questions: QuestionTest
-    """Of the very models that were trained, on other images."""
+    """Of the trained models, on other images."""
     p_holm: float
     """The permutation test's p-value, corrected for the categories."""
 
@@ -69,23 +69,23 @@ class SplitPair:
     kept: int
     """Questions that both answer equally well."""
     changes: tuple[Change, ...]
-    """Some of those that change most, of several types: first gained, then lost ones."""
+    """Examples of the largest changes, of several types: first gained, then lost."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two configurations; what is told is how `after` differs from `before`."""
+    """Two configurations; differences are `after` minus `before`."""
 
     before: Row
     after: Row
     settings: tuple[str, ...]
-    """What differs in them beside the name of the strategy."""
+    """Settings that differ, besides the name of the strategy."""
     splits: tuple[SplitPair, ...]
 
 
 @dataclass(frozen=True)
 class _Side:
-    """What the seeds of a row answered to a split."""
+    """The answers of a row's seeds to a split."""
 
     table: AnnotationTable
     answers_SN: Sequence[Sequence[str]]
@@ -96,25 +96,23 @@ class _Side:
 def compare_pair(
     before: Row, after: Row, read: Read, listed: int = 5, splits: Sequence[str] = ("test", "val")
 ) -> Pair:
-    """Compare two configurations on those of the splits that both have answered; list some changed questions.
+    """Compare two configurations on the splits that both have answered; list some changed questions.
 
-    Raises InputError where they saw different data, or their answers cannot be read.
+    Raises InputError if they saw different data, or their answers cannot be read.
     """
     if (before.dataset, before.fingerprint) != (after.dataset, after.fingerprint):
         raise InputError(f"{before.runs[0].folder} and {after.runs[0].folder} were trained on different data")
+    # A run has no differences from itself to test.
     if _folders(before) & _folders(after):
         raise InputError(f"{before.runs[0].folder}: both are the same configuration")
-    shared = [split for split in splits if all(_has(row, split) for row in (before, after))]
+    keys = before.cells.keys() & after.cells.keys()
+    shared = [split for split in splits if (split, "accuracy", "answer-type", "all") in keys]
     pairs = tuple(_compare_split(before, after, split, read, listed) for split in shared)
     return Pair(before, after, tuple(_differing_settings(before.manifests[0], after.manifests[0])), pairs)
 
 
 def _folders(row: Row) -> set[Path]:
     return {run.folder.resolve() for run in row.runs}
-
-
-def _has(row: Row, split: str) -> bool:
-    return (split, "accuracy", "answer-type", "all") in row.cells
 
 
 def _compare_split(before: Row, after: Row, split: str, read: Read, listed: int) -> SplitPair:
@@ -124,7 +122,7 @@ def _compare_split(before: Row, after: Row, split: str, read: Read, listed: int)
         raise InputError(
             f"{before.runs[0].folder} and {after.runs[0].folder} answer different questions of {split}"
         )
-    types = table.question_types.spell()
+    types = table.question_types.strings()
     changes = find_changes(sides[0].accuracies_N, sides[1].accuracies_N, types, listed)
     return SplitPair(
         split,
@@ -142,12 +140,14 @@ def _read_side(row: Row, split: str, read: Read) -> _Side:
     for run, (table, _) in zip(row.runs, found, strict=True):
         if not np.array_equal(table.question_ids, found[0][0].question_ids):
             raise InputError(f"{run.folder} and {row.runs[0].folder} answer different questions of {split}")
+    # Seeds are averaged per question: answers of several seeds to one question are not independent.
     accuracies = np.mean([answered.accuracies_N for _, answered in found], axis=0)
     return _Side(found[0][0], [answered.answers for _, answered in found], accuracies)
 
 
 def _compare_categories(before: Row, after: Row, split: str, sides: Sequence[_Side]) -> dict[str, CategoryPair]:
     table = sides[0].table
+    # Ids of images may be numbers or names; the tests need indices.
     images_N = np.unique([str(image) for image in table.image_ids], return_inverse=True)[1]
     types = np.array([*table.answer_types.names, ""])[table.answer_types.codes]
     tests = compare_cells(after, before)
@@ -157,6 +157,7 @@ def _compare_categories(before: Row, after: Row, split: str, sides: Sequence[_Si
         if own_N.any():
             ours, theirs = (side.accuracies_N[own_N] for side in (sides[1], sides[0]))
             found[category] = compare_questions(ours, theirs, images_N[own_N])
+    # Tests over seeds and over questions are two families: they answer different questions.
     adjusted = holm(np.array([test.permutation_p for test in found.values()])).tolist()
     keys = {category: (split, "accuracy", "answer-type", category) for category in found}
     over_seeds = _correct([tests.get(key) for key in keys.values()])
@@ -194,12 +195,14 @@ def _describe(row: int, sides: Sequence[_Side]) -> Change:
 
 
 def _differing_settings(before: Manifest, after: Manifest) -> list[str]:
-    """Spell each setting that both have, with another value on either side."""
+    """Return the settings that both have, with different values."""
     message = []
     for name in ("backbone", "objective", "select", "precision", "vocabulary", "bases", "pretraining"):
         message += _differ(name, getattr(before, name), getattr(after, name))
+    # Both stages together: a strategy may split the same number of epochs over two.
     message += _differ("epochs", *(sum(int(stage["epochs"]) for stage in run.stages) for run in (before, after)))
     message += _differ("start from", *(format_origin(run) for run in (before, after)))
+    # Options of a part that only one side has belong to its strategy, which its name shows.
     for part in sorted(before.options.keys() & after.options.keys()):
         for option in sorted(before.options[part].keys() | after.options[part].keys()):
             message += _differ(
@@ -211,8 +214,8 @@ def _differing_settings(before: Manifest, after: Manifest) -> list[str]:
 
 
 def _differ(name: str, was: Any, is_: Any) -> list[str]:
-    return [] if was == is_ else [f"{name} {_spell(was)} against {_spell(is_)}"]
+    return [] if was == is_ else [f"{name} {_format(was)} against {_format(is_)}"]
 
 
-def _spell(value: Any) -> str:
+def _format(value: Any) -> str:
     return ", ".join(f"{key}={one}" for key, one in value.items()) if isinstance(value, Mapping) else str(value)

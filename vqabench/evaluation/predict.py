@@ -61,24 +61,25 @@ NOT_A_NUMBER = -1
 DIGITS = 4
 """Of a confidence on disk."""
 AT_ONCE = {"cpu": 1, "cuda": 4}
-"""Batches of training that are answered in one go: nothing has to be kept for a backward pass."""
+"""Factor on the training batch size: nothing has to be kept for a backward pass."""
 
 
 def evaluation_batch(batch_size: int, data: SplitData) -> int:
-    """Give the size of batches to answer with, for a model that is trained with batches of `batch_size`."""
+    """Return the batch size for answering, for a model that is trained with batches of `batch_size`."""
     return AT_ONCE[data.device.type] * batch_size
 
 
 def load_split(
     model: Backbone, prepared: Prepared, dataset: Dataset, split: str, features: PlacedFeatures
 ) -> SplitData:
-    """Put a split beside its features, with what the backbone's own tokeniser makes of its questions.
+    """Return a split with its features and the output of the backbone's own tokeniser for its questions.
 
-    Raises VqabenchError where the questions have changed since the data was prepared.
+    Raises VqabenchError if the questions have changed since the data was prepared.
     """
     texts = {question.question_id: question.question for question in dataset.read_questions(split)}
     check_questions(prepared.question_hashes)
     ids = prepared.splits[split].question_ids.tolist()
+    # After the check above: a changed question must not meet the features of the old one.
     extras = model.prepare_questions([texts[question_id] for question_id in ids])
     _check_extras(extras, len(ids), model)
     return SplitData(prepared, split, features, extras)
@@ -100,12 +101,12 @@ def _check_extras(extras: object, questions: int, model: Backbone) -> None:
 
 @dataclass(frozen=True)
 class Chosen:
-    """What a model chose to answer to N questions, on the CPU."""
+    """A model's answers to N questions, on the CPU."""
 
     answers_N: Tensor
     """int64: indices into the vocabulary."""
     confidences_N: Tensor
-    """float32, [0, 1]: the probability that it gave them, by the objective's reading of its logits."""
+    """float32, [0, 1]: the model's probabilities: a sigmoid for `bce`, else a softmax."""
 
 
 def predict(
@@ -126,13 +127,15 @@ def predict(
     largest logit is not finite: the first answer would be chosen.
     """
     asked = torch.arange(len(data)) if questions is None else questions
-    if len(asked) == 0:  # one of several processes may have none
+    if len(asked) == 0:  # one of several processes may have no questions
         return Chosen(asked, torch.empty(0))
+    # Restored below: the training loop evaluates between epochs.
     was_training = model.training
     model.eval()
     chosen: list[tuple[Tensor, Tensor]] = []
     try:
         with torch.inference_mode():
+            # Each pass answers until memory runs out, then continues with half the batch size.
             while (done := sum(len(answers) for answers, _ in chosen)) < len(asked):
                 parts = torch.split(asked[done:], batch_size)
                 batch_size = _answer(model, data, parts, objective, chosen, after_batch)
@@ -156,17 +159,21 @@ def _answer(
     chosen: list[tuple[Tensor, Tensor]],
     after_batch: Callable[[], object],
 ) -> int:
-    """Answer batches, as many as memory is enough for; give the size to go on with."""
+    """Answer batches until memory runs out; return the batch size to continue with."""
     try:
         for batch in data.batches(parts, with_targets=False):
+            # Features may be stored in half precision; answers are computed in float32 (see `predict`).
             output = model(batch.replace(regions_BRV=batch.regions_BRV.float()))
             check_output(output, (len(batch), data.answers), model)
             logits_BA = output.logits_BA.float()
             largest, indices = logits_BA.max(1)
+            # Only the probability of the chosen answer is needed, so no softmax over all answers.
             sure = largest.sigmoid() if objective == "bce" else (largest - logits_BA.logsumexp(1)).exp()
+            # The maximum of NaN has an arbitrary index: marked here, counted and refused in `predict`.
             chosen.append((indices.masked_fill(~largest.isfinite(), NOT_A_NUMBER), sure))
             after_batch()
     except (RuntimeError, MemoryError) as error:
+        # A single question that does not fit will not fit later.
         if not is_out_of_memory(error) or len(parts[0]) == 1:
             raise
         return len(parts[0]) // 2
@@ -174,7 +181,7 @@ def _answer(
 
 
 def spell(chosen: Chosen, prepared: Prepared, split: str) -> list[SurePrediction]:
-    """Turn a split's chosen answers into the official results format, with confidences."""
+    """Return a split's answers in the official results format, with confidences."""
     answers = prepared.spec.answers
     ids = prepared.splits[split].question_ids.tolist()
     given = zip(ids, chosen.answers_N.tolist(), chosen.confidences_N.tolist(), strict=True)
@@ -184,18 +191,18 @@ def spell(chosen: Chosen, prepared: Prepared, split: str) -> list[SurePrediction
 def score_split(predictions: Sequence[Prediction], prepared: Prepared, dataset: Dataset, split: str) -> Scores:
     """Score predictions against the annotations of the questions that they answer.
 
-    Raises VqabenchError where the annotations have changed since the data was prepared.
+    Raises VqabenchError if the annotations have changed since the data was prepared.
     """
     answers = {prediction.question_id: prediction.answer for prediction in predictions}
     try:
         _, table = dataset.read_split(split)
-    finally:  # a change is what is wrong, whatever reading has to say of it
+    finally:  # if the files have changed, this error explains more than that of reading them
         check_questions(prepared.question_hashes)
     return score(answers, table.choose(answers))
 
 
 def mean_soft_target(data: SplitData, chosen: Tensor, batch_size: int = 4096) -> float:
-    """Give the mean soft target of the chosen answers, in percent.
+    """Return the mean soft target of the chosen answers, in percent.
 
     It follows the official accuracy closely, and needs no annotations: meant for curves, not for results.
     """

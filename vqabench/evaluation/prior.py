@@ -20,14 +20,14 @@ GROUPS = ("head", "tail", "with the prior", "against the prior")
 
 @dataclass(frozen=True)
 class TrainPrior:
-    """Of how many training questions of a type an answer is the most common one: T types, M pairs of the two."""
+    """Counts of training questions by type and most common answer: T types, M pairs of type and answer."""
 
     types: Mapping[str, int]
-    """Number of each type that training has, from 0."""
+    """Index of each type in training."""
     answers: Mapping[str, int]
-    """Number of each answer, normalised, from 0."""
+    """Index of each normalised answer."""
     types_M: NDArray[np.int64]
-    """Pairs rise by type, then by answer."""
+    """Pairs are sorted by type, then by answer."""
     answers_M: NDArray[np.int64]
     counts_M: NDArray[np.int64]
     """Questions, from 1."""
@@ -41,16 +41,19 @@ class TrainPrior:
     def count(self, types_N: NDArray[np.int64], answers_N: NDArray[np.int64]) -> NDArray[np.int64]:
         """Count the questions that have some types and answers, given by number, -1 where there is none: [N]."""
         wanted_N = types_N * len(self.answers) + answers_N
+        # No pair has the key -1, so unknown types and answers count 0.
         wanted_N[(types_N < 0) | (answers_N < 0)] = -1
         pairs_M = self.types_M * len(self.answers) + self.answers_M
         place_N = np.searchsorted(pairs_M, wanted_N)
+        # searchsorted returns M for keys beyond the last pair: the appended key, -2, matches nothing.
         found_N = np.append(pairs_M, -2)[place_N] == wanted_N
         return np.where(found_N, np.append(self.counts_M, 0)[place_N], 0)
 
 
 def count_train_prior(train: AnnotationTable) -> TrainPrior:
-    """Count the most common answers of the training questions, without those that validation was given."""
+    """Count the most common answers of the training questions; those of the validation split are not in it."""
     types, answers = train.question_types.regroup(str), train.modal_answers.regroup(str)
+    # One integer per pair, so that np.unique counts pairs; 32 bits could overflow.
     pairs = types.codes.astype(np.int64) * len(answers.names) + answers.codes
     pairs_M, counts_M = np.unique(pairs, return_counts=True)
     types_M, answers_M = np.divmod(pairs_M, max(1, len(answers.names)))
@@ -69,23 +72,25 @@ def count_train_prior(train: AnnotationTable) -> TrainPrior:
 
 
 def group_questions(table: AnnotationTable, prior: TrainPrior) -> dict[str, NDArray[np.bool_]]:
-    """Tell which questions are in each of the groups, by their most common answer: group -> [N].
+    """Return which questions are in each group, by their most common answer: group -> [N].
 
-    A question is of the tail where training gave its answer to at most 1.2 times as many questions of its type as
-    it gave an answer of the type on average; else of the head. That is the definition of GQA-OOD (Kervadec et al.,
-    CVPR 2021, section 3), with question types for its groups of questions and the training split for its counts;
-    it leaves out groups whose answers are nearly balanced, here all types stay. An answer that training never gave
-    to the type is of the tail. Where answers come equally often, all are.
+    A question is in the tail if, in training, its answer has at most 1.2 times as many questions of its type as the
+    type's answers have on average; else in the head. That is the definition of GQA-OOD (Kervadec et al., CVPR 2021,
+    section 3), with question types as its groups of questions, and counts of the training split. GQA-OOD leaves out
+    groups whose answers are nearly balanced; here all types are kept. An answer that its type does not have in
+    training is in the tail. If all answers are equally frequent, all are in the tail.
 
-    A question is with the prior where no answer of its type was more frequent in training, against it where one
-    was. Of several that are equally frequent, each is with it: to choose one would be arbitrary.
+    A question is with the prior if no answer of its type is more frequent in training, else against it. Equally
+    frequent answers are all with the prior, because choosing one would be arbitrary.
 
     Questions of a type that training lacks are in no group.
     """
     types_N = table.question_types.number(prior.types)
     counts_N = prior.count(types_N, table.modal_answers.number(prior.answers))
     questions_N, distinct_N, most_N = (
-        np.append(values_T, 0)[types_N] for values_T in (prior.questions_T, prior.distinct_T, prior.most_T)
+        # The index -1 of an unknown type takes the appended 0.
+        np.append(values_T, 0)[types_N]
+        for values_T in (prior.questions_T, prior.distinct_T, prior.most_T)
     )
     seen_N = types_N >= 0
     head_N = 5 * counts_N * distinct_N > 6 * questions_N  # count > 1.2 x questions / distinct, without rounding
@@ -108,30 +113,31 @@ class TypeShift:
     distance: float
     """Total variation distance between the answers of the two splits: 0 to 1."""
     answers: tuple[str, ...]
-    """Those with the largest shares, and OTHERS where there are more."""
+    """Those with the largest shares, and OTHERS if there are more."""
     shares: dict[str, tuple[float, ...]]
-    """Split, or who predicted -> share of each answer, 0 to 1."""
+    """Split, or row that predicted -> share of each answer, 0 to 1."""
 
 
 def count_by_type(types: Categorical, answers: Sequence[str]) -> Counts:
-    """Count answers, one a question, by the question's type; they are normalised here."""
+    """Count answers, one per question, by the question's type, after normalising them."""
     counts: Counts = {}
-    for (kind, answer), count in Counter(zip(types.spell(), answers, strict=True)).items():
+    for (kind, answer), count in Counter(zip(types.strings(), answers, strict=True)).items():
         counts.setdefault(kind, Counter())[normalise(answer)] += count
     return counts
 
 
 def largest_shifts(train: Counts, test: Counts, limit: int) -> list[str]:
-    """Name the question types in which most questions of the test have shifted.
+    """Return the question types in which most questions of the test split have shifted.
 
-    By total variation distance times the test's questions: rare types have large distances by chance.
+    By total variation distance times the number of test questions: rare types have large distances by chance.
     """
     moved = {kind: distance_between(train[kind], own) * own.total() for kind, own in test.items() if kind in train}
     return sorted(moved, key=lambda kind: (-moved[kind], kind))[:limit]
 
 
 def distance_between(one: Counter[str], other: Counter[str]) -> float:
-    """Give the total variation distance of two distributions, given by counts: 0 to 1."""
+    """Return the total variation distance between two distributions, given by counts: 0 to 1."""
+    # Sorted: the last bits of the sum must not depend on the order of a set.
     gaps = (one[answer] / one.total() - other[answer] / other.total() for answer in sorted(one | other))
     return sum(map(abs, gaps)) / 2
 
@@ -139,9 +145,9 @@ def distance_between(one: Counter[str], other: Counter[str]) -> float:
 def compare_answers(
     question_type: str, splits: Mapping[str, Counts], predicted: Mapping[str, Counts], answers: int
 ) -> TypeShift:
-    """Give the shares of a type's most frequent answers: those of two splits first, then those predicted.
+    """Return the shares of a type's most frequent answers: in two splits first, then as predicted.
 
-    Answers stand in the order of the first split's shares.
+    Answers are in the order of the first split's shares.
     """
     counts = {name: own.get(question_type, Counter()) for name, own in {**splits, **predicted}.items()}
     one, other = (counts[name] for name in splits)
@@ -150,6 +156,7 @@ def compare_answers(
     shares = {name: [_share(own, answer) for answer in chosen] for name, own in counts.items()}
     more = set[str]().union(*counts.values()) > set(chosen)
     for own in shares.values() if more else ():
+        # Rounding may bring the sum slightly above 1.
         own.append(max(0.0, 1 - sum(own)))
     return TypeShift(
         question_type,
@@ -165,9 +172,9 @@ def _share(counts: Counter[str], answer: str) -> float:
 
 
 LEAST_DISTANCE = 0.1
-"""Between the answers of training and of a split, for a score to stand."""
+"""Between the answers of training and of a split: below it, there is no score."""
 TIMES_CHANCE = 2
-"""So many times the distance that chance explains it must be, too.
+"""The distance must also be this many times the one that chance explains.
 
 Splits of one distribution were seen at 0.1 to 1.1 times: `digits-cp`'s val, parts of VQA v2's training questions
 drawn by image, 600 of its validation questions. Splits of changed priors were at 8 to 12 times. The total variation
@@ -176,18 +183,18 @@ distance would not tell them apart: VQA's many rare answers alone bring it to 0.
 
 
 class Reliance(msgspec.Struct, frozen=True):
-    """The share of the training prior in the answers, and what there is to tell it by."""
+    """The share of the training prior in the answers, and the distance that it is measured on."""
 
     score: float | None
-    """0: answers are distributed as the split's true ones; 1: as in training; None where the two hardly differ."""
+    """0: answers are distributed as the split's true ones; 1: as in training; None if the two hardly differ."""
     distance: float | None
     """Between the answers of training and the split's true ones, in [0, sqrt 2]; None without a type in both."""
     by_chance: float | None
-    """What the distance is expected to be where both are draws from one distribution."""
+    """The expected distance if both are draws from one distribution."""
 
 
 def prior_reliance(answers: Sequence[str], table: AnnotationTable, prior: TrainPrior) -> Reliance:
-    """Measure how far the answers given are distributed as in training rather than as in the split.
+    """Measure how far the given answers are distributed as in training instead of as in the split.
 
     Of each question type, let P be the distribution of the most common answers of training, Q that of the split,
     and G that of the answers given, normalised. The score is the share s that fits G = s P + (1 - s) Q best, by
@@ -195,9 +202,9 @@ def prior_reliance(answers: Sequence[str], table: AnnotationTable, prior: TrainP
 
         s = sum n <G - Q, P - Q> / sum n |P - Q|^2
 
-    Above 1 the prior is exaggerated, as by who always gives the most frequent answer; below 0 it is turned over.
-    Answers that neither P nor Q holds count as halfway, where P and Q are equally concentrated. The score says
-    nothing of which question is given which answer: a model may get all of them wrong at 0.
+    Above 1 the prior is exaggerated, as by always giving the most frequent answer; below 0 it is reversed. Answers
+    in neither P nor Q count as halfway, if P and Q are equally concentrated. The score does not depend on which
+    question gets which answer: a model with a score of 0 may be wrong on all of them.
 
     The distance is the root of the mean of |P - Q|^2. Questions of types that training lacks are left out.
     """
@@ -207,11 +214,14 @@ def prior_reliance(answers: Sequence[str], table: AnnotationTable, prior: TrainP
     if questions == 0:
         return Reliance(None, None, None)
     trained_K, asked_K = prior.questions_T[counts.types_K], asked_T[counts.types_K]
+    # P - Q. A type that the split lacks has weight 0 below, so any divisor will do.
     gap_K = counts.train_K / trained_K - counts.true_K / np.maximum(asked_K, 1)
+    # n G and n Q are counts, so n <G - Q, P - Q> needs no division.
     shared = float(((counts.given_K - counts.true_K) * gap_K).sum())
-    squared = float((asked_K * gap_K**2).sum())
+    squared = float((asked_K * gap_K**2).sum())  # the formula's denominator; `shared` is its numerator
     distance = math.sqrt(squared / questions)
     by_chance = math.sqrt(_expect_by_chance(counts, prior.questions_T, asked_T) / questions)
+    # If P and Q hardly differ, the score would be noise divided by noise.
     differ = distance >= max(LEAST_DISTANCE, TIMES_CHANCE * by_chance)
     return Reliance(shared / squared if differ else None, distance, by_chance)
 
@@ -233,6 +243,7 @@ def _count(answers: Sequence[str], table: AnnotationTable, prior: TrainPrior) ->
     """Count answers within the types of training."""
     types_N = table.question_types.number(prior.types)
     seen_N = types_N >= 0
+    # Continues the indices of training: answers that are new in the split get further ones.
     numbers = Numbering(prior.answers)
     true_N = numbers.number(table.modal_answers.names)[table.modal_answers.codes]
     given_N = numbers.number([normalise(answer) for answer in answers])
@@ -249,8 +260,9 @@ def _count(answers: Sequence[str], table: AnnotationTable, prior: TrainPrior) ->
 
 
 def _expect_by_chance(counts: _Counts, trained_T: NDArray[np.int64], asked_T: NDArray[np.float64]) -> float:
-    """Give the mean of sum n |P - Q|^2 over draws of P and Q from one distribution, that of both together."""
+    """Return the expected sum of n |P - Q|^2 for draws of P and Q from the distribution of both together."""
     pooled_K = (counts.train_K + counts.true_K) / (trained_T + asked_T)[counts.types_K]
+    # A share p of n draws has the variance p (1 - p) / n: over all answers, (1 - sum p^2) / n.
     spread_T = 1 - np.bincount(counts.types_K, pooled_K**2, len(asked_T))
     variances_T = spread_T / np.maximum(asked_T, 1) + spread_T / trained_T
     return max(0.0, float((asked_T * variances_T).sum()))

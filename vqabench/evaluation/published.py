@@ -1,6 +1,6 @@
-"""What the paper has printed (Guo et al., IEEE TIP 2021, Tables II to V), to stand beside rows of ours.
+"""The paper's results (Guo et al., IEEE TIP 2021, Tables II to V), to compare with rows of ours.
 
-The tables lie beside this module, number for number as printed. Rows that its authors ran stand apart from those
+The folder `tables` holds them number for number as printed. Rows that its authors ran are kept apart from those
 that it reports from other papers.
 """
 
@@ -16,11 +16,11 @@ from vqabench.results import Manifest
 
 SOURCE = "Guo, Nie, Cheng, Tian and Zhang, Loss Re-scaling VQA, IEEE TIP 2021"
 SPLIT = "test"
-"""Of ours: what the paper calls VQA v2 val is the test split here."""
+"""Our split that they are compared with: the paper's VQA v2 val is the test split here."""
 _FILES = {"accuracy.csv": "accuracy", "kappa.csv": "kappa", "ablation.csv": "accuracy"}
 _COLUMNS = {"yes/no": "yes_no", "number": "number", "other": "other", "all": "all"}
 USUAL_ACTIVATION = "softplus-g"
-"""Of the answer mask, where a table does not name one."""
+"""Of the answer mask, if a table does not name one."""
 
 
 @dataclass(frozen=True)
@@ -34,15 +34,15 @@ class Published:
     """As printed."""
     backbone: str
     objective: str
-    """Empty where it is not stated."""
+    """Empty if it is not stated."""
     loss: str
     options: Mapping[str, Mapping[str, str]]
-    """Part -> option -> value, as far as the paper states them."""
+    """Part -> option -> value, if the paper states it."""
     run_by: str
     """`authors`, or `reported` from another paper."""
     metric: str
     numbers: Mapping[str, float]
-    """Category -> percent, as far as it is printed."""
+    """Category -> percent, if it is printed."""
     significant: frozenset[str]
     """Categories that are marked † there."""
     note: str
@@ -60,22 +60,24 @@ class Published:
 
 @dataclass(frozen=True)
 class Split:
-    """A data set as it was published: what tells its splits from others of the same name."""
+    """A data set as published: what distinguishes its splits from others of the same name."""
 
     train: int
-    """Questions, those of a validation split carved from them included."""
+    """Questions, including those of a validation split carved from them."""
     test: int
     test_ids: str | None = None
-    """`hash_ids` of the test questions, where they are known without the data."""
+    """`hash_ids` of the test questions, if known without the data."""
 
     def find_difference(self, run: Manifest, tested: int) -> str | None:
         """Return the first difference of a run's splits, `tested` questions of which were scored; None without any.
 
         Runs of earlier versions do not record the training questions or the ids.
         """
+        # Unknown counts as equal: older runs record only the test questions.
         train = run.questions.get("train", self.train)
         if tested != self.test:
             return f"{tested:,} questions were tested, but the published test split has {self.test:,}"
+        # A validation split may have been carved from the published training split.
         if self.train not in (train, train + run.questions.get("val", 0)):
             return f"{train:,} questions in train, but {self.train:,} in the published split"
         if self.test_ids and run.test_ids and run.test_ids != self.test_ids:
@@ -99,8 +101,9 @@ def read_tables() -> tuple[Published, ...]:
 
 @cache
 def read_published() -> tuple[Published, ...]:
-    """Return the rows of all tables, without those of Table V that another table has with its categories."""
+    """Return the rows of all tables, without those of Table V that another table has with more categories."""
     rows = read_tables()
+    # Table V repeats results of other tables, with fewer categories.
     fuller = {_name(row) for row in rows if len(row.numbers) > 1}
     return tuple(row for row in rows if len(row.numbers) > 1 or _name(row) not in fuller)
 
@@ -137,10 +140,11 @@ def find_split(manifest: Manifest, tested: int | None) -> str | None:
     if tested is None:
         return None
     same = [name for name, split in SPLITS.items() if split.find_difference(manifest, tested) is None]
+    # Without recorded counts, the number of test questions is too little evidence: the name must agree, too.
     recorded = bool(manifest.questions) or manifest.dataset in same
     return same[0] if same and recorded else None
 
 
 def find_published(manifest: Manifest, dataset: str) -> tuple[Published, ...]:
-    """Return what the paper has printed on what a run is about, for a published data set."""
+    """Return the paper's results on a run's configuration, for a published data set."""
     return tuple(one for one in read_published() if one.dataset == dataset and one.is_of(manifest))

@@ -1,4 +1,4 @@
-"""Finished runs, gathered into rows: a row is one configuration, its numbers those of its seeds."""
+"""Finished runs as rows: a row is one configuration, with the numbers of its seeds."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vqabench.errors import InputError, first_few
-from vqabench.evaluation.breakdowns import Breakdown
 from vqabench.evaluation.published import Published
+from vqabench.evaluation.run_answers import Breakdown
 from vqabench.evaluation.scores import CATEGORIES, Scores, read_scores
 from vqabench.results import Manifest, Run
 
 Key = tuple[str, str, str, str]
-"""Split, metric, what questions are grouped by (`answer-type`, `question-type` or `prior`), and a group's name."""
+"""Split, metric, kind of groups of questions (`answer-type`, `question-type` or `prior`), and a group's name."""
 Finished = tuple[Run, Manifest, dict[str, Scores]]
 DAMAGED = "damaged"
 MOST_DAMAGED = 20
-"""Runs that are named, of those."""
+"""Damaged runs that are named."""
 MOST_TYPES = 1000
-"""Question types in a table: a hundred thousand would take minutes to test and to draw. VQA has 65."""
+"""Question types in a table. VQA has 65; a hundred thousand would take minutes to test and to draw."""
 TakeApart = Callable[[Run, Manifest, str], Breakdown]
-"""Takes a run's answers to a split apart."""
+"""Computes the breakdown of a run's answers to a split."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ class SeedTest:
     p: float
     """Two-sided, of this test alone."""
     p_holm: float
-    """Corrected for all tests of the column that it stands in."""
+    """Corrected for all tests of its column."""
     effect: float | None
-    """Hedges' g: the gain in standard deviations of a seed; None where they are 0."""
+    """Hedges' g: the gain in standard deviations of a seed; None if they are 0."""
     paired: bool
     """A t-test of the differences of equal seeds; else Welch's."""
 
@@ -49,7 +49,7 @@ class Cell:
     """One number of a row."""
 
     mean: float | None
-    """Percent; None where a seed leaves it undefined."""
+    """Percent; None if it is undefined for a seed."""
     deviation: float | None
     """Sample standard deviation over the seeds; None for a single one."""
     values: tuple[float | None, ...] = ()
@@ -57,7 +57,7 @@ class Cell:
     gain: float | None = None
     """In points, over the row that `Row.against` names."""
     test: SeedTest | None = None
-    """Of the gain; None where the seeds do not allow one."""
+    """Of the gain; None if it cannot be tested."""
     best: bool = False
 
 
@@ -74,46 +74,47 @@ class Row:
     test_domain: str
     """`out-of-domain` or `in-domain`."""
     brands: tuple[str, ...]
-    """What the training of some seed took from the test split."""
+    """What the training of any seed took from the test split."""
     fingerprint: str
     """Of the data."""
     plain: bool
     """Trained with the plain loss that comes with vqabench."""
     setting: str
-    """Everything but the strategy that decides what was trained: a gain is against plain in the same setting."""
+    """Every setting but the strategy: a gain is against plain in the same setting."""
     runs: tuple[Run, ...]
     """In the order of the seeds."""
     manifests: tuple[Manifest, ...]
     test_questions: int | None = None
-    """How many questions of `test` were scored; None where there is no test."""
+    """How many questions of `test` were scored; None if there is no test."""
     cells: dict[Key, Cell] = field(default_factory=dict)
     against: str = ""
-    """Title of the row that its gains are over; empty where it has none."""
+    """Title of the row that its gains are over; empty if it has none."""
     published: tuple[Published, ...] = ()
-    """What the paper has printed on the same, where that is asked for."""
+    """The paper's results on this configuration, if requested."""
 
     @property
     def branded(self) -> bool:
-        """Tell whether its numbers are not comparable with honest ones."""
+        """Return whether its numbers are not comparable with honest ones."""
         return bool(self.brands)
 
     @property
     def name(self) -> str:
-        """Give the loss and what differs from the defaults."""
+        """Return the loss and the settings that differ from the defaults."""
         return f"{self.loss} @{self.label}" if self.label else self.loss
 
     @property
     def strategy(self) -> str:
-        """Give objective, loss, and what differs from the defaults."""
+        """Return the objective, the loss, and the settings that differ from the defaults."""
         return f"{self.objective}-{self.name}"
 
     @property
     def title(self) -> str:
-        """Give backbone and strategy."""
+        """Return the backbone and the strategy."""
         return f"{self.backbone} {self.strategy}"
 
     def is_called(self, name: str) -> bool:
         """Return whether a user means this row: `BACKBONE/STRATEGY`, as tables show it, or a folder of its runs."""
+        # As tables show it, and as a shell takes it, without the space.
         strategies = self.strategy, self.strategy.replace(" @", "@", 1)
         if name.removesuffix("‡").strip() in [f"{self.backbone}{mark}{one}" for mark in "/ " for one in strategies]:
             return True
@@ -121,14 +122,14 @@ class Row:
         return any(folder in (run.folder.resolve(), *run.folder.resolve().parents) for run in self.runs)
 
     def domain(self, split: str) -> str:
-        """Say what a split is to the training: `in-domain` or `out-of-domain`."""
+        """Return the domain of a split with regard to the training split: `in-domain` or `out-of-domain`."""
         return self.test_domain if split == "test" else "in-domain"
 
 
 def gather_rows(
     runs: Iterable[Run], dataset: str | None, left_out: dict[str, list[str]], *, by_type: bool = True
 ) -> list[Row]:
-    """Gather finished runs into rows, plain strategies first. Others are told of in `left_out`: why -> which.
+    """Gather finished runs into rows, plain strategies first. Other runs are added to `left_out`: why -> which.
 
     Without `by_type`, there are no cells for question types, which are most of them; with it, there are cells for
     MOST_TYPES of them.
@@ -138,23 +139,26 @@ def gather_rows(
         loaded = _load(run, dataset, left_out)
         if loaded is not None:
             manifest = loaded[1]
-            group = groups.setdefault((*_name(manifest), _format_identity(manifest)), [])
+            shown = manifest.dataset, manifest.backbone, manifest.objective, manifest.loss, manifest.label
+            group = groups.setdefault((*shown, _format_identity(manifest)), [])
             if manifest.seed in (other.seed for _, other, _ in group):
                 left_out.setdefault("another run with this seed is already in the row", []).append(str(run.folder))
             else:
                 group.append(loaded)
     types = _choose_types([one for group in groups.values() for one in group], left_out) if by_type else frozenset()
     rows = [_make_row(sorted(group, key=lambda one: one[1].seed), types) for group in groups.values()]
+    # Plain comes before the strategies that are compared with it.
     rows.sort(key=lambda row: (row.dataset, row.backbone, row.objective, not row.plain, row.loss, row.label))
     return rows
 
 
 def _choose_types(loaded: Sequence[Finished], left_out: dict[str, list[str]]) -> frozenset[str]:
-    """Choose the question types that rows have cells for; others, if any, are told of in `left_out`."""
+    """Return the question types that rows have cells for; others, if any, are added to `left_out`."""
     questions: Counter[str] = Counter()
     for _, _, scores in loaded:
         for form in scores.values():
             questions |= Counter({name: scored.questions for name, scored in form.per_question_type.items()})
+    # Ties are broken by name, so that the choice does not depend on the order of the runs.
     ranked = sorted(questions, key=lambda name: (-questions[name], name))
     if len(ranked) > MOST_TYPES:
         left_out[f"beyond the {MOST_TYPES:,} question types with the most questions"] = ranked[MOST_TYPES:]
@@ -180,6 +184,7 @@ def _load(run: Run, dataset: str | None, left_out: dict[str, list[str]]) -> Fini
             return None
         return run, manifest, read_scores(run)
     except InputError as error:
+        # One damaged run must not hide the others.
         left_out.setdefault(DAMAGED, []).append(str(error))
         return None
 
@@ -210,27 +215,27 @@ def _make_row(group: Sequence[Finished], types: Set[str]) -> Row:
     )
 
 
-def _name(manifest: Manifest) -> tuple[str, ...]:
-    return manifest.dataset, manifest.backbone, manifest.objective, manifest.loss, manifest.label
-
-
 def _format_identity(manifest: Manifest) -> str:
-    """Spell what seeds of one row share: a label leaves defaults out, and they change, as data and weights do."""
+    """Return the settings that the seeds of one row share, as JSON.
+
+    Labels are not enough: they leave out defaults, which change between versions, and the data and initial weights.
+    """
     shared = [manifest.options, manifest.bases, manifest.recipe, manifest.distributions, manifest.fingerprint]
     chosen = [manifest.select, manifest.vocabulary, manifest.precision, format_origin(manifest)]
     return json.dumps([*shared, *chosen, manifest.pretraining], sort_keys=True)
 
 
 def format_origin(manifest: Manifest) -> str | None:
-    """Name the configuration that a run started from, if it did."""
+    """Return the name of the configuration that a run started from, if any."""
     return " ".join(Path(manifest.start_from).parts[-3:-1]) if manifest.start_from else None
 
 
 def _format_setting(manifest: Manifest) -> str:
-    """Spell what a strategy and its plain counterpart share; a second stage is the strategy's own."""
+    """Return the settings that a strategy and its plain counterpart share, as JSON."""
     origin = format_origin(manifest)
-    unused = "epochs" if origin else "finetune_epochs"
+    unused = "epochs" if origin else "finetune_epochs"  # a second stage belongs to the strategy
     recipe = {name: value for name, value in manifest.recipe.items() if name != unused}
+    # Options of losses belong to the strategy, those of backbones to the setting.
     backbones = {label: manifest.options[label] for label in ("backbone", *manifest.bases)}
     shared = [manifest.bases, backbones, recipe, origin, manifest.select, manifest.precision, manifest.fingerprint]
     return json.dumps([*shared, manifest.pretraining], sort_keys=True)
@@ -246,9 +251,9 @@ def _flatten(split: str, form: Scores, types: Set[str]) -> Iterator[tuple[Key, f
 
 
 def add_breakdowns(row: Row, break_down: TakeApart) -> None:
-    """Add what a row's stored answers show of the training prior.
+    """Add numbers on how a row's stored answers follow the training prior.
 
-    Raises InputError where those to some split cannot be read; the others are added.
+    Raises InputError if the answers to some split cannot be read; the numbers of other splits are added.
     """
     failed: list[str] = []
     for split in dict.fromkeys(key[0] for key in row.cells):
@@ -258,6 +263,7 @@ def add_breakdowns(row: Row, break_down: TakeApart) -> None:
                 break_down(run, manifest, split) for run, manifest in zip(row.runs, row.manifests, strict=True)
             ]
         except InputError as error:
+            # The answers to one split may be gone while those to the other are here.
             failed.append(str(error))
             continue
         for key, value in (pair for form in forms for pair in _flatten_breakdown(split, form)):
@@ -278,10 +284,12 @@ def _flatten_breakdown(split: str, form: Breakdown) -> Iterator[tuple[Key, float
 
 
 def summarise(values: Sequence[float | None]) -> Cell:
-    """Make a cell of a number of each seed. A mean stands only where every seed defines the number."""
+    """Return the cell of a number with one value per seed. There is a mean only if no value is undefined."""
     defined = [value for value in values if value is not None]
+    # A mean over fewer seeds than the row names would mislead.
     if not defined or len(defined) < len(values):
         return Cell(None, None, tuple(values))
+    # fsum: the result does not depend on the order of the seeds.
     mean = math.fsum(defined) / len(defined)
     squares = math.fsum((value - mean) ** 2 for value in defined)
     deviation = math.sqrt(squares / (len(defined) - 1)) if len(defined) > 1 else None

@@ -1,4 +1,4 @@
-"""All numbers of one results file: official accuracy and Cohen's kappa, by answer type and question type."""
+"""Scores of one results file: official accuracy and Cohen's kappa, by answer type and question type."""
 
 from __future__ import annotations
 
@@ -19,17 +19,19 @@ from vqabench.results import Count, Run
 
 
 def kappa(predicted: NDArray[np.int32], expected: NDArray[np.int32]) -> float | None:
-    """Give Cohen's unweighted kappa x 100, in [-100, 100], of labels numbered alike from 0: [N] each.
+    """Return Cohen's unweighted kappa x 100, in [-100, 100], of label indices: [N] each.
 
-    None where it is undefined: no question, or both sides hold one and the same label only.
+    None if it is undefined: there are no questions, or both sides have only one, equal label.
 
-    scikit-learn gives the same (the tests compare them), but from a dense matrix of labels: gigabytes at the
-    tens of thousands of answers that a test split holds. Counts are enough, and exact up to one division.
+    scikit-learn returns the same (the tests compare them), but builds a dense matrix of labels: gigabytes for the
+    tens of thousands of answers in a test split. Counts are enough, and exact up to one division.
     """
     total = len(predicted)
     agreed = total * int((predicted == expected).sum())
+    # `initial`: there may be no questions.
     labels = 1 + max(predicted.max(initial=-1), expected.max(initial=-1))
     left, right = (np.bincount(side, minlength=labels) for side in (predicted, expected))
+    # Both shares are multiplied by total ** 2: integers stay exact up to the one division.
     chance = int(left @ right)
     return None if total**2 == chance else 100 * (agreed - chance) / (total**2 - chance)
 
@@ -38,9 +40,9 @@ CATEGORIES = (*ANSWER_TYPES, "all")
 
 Codes = NDArray[np.int32]
 Percent = Annotated[float, msgspec.Meta(ge=0, le=100.001)]
-"""More than 100 by rounding alone."""
+"""Above 100 only by rounding."""
 SPLITS = ("val", "test")
-"""Those that a run is scored on."""
+"""The splits that runs are scored on."""
 
 
 class TypeScore(msgspec.Struct, frozen=True):
@@ -51,25 +53,26 @@ class TypeScore(msgspec.Struct, frozen=True):
 
 
 class Scores(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Percent, unrounded; None where a number is undefined. The form of `evaluate --json`."""
+    """Percent, unrounded; None if a number is undefined. The form of `evaluate --json`."""
 
     questions: Count
     accuracy: dict[str, Percent | None]
     kappa: dict[str, Annotated[float, msgspec.Meta(ge=-100.001, le=100.001)] | None]
     per_question_type: dict[str, TypeScore]
     other_answer_types: dict[str, TypeScore] = {}
-    """Answer types that are none of the official three: their questions count in `all` alone."""
+    """Answer types other than the official three; their questions count only in `all`."""
     unanswered: int = 0
     """Questions without an answer, counted as wrong."""
 
     def __post_init__(self) -> None:
         for metric in ("accuracy", "kappa"):
+            # Checked on reading: a missing category would surface much later, in a table.
             if getattr(self, metric).keys() != set(CATEGORIES):
                 raise ValueError(f"{metric} must have the keys {', '.join(CATEGORIES)}")
 
 
 def read_scores(run: Run) -> dict[str, Scores]:
-    """Read the scores of a run, by split. Raises InputError where they are missing or damaged."""
+    """Read the scores of a run, by split. Raises InputError if they are missing or damaged."""
     advice = "damaged; train it again with --resume, which scores it from its weights"
     run.check_file(run.scores_file, advice.removeprefix("damaged; "))
     scores = read_json(run.scores_file, dict[str, Scores], advice)
@@ -93,14 +96,15 @@ def check_predictions(
 ) -> dict[int, str]:
     """Return the answers by question id; with `may_lack`, some questions may have none.
 
-    `advice` stands in the error behind the questions that have none.
+    `advice` is added to the error about questions without an answer.
 
     Equal answers to one question count once: the samplers of several processes pad their last batch with repeats.
-    Raises InputError where a question is answered in two ways, not at all, or was never asked.
+    Raises InputError if a question has two different answers or none, or if an answer belongs to no question.
     """
     answers: dict[int, str] = {}
     differing: set[int] = set()
     for prediction in predictions:
+        # The first answer stands; a later one counts only if it differs.
         if answers.setdefault(prediction.question_id, prediction.answer) != prediction.answer:
             differing.add(prediction.question_id)
     asked = set(question_ids)
@@ -125,6 +129,7 @@ def score(answers: Mapping[int, str], annotations: AnnotationTable) -> Scores:
     given = [answers.get(question_id) for question_id in annotations.question_ids.tolist()]
     accuracies = question_accuracies(given, annotations.answers, annotations.records)
     predicted, expected = _number_alike(given, annotations.modal_answers)
+    # "all" is every question, also those of other answer types.
     by_answer_type = _group(annotations.answer_types)
     rows = by_answer_type | {"all": np.arange(len(annotations))}
     chosen = {name: rows.get(name, np.arange(0)) for name in CATEGORIES}
@@ -140,10 +145,14 @@ def score(answers: Mapping[int, str], annotations: AnnotationTable) -> Scores:
 
 
 def _number_alike(given: Sequence[str | None], modal: Categorical) -> tuple[Codes, Codes]:
-    """Number predicted and most common answers, all normalised: [N] each. No answer is a label of its own."""
+    """Return indices of the predicted and the most common answers, normalised: [N] each.
+
+    A missing answer has an index of its own.
+    """
     numbers = Numbering()
     expected = numbers.number(modal.names)[modal.codes] if len(modal) else modal.codes
     predicted = numbers.number(["" if answer is None else normalise(answer) for answer in given])
+    # An index that no expected answer has, so that kappa never counts a missing answer as agreement.
     predicted[[row for row, answer in enumerate(given) if answer is None]] = len(numbers)
     return predicted, expected
 
@@ -154,7 +163,8 @@ def _score_types(accuracies: NDArray[np.float64], rows: Mapping[str, NDArray[np.
 
 
 def _group(labels: Categorical) -> dict[str, NDArray[np.int64]]:
-    """Give the rows of each name that occurs."""
+    """Return the rows of each name that occurs."""
+    # One sort instead of a mask per name: a data set may have a thousand question types.
     order = np.argsort(labels.codes, kind="stable")
     counts = np.bincount(labels.codes, minlength=len(labels.names))
     rows = np.split(order, np.cumsum(counts)[:-1]) if len(counts) else []

@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import nan
+from math import exp, lgamma, nan, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 Floats = NDArray[np.float64]
 
 CONFIDENCE = 0.95
 """Of an interval."""
 _NO_SPREAD = 1e-9
-"""In points: what varies by less varies by rounding."""
+"""In points: smaller variation is rounding."""
 
 
 @dataclass(frozen=True)
 class SeedTests:
-    """How K numbers differ between two configurations; NaN where the seeds do not tell.
+    """How K numbers differ between two configurations; NaN if they cannot be tested.
 
-    That is so where a side has fewer than two seeds, where a seed leaves the number undefined (NaN), and where
-    nothing varies: neither side or, paired, not the difference. A p-value of 0 would pretend a certainty that a
-    few seeds do not give.
+    That is the case if a side has fewer than two seeds, if a number is undefined (NaN) for a seed, and if nothing
+    varies: neither side or, paired, the difference. A p-value of 0 would claim a certainty that few seeds cannot
+    give.
     """
 
     differences_K: Floats
-    """Mean of ours - mean of theirs, in points; one seed a side is enough for it."""
+    """Mean of ours - mean of theirs, in points; defined for a single seed, too."""
     lows_K: Floats
     highs_K: Floats
     """The 95 % confidence interval of the difference, in points."""
@@ -41,71 +41,53 @@ class SeedTests:
 def compare_seeds(ours_SK: Floats, theirs_SK: Floats, *, paired: bool) -> SeedTests:
     """Compare percentages over seeds: a paired t-test, or Welch's (1947), whose sides may have unequal S.
 
-    Paired, row s of both sides comes of the same seed, that is of the same order of the data: where this makes
-    the sides rise and fall together, their difference varies less than they do.
-
-    `scipy.stats` gives the same (the tests compare them), but takes half a second more to import, and warns
-    where there is NaN here.
+    If paired, row s of both sides has the same seed, and so the same order of the data: if this makes both sides
+    rise and fall together, their difference varies less than they do.
     """
     assert not paired or len(ours_SK) == len(theirs_SK), "paired seeds come in pairs"
-    with np.errstate(divide="ignore", invalid="ignore"):  # too few seeds: 0 / 0
-        ours, theirs = _summarise(ours_SK), _summarise(theirs_SK)
-        differences_K = ours.means_K - theirs.means_K
-        errors_K, freedom_K = _pair(_summarise(ours_SK - theirs_SK)) if paired else _welch(ours, theirs)
-        errors_K = np.where(errors_K > _NO_SPREAD, errors_K, np.nan)
-        margins_K = errors_K * special.stdtrit(freedom_K, (1 + CONFIDENCE) / 2)
-        p_values_K = 2 * special.stdtr(freedom_K, -abs(differences_K / errors_K))
-        effects_K = _hedges(differences_K, ours, theirs)
-    return SeedTests(differences_K, differences_K - margins_K, differences_K + margins_K, p_values_K, effects_K)
+    from scipy import stats  # half a second to import, and one seed needs no test
+
+    with np.errstate(divide="ignore", invalid="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # no seeds, or no spread: both give NaN
+        differences_K = ours_SK.mean(0) - theirs_SK.mean(0)
+        undefined_K = np.full_like(differences_K, nan)
+        if min(len(ours_SK), len(theirs_SK)) < 2:
+            return SeedTests(differences_K, undefined_K, undefined_K, undefined_K, undefined_K)
+        if paired:
+            found = stats.ttest_rel(ours_SK, theirs_SK)
+            errors_K = stats.sem(ours_SK - theirs_SK)
+        else:
+            found = stats.ttest_ind(ours_SK, theirs_SK, equal_var=False)
+            errors_K = np.hypot(stats.sem(ours_SK), stats.sem(theirs_SK))
+        interval = found.confidence_interval(CONFIDENCE)
+        effects_K = _hedges(differences_K, ours_SK, theirs_SK)
+    varies_K = errors_K > _NO_SPREAD
+    lows_K, highs_K, p_values_K = (
+        np.where(varies_K, found_K, nan) for found_K in (interval.low, interval.high, found.pvalue)
+    )
+    return SeedTests(differences_K, lows_K, highs_K, p_values_K, effects_K)
 
 
-@dataclass(frozen=True)
-class _Sample:
-    seeds: int
-    means_K: Floats
-    variances_K: Floats
-    """Of the sample; NaN for fewer than two seeds."""
+def _hedges(differences_K: Floats, ours_SK: Floats, theirs_SK: Floats) -> Floats:
+    """Return differences in pooled standard deviations, with Hedges' exact correction for small samples (1981).
 
-
-def _summarise(values_SK: Floats) -> _Sample:
-    seeds = len(values_SK)
-    means_K = values_SK.sum(0) / seeds
-    return _Sample(seeds, means_K, ((values_SK - means_K) ** 2).sum(0) / max(0, seeds - 1))
-
-
-def _pair(differences: _Sample) -> tuple[Floats, Floats]:
-    """Give the standard error of the mean difference and its degrees of freedom."""
-    errors_K = np.sqrt(differences.variances_K / differences.seeds)
-    return errors_K, np.full_like(errors_K, differences.seeds - 1)
-
-
-def _welch(ours: _Sample, theirs: _Sample) -> tuple[Floats, Floats]:
-    """Give the standard error of the difference of means and Welch's degrees of freedom."""
-    ours_K, theirs_K = ours.variances_K / ours.seeds, theirs.variances_K / theirs.seeds
-    both_K = ours_K + theirs_K
-    return np.sqrt(both_K), both_K**2 / (ours_K**2 / (ours.seeds - 1) + theirs_K**2 / (theirs.seeds - 1))
-
-
-def _hedges(differences_K: Floats, ours: _Sample, theirs: _Sample) -> Floats:
-    """Standardise by the pooled deviation of seeds, with Hedges' exact correction (1981) for small samples.
-
-    Paired seeds are standardised alike, by the deviation of the seeds and not of their differences, so that an
-    effect means the same whether or not both sides have the same seeds.
+    Paired seeds are standardised by the deviation of the seeds, not of their differences, so that an effect means
+    the same whether or not both sides have the same seeds.
     """
-    freedom = np.float64(ours.seeds + theirs.seeds - 2)
-    squares_K = ours.variances_K * (ours.seeds - 1) + theirs.variances_K * (theirs.seeds - 1)
+    freedoms = len(ours_SK) - 1, len(theirs_SK) - 1
+    freedom = sum(freedoms)
+    squares_K = freedoms[0] * ours_SK.var(0, ddof=1) + freedoms[1] * theirs_SK.var(0, ddof=1)
     pooled_K = np.sqrt(squares_K / freedom)
-    logarithm = special.gammaln(freedom / 2) - special.gammaln((freedom - 1) / 2) - np.log(freedom / 2) / 2
-    effects_K: Floats = np.exp(logarithm) * differences_K / np.where(pooled_K > _NO_SPREAD, pooled_K, np.nan)
+    correction = exp(lgamma(freedom / 2) - lgamma((freedom - 1) / 2)) / sqrt(freedom / 2)
+    effects_K: Floats = correction * differences_K / np.where(pooled_K > _NO_SPREAD, pooled_K, nan)
     return effects_K
 
 
 def holm(p_values_M: Floats) -> Floats:
     """Adjust a family of M p-values by Holm's step-down procedure (1979), in their order, at most 1.
 
-    All that stay below 0.05 may be claimed together: that any of the claims is false has a chance of at most
-    0.05, whatever the tests have to do with one another. NaN is no test: it does not count
-    in the family, and stays.
+    All that stay below 0.05 may be claimed together: the probability that any claim is false is at most 0.05,
+    however the tests depend on one another. NaN is no test: it does not count in the family, and stays NaN.
     """
     order_M = np.argsort(p_values_M)  # NaN last
     family = len(p_values_M) - np.isnan(p_values_M).sum()
@@ -120,8 +102,8 @@ Integers = NDArray[np.int64]
 INTERVAL = (2.5, 97.5)
 """Percentiles of the resampled differences."""
 _UNITS = 10**9
-"""In an accuracy of 1. An image's sum is rounded to whole units, so that rounding errors make no kinds of their
-own, and sums of sums are exact in any order."""
+"""In an accuracy of 1. An image's sum is rounded to whole units, so that sums which differ by rounding errors are
+equal, and sums of sums are exact in any order."""
 _TIE = 1000
 """In units: sums that differ by no more are equal. Accuracies are tenths or thirds, or means of these."""
 _AT_ONCE = 2**22
@@ -130,19 +112,19 @@ _AT_ONCE = 2**22
 
 @dataclass(frozen=True)
 class QuestionTest:
-    """How two answerers of the same questions differ."""
+    """How two sets of answers to the same questions differ."""
 
     difference: float
     """Mean accuracy of ours - that of theirs, in points; NaN without questions."""
     low: float
     high: float
-    """The 95 % interval of the difference, in points, over images drawn anew; NaN for fewer than two images."""
+    """The 95 % interval of the difference, in points, over resampled images; NaN for fewer than two images."""
     bootstrap_p: float
-    """Two-sided: how often images drawn anew move the difference as far as it is from 0. NaN for fewer than two
-    images, and too small for fewer than about fifty."""
+    """Two-sided: how often resampling the images moves the difference as far as it is from 0. NaN for fewer than
+    two images, and too small for fewer than about fifty."""
     permutation_p: float
-    """Two-sided: how often the difference is as large where the answerers are swapped on some of the images, by a
-    coin each. It holds for any number of images, for two answerers that are alike; NaN without questions."""
+    """Two-sided: how often the difference is as large if both sides are swapped on each image by a coin. Valid for
+    any number of images; NaN without questions."""
     questions: int
     images: int
     resamples: int
@@ -152,22 +134,22 @@ class QuestionTest:
 def compare_questions(
     ours_N: Floats, theirs_N: Floats, images_N: NDArray[np.integer], *, resamples: int = 10_000, seed: int = 0
 ) -> QuestionTest:
-    """Compare the accuracies, [N] in [0, 1], of two answerers; `images_N` numbers the images asked about.
+    """Compare two sets of accuracies, [N] in [0, 1]; `images_N` holds the index of each question's image.
 
-    Means over the seeds of a configuration are an answerer too: these very seeds, on other images, are compared.
+    Accuracies may be means over the seeds of a configuration: then these seeds are compared, on other images.
 
-    The same questions give the same numbers for a seed, in whatever order they come and however the images are
-    numbered. Ours and theirs swapped give the same with the signs turned, but where the difference is exactly 0,
-    whose interval is drawn anew.
+    The result depends neither on the order of the questions nor on how images are numbered. Swapping both sides
+    reverses the signs, unless the difference is exactly 0, whose interval is drawn again.
     """
     assert len(ours_N) == len(theirs_N) == len(images_N), "both answer the same questions"
     assert resamples > 0
     questions = len(ours_N)
     if not questions:
         return QuestionTest(nan, nan, nan, nan, nan, 0, 0, resamples)
+    # Questions about one image are not independent, so images are resampled, not questions.
     sums_I, sizes_I = _sum_by_image(ours_N - theirs_N, images_N)
     total = int(sums_I.sum())
-    side = -1 if total < 0 else 1
+    side = -1 if total < 0 else 1  # the same draws for both orders of the sides, so that swapping reverses signs
     generator = np.random.default_rng(seed)
     bounds, bootstrap_p = _bootstrap(side * sums_I, sizes_I, resamples, generator)
     permutation_p = _permute(sums_I, resamples, generator)
@@ -177,7 +159,7 @@ def compare_questions(
 
 
 def _sum_by_image(differences_N: Floats, images_N: NDArray[np.integer]) -> tuple[Integers, Integers]:
-    """Add up the differences of each image, in units, and count its questions: [I] each."""
+    """Return the sum of each image's differences, in units, and its number of questions: [I] each."""
     _, rows_N = np.unique(images_N, return_inverse=True)
     sums_I = np.rint(_UNITS * np.bincount(rows_N, differences_N)).astype(np.int64)
     return sums_I, np.bincount(rows_N).astype(np.int64)
@@ -188,12 +170,13 @@ def _bootstrap(
 ) -> tuple[list[float], float]:
     """Draw I images with replacement, R times: the interval of the difference, in points, and its p-value.
 
-    The interval is of percentiles, the test shifts the data (Efron and Tibshirani 1993, chapters 13 and 16): every
-    question gives up the observed difference, so that none is left. A resample's difference is its sum over its
-    number of questions, which varies as well.
+    The interval is of percentiles, the test shifts the data (Efron and Tibshirani 1993, chapters 13 and 16): the
+    observed difference is subtracted from every question. A resample's difference is its sum divided by its number
+    of questions, which varies, too.
     """
     if len(sums_I) < 2:
         return [nan, nan], nan
+    # Images with the same sum and size are interchangeable: drawing counts of each kind is exact, and faster.
     kinds_K2, images_K = np.unique(np.stack([sums_I, sizes_I], 1), axis=0, return_counts=True)
     observed = sums_I.sum() / sizes_I.sum()
     differences, hits = [], 0
@@ -208,9 +191,9 @@ def _bootstrap(
 
 
 def _permute(sums_I: Integers, resamples: int, generator: np.random.Generator) -> float:
-    """Swap the answerers on each image by a coin, R times: the share of sums that are as far from 0 as observed.
+    """Swap both sides on random images, R times; return the share of sums that are as far from 0 as observed.
 
-    The data as they are count as one more, so that the p-value is never 0 (Phipson and Smyth 2010).
+    The observed data count as one more, so that the p-value is never 0 (Phipson and Smyth 2010).
     """
     sizes_K, images_K = np.unique(abs(sums_I[sums_I != 0]), return_counts=True)
     least, hits = abs(sums_I.sum()) - _TIE, 0
@@ -221,7 +204,7 @@ def _permute(sums_I: Integers, resamples: int, generator: np.random.Generator) -
 
 
 def _chunks(resamples: int, kinds: int) -> Iterator[int]:
-    """Give how many resamples to draw at once, so that memory is bounded; the draws are the same for any split."""
+    """Yield how many resamples to draw at once, to bound memory; the draws do not depend on it."""
     rows = max(1, _AT_ONCE // max(1, kinds))
     for start in range(0, resamples, rows):
         yield min(rows, resamples - start)

@@ -1,6 +1,6 @@
-"""Files written atomically, and small files read safely.
+"""Write files atomically, and read small files safely.
 
-Every file is written beside its name and renamed, so that a reader or a kill never sees half of one.
+Every file is written under a temporary name and renamed, so that neither a reader nor a kill leaves half of one.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ import msgspec
 from vqabench.errors import InputError, VqabenchError
 
 LARGEST_RECORD = 64 * 2**20
-"""Bytes of a file that describes a run; larger ones are not read."""
+"""Bytes of a file that describes a run; larger ones are refused."""
 
 
 @contextmanager
 def holding(lock_file: Path, when_taken: Callable[[], object]) -> Iterator[None]:
-    """Hold a lock. Where another process has it, do something, such as to raise an error, then wait for it."""
-    from filelock import FileLock, Timeout  # only where something is made: it loads asyncio and more
+    """Hold a lock. If another process has it, call `when_taken`, which may raise an error, then wait for it."""
+    from filelock import FileLock, Timeout  # late, since it loads asyncio and more
 
     lock = FileLock(lock_file)
     try:
@@ -35,7 +35,7 @@ def holding(lock_file: Path, when_taken: Callable[[], object]) -> Iterator[None]
     try:
         yield
     finally:
-        lock_file.unlink(missing_ok=True)  # while it is held: whoever waits has a file of no name
+        lock_file.unlink(missing_ok=True)  # before the release, so that no new owner loses its file
         lock.release()
 
 
@@ -43,7 +43,7 @@ Decoded = TypeVar("Decoded")
 
 
 def read_json(path: Path, kind: type[Decoded], advice: str) -> Decoded:
-    """Decode a JSON file. Raises InputError where it is missing, damaged, or none that can be read."""
+    """Decode a JSON file. Raises InputError if it is missing, damaged or cannot be read."""
     try:
         content = read_file(path)
     except FileNotFoundError:
@@ -57,10 +57,10 @@ def read_json(path: Path, kind: type[Decoded], advice: str) -> Decoded:
 
 
 def read_file(path: Path, largest: int = LARGEST_RECORD) -> bytes:
-    """Read a file of at most so many bytes.
+    """Read a file of at most `largest` bytes.
 
-    Raises FileNotFoundError where it is missing, and InputError where it cannot be read, is larger, or is no file
-    but a pipe or a device, which might never end.
+    Raises FileNotFoundError if it is missing, and InputError if it cannot be read, is larger, or is a pipe or a
+    device, which might never end.
     """
     try:
         with open(path, "rb", opener=_open_at_once) as file:
@@ -76,33 +76,33 @@ def read_file(path: Path, largest: int = LARGEST_RECORD) -> bytes:
 
 
 def require_regular(path: Path, descriptor: int | None = None) -> None:
-    """Raise InputError where a path, or what was opened of it, is a folder, a pipe or a device."""
+    """Raise InputError if a path, or the file opened from it, is a folder, a pipe or a device."""
     try:
         mode = (path.stat() if descriptor is None else os.fstat(descriptor)).st_mode
     except OSError:
-        return  # whoever reads it says what is wrong
+        return  # reading it will raise the error
     if not stat.S_ISREG(mode):
         kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
         raise InputError(f"{path}: {kinds.get(stat.S_IFMT(mode), 'a device')}, not a file")
 
 
 def require_own(path: Path) -> None:
-    """Raise InputError where a file or folder that a run writes is a link: it may lead anywhere."""
+    """Raise InputError if a file or folder that a run writes is a link, which could lead anywhere."""
     if path.is_symlink():
         raise InputError(f"{path}: a link; a run does not write through links; delete it")
 
 
 def _open_at_once(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)  # or opening a pipe would wait for somebody to write into it
+    return os.open(path, flags | os.O_NONBLOCK)  # or opening a pipe would wait for a writer
 
 
 def open_own(path: str, flags: int) -> int:
-    """Open a file, but not through a link: an `opener` of `open`."""
+    """Open a file, but not through a link; an `opener` for `open`."""
     return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
 def hash_file(path: Path) -> str:
-    """Return the SHA-256 of a file. Raises InputError where it cannot be read."""
+    """Return the SHA-256 of a file. Raises InputError if it cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -111,22 +111,22 @@ def hash_file(path: Path) -> str:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file beside its name, then rename it. Raises as `find_place` does."""
+    """Write a file under a temporary name, then rename it. Raises as `find_place` does."""
     write_through(path, lambda part: part.write_bytes(content))
 
 
 def find_place(path: Path) -> Path:
-    """Return the file that a name stands for, links followed.
+    """Return the file that a path leads to through links.
 
-    In the folder of a run, a link is not followed, and so is replaced: the folder may be somebody else's, and a
-    link in it would lead to any file of the user's.
+    In the folder of a run, a link is not followed, and will be replaced: the folder may be from another user, whose
+    link could lead to any file.
 
-    Raises InputError where no file can be written there: no such folder, one that is not to be written, or
-    something else, such as a device.
+    Raises InputError if no file can be written there, because there is no such folder, it is not writable, or the
+    path is something else, such as a device.
     """
     try:
         place = path.parent.resolve() / path.name if _is_run(path.parent) else path.resolve()
-    except RuntimeError:  # Python 3.11 and 3.12; later ones find no folder there
+    except RuntimeError:  # Python 3.11 and 3.12; later versions report a missing folder
         raise InputError(f"{path}: a link that leads back to itself") from None
     if not place.parent.is_dir():
         raise InputError(f"{path}: there is no folder {place.parent}")
@@ -142,7 +142,7 @@ def _is_run(folder: Path) -> bool:
 
 
 def find_output(path: Path) -> Path:
-    """Return the file that a user's output goes to, which is none of a run's own. Raises as `find_place` does."""
+    """Return the file for a user's output, which must not belong to a run. Raises as `find_place` does."""
     place = find_place(path)
     if os.path.lexists(place) and _is_run(place.parent):
         raise InputError(f"{path}: belongs to a run and is not overwritten; choose another name")
@@ -150,7 +150,7 @@ def find_output(path: Path) -> Path:
 
 
 def write_through(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a file beside the name `path`, then rename it. Raises as `find_place` does."""
+    """Let `write` write a file under a temporary name, then rename it. Raises as `find_place` does."""
     path = find_place(path)
     part = path.with_name(f".{path.name}.part-{os.getpid()}")
     try:
@@ -163,7 +163,7 @@ def write_through(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def publish(part: Path, path: Path) -> None:
-    """Give a file that is completely written its name."""
+    """Rename a file that is completely written to its final name."""
     with part.open("rb+") as written:
         os.fsync(written.fileno())  # or the name might stand for nothing after a power failure
     part.replace(path)
@@ -171,7 +171,7 @@ def publish(part: Path, path: Path) -> None:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Say which file could not be written where an error does not, as on a full disk."""
+    """Name the file in errors that do not, as on a full disk."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The files of a folder, with those below it; what is no file is never opened: a pipe could wait for ever."""
+"""List files in folders, and refuse what is not a file: opening a pipe could block forever."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from vqabench.errors import InputError
 
 
 def list_files_below(folder: Path) -> list[Path]:
-    """List all files of a folder and those below it by name; links to folders are followed, once each."""
+    """List all files of a folder and its subfolders by name; each linked folder is followed once."""
     return [path for path in list_below(folder) if path.is_file()]
 
 
 def list_below(folder: Path) -> list[Path]:
-    """List likewise whatever is no folder: also pipes, devices and links that lead nowhere.
+    """List everything below a folder that is not a folder, including pipes, devices and broken links.
 
-    Hidden files, which macOS and others leave beside every file, are passed over.
+    Hidden files, such as those that macOS adds to every file, are skipped.
     """
     seen: set[str] = set()
     found: list[Path] = []
@@ -32,21 +32,18 @@ def list_below(folder: Path) -> list[Path]:
 
 
 def is_hidden(name: str) -> bool:
-    """Return whether a path, also one in a zip, is of a hidden file, or in a hidden folder."""
+    """Return whether a path, which may be in a zip, is hidden or in a hidden folder."""
     parts = (part for part in name.split("/") if part not in (".", ".."))
     return any(part.startswith(".") or part == "__MACOSX" for part in parts)
 
 
 def describe_kind(path: Path) -> str:
-    """Return what something is that is not a regular file."""
+    """Describe a path that is not a regular file."""
     return "a folder" if path.is_dir() else "a pipe, a device or a socket"
 
 
 def require_file(path: Path, what: str) -> None:
-    """Raise InputError unless a path is of a regular file, which can be read again and again.
-
-    A pipe would be read once, and a device may never end.
-    """
+    """Raise InputError unless a path is a regular file: a pipe can be read once only, a device may never end."""
     if path.is_file():
         return
     if path.exists():

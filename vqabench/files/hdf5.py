@@ -1,4 +1,4 @@
-"""HDF5 files, made in memory first: HDF5 itself may crash where a disk is full."""
+"""Read and write HDF5 files; they are built in memory first, since HDF5 may crash if the disk is full."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ Fill = Callable[[h5py.File], object]
 
 
 def write_hdf5(path: Path, fill: Fill) -> None:
-    """Let `fill` fill a file that memory has room for, then write it. Raises as `write_file` does."""
+    """Write a file that fits into memory, with the contents that `fill` creates. Raises as `write_file` does."""
     with in_memory(fill) as file:
         write_file(path, _image_of(file))
 
 
 def change_hdf5(path: Path, change: Fill) -> None:
-    """Let `change` change a file of ours that memory has room for: it is the old one until it is the new one.
+    """Change a file of ours that fits into memory: a reader finds either the old or the new one.
 
-    Raises OSError where it cannot be read, else as `write_file` does.
+    Raises OSError if it cannot be read, else as `write_file` does.
     """
     with h5py.File(path, "r+", driver="core", backing_store=False, libver=CHECKED) as file:
         change(file)
@@ -45,7 +45,7 @@ def _image_of(file: h5py.File) -> bytes:
 
 @contextmanager
 def in_memory(fill: Fill) -> Iterator[h5py.File]:
-    """Let `fill` fill a file that is never written."""
+    """Yield a file that `fill` has filled, and that is never written."""
     with h5py.File("in memory", "w", driver="core", backing_store=False, libver=CHECKED) as file:
         fill(file)
         yield file
@@ -53,7 +53,7 @@ def in_memory(fill: Fill) -> Iterator[h5py.File]:
 
 @contextmanager
 def reading(path: Path) -> Iterator[h5py.File]:
-    """Open a file of ours to read. Raises InputError where it is missing, or anything that is read is damaged."""
+    """Open a file of ours. Raises InputError if it is missing, or anything that is read is damaged."""
     try:
         with h5py.File(path) as file:
             yield file
@@ -62,9 +62,10 @@ def reading(path: Path) -> Iterator[h5py.File]:
 
 
 def get_array(file: h5py.Group, name: str) -> h5py.Dataset | None:
-    """Return an array that lies in the file itself, or None.
+    """Return an array that is stored in the file itself, or None.
 
-    Raises InputError where the name links elsewhere, or the array is kept in other files: they may be anybody's.
+    Raises InputError if the name is a link, or the array is stored in other files, which the user may not mean to
+    share.
     """
     link = file.get(name, getlink=True)
     if link is None:
@@ -81,7 +82,7 @@ def get_array(file: h5py.Group, name: str) -> h5py.Dataset | None:
 
 
 def check_stored(array: h5py.Dataset) -> None:
-    """Raise InputError where an array claims to be far larger than what is stored of it, or was never written."""
+    """Raise InputError if an array claims to be far larger than its stored bytes, or was never written."""
     name, stored = array.name.strip("/"), array.id.get_storage_size()
     if array.size and array.size * array.dtype.itemsize > MOST_EXPANSION * stored:
         claim = f"claims {array.size:,} numbers, but the file holds {stored:,} bytes of them"
@@ -89,16 +90,13 @@ def check_stored(array: h5py.Dataset) -> None:
 
 
 def store(group: h5py.Group, name: str, array: NDArray[Any]) -> None:
-    """Write an array with checksums, which reading compares."""
+    """Write an array with checksums, which are verified on reading."""
     group.create_dataset(name, data=array, fletcher32=array.size > 0)
 
 
 def differing(first: h5py.Group, second: h5py.Group) -> list[str]:
-    """Name the data sets, in whatever groups, that only one of two files has, or that differ between them."""
-    arrays: list[dict[str, h5py.Dataset]] = [{}, {}]
-    for file, found in zip((first, second), arrays, strict=True):
-        file.visititems(lambda name, item, found=found: found.update({name: item}) if _is_array(item) else None)
-    mine, other = arrays
+    """Return the names of the arrays, in any group, that differ between two files or are missing from one."""
+    mine, other = _list_arrays(first), _list_arrays(second)
     return [
         name
         for name in sorted(mine.keys() | other.keys())
@@ -106,5 +104,7 @@ def differing(first: h5py.Group, second: h5py.Group) -> list[str]:
     ]
 
 
-def _is_array(item: object) -> bool:
-    return isinstance(item, h5py.Dataset)
+def _list_arrays(group: h5py.Group) -> dict[str, h5py.Dataset]:
+    found: dict[str, h5py.Dataset] = {}
+    group.visititems(lambda name, item: found.update({name: item} if isinstance(item, h5py.Dataset) else {}))
+    return found

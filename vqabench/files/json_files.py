@@ -1,8 +1,8 @@
-"""JSON files of many entries: a list, bare or under a key of an object, read without holding all of it as objects.
+"""Read JSON files of many entries, a list that is bare or under a key of an object, one entry at a time.
 
-What Python's `json` module reads is read, since that is what writes these files and what the official evaluation
-reads them with: NaN, halves of surrogate pairs, keys that nobody foresaw. msgspec reads the usual file ten times
-as fast, so it goes first.
+Everything that Python's `json` module reads is accepted, including NaN, halves of surrogate pairs and unknown keys,
+since these files are written by it, and read by it in the official evaluation. msgspec is tried first, because it
+reads the usual file ten times as fast.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from vqabench.files.packed import read_packed
 
 Entry = TypeVar("Entry")
 UNUSUAL = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-"""What msgspec raises where it does not read something: Python may."""
+"""Errors of msgspec for input that Python may be able to read."""
 LARGEST_FLOAT = 2**53
 """Whole numbers up to this one are exact as floats."""
 _SPACE = re.compile(r"[ \t\n\r]*")
@@ -31,9 +31,9 @@ _PYTHON = json.JSONDecoder()
 
 
 def read_json(path: Path) -> bytes:
-    """Read a JSON file, plain, `.gz` or inside a `.zip`. Raises InputError where it cannot be one.
+    """Read a JSON file, plain, `.gz` or inside a `.zip`. Raises InputError if it cannot be one.
 
-    Of two files in a zip the one of the open-ended questions is read: the archives of VQA v1 hold both kinds.
+    Of two files in a zip, the one with open-ended questions is read: the archives of VQA v1 hold both kinds.
     """
     content = read_packed(path, ".json", unless="MultipleChoice")
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -49,8 +49,8 @@ def read_entries(
 ) -> Iterator[Entry]:
     """Yield the entries of a file whose list is bare or stands under `key`.
 
-    What `decoder` refuses goes to `convert`, as in `decode_slowly`. Raises InputError, naming file and entry, where
-    one of them is not what is wanted.
+    Entries that `decoder` refuses are passed to `convert`, as in `decode_slowly`. Raises InputError, naming file
+    and entry, if one is not valid.
     """
     decode = decoder.decode
     for number, raw in enumerate(read_raw_entries(path, key), 1):
@@ -61,9 +61,9 @@ def read_entries(
 
 
 def decode_slowly(where: str, raw: msgspec.Raw, convert: Callable[[Any], Entry]) -> Entry:
-    """Let `convert` turn an entry, as Python's `json` module reads it, into what is wanted.
+    """Decode an entry with Python's `json` module, and convert it.
 
-    That raises msgspec.ValidationError where it cannot be, and this InputError.
+    Raises InputError if it cannot be decoded, or `convert` raises msgspec.ValidationError.
     """
     with explaining(where):
         try:
@@ -77,7 +77,7 @@ def decode_slowly(where: str, raw: msgspec.Raw, convert: Callable[[Any], Entry])
 
 
 def read_raw_entries(path: Path, key: str) -> Iterator[msgspec.Raw]:
-    """Yield the entries of such a file as they are written."""
+    """Yield the entries of such a file without decoding them."""
     with explaining(path):
         content = read_json(path)
         entries = _split(content, key)
@@ -85,7 +85,7 @@ def read_raw_entries(path: Path, key: str) -> Iterator[msgspec.Raw]:
 
 
 def _split(content: bytes, key: str) -> list[msgspec.Raw] | None:
-    """Split a file into its entries; None where msgspec does not read it, or there is no such list."""
+    """Split a file into its entries; None if msgspec cannot read it, or there is no such list."""
     try:
         if _OBJECT.match(content):
             entries: list[msgspec.Raw] = getattr(_object_decoder(key).decode(content), key)
@@ -105,7 +105,7 @@ def _object_decoder(key: str) -> msgspec.json.Decoder[Any]:
 
 
 def _split_slowly(path: Path, text: str, key: str) -> Iterator[msgspec.Raw]:
-    """Split a file entry by entry with Python's own decoder. Raises InputError where it is broken."""
+    """Split a file entry by entry with Python's own decoder. Raises InputError if it is broken."""
     start = _skip(text, 0)
     if text[start] == "{":
         start = _find_list(path, text, start, key)
@@ -126,7 +126,7 @@ def _split_slowly(path: Path, text: str, key: str) -> Iterator[msgspec.Raw]:
 
 
 def _find_list(path: Path, text: str, start: int, key: str) -> int:
-    """Find the value of a key of the object that begins at `start`."""
+    """Return the position of the value of a key, in the object that begins at `start`."""
     names: list[str] = []
     position = _skip(text, start + 1)
     while not text.startswith("}", position):
@@ -160,14 +160,14 @@ def _skip(text: str, position: int) -> int:
 
 
 def _expect(path: Path, text: str, position: int, mark: str, what: str) -> int:
-    """Return the position of what stands behind a mark."""
+    """Return the position after a mark and space. Raises InputError if the mark is missing."""
     if not text.startswith(mark, position):
         raise broken(path, text, position, f"{mark!r} is expected after {what}")
     return _skip(text, position + 1)
 
 
 def _check_end(path: Path, text: str, position: int, *, closes_object: bool) -> None:
-    if closes_object:  # what stands behind the list must be there, but is not looked at
+    if closes_object:  # the rest of the object is not checked
         if not text.rstrip(" \t\n\r").endswith("}"):
             raise broken(path, text, len(text), "'}' is expected at the end")
     elif (position := _skip(text, position)) < len(text):
@@ -175,7 +175,7 @@ def _check_end(path: Path, text: str, position: int, *, closes_object: bool) -> 
 
 
 def broken(path: Path, text: str, position: int, what: str) -> InputError:
-    """Return the error of a file that is no JSON from a position on."""
+    """Return the error for a file that is not JSON from a position on."""
     end = len(text.rstrip())
     if position >= end or what.endswith("Unterminated string starting at"):
         return InputError(f"{path}: broken JSON: the file ends too early, after {len(text):,} characters ({what})")
@@ -195,7 +195,7 @@ def describe(value: object) -> str:
 
 
 def decode_text(path: Path, content: bytes) -> str:
-    """Decode UTF-8. Raises InputError, naming file and line, where it is none."""
+    """Decode UTF-8. Raises InputError, naming file and line, if it is invalid."""
     try:
         return content.decode()
     except UnicodeDecodeError as error:
@@ -205,7 +205,7 @@ def decode_text(path: Path, content: bytes) -> str:
 
 @contextmanager
 def explaining(where: object) -> Iterator[None]:
-    """Turn what decoding raises for want of memory or depth into an error that says where it was met."""
+    """Name the place in errors of decoding for lack of memory, or because of too deep nesting."""
     try:
         yield
     except RecursionError as error:
@@ -215,7 +215,7 @@ def explaining(where: object) -> Iterator[None]:
 
 
 def as_id(value: object) -> object:
-    """Return a whole number that is written as a float (7.0) or as text ("7") as an int; else the value itself."""
+    """Convert a whole number that is written as a float (7.0) or as text ("7") to int; return other values."""
     if isinstance(value, float) and value.is_integer() and abs(value) <= LARGEST_FLOAT:
         return int(value)
     if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,19}(\.0+)?", value):

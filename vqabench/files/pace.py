@@ -1,4 +1,4 @@
-"""How fast a long computation goes, told now and then."""
+"""Lines about the progress of a long computation."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ SECONDS_BETWEEN_LINES = 10
 
 
 class Pace:
-    """Says every ten seconds how much is done, how fast it goes and how long the rest will take."""
+    """Reports every ten seconds how much is done, the rate, and the time left."""
 
     def __init__(self, total: int, things: str, say: Callable[[str], None]) -> None:
         self.total, self.things, self.say = total, things, say
-        self._began = self._told = time.perf_counter()
+        self._began = self._reported = time.perf_counter()
         self._first: int | None = None
 
-    def go_on(self, done: int) -> None:
-        """Hear that so many of all are done, with those of an earlier call."""
+    def update(self, done: int) -> None:
+        """Record that so many are done, including those of an interrupted run, and report it if it is time."""
         now = time.perf_counter()
-        if self._first is None:
+        if self._first is None:  # what an interrupted run has done does not count for the rate
             self._first, self._began = done, now
-        if now - self._told < SECONDS_BETWEEN_LINES:
+        if now - self._reported < SECONDS_BETWEEN_LINES:
             return
-        self._told = now
+        self._reported = now
         speed = (done - self._first) / max(now - self._began, 1e-9)
         left = f", {(self.total - done) / speed:,.0f} s left" if speed else ""
         self.say(f"{done:,} of {self.total:,} {self.things}, {speed:,.1f} a second{left}")

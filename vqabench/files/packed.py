@@ -1,4 +1,4 @@
-"""Files that are plain, gzipped or inside a zip, whatever their names say; `FILE::MEMBER` names a file of a zip."""
+"""Open files that are plain, gzipped or inside a zip, by their content; `FILE::MEMBER` names a member of a zip."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from vqabench.errors import InputError, VqabenchError, first_few, unknown
 from vqabench.files.folders import is_hidden
 
 UNREADABLE = (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError)
-"""What reading raises where a file is damaged; the last: encrypted, or packed in a way that Python cannot read."""
+"""Errors of reading a damaged file; RuntimeError if it is encrypted, or its compression is not supported."""
 MOST_EXPANSION = 200
-"""Annotations pack to a twentieth; a file made to fill the memory, to a thousandth."""
+"""Annotations are compressed to a twentieth; a decompression bomb, to a thousandth."""
 LEAST_LIMIT = 1 << 26
-"""Bytes that any file may unpack to."""
+"""Bytes that every file may unpack to."""
 MOST_PIPED = 1 << 30
-"""Bytes that a pipe may deliver: its size is not known beforehand."""
+"""Bytes that are read from a pipe at most, since its size is unknown."""
 PIECE = 1 << 24
-"""Bytes read at once where the size of the whole is not known: memory grows with what has come."""
+"""Bytes read at once if the total size is unknown, so that memory grows with the data."""
 PATIENCE = 5.0
-"""Seconds to wait for somebody to open the other end of a named pipe."""
+"""Seconds to wait for a writer to open a named pipe."""
 ZIP = (b"PK\x03\x04", b"PK\x05\x06")
-"""How zips begin, the second one of nothing."""
+"""First bytes of a zip, and of an empty zip."""
 GZIP = b"\x1f\x8b"
 
 
 def split_member(path: Path) -> tuple[Path, str]:
-    """Give the file, and the member of the archive that it is; empty where none is named."""
+    """Return the file and the name of its member; empty if none is named."""
     name, _, member = str(path).partition("::")
     return Path(name), member
 
@@ -46,7 +46,7 @@ def split_member(path: Path) -> tuple[Path, str]:
 def is_packed(path: Path) -> bool:
     """Return whether a file is a zip or gzipped.
 
-    Raises InputError where it is a pipe or a device, which could not be read again; OSError where it is unreadable.
+    Raises InputError if it is a pipe or a device, which could not be read again; OSError if it is unreadable.
     """
     if stat.S_ISFIFO(path.stat().st_mode):
         raise InputError(f"{path}: a pipe, but this must be read more than once; write it to a file")
@@ -58,8 +58,8 @@ def is_packed(path: Path) -> bool:
 def open_packed(path: Path, wanted: str = "", unless: str = "/") -> Iterator[IO[bytes]]:
     """Open a file or a pipe, once, to read what it unpacks to.
 
-    Of a zip that is the member named; else the only one whose name contains `wanted`, or of several the only one
-    whose name does not contain `unless`. Raises InputError where none is, and as reading does (UNREADABLE).
+    In a zip, this is the named member; else the only one whose name contains `wanted`, or of several the only one
+    whose name does not contain `unless`. Raises InputError if there is none, and UNREADABLE as reading does.
     """
     name, member = split_member(path)
     with _open(name) as file:
@@ -82,9 +82,9 @@ def open_packed(path: Path, wanted: str = "", unless: str = "/") -> Iterator[IO[
 
 
 def read_packed(path: Path, wanted: str = "", unless: str = "/") -> bytes:
-    """Read what a file unpacks to, as `open_packed` chooses it; memory grows with what is read.
+    """Read the unpacked content of a file or member, as `open_packed` chooses it.
 
-    Raises InputError where it cannot be read or is no text, VqabenchError where memory is too small for it.
+    Raises InputError if it cannot be read or is no text, VqabenchError if memory is too small for it.
     """
     name = split_member(path)[0]
     try:
@@ -104,9 +104,9 @@ def read_packed(path: Path, wanted: str = "", unless: str = "/") -> bytes:
 
 
 def read_at_most(stream: IO[bytes], most: int, path: Path) -> bytes | None:
-    """Read text to its end, in pieces; None where there are more than `most` bytes.
+    """Read text to its end; return None if there are more than `most` bytes.
 
-    Raises InputError where there are runs of zeros, as in a file whose place was reserved but never filled.
+    Raises InputError if there are runs of zeros, as in a file whose space was reserved but never written.
     """
     content = io.BytesIO()
     while piece := stream.read(PIECE):
@@ -128,27 +128,24 @@ def _size(path: Path) -> int:
 
 @contextmanager
 def _open(path: Path) -> Iterator[IO[bytes]]:
-    """Open a regular file; read a pipe into memory, since it can be read only once and not in any order.
-
-    Raises InputError where it is neither.
-    """
+    """Open a regular file, or read a pipe, which cannot be rewound, into memory. Raises InputError for others."""
     mode = path.stat().st_mode
     if stat.S_ISFIFO(mode):
         yield io.BytesIO(_read_pipe(path))
         return
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise InputError(f"{path}: a device or socket, not a file")
-    with path.open("rb") as file:  # raises what explains it if this is a folder
+    with path.open("rb") as file:  # raises IsADirectoryError for a folder
         yield file
 
 
 def _read_pipe(path: Path) -> bytes:
-    """Read a pipe to its end. Raises InputError where nobody writes to it, or nothing or too much comes."""
+    """Read a pipe to its end. Raises InputError if it has no writer, or returns nothing or too much."""
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as pipe:
         poll = select.poll()
         poll.register(pipe, select.POLLIN)
         begin: bytes | None = None
-        # Without an event there is either no writer, which reading shows, or a slow one.
+        # Without an event there is either a slow writer or none; reading shows which.
         if not poll.poll(1000 * PATIENCE) and (begin := pipe.read(1)) == b"":
             raise InputError(f"{path}: nothing writes to this pipe")
         os.set_blocking(pipe.fileno(), True)
@@ -175,26 +172,26 @@ def _choose(name: Path, archive: zipfile.ZipFile, member: str, wanted: str, unle
 
 
 def _list(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
-    """List an archive's files by name, without hidden ones such as macOS adds."""
+    """List the files of a zip by name, without hidden ones such as macOS adds."""
     files = [one for one in archive.infolist() if not one.is_dir() and not is_hidden(one.filename)]
     return sorted(files, key=lambda file: file.filename)
 
 
 @dataclass(frozen=True)
 class Member:
-    """A file of a zip, not read yet."""
+    """A member of a zip, not read yet."""
 
     name: str
     size: int
-    """Bytes, unpacked, as the zip has it."""
+    """Unpacked bytes, according to the zip."""
     crc: int
-    """CRC-32 of the content, likewise."""
+    """CRC-32 of the content, according to the zip."""
     read: Callable[[], bytes]
     """Several threads may call it at once."""
 
 
 def list_members(path: Path, endings: Sequence[str]) -> list[Member]:
-    """List a zip's files of some endings, by name. The zip stays open for as long as one of them is kept."""
+    """List the members of a zip with some endings, by name. The zip stays open while one of them is referenced."""
     archive, turn = zipfile.ZipFile(path), threading.Lock()
     return [
         Member(one.filename, one.file_size, one.CRC, partial(_read, archive, one, turn))
@@ -204,5 +201,5 @@ def list_members(path: Path, endings: Sequence[str]) -> list[Member]:
 
 
 def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo, turn: threading.Lock) -> bytes:
-    with turn:  # a ZipFile counts its readers, and threads at once make it miscount
+    with turn:  # a ZipFile counts its readers, but not thread-safely
         return archive.read(member)

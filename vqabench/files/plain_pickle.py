@@ -1,7 +1,7 @@
-"""Pickles that hold numbers, text, lists, dicts and numpy's arrays; anything else in them is refused.
+"""Load pickles of numbers, text, lists, dicts and numpy arrays; anything else is refused.
 
-A pickle may name any function and have it run. Here only the names that numpy's arrays need are known, and each
-stands for something of our own: nothing of numpy or of another library is called with what a file says.
+A pickle may name any function and call it. Here only the names that numpy arrays need are known, and each stands
+for a class or function of this module: no code of numpy or another library is called with data of the file.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _PLAIN = re.compile(r"[<>|=]?([biufSU][0-9]{1,4}|O8?)")
 
 
 class PlainDtype:
-    """A type of numbers or text, or `O` for a list of anything that is plain."""
+    """A type of numbers or text, or `O` for a list of plain objects."""
 
     def __init__(self, spelled: str = "", *_: object) -> None:
         if not isinstance(spelled, str) or not _PLAIN.fullmatch(spelled):
@@ -34,7 +34,7 @@ class PlainDtype:
 
 
 class PlainArray:
-    """An array, made from a shape and bytes that belong together."""
+    """An array, made from a shape and bytes that match it."""
 
     def __init__(self, *_: object) -> None:
         self.array: NDArray[Any] = np.empty(0)
@@ -47,7 +47,7 @@ class PlainArray:
 
 
 def make_array(shape: object, kind: object, order: str, content: object) -> NDArray[Any]:
-    """Make an array. Raises UnpicklingError where the content is not as long as the shape says."""
+    """Make an array. Raises UnpicklingError if the size of the content does not match the shape."""
     sides = shape if isinstance(shape, tuple) else (shape,)
     if not isinstance(kind, PlainDtype) or not all(type(side) is int and side >= 0 for side in sides):
         raise pickle.UnpicklingError("an array without a shape or a type")
@@ -74,7 +74,7 @@ def _scalar(kind: object, content: object) -> Any:
 
 
 def _encode(text: str, *_: object) -> bytes:
-    """Return bytes that protocols before 3 write as text."""
+    """Return the bytes that pickle protocols before 3 write as text."""
     return text.encode("latin-1")
 
 
@@ -95,15 +95,15 @@ _KNOWN: dict[tuple[str, str], Any] = {
 NAMES: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
     (meant, ".".join(name)) for name, meant in _KNOWN.items() if name[0] != "collections"
 ]
-"""What names of numpy's stand for, in the form that `torch.serialization.safe_globals` takes."""
+"""The stand-ins for the names of numpy, for `torch.serialization.safe_globals`."""
 
 
-class _Unpickler(pickle._Unpickler):  # not the one in C, which a few bytes make allocate whatever they name
+class _Unpickler(pickle._Unpickler):  # not the one in C, which allocates any size that a few bytes name
     dispatch: ClassVar[dict[int, Callable[[Any], None]]] = dict(pickle._Unpickler.dispatch)
 
     def load_build(self: Any) -> None:
         if not isinstance(self.stack[-2], PlainArray | PlainDtype):
-            raise pickle.UnpicklingError("it changes something that is no array")
+            raise pickle.UnpicklingError("it changes something that is not an array")
         pickle._Unpickler.dispatch[pickle.BUILD[0]](self)
 
     dispatch[pickle.BUILD[0]] = load_build
@@ -118,13 +118,13 @@ class _Unpickler(pickle._Unpickler):  # not the one in C, which a few bytes make
 
 
 def load_plain(content: bytes) -> Any:
-    """Load a pickle. Raises whatever its bytes happen to ask for where it is broken, or not plain."""
+    """Load a pickle. May raise any exception if it is broken or not plain."""
     stream = io.BytesIO(content)
     return unwrap(_Unpickler(stream, encoding="latin-1").load())
 
 
 def unwrap(value: Any) -> Any:
-    """Return the array that a stand-in holds, also in a dict, and in an array of one dict."""
+    """Replace stand-ins by their arrays, also in a dict, and in an array of one dict."""
     if isinstance(value, PlainArray):
         value = value.array
     if isinstance(value, np.ndarray) and value.dtype.kind == "O" and value.size == 1:

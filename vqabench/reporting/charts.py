@@ -231,7 +231,10 @@ def build_accuracies(findings: DatasetFindings) -> tuple[Charts, ...]:
     caption = f"Accuracy over all questions, in percent: {shapes}"
     fewer = f" The {len(shown)} most accurate of {len(rows)} rows; the tables have all."
     note = "Lines across the ends show one standard deviation over the seeds."
-    groups = tuple(Bars(name, tuple(_bar(cell, hollow=n > 0) for n, cell in enumerate(own))) for name, own in found)
+    groups = tuple(
+        Bars(name, tuple(Bar(cell and cell.mean, _ends(cell), n > 0) for n, cell in enumerate(own)))
+        for name, own in found
+    )
     highest = max(end for _, own in found for cell in own for end in (_ends(cell) or (0.0, _mean(cell))))
     chart = BarChart("accuracy (%)", groups, Scale(0.0, highest), tuple(titles))
     head = ("row", *(what for title in titles for what in (title, "standard deviation")))
@@ -380,13 +383,16 @@ def build_gains(findings: DatasetFindings) -> tuple[Charts, ...]:
     scale = Scale(*_span([cell for kind in order for cell in cells[kind]]), signed=True)
     figures = []
     for number, row in enumerate(shown):
-        groups = tuple(Bars(kind, (_gain_bar(cells[kind][number]),)) for kind in order)
+        own = [(kind, cells[kind][number]) for kind in order]
+        groups = tuple(
+            Bars(kind, (Bar(cell.gain, cell.test and (cell.test.low, cell.test.high)),)) for kind, cell in own
+        )
         name = name_row(row)
         chart = BarChart("gain in accuracy (points)", groups, scale)
         figures.append(Figure(row.title, name, chart, f"{name}, {what}"))
     notes = [
         "Against the plain runs of the same backbone and objective in the same setting. Lines across the ends show "
-        "the 95 % confidence interval over the seeds, where there are several, each on its own: among many types "
+        "the 95 % confidence interval over the seeds, if there are several, each on its own: among many types "
         "some exclude 0 by chance."
     ]
     notes += [f"The {len(shown)} rows of {len(gaining)} that differ the most."] * (len(shown) < len(gaining))
@@ -412,10 +418,6 @@ def _span(cells: Sequence[Cell]) -> Interval:
     return min(ends), max(ends)
 
 
-def _gain_bar(cell: Cell) -> Bar:
-    return Bar(cell.gain, None if cell.test is None else (cell.test.low, cell.test.high))
-
-
 def _format_gain(cell: Cell) -> tuple[Text, Text]:
     interval = "–" if cell.test is None else f"{cell.test.low:+.1f} to {cell.test.high:+.1f}"
     return Text("–" if cell.gain is None else f"{cell.gain:+.2f}"), Text(interval)
@@ -438,10 +440,6 @@ def _ends(cell: Cell | None) -> Interval | None:
     if cell is None or cell.mean is None or cell.deviation is None:
         return None
     return cell.mean - cell.deviation, cell.mean + cell.deviation
-
-
-def _bar(cell: Cell | None, *, hollow: bool) -> Bar:
-    return Bar(None if cell is None else cell.mean, _ends(cell), hollow)
 
 
 def _format(cell: Cell | None) -> tuple[Text, Text]:

@@ -12,22 +12,23 @@ from xml.etree.ElementTree import SubElement
 from markupsafe import Markup
 
 from vqabench.data.prepare.digits import Picture
+from vqabench.errors import counted
 from vqabench.evaluation.findings import ChangedPair, ChangedQuestion, Region, Reply
 from vqabench.reporting.charts import name_row, name_split
 from vqabench.reporting.svg import begin, finish
 
-TOLD = 0.095
-"""Attention from which on its percentage is written beside the region."""
+LABELLED = 0.095
+"""Attention from which the percentage is written next to the region."""
 
 
 def draw_regions(key: str, title: str, regions: Sequence[Region], attention: Sequence[float] | None) -> Markup:
-    """Draw the regions where they lie, as if the image were square; the more attention, the bolder the outline."""
+    """Draw regions at their positions, as if the image were square; bolder outlines mean more attention."""
     drawing = begin(key, title, _describe(regions, attention), viewBox="0 0 100 100")
     drawing.attrib["class"] = "scene"
     SubElement(drawing, "rect", {"class": "ground", "width": "100", "height": "100"})
     weights = [0.0] * len(regions) if attention is None else attention
     largest = max(weights, default=0.0) or 1.0
-    order = sorted(range(len(regions)), key=lambda number: weights[number])  # what counts lies on top
+    order = sorted(range(len(regions)), key=lambda number: weights[number])  # the most attended regions on top
     for number in order:
         region, weight = regions[number], weights[number]
         left, top, right, bottom = (100 * side for side in region.box)
@@ -39,14 +40,14 @@ def draw_regions(key: str, title: str, regions: Sequence[Region], attention: Seq
             strong = weight / largest
             bold = {"stroke-width": _short(0.4 + 1.8 * strong), "stroke-opacity": _short(0.25 + 0.75 * strong)}
             SubElement(drawing, "rect", {"class": "region", **box, **bold})
-        if weight >= TOLD:
+        if weight >= LABELLED:
             at = {"x": _short(left), "y": _short(top - 1.5 if top > 7 else bottom + 6)}
             SubElement(drawing, "text", at).text = f"{weight:.0%}"
     return finish(drawing)
 
 
 def _describe(regions: Sequence[Region], attention: Sequence[float] | None) -> str:
-    count = f"{len(regions)} regions"
+    count = counted(len(regions), "region")
     if attention is None:
         return f"{count}."
     order = sorted(range(len(regions)), key=lambda number: -attention[number])[:5]
@@ -63,7 +64,7 @@ def _name(region: Region, number: int) -> str:
 
 
 def format_picture(picture: Picture) -> str:
-    """Give a picture as a PNG in a `data:` address."""
+    """Return a picture as a PNG in a `data:` address."""
     width = 3 * picture.width
     rows = [picture.rgb[start : start + width] for start in range(0, len(picture.rgb), width)]
     head = struct.pack(">IIBBBBB", picture.width, picture.height, 8, 2, 0, 0, 0)  # 8 bits, red green blue
@@ -82,7 +83,7 @@ def _short(value: float) -> str:
 
 @dataclass(frozen=True)
 class Side:
-    """What one of two runs made of a question."""
+    """One run's answer to a question, and its attention."""
 
     name: str
     reply: Reply
@@ -95,7 +96,7 @@ class Card:
 
     asked: ChangedQuestion
     scene: Markup | None
-    """Its image, where it is drawn for neither side."""
+    """Its image, if it is drawn for neither side."""
     sides: tuple[Side, Side]
 
 
@@ -111,7 +112,7 @@ class PairCards:
 
 
 def lay_out_pair(pair: ChangedPair, new_key: Callable[[], str]) -> PairCards:
-    """Lay out what a strategy changed."""
+    """Return the examples of a pair, laid out as cards."""
     changed = pair.gained + pair.lost
     summary = (
         f"Of {pair.questions:,} questions ({name_split(pair.split, pair.after)}, seed {pair.seed}), {changed:,} "

@@ -1,10 +1,10 @@
-"""Comparisons and scores in forms that other programs and papers read."""
+"""Comparisons and scores as JSON, CSV and Markdown."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -38,7 +38,7 @@ def _without_halves(value: Any) -> Any:
 
 
 def to_markdown(grids: Sequence[Grid], notes: Sequence[str]) -> str:
-    """Give GitHub's tables, the best numbers in bold."""
+    """Return tables in GitHub's Markdown, the best numbers in bold."""
     return "\n\n".join([*(_markdown_table(grid) for grid in grids), *(f"> {_escape(note)}" for note in notes)])
 
 
@@ -74,22 +74,20 @@ _CSV_HEAD = (
 
 
 def to_csv(comparison: Comparison) -> str:
-    """Give a line per configuration, split, metric and category (or question type), and the published ones."""
+    """Return a line per configuration, split, metric and category (or question type), and the published ones."""
     stream = io.StringIO()
     writer = csv.DictWriter(stream, _CSV_HEAD.split(), lineterminator="\n")
     writer.writeheader()
     for row in comparison.rows:
-        writer.writerows(map(_disarm, _csv_lines(row)))
+        for line in _csv_lines(row):
+            writer.writerow(
+                {key: disarm(value) if isinstance(value, str) else value for key, value in line.items()}
+            )
     printed = {id(one): one for row in comparison.rows for one in row.published}
     printed |= {id(one): one for one in comparison.published}
     for one in printed.values():
         writer.writerows(_published_csv_lines(one))
     return stream.getvalue()
-
-
-def _disarm(line: Mapping[str, Any]) -> dict[str, Any]:
-    """Keep a spreadsheet from taking text for a formula."""
-    return {key: disarm(value) if isinstance(value, str) else value for key, value in line.items()}
 
 
 def _csv_lines(row: Row) -> Iterator[dict[str, Any]]:
@@ -131,12 +129,12 @@ def narrow(comparison: Comparison, metric: str | None, split: str | None) -> Com
 
 
 def comparison_to_json(comparison: Comparison) -> str:
-    """Give one JSON document of a comparison."""
+    """Return a comparison as one JSON document."""
     return to_json(lay_flat(comparison))
 
 
 def lay_flat(comparison: Comparison | None) -> dict[str, Any]:
-    """Give every row with its numbers: split -> metric (or `question-type`, `prior`) -> category -> mean, ..."""
+    """Return every row with its numbers: split -> metric (or `question-type`, `prior`) -> category -> mean, ..."""
     rows = []
     for row in comparison.rows if comparison is not None else ():
         numbers: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""A comparison as grids of text: what every form of table is drawn from."""
+"""A comparison as grids of text, from which every form of table is drawn."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from vqabench.errors import InputError, unknown
+from vqabench.errors import InputError, counted, unknown
 from vqabench.evaluation.comparison import METRICS, Comparison
 from vqabench.evaluation.notes import LEVEL
 from vqabench.evaluation.published import SPLIT, USUAL_ACTIVATION, Published, read_published
@@ -56,16 +56,16 @@ class Text:
     mean: str
     """Or a name."""
     spread: str = ""
-    """What follows a mean: ` ±1.25`."""
+    """Text after a mean: ` ±1.25`."""
     mark: str = ""
-    """What follows that: `†`."""
+    """Text after that: `†`."""
     best: bool = False
     display: str | None = None
-    """How a paper writes a name; None: as it is."""
+    """How a paper writes a name; None if there is no other form."""
 
     @property
     def text(self) -> str:
-        """Give all of it."""
+        """Return the whole text."""
         return self.mean + self.spread + self.mark
 
 
@@ -90,10 +90,10 @@ def lay_out(
     split: str | None = None,
     columns: Sequence[str] = (),
 ) -> list[Grid]:
-    """Lay a comparison out: a grid per data set, metric and split.
+    """Return the grids of a comparison, one per data set, metric and split.
 
-    `metric` or `split` None means every one; `columns` are those of `parse_columns`, none means all that have
-    something to say.
+    `metric` or `split` None means all of them; `columns` are those of `parse_columns`, none means all that are not
+    empty.
     """
     grids = []
     for dataset in dict.fromkeys(row.dataset for row in comparison.rows):
@@ -179,7 +179,7 @@ def deal(grid: Grid, fits: Callable[[Grid], bool]) -> list[Grid]:
 
 
 def _lay_out_published(rows: Sequence[Published], metric: str | None) -> list[Grid]:
-    """Lay out the paper's tables, a grid for each of their data sets and metrics."""
+    """Return the paper's tables, a grid for each data set and metric."""
     groups: dict[tuple[str, str, str], list[Published]] = {}
     for row in rows:
         if metric in (None, row.metric):
@@ -218,7 +218,7 @@ def choose_notes(comparison: Comparison, grids: Sequence[Grid]) -> list[str]:
 
 
 def _by_answer_type(title: str, rows: list[Row], split: str, metric: str) -> Grid:
-    """Lay out a line per row, with the columns that any has something to say in; published rows follow ours."""
+    """Return a grid with a line per row, without empty columns; published rows follow ours."""
     lines = []
     for row in rows:
         lines.append(_line(row, rows, split, metric))
@@ -232,14 +232,14 @@ def _by_answer_type(title: str, rows: list[Row], split: str, metric: str) -> Gri
 def _line(row: Row, rows: Sequence[Row], split: str, metric: str) -> dict[str, Text]:
     cells = {category: row.cells.get((split, metric, "answer-type", category)) for category in CATEGORIES}
     line = _name(row, rows) | {HEADS[category]: _format_marked(cell) for category, cell in cells.items()}
-    everything, beside = cells["all"], row.cells.get(("val", metric, "answer-type", "all"))
+    everything, in_domain = cells["all"], row.cells.get(("val", metric, "answer-type", "all"))
     if everything is not None and everything.gain is not None:
         line["gain"] = Text(f"{everything.gain:+.2f}")
         if everything.test is not None:
             line["95 % CI"] = Text(f"{everything.test.low:+.1f} to {everything.test.high:+.1f}")
             line[P_HOLM] = Text(format_p(everything.test.p_holm))
-    if split == "test" and row.test_domain == "out-of-domain" and beside is not None:
-        line["in-domain"] = replace(_spell(beside), best=False)
+    if split == "test" and row.test_domain == "out-of-domain" and in_domain is not None:
+        line["in-domain"] = replace(_format(in_domain), best=False)
     return line
 
 
@@ -265,7 +265,7 @@ def _name(row: Row, rows: Sequence[Row]) -> dict[str, Text]:
     methods = {one.backbone: one.method for one in read_published()}
     about = [] if _share_objective(rows) else [row.objective.upper()]
     if len({len(one.seeds) for one in rows}) > 1:
-        about.append(format_count(len(row.seeds), "seed"))
+        about.append(counted(len(row.seeds), "seed"))
     parts = [
         _display_loss(row.loss),
         f"({', '.join(about)})" if about else "",
@@ -307,14 +307,9 @@ def _strategy(row: Row) -> str:
 
 
 def _format_marked(cell: Cell | None) -> Text:
-    """Spell a number, with the paper's mark where its gain would hardly come of the seeds alone."""
-    text = _spell(cell)
+    """Return a number as text, with the paper's mark if its gain is significant."""
+    text = _format(cell)
     return replace(text, mark="†") if cell is not None and cell.test and cell.test.p < LEVEL else text
-
-
-def format_count(count: int, what: str) -> str:
-    """Return a number of things, such as `1 seed` or `6,000 questions`."""
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def format_p(p: float) -> str:
@@ -327,7 +322,7 @@ def _by_prior(title: str, rows: list[Row], split: str) -> Grid:
     lines = []
     for row in rows:
         cells = [row.cells.get((split, *key)) for key in PRIOR_COLUMNS.values()]
-        lines.append((*_name(row, rows).values(), *map(_spell, cells)))
+        lines.append((*_name(row, rows).values(), *map(_format, cells)))
     return Grid(title, head, len(NAMES), tuple(lines), _describe_all(rows))
 
 
@@ -335,13 +330,13 @@ def _by_question_type(title: str, rows: list[Row], split: str) -> Grid:
     types = {key[3]: None for row in rows for key in row.cells if key[0] == split and key[2] == "question-type"}
     head = ("question type", *(f"{row.backbone} {_strategy(row)}" for row in rows))
     lines = tuple(
-        (Text(name), *(_spell(row.cells.get((split, "accuracy", "question-type", name))) for row in rows))
+        (Text(name), *(_format(row.cells.get((split, "accuracy", "question-type", name))) for row in rows))
         for name in sorted(types)
     )
     return Grid(title, head, 1, lines)
 
 
-def _spell(cell: Cell | None) -> Text:
+def _format(cell: Cell | None) -> Text:
     if cell is None or cell.mean is None:
         return Text("–")
     spread = "" if cell.deviation is None else f" ±{cell.deviation:.2f}"

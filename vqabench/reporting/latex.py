@@ -1,4 +1,4 @@
-"""Tables for a paper: each fits a column of a two-column page, with its notes below it."""
+"""Tables for a paper: each fits a column of a two-column page, with its notes below."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from vqabench.reporting.grids import (
 )
 
 WIDTH = 219.0
-"""Points: the narrowest column in use, that of ACL's style. Tables are as wide as the column that they stand in."""
+"""Points: the narrowest column in use, that of ACL's style. Tables are as wide as their column."""
 NAMES = 46.0
-"""Points that are left for names, which break into lines."""
+"""Points left for names, which break into lines."""
 GAP, DIGIT, SIGN, DOT, SMALL = 4.0, 4.9, 6.3, 2.7, 0.75
 """Points: between columns; of a bold digit, a plus or minus and a point of 8 points; share of that at 6 points."""
 LINES = 40
@@ -32,7 +32,7 @@ LINES = 40
 LONGEST_WORD, LONGEST_RUN = 10, 7
 """Letters of a word that never breaks, and those of a longer word between two places to break it."""
 DEFAULT = (*HEADS.values(), "in-domain")
-"""Columns where none are chosen; the number of seeds stands in a note, or by the name."""
+"""Columns if none are chosen; a note, or the name, has the number of seeds."""
 IN_DOMAIN = "ID"
 _PACKAGES = (
     r"% Needs in the preamble: \usepackage{booktabs} \usepackage{tabularx} (\usepackage[T1]{fontenc} is best)"
@@ -114,20 +114,16 @@ def _cut(grid: Grid) -> Iterator[Grid]:
 
 
 def _fits(grid: Grid) -> bool:
-    columns = range(grid.names, len(grid.head))
-    widths = [
-        max([_measure(_head(grid.head[number])), *(_measure_cell(row[number]) for row in grid.rows)])
-        for number in columns
-    ]
-    return sum(widths) + GAP * len(widths) + NAMES <= WIDTH
+    width = NAMES
+    for number in range(grid.names, len(grid.head)):
+        cells = [row[number] for row in grid.rows]
+        widths = [_measure(cell.mean) + SMALL * _measure(cell.spread.strip() + cell.mark) for cell in cells]
+        width += GAP + max([_measure(_head(grid.head[number])), *widths])
+    return width <= WIDTH
 
 
 def _measure(text: str) -> float:
     return sum(DOT if mark in ".,:()" else SIGN if mark in "+-−±%<" else DIGIT for mark in text)
-
-
-def _measure_cell(cell: Text) -> float:
-    return _measure(cell.mean) + SMALL * _measure(cell.spread.strip() + cell.mark)
 
 
 def _head(name: str) -> str:
@@ -139,10 +135,11 @@ def _head(name: str) -> str:
 def _table(grid: Grid, notes: Sequence[str], number: int) -> str:
     heads = [_escape(_head(name)) for name in grid.head[grid.names :]]
     about = f" ({grid.about})" if grid.about else ""
+    label = re.sub(r"[^a-z0-9]+", "-", "-".join(grid.key).lower()).strip("-")
     lines = [
         r"\begin{table}[tb]",
         rf"\caption{{{_escape(grid.title.replace(' x 100', ' × 100') + about)}.}}",
-        rf"\label{{tab:{_slug(grid.key)}-{number}}}",
+        rf"\label{{tab:{label}-{number}}}",
         r"\vspace{2pt}",
         r"\fontsize{8}{9.5}\selectfont",
         r"\setlength{\tabcolsep}{2pt}",
@@ -158,10 +155,6 @@ def _table(grid: Grid, notes: Sequence[str], number: int) -> str:
         r"\end{table}",
     ]
     return "\n".join(lines)
-
-
-def _slug(key: Iterable[str]) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", "-".join(key).lower()).strip("-")
 
 
 def _line(cells: Iterable[str]) -> str:
@@ -189,7 +182,7 @@ def _escape(text: str, *, number: bool = False) -> str:
 
 
 def _escape_word(word: str) -> str:
-    """Return a word for LaTeX, with places to break it where it is long: after signs, or else anywhere."""
+    """Return a word for LaTeX; a long one may break after signs, or else anywhere."""
     signs = [_SIGNS.get(mark, mark) for mark in word]
     if len(word) <= LONGEST_WORD:
         return "".join(signs)

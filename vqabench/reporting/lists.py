@@ -75,7 +75,7 @@ SHORTEST_BAR = 8
 
 
 def draw_answer_shares(types: Sequence[TypeShares], console: Console) -> list[RenderableType]:
-    """Draw each question type's answers, a bar for each split beside the other."""
+    """Draw each question type's answers, with a bar for each split."""
     return [drawn for shares in types for drawn in (_describe(shares), _draw(shares, console))]
 
 

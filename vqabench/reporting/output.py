@@ -1,7 +1,7 @@
-"""Text that is printed: what plugins, runs, data sets and servers say is cleaned here, on its way out.
+"""Print text; characters from plugins, runs, data sets and servers that could steer a terminal are removed.
 
 Everything that the command line prints goes through `say`, `say_json`, `say_on_stderr` or a console of `terminal`;
-ruff refuses `print`, `typer.echo` and other consoles.
+ruff rejects `print`, `typer.echo` and other consoles.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from typing import TextIO
 _UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters: they move the cursor, set the title, paste
     "\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2060-\u2064\u3164\ufeff\uffa0"  # no width
-    "\u2028\u2029\u202a-\u202e\u2066-\u206f\ufff9-\ufffb"  # other line ends, and what turns text round
+    "\u2028\u2029\u202a-\u202e\u2066-\u206f\ufff9-\ufffb"  # other line ends, text direction
     "\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
-    "\ud800-\udfff]"  # half a character: bytes of a file's name that are no UTF-8, or broken JSON
+    "\ud800-\udfff]"  # half a character: from a file name that is not UTF-8, or from broken JSON
 )
 _BREAK = re.compile(r"\s*[\n\t]\s*")
 _SPACES = "\x0b\x0c\r\x85\u2028\u2029"
 
 
 def clean(text: str) -> str:
-    """Return text without characters that a terminal obeys or that cannot be seen; line ends and tabs stay."""
+    """Remove control characters and invisible ones, except line ends and tabs."""
     return _UNSAFE.sub(_replace, text)
 
 
 def clean_line(text: str) -> str:
-    """Return text likewise, in one line."""
+    """Remove control characters and invisible ones, and join the lines."""
     return _BREAK.sub(" ", clean(text))
 
 
@@ -47,7 +47,7 @@ def say_on_stderr(text: str) -> None:
 
 
 def say_json(document: str) -> None:
-    """Print a JSON document on stdout; what `clean` takes out, and what stdout cannot encode, stands as escapes."""
+    """Print a JSON document on stdout; characters that `clean` removes or stdout cannot encode are escaped."""
     document = _UNSAFE.sub(_escape, document)
     try:
         document.encode(sys.stdout.encoding or "utf-8")
@@ -57,7 +57,7 @@ def say_json(document: str) -> None:
 
 
 def _escape(found: re.Match[str]) -> str:
-    """Spell a character as JSON does, in UTF-16."""
+    """Return a character as JSON escapes, in UTF-16."""
     units = found[0].encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{units[start : start + 2].hex()}" for start in range(0, len(units), 2))
 

@@ -17,12 +17,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from vqabench import __version__
+from vqabench.errors import counted
 from vqabench.evaluation.comparison import Comparison
 from vqabench.evaluation.findings import DatasetFindings
 from vqabench.reporting import svg
 from vqabench.reporting.charts import Kind, build_charts, name_row
 from vqabench.reporting.drawings import PairCards, lay_out_pair
-from vqabench.reporting.grids import By, Grid, Text, format_count, lay_out
+from vqabench.reporting.grids import By, Grid, Text, lay_out
 from vqabench.reporting.output import clean
 from vqabench.reporting.verdicts import judge_rows
 from vqabench.results import Manifest
@@ -117,7 +118,7 @@ def _lay_out(key: str, findings: DatasetFindings, new_key: Callable[[], str]) ->
     return Section(
         key,
         findings.name,
-        f"{format_count(len(comparison.rows), 'row')} of {format_count(runs, 'run')}",
+        f"{counted(len(comparison.rows), 'row')} of {counted(runs, 'run')}",
         (*comparison.left_out, *comparison.all_notes),
         findings.missing,
         tuple(lay_out(comparison, None, "answer-type")),

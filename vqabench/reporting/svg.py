@@ -39,7 +39,7 @@ MARKERS = (
     "M-5-2h10v4h-10z",
 )
 ROOM_FOR_TEXT = 22.0
-"""Percent of the width, at each end where a number may stand."""
+"""Percent of the width, at each end that may have a number."""
 MOST_MARKERS = 12
 """On one line."""
 PLOT_HEIGHT, LABEL_HEIGHT, BAR_HEIGHT = 190, 16, 13
@@ -82,7 +82,7 @@ def draw_legend(figure: Figure) -> list[tuple[Markup, str]]:
 
 
 def begin(key: str, title: str, description: str, **attributes: str) -> Element:
-    """Begin a drawing with a name and a description for those who do not see it; `key` is its own in the page."""
+    """Return an empty drawing with a title and a description for screen readers; `key` is unique in the page."""
     labelled = {"role": "img", "aria-labelledby": f"{key}-title {key}-desc"}
     drawing = Element("svg", {**labelled, **attributes})
     SubElement(drawing, "title", id=f"{key}-title").text = title
@@ -91,7 +91,7 @@ def begin(key: str, title: str, description: str, **attributes: str) -> Element:
 
 
 def finish(drawing: Element) -> Markup:
-    """Give the text of a drawing; what is in it from outside is escaped."""
+    """Return the text of a drawing; text from data is escaped."""
     return Markup(tostring(drawing, encoding="unicode", short_empty_elements=False))
 
 
@@ -107,7 +107,7 @@ def draw_bars(key: str, title: str, chart: BarChart) -> Markup:
     groups = chart.groups
     heights = [LABEL_HEIGHT + BAR_HEIGHT * len(group.bars) + 8 for group in groups]
     message = f"{len(groups)} bars" if all(len(group.bars) == 1 for group in groups) else f"{len(groups)} groups"
-    drawing = begin(key, title, f"Bar chart of {message}; the table beside it has the numbers.")
+    drawing = begin(key, title, f"Bar chart of {message}; the table below it has the numbers.")
     drawing.attrib |= {"class": "bars", "width": "100%", "height": str(sum(heights) + 2)}
     top = 0
     for group, height in zip(groups, heights, strict=True):
@@ -147,7 +147,7 @@ def _draw_line_across(drawing: Element, kind: str, left: float, right: float, to
 
 def draw_lines(key: str, title: str, chart: LineChart) -> Markup:
     """Draw accuracies by epoch; a band goes from the lowest to the highest seed."""
-    described = f"Line chart of {len(chart.lines)} lines by epoch; the table beside it has the numbers."
+    described = f"Line chart of {len(chart.lines)} lines by epoch; the table below it has the numbers."
     drawing = begin(key, title, described)
     drawing.attrib |= {"class": "curves", "width": "100%", "height": str(PLOT_HEIGHT + 48)}
     points = [point for line in chart.lines for point in line.curve.points]
@@ -204,7 +204,7 @@ def _draw_grid(plot: Element, ticks: Sequence[float], epochs: Sequence[int], fir
 def draw_dots(key: str, title: str, chart: DotChart) -> Markup:
     """Draw numbered points with error bars; on the dashed line both numbers are equal."""
     dots = chart.dots
-    described = f"Scatter plot of {len(dots)} points; the table beside it has the numbers."
+    described = f"Scatter plot of {len(dots)} points; the table below it has the numbers."
     drawing = begin(key, title, described)
     drawing.attrib |= {"class": "dots", "width": "100%", "height": str(DOTS_HEIGHT + 52)}
     ticks_x = choose_ticks(max(0.0, *(end for dot in dots for end in (dot.x, *(dot.x_ends or ())))))
@@ -273,7 +273,7 @@ def _draw_dot(
 def draw_overlay(key: str, title: str, chart: Overlay) -> Markup:
     """Draw distributions over the same answers on top of one another, one answer per line."""
     answers, series = chart.answers, chart.series
-    described = f"{len(series)} distributions over {len(answers)} answers; the table beside it has the numbers."
+    described = f"{len(series)} distributions over {len(answers)} answers; the table below it has the numbers."
     drawing = begin(key, title, described)
     height = OVERLAY_HEIGHT * len(answers)
     drawing.attrib |= {"class": "overlay", "width": "100%", "height": str(height + 24)}
@@ -306,21 +306,21 @@ def draw_overlay(key: str, title: str, chart: Overlay) -> Markup:
 
 
 def draw_swatch(kind: str) -> Markup:
-    """Return a bar of an overlay, `behind` or `outline`, to stand beside its name."""
+    """Return a bar of an overlay, `behind` or `outline`, for the legend."""
     key = Element("svg", {"class": "key", "aria-hidden": "true", "width": "38", "height": "14"})
     SubElement(key, "rect", {"class": kind, "x": "2", "width": "34", "y": "1", "height": "12"})
     return finish(key)
 
 
 def draw_mark(style: int) -> Markup:
-    """Return a mark alone, to stand beside its name."""
+    """Return a mark alone, for the legend."""
     key = Element("svg", {"class": "key", "aria-hidden": "true", "width": "16", "height": "14"})
     SubElement(key, "use", {"href": f"#marker-{style}", "class": f"mark s{style}", "x": "8", "y": "7"})
     return finish(key)
 
 
 def draw_markers() -> Markup:
-    """Give the shapes that lines are marked with: once for the whole page."""
+    """Return the shapes of all markers, to define once in the page."""
     holder = Element("svg", {"class": "markers", "aria-hidden": "true", "width": "0", "height": "0"})
     shapes = SubElement(holder, "defs")
     for number, path in enumerate(MARKERS):
@@ -329,7 +329,7 @@ def draw_markers() -> Markup:
 
 
 def draw_key(style: int) -> Markup:
-    """Give a line and its marker, to stand beside its name."""
+    """Return a line and its marker, for the legend."""
     key = Element("svg", {"class": "key", "aria-hidden": "true", "width": "38", "height": "14"})
     line = {"class": f"line s{style}", "x1": "1", "x2": "37", "y1": "7", "y2": "7"}
     SubElement(key, "line", line | _dashes(style))

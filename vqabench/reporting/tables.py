@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text as RichText
 
 from vqabench.data.vqa.annotations import ANSWER_TYPES
+from vqabench.errors import counted
 from vqabench.evaluation.comparison import Comparison
 from vqabench.evaluation.scores import CATEGORIES, Scores
 from vqabench.reporting.grids import HEADS, By, Grid, choose_notes, deal, lay_out, without_spreads
@@ -17,14 +18,14 @@ from vqabench.reporting.output import clean_line
 from vqabench.reporting.terminal import stdout_console
 
 SHORTEST_NAMES = 22
-"""Names fold into lines of at least so many columns before a number gives way."""
+"""Width to which names are folded before numbers lose their deviations."""
 
 
 def draw(grid: Grid, width: int) -> list[Table]:
     """Draw a grid in `width` columns, the best numbers in bold; no number is ever cut.
 
-    Where it is too wide, deviations stand under "All" alone; where that is still too wide, the columns are dealt
-    out to several tables.
+    If it is too wide, only "All" keeps its deviations; if that is still too wide, the columns are split over
+    several tables.
     """
     if _width(grid) > width:
         grid = without_spreads(grid)
@@ -46,7 +47,7 @@ def _draw(grid: Grid) -> Table:
 
 
 def _width(grid: Grid) -> int:
-    """Give the columns that a table takes at least, with a space and a border after each of its own."""
+    """Return the least width of a table, with a space and a border after each column."""
     columns = [_column_width(grid, number) + 2 for number in range(len(grid.head))]
     return sum(columns[grid.names :]) + min(sum(columns[: grid.names]), SHORTEST_NAMES)
 
@@ -59,7 +60,7 @@ def _column_width(grid: Grid, number: int) -> int:
 def print_comparison(
     comparison: Comparison, metric: str | None, by: By, split: str | None = None, columns: Sequence[str] = ()
 ) -> None:
-    """Print the tables of a comparison, and what their reader must know."""
+    """Print the tables of a comparison and their notes."""
     console = stdout_console()
     grids = lay_out(comparison, metric, by, split, columns)
     for grid in grids:
@@ -90,27 +91,30 @@ def list_scores(scores: Scores, *, exact: bool) -> tuple[tuple[str, ...], list[t
     Numbers are `exact`, or have two decimals.
     """
 
-    def spell(value: float | None) -> str:
+    def format_value(value: float | None) -> str:
         return "" if value is None else repr(value) if exact else format_number(value)
 
     rows = [
-        ("answer type", category, "", *(spell(one[category]) for one in (scores.accuracy, scores.kappa)))
+        ("answer type", category, "", *(format_value(one[category]) for one in (scores.accuracy, scores.kappa)))
         for category in CATEGORIES
     ]
     for by, types in (
         ("question type", scores.per_question_type),
         ("other answer type", scores.other_answer_types),
     ):
-        rows += [(by, name, str(one.questions), spell(one.accuracy), "") for name, one in types.items()]
+        rows += [
+            (by, name, f"{one.questions:{'' if exact else ','}}", format_value(one.accuracy), "")
+            for name, one in types.items()
+        ]
     return ("by", "category", "questions", "accuracy", "kappa"), rows
 
 
 def describe_gaps(scores: Scores) -> list[str]:
-    """Return a line for the questions that stand in no column but "All", and one for those without an answer."""
+    """Return a note on questions that count only in "All", and one on those without an answer."""
     notes = []
     if scores.other_answer_types:
         listed = ", ".join(
-            f"{name!r} {scored.questions:,} questions, accuracy {format_number(scored.accuracy)}"
+            f"{name!r} {counted(scored.questions, 'question')}, accuracy {format_number(scored.accuracy)}"
             for name, scored in scores.other_answer_types.items()
         )
         count = sum(scored.questions for scored in scores.other_answer_types.values())
@@ -124,5 +128,5 @@ def describe_gaps(scores: Scores) -> list[str]:
 
 
 def format_number(value: float | None) -> str:
-    """Spell percent with two digits; a dash where it is undefined."""
+    """Return percent with two digits; a dash if undefined."""
     return "–" if value is None else f"{value:.2f}"

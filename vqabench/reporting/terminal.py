@@ -1,4 +1,4 @@
-"""The consoles on stdout and stderr: nothing that they draw can steer a terminal but their own colours and bars."""
+"""Consoles on stdout and stderr that print only their own control characters, for colours and bars."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ WIDTH_OF_A_FILE = 200
 
 
 class Terminal(Console):
-    """A console that cleans all text, whoever wrote it, and takes no markup: `[red]` is printed as it stands."""
+    """A console that removes control characters from all text and ignores markup: `[red]` is printed as it is."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """Draw; all that is printed passes here, also what is drawn within something else."""
+        """Render and clean; everything that is printed passes here, including parts of tables and bars."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=clean(segment.text))
 
 
 def stdout_console() -> Terminal:
-    """Return the console on stdout; into a file or a pipe, wide enough that nothing is cut."""
+    """Return the console on stdout; for a file or a pipe, it is wide enough that nothing is cut."""
     return Terminal(width=None if sys.stdout.isatty() else WIDTH_OF_A_FILE)
 
 
 def stderr_console() -> Terminal:
-    """Return the console on stderr; long lines are left to the terminal."""
+    """Return the console on stderr; the terminal wraps long lines."""
     return Terminal(stderr=True, soft_wrap=True)
 
 

@@ -7,13 +7,14 @@ from typing import Any
 
 import msgspec
 
+from vqabench.errors import counted
 from vqabench.evaluation.findings import DatasetFindings
 from vqabench.evaluation.notes import LEVEL, ONE_SEED, is_warning
 from vqabench.evaluation.pair import CategoryPair, Change, Pair, SplitPair
 from vqabench.evaluation.rows import Cell, Row
 from vqabench.evaluation.significance import QuestionTest
 from vqabench.reporting.charts import name_row, name_split
-from vqabench.reporting.grids import HEADS, SPLITS, format_count, format_p
+from vqabench.reporting.grids import HEADS, SPLITS, format_p
 from vqabench.reporting.output import clean_line
 
 CERTAIN = 0.05
@@ -58,7 +59,7 @@ def explanation_to_json(pair: Pair, questions: Mapping[int, str], notes: Sequenc
 
 def _introduce(pair: Pair, notes: Sequence[str]) -> str:
     first, second = (
-        f"{clean_line(row.title)} ({format_count(len(row.seeds), 'seed')})" for row in (pair.before, pair.after)
+        f"{clean_line(row.title)} ({counted(len(row.seeds), 'seed')})" for row in (pair.before, pair.after)
     )
     lines = [
         f"A: {first}, B: {second}, on {pair.before.dataset}.",
@@ -108,7 +109,7 @@ def _explain_questions(one: CategoryPair) -> str:
         interval += ", which is too narrow for so few images"
     return (
         f"{interval}, p {_relate(test.permutation_p)} (permutation; p {_relate(one.p_holm)} by Holm), "
-        f"{format_count(test.questions, 'question')}, {format_count(test.images, 'image')}"
+        f"{counted(test.questions, 'question')}, {counted(test.images, 'image')}"
     )
 
 

@@ -30,9 +30,8 @@ from vqabench.testing.process_checks import (
 from vqabench.testing.samples import Innermost, make_spec
 from vqabench.testing.strategies import BuildUnder, check_strategies
 from vqabench.testing.training_checks import TrainingChecks
-from vqabench.training.assembly import build_model, start_model
-from vqabench.training.plan import Part, Plan, make_plan
-from vqabench.training.recipe import change_recipe
+from vqabench.training.model import build_model, start_model
+from vqabench.training.plan import Part, Plan, change_recipe, make_plan
 
 DECLARABLE = (
     "words",

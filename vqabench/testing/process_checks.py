@@ -10,7 +10,6 @@ import dataclasses
 import json
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from vqabench.api import Backbone, DataSpec, Loss
+from vqabench.files.python_process import child_environment, python_command
 from vqabench.plugins import Plugin
 from vqabench.testing.backbone_checks import agree, build_seeded
 from vqabench.testing.checks import require
@@ -56,9 +56,9 @@ def _observe_elsewhere(plugin: Plugin, settings: Mapping[str, object]) -> Observ
         # Another hash seed than this process's, if it has one.
         hash_seed = "1" if os.environ.get("PYTHONHASHSEED") == "2" else "2"
         ended = subprocess.run(
-            [sys.executable, "-c", SECOND_PROCESS],
+            python_command("-c", SECOND_PROCESS),
             input=json.dumps(request),
-            env=os.environ | {"PYTHONHASHSEED": hash_seed, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            env=child_environment() | {"PYTHONHASHSEED": hash_seed},
             capture_output=True,
             text=True,
             errors="replace",

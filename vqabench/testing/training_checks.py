@@ -18,9 +18,8 @@ from vqabench.testing.backbone_checks import Build, agree, build_seeded, train_b
 from vqabench.testing.checks import FailedCheckError, SkippedCheckError, Trial, find_stray_tensors, require
 from vqabench.testing.meta import MetaDevice, to_meta
 from vqabench.testing.samples import make_sample, make_spec
-from vqabench.training.capture import CapturedPass, is_capturable
+from vqabench.training.backward import CapturedPass, is_capturable, under
 from vqabench.training.criterion import Criterion, soft_accuracy
-from vqabench.training.descent import under
 from vqabench.training.optimizer import make_optimizer
 
 NONE_AT_ALL = 1e-7

@@ -1,4 +1,4 @@
-"""What trained models look at: attention over the regions of a few questions' images."""
+"""Attention of trained models over the regions of a few questions' images (Fig. 9)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from vqabench.events import Emit
 from vqabench.results import Run
 from vqabench.training.device import number_type
 from vqabench.training.guard import calling
-from vqabench.training.run import load_model, recall_plan
+from vqabench.training.model import load_model
+from vqabench.training.record import recall_plan
 
 Attention = tuple[float, ...]
 
@@ -23,10 +24,10 @@ Attention = tuple[float, ...]
 def attend(
     run: Run, dataset: Dataset, prepared: Prepared, split: str, rows: Sequence[int], emit: Emit
 ) -> list[Attention] | None:
-    """Ask a run's model some questions of a prepared split, by row number, and tell where it looks.
+    """Return a run's attention over the regions of each question's image, which sums to 1.
 
-    On the CPU. Gives the attention over the real regions of each question's image, which sums to 1; None where the
-    backbone gives none. Raises InputError where the weights are missing or damaged, or a plugin is.
+    The questions are given by their rows in a prepared split. None if the backbone has no attention. Computed on
+    the CPU. Raises InputError if the weights or a plugin are missing or damaged.
     """
     manifest = run.read_manifest()
     device, precision = torch.device("cpu"), manifest.precision

@@ -1,4 +1,4 @@
-"""The whole loss of a batch, part by part, and a watch over the steps taken on it."""
+"""The whole loss of a batch, part by part, and the sums of losses over an epoch."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ Parts = dict[str, Tensor]
 
 @dataclass
 class Tally:
-    """What an epoch has come to so far, summed over its steps."""
+    """Sums over the steps of an epoch. Saved in `resume.pt` under the names of its fields."""
 
     steps: int = 0
     loss: float = 0.0
     questions: int = 0
     """Questions whose accuracy is known: a backbone may never call the criterion."""
     accuracy: float = 0.0
-    """Soft, in percent, of each question in its batch's first call."""
+    """Sum of soft accuracies, in percent, in each batch's first call."""
 
     def add(self, other: Tally) -> None:
-        """Add what other steps came to."""
+        """Add the sums over other steps."""
         for name, value in vars(other).items():
             setattr(self, name, getattr(self, name) + value)
 
     def means(self) -> dict[str, float]:
-        """Give loss and accuracy, as far as they are known, by the names that a run's records have for them."""
+        """Return mean loss and accuracy, as far as they are known, by their names in `epochs.jsonl`."""
         means = {"loss": self.loss / self.steps} if self.steps else {}
         return means | ({"train_accuracy": self.accuracy / self.questions} if self.questions else {})
 
@@ -41,26 +41,29 @@ class Tally:
 class Criterion:
     """Loss of the training logits + weighted auxiliary losses + penalties.
 
-    Everything is kept on the device as it comes: a training step waits for no number.
+    All numbers stay on the device until they are read, so that a training step never waits for the GPU.
     """
 
     loss: Loss
     steps: list[tuple[Tensor, list[Parts]]] = field(default_factory=list)
-    """What was minimised, and the parts of each call that led to it."""
+    """The loss of each optimiser step, and the parts of each call that led to it."""
     calls: list[Parts] = field(default_factory=list)
     accuracies: list[tuple[Tensor, int]] = field(default_factory=list)
     """The accuracy of each batch's first call, and its questions."""
     first: bool = True
-    """The next call is its batch's first one: what follows may be a counterfactual."""
+    """Whether the next call is its batch's first one: later ones may be counterfactuals."""
     questions: int | None = None
-    """Questions of the latest call, since it was last asked for."""
+    """Questions of the latest call since the latest step."""
 
     def __call__(self, output: Output, batch: Batch) -> Tensor:
-        """Return the scalar that the optimiser minimises. Raises OutputError where output or loss are malformed."""
+        """Return the scalar to minimise. Raises OutputError if output or loss are malformed."""
         assert batch.targets_BA is not None
         questions, answers = batch.targets_BA.shape
         check_output(output, (questions, answers))
+        # What the loss sees differs from what is scored in LM and LMH: they add a bias in training alone.
         logits_BA = output.logits_BA if output.training_logits_BA is None else output.training_logits_BA
+        # Eqs. 2, 3, 10, 11 and 13 are the losses of `vqabench.losses`; the total is a sum, as in Eq. 17:
+        # L_cls, here "answers", + L_mask (Eq. 5), which comes as a penalty.
         parts = {"answers": self._score(logits_BA, batch)}
         for name, (auxiliary_BA, weight) in output.auxiliary.items():
             _add(parts, name, weight * self._score(auxiliary_BA, batch))
@@ -68,33 +71,35 @@ class Criterion:
             _add(parts, name, penalty)
         self.calls.append({name: part.detach() for name, part in parts.items()})
         self.questions = len(batch)
+        # What is scored, without the bias of LM; and of real questions, not of their counterfactuals.
         if self.first:
             self.accuracies.append((soft_accuracy(output.logits_BA.detach(), batch.targets_BA), len(batch)))
             self.first = False
         return torch.stack(list(parts.values())).sum()
 
     def _score(self, logits_BA: Tensor, batch: Batch) -> Tensor:
-        """Return the loss of logits. Raises OutputError where it is not a scalar, such as one number a question."""
+        """Return the loss of logits. Raises OutputError unless it is a scalar: one number a question is not."""
+        # bfloat16 has too few digits for logarithms of small probabilities.
         value: Tensor = self.loss(logits_BA.float(), batch)
         require_tensor(value, (), "the value that this loss returns, averaged over the batch,", self.loss)
         return value
 
     def finish_step(self, value: Tensor) -> None:
-        """Take note of what a step minimises: any calls of this criterion, and whatever a backbone adds."""
+        """Record the loss of a step: any calls of this criterion, and what a backbone adds to them."""
         self.steps.append((value.detach(), self.calls))
         self.calls = []
 
     def finish_batch(self) -> None:
-        """Take note that a batch is done."""
+        """Record that a batch is done."""
         self.first = True
 
     def forget_batch(self, steps: int, accuracies: int) -> None:
-        """Forget a batch that could not be finished: all behind the first so many steps and accuracies."""
+        """Forget a batch that could not be finished: keep only the first `steps` and `accuracies`."""
         del self.steps[steps:], self.accuracies[accuracies:]
-        self.calls, self.first = [], True
+        self.calls, self.first, self.questions = [], True, None
 
     def read(self, steps_before: int, lr: float) -> Reading:
-        """Begin to read what there is since the last call. `steps_before` is the number of steps before it."""
+        """Begin to read all steps since the last call. `steps_before` is the number of steps before them."""
         reading = Reading(self.steps, self.accuracies, steps_before, lr)
         self.steps, self.accuracies = [], []
         return reading
@@ -112,18 +117,19 @@ class Reading:
     ) -> None:
         self.steps, self.steps_before, self.lr = steps, steps_before, lr
         self.last_step = steps_before + len(steps)
-        self.losses = _bring([value for value, _ in steps])
-        self.accuracies = _bring([accuracy for accuracy, _ in accuracies])
+        self.losses = _start_copy([value for value, _ in steps])
+        self.accuracies = _start_copy([accuracy for accuracy, _ in accuracies])
         self.questions = [questions for _, questions in accuracies]
+        # The copies are asynchronous; the event tells when they have arrived.
         on_gpu = [one for one in (self.losses, self.accuracies) if one.is_pinned()]
         self.event = torch.cuda.current_stream().record_event() if on_gpu else None
 
-    def has_come(self) -> bool:
-        """Tell whether it can be had without waiting for the device."""
+    def is_ready(self) -> bool:
+        """Return whether `result` does not have to wait for the device."""
         return self.event is None or bool(self.event.query())
 
     def result(self) -> Tally:
-        """Give the sums. Raises TrainingError, with step, learning rate and parts, where a loss is not finite."""
+        """Return the sums. Raises TrainingError, with step, learning rate and parts, if a loss is not finite."""
         if self.event is not None:
             self.event.synchronize()
         losses: list[float] = self.losses.tolist()
@@ -139,13 +145,11 @@ class Reading:
         return Tally(len(losses), sum(losses), sum(self.questions), 100 * right)
 
 
-def _bring(numbers: list[Tensor]) -> Tensor:
+def _start_copy(numbers: list[Tensor]) -> Tensor:
     """Begin to copy scalars to the CPU."""
-    return (
-        torch.stack([number.float() for number in numbers]).to("cpu", non_blocking=True)
-        if numbers
-        else torch.empty(0)
-    )
+    if not numbers:
+        return torch.empty(0)
+    return torch.stack([number.float() for number in numbers]).to("cpu", non_blocking=True)
 
 
 def _add(parts: Parts, name: str, part: Tensor) -> None:
@@ -155,5 +159,5 @@ def _add(parts: Parts, name: str, part: Tensor) -> None:
 
 
 def soft_accuracy(logits_BA: Tensor, targets_BA: Tensor) -> Tensor:
-    """Give the mean soft target of the answers that the logits choose: a scalar in [0, 1]."""
+    """Return the mean soft target of the answers that the logits choose: a scalar in [0, 1]."""
     return targets_BA.gather(1, logits_BA.argmax(1, keepdim=True)).mean()

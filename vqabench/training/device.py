@@ -1,4 +1,4 @@
-"""Where to compute, how precisely, and how the device is made to work well."""
+"""The device, its precision, and the number of threads."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vqabench.files.resources import count_processors
 SMALL_MODEL = 500_000
 """Parameters up to which one thread trains as fast as two (a recurrent one on `digits-cp`, batches of 128)."""
 GPU_CONTEXT = 600_000_000
-"""Bytes that a process takes of a GPU besides tensors."""
+"""Bytes of GPU memory that a process uses besides tensors."""
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 """Parameters of glibc's `mallopt`."""
 
@@ -25,9 +25,9 @@ Autocast = Callable[[], AbstractContextManager[object]]
 
 
 def choose_device(name: str, local_rank: int | None = None) -> torch.device:
-    """Give the device of that name; `auto`: the GPU where there is one. Raises InputError if there is none.
+    """Return the device of a name; `auto` is the GPU if there is one. Raises InputError if it does not exist.
 
-    Of several processes on a machine, each gets the GPU of its `local_rank`, so that none may be named.
+    With several processes on a machine, each gets the GPU of its `local_rank`, so no GPU may be named.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -47,18 +47,16 @@ def choose_device(name: str, local_rank: int | None = None) -> torch.device:
 
 
 def is_small(parameters: int) -> bool:
-    """Tell whether a model that is trained on a CPU gains nothing from a second thread.
-
-    Two would wait for each other more than they share, and, spinning as they wait, fall to a tenth of the speed
-    beside another busy process.
-    """
+    """Return whether a model that is trained on a CPU gains nothing from a second thread."""
+    # Threads of small models mostly wait for each other. They spin while they wait, so that next to another busy
+    # process they fall to a tenth of their speed.
     return parameters < SMALL_MODEL
 
 
 def choose_threads(parameters: int, device: torch.device, usual: int, sharers: int = 1) -> None:
-    """Train on as many threads as serve a model beside `sharers` - 1 others, or as many as is `usual`.
+    """Set the number of threads to suit a model that shares the processors with `sharers` - 1 others.
 
-    That is also what `OMP_NUM_THREADS` has the last word on.
+    It is the `usual` number on a GPU, and if the user has set `OMP_NUM_THREADS`.
     """
     if device.type != "cpu" or "OMP_NUM_THREADS" in os.environ:
         torch.set_num_threads(usual)
@@ -69,26 +67,27 @@ def choose_threads(parameters: int, device: torch.device, usual: int, sharers: i
 
 
 def choose_precision(name: str, device: torch.device) -> str:
-    """Resolve `auto`: bfloat16 on a device that computes in it, else float32."""
+    """Return the precision; `auto` is bfloat16 on a device that computes in it, else float32."""
     if name == "auto":
         return "bfloat16" if computes_bfloat16(device) else "float32"
     return name
 
 
 def computes_bfloat16(device: torch.device) -> bool:
-    """Tell whether a device multiplies in bfloat16 faster than in float32: others do it, many times slower."""
+    """Return whether a device multiplies faster in bfloat16 than in float32; others emulate it, slowly."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    # PyTorch computes in bfloat16 on any CPU; without these instructions it converts every number.
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def number_type(precision: str) -> torch.dtype:
-    """Give the type of the features that a model of that precision gets."""
+    """Return the type of the features for a precision."""
     return torch.bfloat16 if precision == "bfloat16" else torch.float32
 
 
 def autocast(device: torch.device, precision: str) -> Autocast:
-    """Give what makes the context of a forward pass."""
+    """Return the factory of contexts for forward passes."""
     if precision == "float32":
         return nullcontext
     return lambda: torch.autocast(device.type, dtype=torch.bfloat16)
@@ -100,36 +99,38 @@ def count_gpus() -> int:
 
 
 def threads_of_small() -> int:
-    """Give the threads that a small model is trained with on a CPU."""
+    """Return the number of threads for a small model on a CPU."""
     return torch.get_num_threads() if "OMP_NUM_THREADS" in os.environ else 1
 
 
 @dataclass(frozen=True)
 class GpuMemory:
-    """Bytes of a GPU, as one of the processes that use it sees them."""
+    """Bytes of a GPU's memory, as measured by one of the processes that use it."""
 
     taken: int
-    """By this process at its peak."""
+    """The peak of this process."""
     free: int
 
 
 def measure_gpu_memory() -> dict[str, int]:
-    """Measure the memory of the GPU that this process computes on, for the record of an epoch; else nothing."""
+    """Return the memory of the GPU for an epoch's record; nothing if this process uses no GPU."""
     if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         return {}
+    # Reserved, not allocated: what PyTorch caches is not free for other processes either.
     taken = torch.cuda.max_memory_reserved() + GPU_CONTEXT
     return {"gpu_bytes": taken, "gpu_free_bytes": torch.cuda.mem_get_info()[0]}
 
 
 def tune(device: torch.device) -> None:
-    """Make a device work as training needs it; for this whole process."""
-    if device.type == "cuda":  # float32's matrices are multiplied with TF32's 10 bits, summed with 23
+    """Configure PyTorch and the allocator for training on a device. It affects the whole process."""
+    if device.type == "cuda":
+        # float32 matrices are multiplied with TF32's 10 bits of mantissa, and summed with 23.
         torch.backends.cuda.matmul.allow_tf32 = True
         torch.backends.cudnn.allow_tf32 = True
         torch.cuda.set_device(device)
     elif platform.libc_ver()[0] == "glibc":
-        # Each step frees what the next one takes again. Given back to the system in between, every page of it would
-        # be cleared and mapped anew.
+        # Each step frees memory that the next one allocates again. If it went back to the system in between, every
+        # page would be cleared and mapped anew.
         library = ctypes.CDLL(None)
         library.mallopt(_M_MMAP_MAX, 0)
         library.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)

@@ -11,15 +11,15 @@ from vqabench.plugins import Plugin, contained, find_culprit, one_line
 from vqabench.training.plan import Part
 
 ENDINGS = (SystemExit, GeneratorExit, KeyboardInterrupt)
-"""What ends a program, or a generator. From a plugin it is a failure like any other."""
+"""Exceptions that end a program or a generator. From a plugin they are failures like any other."""
 
 
 @contextmanager
 def calling(parts: Sequence[Part], action: str, failure: type[VqabenchError] = PluginCrashError) -> Iterator[None]:
     """Run code of these plugins. `action` completes "failed while ...".
 
-    Raises `failure`, which names the plugin, its distribution, file and line, for whatever their code raises. Our
-    own errors, signals and a lack of memory pass.
+    Raises `failure`, which names the plugin, its distribution, file and line, for any exception of their code. Our
+    own errors, signals and running out of memory pass unchanged.
     """
     try:
         with contained():
@@ -32,17 +32,21 @@ def calling(parts: Sequence[Part], action: str, failure: type[VqabenchError] = P
     except BaseException as error:
         if is_interruption(error) or is_out_of_memory(error):
             raise
+        # An error without a frame of any plugin is ours; only plugins raise what would end the program.
         found = find_culprit(error, [part.plugin for part in parts])
         if found is None and not isinstance(error, ENDINGS):
             raise
         plugin, place = found or (parts[0].plugin, "")
-        message = f"{describe(plugin)} failed while {action}: {_describe_end(error)}{place}; {advice(plugin)}"
+        what = one_line(error)
+        if isinstance(error, SystemExit):
+            what = f"it tried to exit the program (SystemExit: {one_line(error, kind=False) or 0})"
+        message = f"{describe(plugin)} failed while {action}: {what}{place}; {advice(plugin)}"
         raise failure(message) from error
 
 
 @contextmanager
 def building(part: Part, action: str) -> Iterator[None]:
-    """Run code of one plugin before a run begins. A ValueError is how it refuses an option's value.
+    """Run code of one plugin before a run begins. Its ValueError means an option's value that is not valid.
 
     Raises PluginError, as `calling` does.
     """
@@ -63,9 +67,3 @@ def describe(plugin: Plugin) -> str:
 def advice(plugin: Plugin) -> str:
     """Return the command that examines a plugin."""
     return f"to test only this plugin: vqabench plugins check {plugin.name}"
-
-
-def _describe_end(error: BaseException) -> str:
-    if isinstance(error, SystemExit):
-        return f"it tried to exit the program (SystemExit: {one_line(error, kind=False) or 0})"
-    return one_line(error)

@@ -15,22 +15,22 @@ from typing import NoReturn
 from vqabench.errors import Interrupted
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
-"""Ctrl-C; what ends a job; what Slurm can send some time before that; a closed terminal."""
+"""Ctrl-C; the end of a job; a warning that Slurm can send some time before it; a closed terminal."""
 GRACE = 10.0
-"""Seconds that a run has to react to a signal, besides three times its slowest batch."""
+"""Seconds that a run has to react to a signal, plus three times its slowest batch."""
 SAVING = 300.0
-"""Seconds that it has to save and end once it has reacted."""
+"""Seconds that a run has to save and end once it has reacted."""
 SECOND_GRACE = 2.0
 """Seconds after a second Ctrl-C."""
 
 
 def known_signals() -> list[signal.Signals]:
-    """Return those of the signals that this system has."""
+    """Return the signals that this system has."""
     return [signal.Signals[name] for name in SIGNALS if hasattr(signal, name)]
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal has ended the run. Passes through everything that lets Ctrl-C pass."""
+    """A signal has stopped the run. Code that lets Ctrl-C pass lets this pass too."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -66,9 +66,8 @@ class Interruption:
         try:
             yield
         except Exception as error:
-            if (
-                self.received is not None and not self._has_begun
-            ):  # an import has turned Stopped into something else
+            # An import that was interrupted may have turned Stopped into another exception.
+            if self.received is not None and not self._has_begun:
                 raise Stopped(self.received) from error
             raise
         finally:
@@ -104,7 +103,7 @@ class Interruption:
             self._is_saving = False
 
     def step(self) -> None:
-        """Record that a batch is done: how long batches take bears on how long to wait for one."""
+        """Record that a batch is done: a signal allows a multiple of the slowest batch."""
         now = time.monotonic()
         self._slowest_step, self._last_step = max(self._slowest_step, now - self._last_step), now
 
@@ -115,13 +114,13 @@ class Interruption:
             self.stop()
 
     def stop(self) -> NoReturn:
-        """Raise Stopped; there is ample time to save from now on."""
+        """Raise Stopped; allow the time that saving takes from now on."""
         if self._timer is not None:
             self._end_in(SAVING)
         raise Stopped(self.received or "SIGTERM")
 
     def leave_to_caller(self) -> None:
-        """Never end this process: the caller has limits of its own."""
+        """Cancel the time limit, because the caller has limits of its own."""
         self._cancel()
 
     def _take(self, number: int, _: FrameType | None) -> None:
@@ -157,7 +156,7 @@ class Interruption:
 
 
 def end_hard(message: str, code: int) -> NoReturn:
-    """End this process now, whatever its other threads do, with a line on stderr."""
+    """End this process now, with a line on stderr, without waiting for its other threads."""
     if "multiprocessing" in sys.modules:
         import multiprocessing
 
@@ -168,10 +167,8 @@ def end_hard(message: str, code: int) -> NoReturn:
 
 
 def leave_on_signals() -> None:
-    """End the process when a signal comes: while the program is loaded there is nothing to save.
-
-    An exception would not do. It may come in the middle of an import, and is turned into other ones there.
-    """
+    """End the process when a signal comes while the program is loaded: there is nothing to save yet."""
+    # No exception: in the middle of an import it might be turned into another one.
     for one in known_signals():
         if signal.getsignal(one) != signal.SIG_IGN:
             signal.signal(one, _leave)
@@ -196,7 +193,7 @@ def acknowledge() -> None:
 
 
 def describe_stop(stop: KeyboardInterrupt) -> tuple[str, int]:
-    """Return what stopped the program, in words, and the exit code."""
+    """Return a message about what stopped the program, and the exit code."""
     name = getattr(stop, "signal", "SIGINT")
     return f"stopped by {'Ctrl-C' if name == 'SIGINT' else name}", getattr(stop, "exit_code", 130)
 
@@ -217,7 +214,7 @@ _raised: Stopped | None = None
 
 
 def stop_without_parent() -> None:
-    """Stop this process, as SIGTERM does, when its standard input ends: the process that started it is gone."""
+    """Send SIGTERM to this process when its standard input ends: the process that started it is gone then."""
 
     def wait() -> None:
         while os.read(0, 4096):

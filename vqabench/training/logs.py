@@ -26,6 +26,9 @@ OUTCOME = ("pieces", "started", "seconds", "status", "failure", "epoch")
 class Log(Protocol):
     """Writes the numbers of one run. An error that it raises ends the log, not the run."""
 
+    name: str
+    """As in `--log`."""
+
     def __init__(self, run: Run) -> None: ...
 
     @staticmethod
@@ -48,25 +51,16 @@ class Log(Protocol):
         """Close the log, given the status of the run's manifest. The log may not have been started."""
 
 
-def _load_tensorboard() -> type[Log]:
-    from vqabench.training.tensorboard_log import TensorBoardLog
-
-    return TensorBoardLog
-
-
-def _load_wandb() -> type[Log]:
-    from vqabench.training.wandb_log import WandbLog
-
-    return WandbLog
-
-
-KINDS: Mapping[str, Callable[[], type[Log]]] = {"tensorboard": _load_tensorboard, "wandb": _load_wandb}
-
-
 def load_log(name: str) -> type[Log]:
     """Load a kind of log. Raises InputError if its package cannot be imported."""
     try:
-        return KINDS[name]()
+        if name == "tensorboard":
+            from vqabench.training.tensorboard_log import TensorBoardLog
+
+            return TensorBoardLog
+        from vqabench.training.wandb_log import WandbLog
+
+        return WandbLog
     except ImportError as error:
         why = " ".join(str(error).split())
         raise InputError(f'--log {name}: needs more ({why}): pip install "vqabench[{name}]"') from error
@@ -78,19 +72,15 @@ def check_ready(names: Iterable[str]) -> None:
         load_log(name).check_ready()
 
 
-@contextmanager
-def logged(names: Iterable[str], run: Run, manifest: Manifest, emit: Emit) -> Iterator[Emit]:
-    """Yield a consumer that passes a run's events to its logs and to `emit`; report the end of the run to both."""
+def logged(names: Iterable[str], run: Run, manifest: Manifest, emit: Emit) -> Emit:
+    """Return a consumer that passes a run's events to its logs and to `emit`."""
     logs = _Logs(names, run, manifest, emit)
 
     def both(event: Event) -> None:
         logs(event)
         emit(event)
 
-    try:
-        yield both
-    finally:
-        both(RunEnded(manifest.status))
+    return both
 
 
 class _Logs:
@@ -98,7 +88,7 @@ class _Logs:
 
     def __init__(self, names: Iterable[str], run: Run, manifest: Manifest, emit: Emit) -> None:
         self.run, self.manifest, self.emit = run, manifest, emit
-        self.open: dict[str, Log] = {name: load_log(name)(run) for name in names}
+        self.open = [load_log(name)(run) for name in names]
         self.started = False
 
     def __call__(self, event: Event) -> None:
@@ -123,28 +113,18 @@ class _Logs:
 
     def _start(self, steps: int | None) -> None:
         self.started = True
-        for name in list(self.open):
-            with self._dropped_on_error(name) as log:
-                self.emit(f"{name}: {log.start(self.manifest, steps)}")
+        self._each(lambda log: self.emit(f"{log.name}: {log.start(self.manifest, steps)}"))
 
     def _each(self, act: Callable[[Log], None]) -> None:
-        for name in list(self.open):
-            with self._dropped_on_error(name) as log:
+        for log in list(self.open):
+            try:
                 act(log)
-
-    @contextmanager
-    def _dropped_on_error(self, name: str) -> Iterator[Log]:
-        try:
-            yield self.open[name]
-        except Exception as error:  # other people's code may raise anything
-            with suppress(Exception):
-                self.open.pop(name).close("failed")
-            why = " ".join(str(error).split())
-            self.emit(
-                Warn(
-                    f"{self.run.folder}: --log {name} has failed and is turned off ({type(error).__name__}: {why})"
-                )
-            )
+            except Exception as error:  # other people's code may raise anything
+                self.open.remove(log)
+                with suppress(Exception):
+                    log.close("failed")
+                why = f"{type(error).__name__}: {' '.join(str(error).split())}"
+                self.emit(Warn(f"{self.run.folder}: --log {log.name} has failed and is turned off ({why})"))
 
 
 def hyperparameters(manifest: Manifest) -> dict[str, Any]:

@@ -1,4 +1,14 @@
-"""The training loop, from the first step to the chosen weights."""
+"""The training loop, to be read from top to bottom: batch -> losses -> step -> record.
+
+    fit            all epochs that are left
+      _train_epoch   all batches of an epoch
+        train_batch    one optimiser step for each loss of a batch
+      _evaluate      soft accuracies after the epoch
+      _finish_epoch  choose weights, record, save
+
+How a loss and its gradients are computed is in `backward.py`, what the loss is in `criterion.py`, and how several
+processes sum gradients in `processes.py`.
+"""
 
 from __future__ import annotations
 
@@ -9,114 +19,117 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from vqabench.api import Backbone, Loss
+from vqabench.api import Backbone, Batch, Loss
 from vqabench.data.batches.split_data import SplitData
 from vqabench.errors import PluginError, TrainingError
 from vqabench.evaluation.predict import Chosen, evaluation_batch, mean_soft_target, predict
 from vqabench.events import BatchTrained, Emit, EpochFinished, RunStarted, StepsMeasured
-from vqabench.results import Run
-from vqabench.training.checkpoint import save_state, save_weights
+from vqabench.training.backward import BackwardPass, explaining_out_of_memory
+from vqabench.training.checkpoint import Position, State, save_state, save_weights
 from vqabench.training.criterion import Criterion, Reading
-from vqabench.training.descent import Descent
 from vqabench.training.device import Autocast, measure_gpu_memory
 from vqabench.training.guard import advice, calling, describe
 from vqabench.training.interruption import Stopped
-from vqabench.training.optimizer import learning_rate, set_learning_rate
-from vqabench.training.plan import Plan, Stage
-from vqabench.training.session import GOES_ON, SAVES, STOPS, Session
-from vqabench.training.state import Position, State
+from vqabench.training.optimizer import learning_rate
+from vqabench.training.plan import Stage
+from vqabench.training.session import Action, Job
 
 STEPS_BETWEEN_READINGS = 20
-"""Losses are read from the device (and checked to be finite) this often."""
+"""Losses are read from the device (and checked to be finite) this often: each reading may wait for the GPU."""
 
 
 @dataclass
 class Training:
-    """One run's training: what is trained, on what, where it is kept, and with what it is carried out."""
+    """The training of one run, from its current position to its last epoch."""
 
-    plan: Plan
+    job: Job
     state: State
     splits: Mapping[str, SplitData]
-    run: Run
-    session: Session
     autocast: Autocast
     emit: Emit
     readings: list[Reading] = field(default_factory=list)
-    """Losses that are on their way from the device."""
+    """Losses on their way from the device."""
     order: Tensor = field(default_factory=lambda: torch.empty(0))
-    """The state that the order's generator had when the epoch began."""
+    """The state of the order's generator when the epoch began: resuming draws the same order again."""
 
     def fit(self) -> Position:
-        """Train through all stages, or the rest of them where the run has come some way.
+        """Train through all stages, or the rest of them.
 
-        After every epoch, every few minutes, and where a signal stops it, the run's folder holds all that the next
+        After every epoch, every few minutes, and if a signal stops it, the run's folder holds all that the next
         step depends on; it always holds the weights chosen so far.
-        Raises TrainingError where a loss is not finite, Stopped where a signal has come and everything is saved.
+        Raises TrainingError if a loss is not finite, Stopped if a signal has come and everything is saved.
         """
-        position = self.state.position
-        epochs, questions = sum(stage.epochs for stage in self.plan.stages), len(self.splits["train"])
-        seen = min(questions, position.batches * self.plan.recipe.batch_size)
-        self.emit(RunStarted(str(self.run.folder), epochs, questions, position.epochs, seen, position.steps))
-        with self.session.interruption.put_off():
-            for stage, loss, epoch in self._epochs_to_go():
+        job, position = self.job, self.state.position
+        interruption = job.session.interruption
+        epochs, questions = sum(stage.epochs for stage in job.plan.stages), len(self.splits["train"])
+        seen = min(questions, position.batches * job.plan.recipe.batch_size)
+        self.emit(RunStarted(str(job.run.folder), epochs, questions, position.epochs, seen, position.steps))
+        # A signal in the middle of a step would leave weights and optimiser half-updated, so it is only recorded.
+        with interruption.put_off(), explaining_out_of_memory(job.session.device):
+            for stage, loss, epoch in self._epochs_left():
                 self.order = self.state.order.get_state()
                 try:
-                    record = self._train_epoch(stage, loss, epoch) | self._watched_accuracies()
-                except Stopped:  # comes between two batches; whatever else ends this does not
+                    record = self._train_epoch(stage, loss, epoch) | self._evaluate()
+                except Stopped:  # raised between two batches, so the state is consistent; of other errors it is not
                     self._save()
                     raise
-                with self.session.interruption.saving():
+                with interruption.saving():
                     self._finish_epoch(stage, record)
-        if self.session.wish() == STOPS:
-            self.session.interruption.stop()
+        if job.session.choose_action() == Action.STOP:
+            interruption.stop()
         return position
 
-    def _epochs_to_go(self) -> Iterator[tuple[Stage, Loss, int]]:
-        """Give each epoch that is not done yet: its stage, the stage's loss, and its number within the stage."""
-        pairs = zip(self.plan.stages, cast(Iterable[Loss], self.state.losses), strict=True)
+    def _epochs_left(self) -> Iterator[tuple[Stage, Loss, int]]:
+        """Yield each epoch that is not done: its stage, the stage's loss, and its number within the stage."""
+        pairs = zip(self.job.plan.stages, cast(Iterable[Loss], self.state.losses), strict=True)
         everything = [(stage, loss, epoch) for stage, loss in pairs for epoch in range(stage.epochs)]
         yield from everything[self.state.position.epochs :]
 
     def _train_epoch(self, stage: Stage, loss: Loss, epoch: int) -> dict[str, Any]:
-        """Train on each batch of an epoch, or of the rest of it; give what is recorded of it."""
-        recipe, position, session, train = self.plan.recipe, self.state.position, self.session, self.splits["train"]
-        batches = torch.split(train.draw_order(recipe.sampling, self.state.order), recipe.batch_size)
-        began = time.perf_counter() - position.seconds
-        with calling([*self.plan.losses, *self.plan.parts], "starting an epoch"):
-            _start_epoch(loss, epoch, stage, goes_on=position.batches > 0)
-        criterion, descent = Criterion(loss), Descent(self.state, session, self.autocast, recipe.clip)
-        self.state.model.train()
+        """Train on each batch of an epoch, or the rest of it; return its record."""
+        plan, session, train = self.job.plan, self.job.session, self.splits["train"]
+        state, position, recipe = self.state, self.state.position, plan.recipe
+        # Also if the epoch is resumed: the order is drawn again, and the batches that are done are skipped.
+        batches = torch.split(train.draw_order(recipe.sampling, state.order), recipe.batch_size)
+        began = time.perf_counter() - position.seconds  # with the time before an interruption
+        with calling([*plan.losses, *plan.parts], "starting an epoch"):
+            _start_epoch(loss, epoch, stage, continues=position.batches > 0)
+        criterion, backward = Criterion(loss), BackwardPass(state, session, self.autocast)
+        state.model.train()
         shares = [session.processes.share(batch) for batch in batches[position.batches :]]
         for number, batch in enumerate(train.batches(shares, with_targets=True), position.batches):
+            # The schedule covers a stage, and each stage has its own: its weights change at its beginning.
             lr = learning_rate(recipe, epoch * len(batches) + number, stage.epochs * len(batches))
-            set_learning_rate(self.state.optimizer, lr)
-            self.state.seed_batch(number)
-            with calling(self.plan.parts, "training"):
-                descent.train_on(batch, criterion)
+            for group in state.optimizer.param_groups:
+                group["lr"] = lr
+            state.seed_batch(number)
+            with calling(plan.parts, "training"):
+                train_batch(batch, criterion, backward, recipe.clip)
             position.batches = number + 1
-            self.emit(BatchTrained(len(batches[number])))
-            wish = session.wish()
-            pauses = wish != GOES_ON or position.batches == len(batches)
+            self.emit(BatchTrained(len(batches[number])))  # of all processes, not only this one's share
+            action = session.choose_action()
+            # Before weights are saved all losses are read: one that is not finite ends the run.
+            pauses = action != Action.CONTINUE or position.batches == len(batches)
             if pauses or position.batches % STEPS_BETWEEN_READINGS == 0:
                 self._read(criterion, lr, wait=pauses)
                 position.seconds = time.perf_counter() - began
-            if wish == STOPS:
+            if action == Action.STOP:
                 session.interruption.stop()
-            if wish == SAVES:
+            if action == Action.SAVE:
                 with session.interruption.saving():
                     self._save()
         last = learning_rate(recipe, (epoch + 1) * len(batches) - 1, stage.epochs * len(batches))
         return {"epoch": position.epochs + 1, "stage": stage.name} | self._means() | {"lr": last}
 
     def _read(self, criterion: Criterion, lr: float, *, wait: bool) -> None:
-        """Begin to read the losses since the last time; take note of those that have come, or wait for all."""
+        """Begin to read the losses since the last time; add up those that have arrived, or wait for all."""
         position = self.state.position
         if criterion.steps or criterion.accuracies:
             self.readings.append(criterion.read(position.steps, lr))
             position.steps += len(self.readings[-1].steps)
-        while self.readings and (wait or self.readings[0].has_come()):
+        while self.readings and (wait or self.readings[0].is_ready()):
             reading = self.readings.pop(0)
             tally = reading.result()
             position.tally.add(tally)
@@ -125,75 +138,90 @@ class Training:
                 self.emit(StepsMeasured(reading.last_step, means | {"lr": reading.lr}))
 
     def _means(self) -> dict[str, float]:
-        """Give the means over an epoch and all processes. Raises PluginError where there was no loss at all."""
+        """Return the means over an epoch and all processes. Raises PluginError if there was no loss at all."""
         tally = copy.copy(self.state.position.tally)
         sums = torch.tensor(list(vars(tally).values()), dtype=torch.float64)
-        tally.steps, tally.loss, tally.questions, tally.accuracy = self.session.processes.sum_numbers(sums).tolist()
+        sums = self.job.session.processes.sum_numbers(sums)
+        tally.steps, tally.loss, tally.questions, tally.accuracy = sums.tolist()
         if not tally.steps:
-            plugin = self.plan.chain[0].plugin
+            plugin = self.job.plan.chain[0].plugin
             raise PluginError(f"{describe(plugin)}: it yielded no loss in a whole epoch; {advice(plugin)}")
         return tally.means()
 
-    def _watched_accuracies(self) -> dict[str, float]:
-        """Measure in-domain validation, and the test split only where the user asked for it."""
+    def _evaluate(self) -> dict[str, float]:
+        """Return soft accuracies on the in-domain validation split, and on the test split only if asked to."""
+        config, session = self.job.plan.config, self.job.session
         watched = ["val"] if "val" in self.splits else []
-        if self.plan.config.track_test or self.plan.config.select == "test":
+        if config.track_test or config.select == "test":
             watched.append("test")
-        self.session.processes.average_buffers(self.state.model, self.state.losses)
+        # Running statistics, as of batch normalisation, come from each process's own share of the batches.
+        session.processes.average_buffers(self.state.model, self.state.losses)
         began, accuracies = time.perf_counter(), {}
-        with self.session.interruption.saving():  # of several processes, none may stop before the others
+        with session.interruption.saving():  # of several processes, none may stop before the others
             for split in watched:
                 data = self.splits[split]
-                chosen = answer(self.plan, self.state.model, data, self.session)
+                chosen = answer(self.job, self.state.model, data)
                 accuracies[f"{split}_accuracy"] = mean_soft_target(data, chosen.answers_N)
         self.state.position.seconds += time.perf_counter() - began
         return accuracies
 
     def _finish_epoch(self, stage: Stage, record: dict[str, Any]) -> None:
-        """Keep an epoch: its weights, if they are chosen, its record, and all that the next one depends on."""
-        position = self.state.position
+        """Write an epoch to the run's folder: its weights, if chosen, its record, and the state."""
+        job, position = self.job, self.state.position
         _check_weights(self.state)
         record["seconds"] = max(0.001, round(position.seconds, 3))
         record |= measure_gpu_memory()
         position.finish_epoch()
-        self._choose(stage, record)
-        if self.session.processes.writes:
-            self.run.append_epoch(record)
-        self.order = self.state.order.get_state()
+        if self._is_chosen(stage, record):
+            position.chosen_epoch = position.epochs
+            if job.session.processes.writes:
+                save_weights(self.state.model, job.run.weights_file)
+        if job.session.processes.writes:
+            job.run.append_epoch(record)
+        self.order = self.state.order.get_state()  # `_save` now belongs to the next epoch
+        # After the record: if a kill comes before, the epoch is repeated, and `keep_epochs` drops its record.
         self._save()
         self.emit(EpochFinished(position.steps, record))
 
-    def _choose(self, stage: Stage, record: Mapping[str, Any]) -> None:
-        """Keep an epoch's weights: always the latest, or within the final stage the best on a split."""
-        best_on, position = self.plan.config.select, self.state.position
-        if best_on != "last" and stage == self.plan.stages[-1]:
-            accuracy = record[f"{best_on}_accuracy"]
-            if accuracy <= position.chosen_accuracy:
-                return
-            position.chosen_accuracy = accuracy
-        position.chosen_epoch = position.epochs
-        self._save_weights()
-
-    def _save_weights(self) -> None:
-        if self.session.processes.writes:
-            save_weights(self.state.model, self.run.weights_file)
+    def _is_chosen(self, stage: Stage, record: Mapping[str, Any]) -> bool:
+        """Return whether to keep an epoch's weights: the latest, or in the last stage the best on a split."""
+        plan, position = self.job.plan, self.state.position
+        if plan.config.select == "last" or stage != plan.stages[-1]:  # the first stage is no final result
+            return True
+        accuracy = record[f"{plan.config.select}_accuracy"]
+        if accuracy <= position.chosen_accuracy:
+            return False
+        position.chosen_accuracy = accuracy
+        return True
 
     def _save(self) -> None:
-        """Keep all that the next step depends on. Raises TrainingError where that is spoilt, and keeps what was."""
+        """Save all that the next step depends on. Raises TrainingError, and saves nothing, if it is not finite."""
         _check_weights(self.state)
-        kept = self.state.keep(self.session.processes, self.order)
-        if self.session.processes.writes:
-            save_state(kept, self.run.resume_file)
-        self.session.saved()
+        session = self.job.session
+        saved = self.state.capture(session.processes, self.order)
+        if session.processes.writes:
+            save_state(saved, self.job.run.resume_file)
+        session.record_save()
 
 
-def answer(plan: Plan, model: Backbone, data: SplitData, session: Session) -> Chosen:
+def train_batch(batch: Batch, criterion: Criterion, backward: BackwardPass, clip: float | None) -> None:
+    """Take an optimiser step for each loss of a batch: one, unless the backbone has a procedure of its own."""
+    state, processes = backward.state, backward.session.processes
+    for loss in processes.sum_losses(backward.losses(batch, criterion), state.parameters):
+        if clip is not None:  # by the norm over all parameters together, after the sum over processes
+            nn.utils.clip_grad_norm_(state.parameters, clip)
+        state.optimizer.step()
+        criterion.finish_step(loss)
+    criterion.finish_batch()
+
+
+def answer(job: Job, model: Backbone, data: SplitData) -> Chosen:
     """Answer every question of a split, each in one of the processes.
 
-    Raises Stopped where a signal has come; of several processes none may stop ahead of the others.
+    Raises Stopped if a signal has come, unless there are several processes: none may stop ahead of the others.
     """
-    processes = session.processes
-    after_batch = session.interruption.check if processes.count == 1 else lambda: None
+    plan, processes = job.plan, job.session.processes
+    after_batch = job.session.interruption.check if processes.count == 1 else lambda: None
     asked = processes.questions_of(len(data))
     batch_size = evaluation_batch(plan.recipe.batch_size, data)
     with calling(plan.parts, "answering"):
@@ -201,16 +229,17 @@ def answer(plan: Plan, model: Backbone, data: SplitData, session: Session) -> Ch
     return Chosen(*(processes.gather(part, len(data)) for part in (own.answers_N, own.confidences_N)))
 
 
-def _start_epoch(loss: Loss, epoch: int, stage: Stage, *, goes_on: bool) -> None:
-    """Tell a loss of its epoch; in the midst of one, what it has come to since is kept."""
-    kept = copy.deepcopy(loss.state_dict()) if goes_on else None
+def _start_epoch(loss: Loss, epoch: int, stage: Stage, *, continues: bool) -> None:
+    """Call a loss's `start_epoch`; in the middle of an epoch, keep what it has counted since."""
+    # `start_epoch` may reset what a loss has counted, but the counts of the batches that are done still hold.
+    saved = copy.deepcopy(loss.state_dict()) if continues else None
     loss.start_epoch(epoch, stage.epochs)
-    if kept is not None:
-        loss.load_state_dict(kept)
+    if saved is not None:
+        loss.load_state_dict(saved)
 
 
 def _check_weights(state: State) -> None:
-    """Raise TrainingError unless all weights are finite: a finite loss may still have had another gradient."""
+    """Raise TrainingError unless all weights are finite: a gradient may be infinite although the loss is not."""
     finite = torch.stack([parameter.detach().isfinite().all() for parameter in state.parameters])
     if not finite.all():
         where = f"batch {state.position.batches} of epoch {state.position.epochs + 1}"

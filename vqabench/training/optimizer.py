@@ -1,4 +1,4 @@
-"""The optimiser that a recipe asks for, and its learning rate step by step."""
+"""The optimiser of a recipe, and its learning rate at each step."""
 
 from __future__ import annotations
 
@@ -42,6 +42,7 @@ class BertAdam(torch.optim.Optimizer):
             torch._foreach_lerp_(means, gradients, 1 - first)
             torch._foreach_mul_(squares, second)
             torch._foreach_addcmul_(squares, gradients, gradients, 1 - second)
+            # The update of Adam, without dividing the moments by 1 - beta^t.
             sizes = torch._foreach_sqrt(squares)
             torch._foreach_add_(sizes, group["eps"])
             torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
@@ -58,21 +59,17 @@ _OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
 
 def make_optimizer(recipe: Recipe, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     """Build the optimiser over all parameters that take a gradient."""
+    # Frozen word vectors and the like would only take memory for moments.
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     return _OPTIMIZERS[recipe.optimizer](trained, lr=recipe.lr, weight_decay=recipe.weight_decay)  # type: ignore[call-arg]
 
 
 def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
-    """Give the rate of step `step` (from 0) of a stage of `steps`."""
+    """Return the learning rate of step `step` (from 0) of a stage of `steps`."""
+    # LXMERT warms up over the first 10 % of the steps, then decays linearly to 0; UpDn keeps one rate.
     rising = round(recipe.warmup * steps)
     if step < rising:
         return recipe.lr * (step + 1) / rising
     if recipe.schedule == "linear":
         return recipe.lr * (steps - step) / max(1, steps - rising)
     return recipe.lr
-
-
-def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Use this rate from the next step on."""
-    for group in optimizer.param_groups:
-        group["lr"] = lr

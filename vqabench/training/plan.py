@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,14 @@ from vqabench.api import Backbone, Loss, Recipe, Transform
 from vqabench.config import RESERVED, TrainConfig
 from vqabench.data.catalog.dataset import Dataset
 from vqabench.errors import InputError, NotDefinedError, PluginError, unknown
-from vqabench.options import base_parameters, fields_of, options_of, resolve_options
+from vqabench.options import base_parameters, convert, fields_of, options_of, resolve_options
 from vqabench.plugins import BACKBONES, LIBRARY, LOSSES, Plugin, find, load
 from vqabench.plugins import names as names_of
 from vqabench.results import format_label, run_folder
-from vqabench.training.recipe import change_recipe
 
+MOST_EPOCHS = 100_000
 PLAIN = f"{LIBRARY}:plain"
-"""The loss of a strategy that names none, and of the first of two stages; others may offer a `plain`, too."""
+"""The loss of a strategy that names none, and of the first of two stages. Plugins may have their own `plain`."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,13 @@ class Part:
     kind: type[Any]
     options: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def name(self) -> str:
+        """Return what messages call the part."""
+        return self.label or self.plugin.name
+
     def changes(self) -> dict[str, Any]:
-        """Give the options that differ from their defaults, with the prefix."""
+        """Return the options that differ from their defaults, with the prefix."""
         defaults = {name: option.default for name, option in options_of(self.kind).items()}
         return {
             f"{self.label}.{name}".lstrip("."): value
@@ -45,7 +50,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Stage:
-    """So many epochs with one loss."""
+    """A number of epochs with one loss."""
 
     name: str
     loss: str
@@ -61,36 +66,36 @@ class Plan:
     """The backbone, its base, the base of that, down to the innermost network."""
     transforms: tuple[Part, ...]
     losses: tuple[Part, ...]
-    """The losses of all stages; the strategy's own comes first."""
+    """The losses of all stages, last stage first."""
     objective: str
     recipe: Recipe
     stages: tuple[Stage, ...]
     label: str
-    """What the user calls the settings, or every one that differs from the defaults, in short."""
+    """The user's name for the settings, or those that differ from the defaults."""
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        """Give all parts."""
+        """Return all parts."""
         return (*self.chain, *self.transforms, *self.losses)
 
     @property
     def backbone(self) -> str:
-        """Name the backbone, whichever distribution it was chosen from."""
+        """Return the name of the backbone, without its distribution."""
         return self.chain[0].plugin.name
 
     @property
     def loss(self) -> str:
-        """Name the strategy in its one spelling: transforms, then the loss; `plain` only where it stands alone."""
+        """Return the name of the strategy: transforms, then the loss; `plain` only if there is no transform."""
         own = [] if self.transforms and self.losses[0].plugin.qualified == PLAIN else [self.losses[0]]
         return "+".join(part.plugin.name for part in (*self.transforms, *own))
 
     def folder(self, runs: Path, seed: int) -> Path:
-        """Give the folder of its run with a seed, in the folder of all runs."""
+        """Return the folder of its run with a seed, in the folder of all runs."""
         strategy = f"{self.objective}-{self.loss}"
         return run_folder(runs, self.config.dataset, self.backbone, strategy, self.label, seed)
 
     def warnings(self) -> list[str]:
-        """Tell which of the strategy's parts a backbone advises against, and why."""
+        """Return which of the strategy's parts a backbone advises against, and why."""
         return [
             f"{part.plugin.name} with {other.plugin.name}: {part.kind.advises_against[other.plugin.name]}"
             for part in self.chain
@@ -99,11 +104,11 @@ class Plan:
         ]
 
     def settings(self) -> dict[str, dict[str, Any]]:
-        """Give every part's options by its label; `backbone` for the backbone's."""
+        """Return every part's options by its label; `backbone` for the backbone's."""
         return {part.label or "backbone": dict(part.options) for part in self.parts}
 
     def identity(self) -> dict[str, Any]:
-        """Give what a run must share with the plan to be one of it, by the names in the run's manifest."""
+        """Return the fields of its runs' manifests: a run with others was not trained by this plan."""
         return {
             "options": self.settings(),
             "bases": {part.label: part.plugin.name for part in self.chain[1:]},
@@ -119,7 +124,7 @@ def make_plan(config: TrainConfig, dataset_recipe: Mapping[str, object] | None =
 
     The recipe is the backbone's, changed by the data set's, changed by the user's.
 
-    Raises InputError (PluginError) where a name, a setting or a combination is not possible.
+    Raises InputError (PluginError) if a name, a setting or a combination is not valid.
     """
     settings = dict(config.settings)
     chain = _load_chain(config.backbone, settings)
@@ -130,8 +135,13 @@ def make_plan(config: TrainConfig, dataset_recipe: Mapping[str, object] | None =
     _check_labels([part.label for part in (*chain, *transforms, *losses)])
     sections = _sort_settings(settings, (*chain, *transforms, loss))
     chain, transforms, losses = (
-        [_with_options(part, sections) for part in parts] for parts in (chain, transforms, losses)
+        [
+            dataclasses.replace(part, options=resolve_options(part.kind, sections.get(part.label, {}), part.name))
+            for part in parts
+        ]
+        for parts in (chain, transforms, losses)
     )
+    # The label names only what the user changed, so it is computed against the recipe without those changes.
     own_recipe = change_recipe(_inherited_recipe(chain), dataset_recipe or {}, f"{config.dataset}: recipe")
     recipe = change_recipe(own_recipe, _given_recipe(config, sections["recipe"]), "recipe")
     changes = {name: value for part in (*chain, *transforms, *losses) for name, value in part.changes().items()}
@@ -152,7 +162,7 @@ def make_plan(config: TrainConfig, dataset_recipe: Mapping[str, object] | None =
 
 
 def _load_chain(name: str, settings: dict[str, object]) -> list[Part]:
-    """Load the backbone and its bases; takes the bases' names out of the settings."""
+    """Load the backbone and its bases; remove the bases' names from the settings."""
     chain: list[Part] = []
     label = ""
     while True:
@@ -162,7 +172,7 @@ def _load_chain(name: str, settings: dict[str, object]) -> list[Part]:
         needed = base_parameters(kind)
         if not needed:
             return chain
-        if len(chain) > 5 or len(needed) > 1:
+        if len(chain) > 5 or len(needed) > 1:  # a backbone whose default base is itself would never end
             raise PluginError(f"{name}: a backbone is built over at most one base, and at most five deep")
         label = f"{label}.{needed[0]}".lstrip(".")
         chosen = settings.pop(label, None) or kind.default_base
@@ -172,7 +182,7 @@ def _load_chain(name: str, settings: dict[str, object]) -> list[Part]:
 
 
 def _load_strategy(spelled: str) -> tuple[list[Part], Part]:
-    """Load the transforms and the one loss that `mask+rescale` and the like name."""
+    """Load the transforms and the loss of a strategy such as `mask+rescale`."""
     names = [name.strip() for name in spelled.split("+")]
     if "" in names:
         raise InputError(f"--loss {spelled}: a part is missing next to a +")
@@ -180,7 +190,7 @@ def _load_strategy(spelled: str) -> tuple[list[Part], Part]:
     transforms = [part for part in parts if issubclass(part.kind, Transform)]
     losses = [part for part in parts if issubclass(part.kind, Loss)]
     if len(losses) > 1:
-        raise InputError(f"--loss {spelled}: at most one loss, but {' and '.join(p.label for p in losses)} are two")
+        raise InputError(f"--loss {spelled}: at most one loss, not {' and '.join(part.label for part in losses)}")
     if len({part.label for part in parts}) < len(parts):
         raise InputError(f"--loss {spelled}: a part is named twice")
     return transforms, losses[0] if losses else _load_loss_part(PLAIN)
@@ -192,14 +202,14 @@ def _load_loss_part(name: str) -> Part:
 
 
 def _check_labels(labels: Sequence[str]) -> None:
-    """Settings find their part by its label."""
+    """Raise PluginError if two parts have the same label: settings find their part by it."""
     for label, count in Counter([*labels, *RESERVED]).items():
         if count > 1:
-            raise PluginError(f"a part of this run is called {label!r}, as another is: they cannot go together")
+            raise PluginError(f"two parts of this run have the label {label!r}, so they cannot be combined")
 
 
 def _sort_settings(settings: Mapping[str, object], parts: Sequence[Part]) -> dict[str, dict[str, object]]:
-    """Give each part the settings that carry its label. Raises InputError where no part has that label."""
+    """Return the settings of each part, by label. Raises InputError if no part has a setting's label."""
     names = {part.label: set(options_of(part.kind)) for part in parts} | {"recipe": set(fields_of(Recipe))}
     sections: dict[str, dict[str, object]] = {label: {} for label in names}
     for key, value in settings.items():
@@ -209,25 +219,16 @@ def _sort_settings(settings: Mapping[str, object], parts: Sequence[Part]) -> dic
             if meant:
                 raise InputError(f"--set {key}: did you mean {' or '.join(meant)}?")
         if label not in sections and label in {*names_of(LOSSES), *names_of(BACKBONES)}:
-            raise InputError(f"--set {key}: {label} is not part of this run; its parts: {_name_parts(sections)}")
+            known = ", ".join(sorted(filter(None, sections)))
+            raise InputError(f"--set {key}: {label} is not part of this run; its parts: {known}")
         if label not in sections:
             raise InputError(f"--set {key}: {unknown('part of this run', label, filter(None, sections))}")
         sections[label][name] = value
     return sections
 
 
-def _name_parts(labels: Iterable[str]) -> str:
-    return ", ".join(sorted(filter(None, labels)))
-
-
-def _with_options(part: Part, sections: Mapping[str, Mapping[str, object]]) -> Part:
-    return dataclasses.replace(
-        part, options=resolve_options(part.kind, sections.get(part.label, {}), part.label or part.plugin.name)
-    )
-
-
 def _inherited_recipe(chain: Sequence[Part]) -> Recipe:
-    """Give the recipe of the outermost class that has one of its own, else its base's."""
+    """Return the recipe of the outermost class that has one of its own."""
     for part in chain:
         recipe: Recipe = part.kind.recipe
         if recipe is not Backbone.recipe:
@@ -238,8 +239,35 @@ def _inherited_recipe(chain: Sequence[Part]) -> Recipe:
     return Backbone.recipe
 
 
+def change_recipe(recipe: Recipe, changes: Mapping[str, object], label: str) -> Recipe:
+    """Return the recipe with some fields changed. Raises InputError if a name or a value is not valid."""
+    fields = fields_of(Recipe)
+    for name in changes:
+        if name not in fields:
+            raise InputError(unknown(f"option of {label}", name, fields))
+    values = {name: convert(fields[name], value, f"{label}.{name}") for name, value in changes.items()}
+    changed = dataclasses.replace(recipe, **values)
+    _check_recipe(changed, label)
+    return changed
+
+
+def _check_recipe(recipe: Recipe, label: str) -> None:
+    allowed = {
+        "epochs": (1 <= recipe.epochs <= MOST_EPOCHS, f"from 1 to {MOST_EPOCHS}"),
+        "finetune_epochs": (1 <= recipe.finetune_epochs <= MOST_EPOCHS, f"from 1 to {MOST_EPOCHS}"),
+        "batch_size": (1 <= recipe.batch_size < 2**31, "from 1 to 2147483647"),
+        "lr": (recipe.lr > 0, "above 0"),
+        "weight_decay": (recipe.weight_decay >= 0, "at least 0"),
+        "warmup": (0 <= recipe.warmup < 1, "at least 0 and below 1"),
+        "clip": (recipe.clip is None or recipe.clip > 0, "above 0, or none"),
+    }
+    for name, (right, range_) in allowed.items():
+        if not right:
+            raise InputError(f"{label}.{name} must be {range_}, not {getattr(recipe, name)}")
+
+
 def _given_recipe(config: TrainConfig, settings: Mapping[str, object]) -> dict[str, object]:
-    """Gather what the user asked of the recipe, through options of their own and through settings."""
+    """Return the user's changes to the recipe, from `--epochs` and the like and from `--set recipe.KEY`."""
     given: dict[str, object] = {"epochs": config.epochs, "finetune_epochs": config.finetune_epochs}
     given = {name: value for name, value in given.items() if value is not None}
     if config.start_from is not None and "epochs" in settings:
@@ -251,7 +279,7 @@ def _given_recipe(config: TrainConfig, settings: Mapping[str, object]) -> dict[s
 
 
 def _changed_fields(recipe: Recipe, own: Recipe) -> dict[str, object]:
-    """Give the fields that differ from the backbone's own recipe; stage lengths go without a prefix."""
+    """Return the fields that differ from the backbone's own recipe; stage lengths have no prefix."""
     names = {"epochs": "epochs", "finetune_epochs": "finetune-epochs"}
     return {
         names.get(name, f"recipe.{name}"): value
@@ -272,13 +300,13 @@ def _changed_choices(config: TrainConfig) -> dict[str, object]:
 
 
 def origin_name(folder: Path) -> str:
-    """Name what a run starts from: `NAME.ce-plain`, each seed from its own, or `NAME.ce-plain.seed-0`."""
+    """Return a name for what runs start from: `NAME.ce-plain`, or for a run of one seed `NAME.ce-plain.seed-0`."""
     kept = 3 if folder.name.startswith("seed-") else 2
     return ".".join(folder.absolute().parts[-kept:])
 
 
 def _choose_objective(config: TrainConfig, parts: Sequence[Part]) -> str:
-    """Take the objective given, or `ce`, or the one that all parts are defined for."""
+    """Return the objective given; by default `ce`, or `bce` if some part is defined for that alone."""
     common = [name for name in ("ce", "bce") if all(name in part.kind.objectives for part in parts)]
     if not common:
         each = ", ".join(f"{part.plugin.name} is for {' and '.join(part.kind.objectives)}" for part in parts)
@@ -294,7 +322,8 @@ def _choose_objective(config: TrainConfig, parts: Sequence[Part]) -> str:
 
 
 def _make_stages(config: TrainConfig, recipe: Recipe, losses: Sequence[Part]) -> tuple[Stage, ...]:
-    """Two stages where a loss that fine-tunes stands behind a transform, else one."""
+    """Return two stages if a loss that fine-tunes comes with a transform, else one."""
+    # "mask+rescale" in the paper: the mask and the plain objective first, then the weights of Eqs. 7 and 8 as well.
     own = losses[0].plugin.name
     if config.start_from is not None:
         return (Stage("finetune", own, recipe.finetune_epochs),)
@@ -309,7 +338,7 @@ def _make_stages(config: TrainConfig, recipe: Recipe, losses: Sequence[Part]) ->
 
 
 def check_splits(config: TrainConfig, dataset: Dataset) -> None:
-    """Raise InputError where a data set lacks a split that is asked for."""
+    """Raise InputError if a data set lacks a split that the configuration needs."""
     has = f"{dataset.name} has no such split with annotations; valid: {', '.join(dataset.scored)}"
     if config.select != "last" and config.select not in dataset.scored:
         raise InputError(f"--select {config.select}: {has}")

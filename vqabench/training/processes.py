@@ -19,44 +19,80 @@ from vqabench.errors import InputError, VqabenchError
 
 _ENVIRONMENT = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 LONGEST_WAIT = timedelta(days=1)
-"""One process prepares a data set, and scores; that another has died shows at once, by its closed connection."""
+"""The others wait while one process prepares data, or scores. A dead process closes its connection at once."""
 
 
 @dataclass(frozen=True)
 class Processes:
-    """The processes of a run, as one of them sees them. Of one alone, every method is trivial.
+    """The processes of a run, as one of them sees them. With only one, every method is trivial.
 
-    What they agree on goes through the CPU, so that no GPU has to be waited for.
+    The numbers that they agree on go through the CPU, so that no process waits for its GPU.
     """
 
     rank: int = 0
     count: int = 1
     local_rank: int | None = None
-    """The number of this process on its machine; None where there is but one process."""
+    """The number of this process on its machine; None if there is only one process."""
     local_count: int = 1
 
     @property
     def writes(self) -> bool:
-        """Tell whether this process is the one that writes files and speaks to the user."""
+        """Return whether this process writes files and reports to the user: only the first one does."""
         return self.rank == 0
 
     def share(self, questions: Tensor) -> Tensor:
-        """Give this process's part of a batch: every `count`-th question."""
+        """Return this process's part of a batch: every `count`-th question."""
+        # The batch stays the same whatever the number of processes, and so does the number of steps.
         return questions[self.rank :: self.count]
 
-    def sum_over(self, number: float) -> float:
-        """Give the sum of all processes' numbers."""
-        return float(self.sum_numbers(torch.tensor([number], dtype=torch.float64))[0])
+    def sum_losses(
+        self, losses: Iterator[tuple[Tensor, int]], parameters: Sequence[nn.Parameter]
+    ) -> Iterator[Tensor]:
+        """Yield each loss once the parameters hold its gradients, summed over all processes.
+
+        `losses` yields this process's losses, with their numbers of questions, and leaves their gradients in the
+        parameters. A process without a loss takes part in the others' sums with zeros.
+        """
+        if self.count == 1:
+            yield from (loss for loss, _ in losses)
+            return
+        nothing = torch.zeros((), device=parameters[0].device), 0
+        while True:
+            loss, questions = next(losses, nothing)
+            total = float(self.sum_numbers(torch.tensor([questions], dtype=torch.float64))[0])
+            if not total:
+                return
+            if not questions:
+                for parameter in parameters:
+                    parameter.grad = None
+            # Each loss is a mean over a share, so its gradients weigh as much as the share's part of the batch.
+            share = questions / total
+            self._sum_gradients(parameters, share)
+            yield loss * (share * self.count)  # so that the mean over all processes is the loss of the batch
+
+    def _sum_gradients(self, parameters: Sequence[nn.Parameter], weight: float) -> None:
+        """Replace each gradient by the sum over all processes, this one's with a weight.
+
+        A parameter without a gradient in any process stays without.
+        """
+        # A branch of the model may be unused in one process's share only. All must sum the same tensors.
+        found = torch.tensor([parameter.grad is not None for parameter in parameters], dtype=torch.uint8)
+        with _others_alive():
+            distributed.all_reduce(found, distributed.ReduceOp.MAX)
+        trained = [parameter for parameter, any_ in zip(parameters, found.tolist(), strict=True) if any_]
+        own = [torch.zeros_like(one) if one.grad is None else one.grad for one in trained]
+        for parameter, gradient in zip(trained, self._sum([one * weight for one in own]), strict=True):
+            parameter.grad = gradient
 
     def sum_numbers(self, numbers: Tensor) -> Tensor:
-        """Give the sum of all processes' tensors, which are on the CPU."""
+        """Return the sum of all processes' tensors, which are on the CPU."""
         if self.count > 1:
             with _others_alive():
                 distributed.all_reduce(numbers)
         return numbers
 
     def largest(self, number: int) -> int:
-        """Give the largest of all processes' numbers."""
+        """Return the largest of all processes' numbers."""
         if self.count == 1:
             return number
         numbers = torch.tensor([number])
@@ -64,23 +100,8 @@ class Processes:
             distributed.all_reduce(numbers, distributed.ReduceOp.MAX)
         return int(numbers[0])
 
-    def sum_gradients(self, parameters: Sequence[nn.Parameter], weight: float) -> None:
-        """Give each parameter the sum of its gradients, this process's with a weight.
-
-        One that no process has a gradient for stays without.
-        """
-        if self.count == 1:
-            return
-        found = torch.tensor([parameter.grad is not None for parameter in parameters], dtype=torch.uint8)
-        with _others_alive():
-            distributed.all_reduce(found, distributed.ReduceOp.MAX)
-        trained = [parameter for parameter, any_ in zip(parameters, found.tolist(), strict=True) if any_]
-        gradients = self._sum([_gradient_of(parameter) * weight for parameter in trained])
-        for parameter, gradient in zip(trained, gradients, strict=True):
-            parameter.grad = gradient
-
     def average_buffers(self, *modules: nn.Module) -> None:
-        """Give every process the mean of what all have in their modules' buffers of real numbers."""
+        """Set the floating-point buffers of modules to their mean over all processes."""
         if self.count == 1:
             return
         buffers = [buffer for module in modules for buffer in module.buffers() if buffer.is_floating_point()]
@@ -91,6 +112,7 @@ class Processes:
         """Sum tensors over the processes, all in one message."""
         if not tensors:
             return []
+        # A message for each of some hundred tensors would mostly wait for the network.
         flat = torch.cat([tensor.flatten() for tensor in tensors])
         with _others_alive():
             distributed.all_reduce(flat)
@@ -98,29 +120,31 @@ class Processes:
         return [piece.view_as(tensor).to(tensor.dtype) for piece, tensor in zip(pieces, tensors, strict=True)]
 
     def seed_gpu(self, seed: int, device: torch.device) -> None:
-        """Let each process draw other numbers on its GPU, for dropout."""
+        """Seed each GPU differently, so that dropout differs between the shares of a batch."""
+        # The first process keeps the seed of a run with one process. Seeds of other runs are small numbers.
         if device.type == "cuda" and self.rank > 0:
             with torch.cuda.device(device):
                 torch.cuda.manual_seed((seed + (self.rank << 48)) % 2**63)
 
-    def share_out(self, module: nn.Module) -> None:
-        """Give every process the first one's parameters and buffers."""
+    def broadcast(self, *modules: nn.Module) -> None:
+        """Copy the first process's parameters and buffers to all others."""
         if self.count > 1:
             with _others_alive():
-                for tensor in module.state_dict().values():
-                    distributed.broadcast(tensor, 0)
+                for module in modules:
+                    for tensor in module.state_dict().values():
+                        distributed.broadcast(tensor, 0)
 
     def questions_of(self, count: int, rank: int | None = None) -> Tensor:
-        """Give the indices of the questions of a split that a process answers: each is answered by one."""
+        """Return the indices of the questions of a split that a process answers: each is answered by one."""
         rank = self.rank if rank is None else rank
         return torch.arange(count * rank // self.count, count * (rank + 1) // self.count)
 
     def gather(self, answers: Tensor, count: int) -> Tensor:
-        """Put together what the processes have answered to `questions_of` a split of `count` questions."""
+        """Join the processes' answers to their `questions_of` a split of `count` questions."""
         if self.count == 1:
             return answers
         lengths = [len(self.questions_of(count, rank)) for rank in range(self.count)]
-        padded = answers.new_zeros(max(lengths))  # all must send as many; what is too much is cut off again
+        padded = answers.new_zeros(max(lengths))  # all must send tensors of one size
         padded[: len(answers)] = answers
         gathered = [torch.empty_like(padded) for _ in lengths]
         with _others_alive():
@@ -128,7 +152,7 @@ class Processes:
         return torch.cat([part[:length] for part, length in zip(gathered, lengths, strict=True)])
 
     def gather_states(self, state: Any) -> list[Any]:
-        """Give all processes' states, by rank."""
+        """Return all processes' states, by rank."""
         if self.count == 1:
             return [state]
         gathered: list[Any] = [None] * self.count
@@ -137,21 +161,17 @@ class Processes:
         return gathered
 
     def wait(self) -> None:
-        """Wait until all processes have come here."""
+        """Wait until all processes have called this."""
         self.largest(0)
-
-
-def _gradient_of(parameter: nn.Parameter) -> Tensor:
-    return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
 
 
 @contextmanager
 def _others_alive() -> Iterator[None]:
-    """Tell that another process has ended, where speaking to it fails: what ended it is told by itself."""
+    """Raise VqabenchError if another process has ended: it reports the reason itself."""
     try:
         yield
     except RuntimeError as error:
-        if "onnection" in str(error):
+        if "onnection" in str(error):  # gloo and NCCL have no class of error for it
             raise VqabenchError(
                 "another process of this run has ended; see its own message for the reason"
             ) from error
@@ -159,26 +179,27 @@ def _others_alive() -> Iterator[None]:
 
 
 def read_local_rank() -> int | None:
-    """Give the number of this process on its machine; None where `torchrun` has not started several.
+    """Return the number of this process on its machine; None unless `torchrun` has started several.
 
-    Raises InputError where the environment speaks of several, but not of which this one is.
+    Raises InputError if the environment names several, but not which of them this one is.
     """
     count = os.environ.get("WORLD_SIZE") or "1"
     if count == "1":
         return None
     missing = [name for name in _ENVIRONMENT if name not in os.environ]
     if missing or not count.isdecimal():
-        what = f"but not {', '.join(missing)}" if missing else "but no number"
+        what = f"but {', '.join(missing)} is not set" if missing else "which is not a number"
         raise InputError(f"WORLD_SIZE is {count}, {what}: start several processes with torchrun, or unset it")
     return int(os.environ["LOCAL_RANK"])
 
 
 @contextmanager
 def joined(device: torch.device, local_rank: int | None) -> Iterator[Processes]:
-    """Join the other processes of the run, where `torchrun` has started several."""
+    """Join the other processes of the run, if `torchrun` has started several."""
     if local_rank is None:
         yield Processes()
         return
+    # Numbers that the processes agree on are on the CPU, gradients on the GPU.
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     distributed.init_process_group(backend, timeout=LONGEST_WAIT)
     try:

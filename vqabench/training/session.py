@@ -1,25 +1,37 @@
-"""What a run is carried out with: nothing here bears on its result, but for rounding."""
+"""Where and how runs are trained. Nothing here changes a run's result, apart from rounding."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from enum import IntEnum
 
 import torch
 
-from vqabench.data.batches.placement import PlacedFeatures, Room, choose_place, format_place
+from vqabench.data.batches.placement import PlacedFeatures, choose_place, format_place
+from vqabench.data.catalog.dataset import Dataset
 from vqabench.data.features.store import FeatureStore
+from vqabench.data.prepare.prepared import Prepared
 from vqabench.events import Emit
-from vqabench.training.device import Autocast, autocast, number_type
+from vqabench.results import Run
+from vqabench.training.device import number_type
 from vqabench.training.interruption import Interruption
+from vqabench.training.plan import Plan
 from vqabench.training.processes import Processes
 
-GOES_ON, SAVES, STOPS = range(3)
+
+class Action(IntEnum):
+    """What to do after a batch; the largest wins."""
+
+    CONTINUE = 0
+    SAVE = 1
+    STOP = 2
+    """Save, and stop."""
 
 
 @dataclass
 class Session:
-    """One run on one machine, or several runs one after another."""
+    """The device, the processes and the limits that one or several runs are trained with."""
 
     device: torch.device
     emit: Emit
@@ -33,32 +45,41 @@ class Session:
     gpus: int = 1
     """GPUs of the machine on which as many do so."""
     threads: int = field(default_factory=torch.get_num_threads)
-    """Threads that a model which has need of them is trained with."""
+    """Threads for a model that needs several."""
     _saved: float = field(default_factory=time.monotonic)
     _placed: PlacedFeatures | None = None
 
     def place(self, features: FeatureStore, precision: str) -> PlacedFeatures:
-        """Give the features where they are to be kept; the runs of one session share them."""
+        """Return the features where they are to be kept; the runs of one session share them."""
         dtype = number_type(precision)
         if self._placed is None or self._placed.dtype != dtype:
-            self._placed = None  # before there are two
-            room = Room(self.device, dtype, self.sharers, self.processes.local_count * self.gpus)
-            place = choose_place(self.features, features, room)
+            self._placed = None  # free the old ones first: memory may not hold both
+            devices = self.processes.local_count * self.gpus
+            place = choose_place(self.features, features, self.device, dtype, self.sharers, devices)
             self._placed = PlacedFeatures(features, self.device, place, dtype)
             self.emit(format_place(self._placed))
         return self._placed
 
-    def autocast(self, precision: str) -> Autocast:
-        """Give what makes the context of a forward pass."""
-        return autocast(self.device, precision)
-
-    def saved(self) -> None:
-        """Take note that a checkpoint has just been written."""
+    def record_save(self) -> None:
+        """Record that a checkpoint has just been written."""
         self._saved = time.monotonic()
 
-    def wish(self) -> int:
-        """Tell whether to go on, to save first, or to save and stop: what any of the processes wants, all do."""
+    def choose_action(self) -> Action:
+        """Return what to do after a batch. All processes return the same: the largest of their own choices."""
         self.interruption.step()
+        # If one process stopped and the others did not, they would wait for its gradients for ever.
         late = time.monotonic() - self._saved > 60 * self.checkpoint_minutes
-        own = STOPS if self.interruption.received else SAVES if late else GOES_ON
-        return self.processes.largest(own)
+        own = Action.STOP if self.interruption.received else Action.SAVE if late else Action.CONTINUE
+        return Action(self.processes.largest(own))
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: what is trained, on which data, where it is kept, and with what."""
+
+    plan: Plan
+    seed: int
+    run: Run
+    dataset: Dataset
+    prepared: Prepared
+    session: Session

@@ -21,6 +21,8 @@ class TensorBoardLog:
     Everything is logged over steps, epochs too, so that one purge step voids all that is trained again.
     """
 
+    name = "tensorboard"
+
     def __init__(self, run: Run) -> None:
         self.folder = run.folder / "tensorboard"
         self.writer: SummaryWriter | None = None
@@ -65,7 +67,7 @@ class TensorBoardLog:
 
 def _flatten(value: object, name: str = "") -> Iterator[tuple[str, object]]:
     """Yield the numbers and words of nested tables and lists, by dotted names."""
-    if isinstance(value, Mapping | list):
+    if isinstance(value, Mapping | list | tuple):
         pairs = value.items() if isinstance(value, Mapping) else enumerate(value)
         for key, part in pairs:
             yield from _flatten(part, f"{name}.{key}".lstrip("."))

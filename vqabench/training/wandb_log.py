@@ -43,6 +43,8 @@ class Sent(msgspec.Struct):
 class WandbLog:
     """Writes to W&B, or if it is offline to `<run>/wandb/`; the last line of `wandb.jsonl` is what was sent."""
 
+    name = "wandb"
+
     def __init__(self, run: Run) -> None:
         self.folder = run.folder
         self.file = run.folder / "wandb.jsonl"

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from vqabench import __version__
-from vqabench.errors import first_few
+from vqabench.errors import counted, first_few
 from vqabench.plugin_source import SourceError, read_class
 
 if TYPE_CHECKING:
@@ -308,7 +308,7 @@ def check_datasets(data: Path | None, catalog: Sequence[Path] | None) -> Iterato
 
 
 def check_prepared(dataset: Dataset, paths: Paths) -> Finding:
-    """Read a data set's prepared file to its end, where checksums are compared, and look at its features."""
+    """Read a data set's prepared file, which compares checksums, and open its features."""
     from vqabench.data.features.store import open_features
     from vqabench.data.prepare.preparation import summarise
     from vqabench.files.hdf5 import reading
@@ -328,7 +328,7 @@ def check_prepared(dataset: Dataset, paths: Paths) -> Finding:
     if not summary.current:
         return Finding(what, "note", "prepared from files or settings that have changed since", prepare)
     sizes = ", ".join(f"{split} {count:,}" for split, count in summary.questions.items())
-    return Finding(what, "ok", f"prepared: {sizes} questions, {summary.images:,} images")
+    return Finding(what, "ok", f"prepared: {sizes} questions, {counted(summary.images, 'image')}")
 
 
 def _read_array(_: str, item: object) -> None:

@@ -26,7 +26,7 @@ def evaluate(
 ) -> Scores:
     """Score any model's results file against a question and an annotation file.
 
-    With `missing_is_wrong`, a question without an answer counts as wrong. Raises InputError where a file is broken,
+    With `missing_is_wrong`, a question without an answer counts as wrong. Raises InputError if a file is broken,
     or the question ids of the three do not agree.
     """
     given = read_results(predictions)  # first: the smallest file, and the one most likely at fault

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from vqabench.data.batches.placement import PlacedFeatures, Room, choose_place
+from vqabench.data.batches.placement import PlacedFeatures, choose_place
 from vqabench.data.prepare.prepared import prepare
 from vqabench.data.vqa.annotations import Prediction, SurePrediction, write_predictions
 from vqabench.errors import InputError, unknown
@@ -18,7 +18,8 @@ from vqabench.paths import Paths
 from vqabench.results import Run
 from vqabench.training.device import choose_device, number_type, tune
 from vqabench.training.guard import calling
-from vqabench.training.run import load_model, recall_plan
+from vqabench.training.model import load_model
+from vqabench.training.record import recall_plan
 
 
 def predict_run(
@@ -32,14 +33,12 @@ def predict_run(
     *,
     force: bool = False,
 ) -> tuple[Path, Scores | None]:
-    """Answer a split with a run's weights; write the answers to `out` or into the run, and score them.
+    """Answer a split with a run's weights; write the answers to `out`, or into the run with confidences.
 
-    A split without annotations has no scores.
+    Return the file, and the scores if the split has annotations. With `shuffle_images`, a seed, every question is
+    asked about another image. If a finished run has stored other answers, `force` replaces them and their scores.
 
-    Those in the run have confidences. With `shuffle_images`, a seed, every question is asked about another image.
-    Answers that a finished run has stored are compared with the new ones. Where they differ, `force` replaces them,
-    and their scores.
-    Raises InputError where the run is damaged, the data has changed, or stored answers differ without `force`.
+    Raises InputError if the run is damaged, the data has changed, or stored answers differ and `force` is not set.
     """
     run = Run(folder)
     manifest = run.read_manifest()
@@ -52,7 +51,7 @@ def predict_run(
     kept = run.predictions_file(f"{split}{suffix}")
     path = find_output(out) if out else kept
     try:
-        find_place(path)  # before anything is computed
+        find_place(path)  # now, because computing the answers takes long
     except InputError as error:
         raise InputError(f"{error}; choose another place with --out FILE") from error
     device = choose_device(device_name)
@@ -61,7 +60,7 @@ def predict_run(
     plan = recall_plan(manifest)
     model = load_model(run, prepared, emit, plan)
     dtype = number_type(manifest.precision)
-    place = choose_place("auto", prepared.features, Room(device, dtype))
+    place = choose_place("auto", prepared.features, device, dtype)
     features = PlacedFeatures(prepared.features, device, place, dtype)
     with calling(plan.parts, "answering"):
         data = load_split(model.to(device), prepared, dataset, split, features)
@@ -93,9 +92,9 @@ def predict_run(
 
 
 def _compare(run: Run, kept: Path, given: Sequence[SurePrediction], emit: Emit, *, required: bool) -> int:
-    """Return how many answers differ from those that a run has stored: all of them where those are damaged.
+    """Return how many answers differ from those that a run has stored; all, if those are damaged.
 
-    Raises InputError where they are damaged although they are `required`.
+    Raises InputError if they are damaged and `required`.
     """
     try:
         stored = read_stored(run, kept)
@@ -108,15 +107,15 @@ def _compare(run: Run, kept: Path, given: Sequence[SurePrediction], emit: Emit, 
 
 
 def _store(run: Run, kept: Path, predictions: Sequence[SurePrediction], scores: Mapping[str, Scores]) -> None:
-    """Write answers into a finished run, the scores that belong to them, and the checksums of both."""
+    """Write answers into a finished run, with their scores and the checksums of both."""
     with run.lock():
         manifest = run.read_manifest()
-        replaced = kept.exists()
+        checksums, notes = dict(manifest.checksums), list(manifest.notes)
+        made = "replaced by `vqabench predict --force`" if kept.exists() else "written again by `vqabench predict`"
         write_predictions(kept, predictions)
-        manifest.checksums[kept.name] = hash_file(kept)
+        checksums[kept.name] = hash_file(kept)
         if scores:
             write_scores(run, {**read_scores(run), **scores})
-            manifest.checksums[run.scores_file.name] = hash_file(run.scores_file)
-            made = "replaced by `vqabench predict --force`" if replaced else "written again by `vqabench predict`"
-            manifest.notes.append(f"{kept.name} and its scores were {made}")
-        run.write_manifest(manifest)
+            checksums[run.scores_file.name] = hash_file(run.scores_file)
+            notes.append(f"{kept.name} and its scores were {made}")
+        run.write_manifest(manifest, checksums=checksums, notes=notes)

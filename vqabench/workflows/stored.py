@@ -1,4 +1,4 @@
-"""Stored answers and the data sets that they were given on."""
+"""Stored answers of runs, with the data sets of their questions."""
 
 from __future__ import annotations
 
@@ -9,60 +9,15 @@ from functools import cached_property
 from vqabench.data.catalog.dataset import Dataset
 from vqabench.data.prepare.fingerprint import fingerprint_of
 from vqabench.data.prepare.preparation import summarise
-from vqabench.data.prepare.prepared import Prepared, prepare, read_vocabulary
+from vqabench.data.prepare.prepared import read_vocabulary
 from vqabench.data.vqa.annotation_table import AnnotationTable
 from vqabench.data.vqa.annotations import Question
 from vqabench.errors import InputError
-from vqabench.evaluation.breakdowns import Breakdown, break_down
 from vqabench.evaluation.prior import TrainPrior, count_train_prior
 from vqabench.evaluation.rows import Row
-from vqabench.evaluation.run_answers import RunAnswers, read_answered
-from vqabench.events import Emit
+from vqabench.evaluation.run_answers import Breakdown, RunAnswers, break_down, read_answered
 from vqabench.paths import Paths
 from vqabench.results import Manifest, Run
-
-
-@dataclass(frozen=True)
-class TestedSplit:
-    """One split of a data set, with its annotations and images."""
-
-    prepared: Prepared
-    opened: OpenedDataset
-    split: str
-    """`test`, or `val` where there is no other."""
-    rows: dict[int, int]
-    """Question id -> row of the prepared split."""
-
-    @property
-    def dataset(self) -> Dataset:
-        """Give the data set."""
-        return self.opened.dataset
-
-    @property
-    def questions(self) -> dict[int, Question]:
-        """Give the questions by their ids."""
-        return self.opened.questions[self.split]
-
-    @property
-    def table(self) -> AnnotationTable:
-        """Give the annotations."""
-        return self.opened.tables[self.split]
-
-
-def read_tested(rows: Sequence[Row], stored: StoredAnswers, emit: Emit) -> TestedSplit:
-    """Read what the runs of one data set were tested on; nothing is fetched or prepared.
-
-    Raises InputError where the data set is not prepared, is now in a state that none of them saw, or has no split
-    to test on.
-    """
-    opened = stored.open_any(rows)
-    dataset = opened.dataset
-    split = next((name for name in ("test", "val") if name in dataset.scored), None)
-    if split is None:
-        raise InputError(f"{dataset.name} has neither a test nor a val split")
-    prepared = prepare(dataset, emit)
-    numbered = {number: row for row, number in enumerate(prepared.splits[split].question_ids.tolist())}
-    return TestedSplit(prepared, opened, split, numbered)
 
 
 @dataclass
@@ -78,25 +33,25 @@ class OpenedDataset:
 
     @cached_property
     def prior(self) -> TrainPrior:
-        """Give the prior of its training questions."""
+        """Return the prior of the training questions."""
         return count_train_prior(self.tables["train"])
 
     @cached_property
     def vocabulary(self) -> tuple[str, ...]:
-        """Give the answers that models choose from."""
+        """Return the answer vocabulary."""
         return read_vocabulary(self.dataset)
 
 
 @dataclass
 class StoredAnswers:
-    """Reads data sets as they are needed, each once; nothing is fetched or prepared."""
+    """Reads each data set once, when it is needed; nothing is fetched or prepared."""
 
     paths: Paths
     say: Callable[[str], None]
     opened: dict[str, OpenedDataset] = field(default_factory=dict)
 
     def open(self, run: Run, manifest: Manifest) -> OpenedDataset:
-        """Give the data set of a run. Raises InputError where it is not prepared, or has changed since."""
+        """Return the data set of a run. Raises InputError if it is not prepared, or has changed since."""
         if manifest.dataset not in self.opened:
             self.opened[manifest.dataset] = self._open(manifest.dataset)
         found = self.opened[manifest.dataset]
@@ -105,7 +60,7 @@ class StoredAnswers:
         return found
 
     def open_any(self, rows: Sequence[Row]) -> OpenedDataset:
-        """Give the data set of some rows. Raises InputError where it is not prepared, or none of them saw it so."""
+        """Return the data set of some rows. Raises InputError if it is not prepared, or no row saw it as it is."""
         name = rows[0].dataset
         if name not in self.opened:
             self.opened[name] = self._open(name)
@@ -133,11 +88,11 @@ class StoredAnswers:
         )
 
     def read(self, run: Run, manifest: Manifest, split: str) -> tuple[AnnotationTable, RunAnswers]:
-        """Read what a run answered to a split. Raises InputError as `open` and `read_answered` do."""
+        """Read a run's answers to a split. Raises InputError as `open` and `read_answered` do."""
         return read_answered(run, split, self.open(run, manifest).tables[split])
 
     def break_down(self, run: Run, manifest: Manifest, split: str) -> Breakdown:
-        """Take a run's answers to a split apart. Raises as `read` does."""
+        """Compute the breakdown of a run's answers to a split. Raises as `read` does."""
         data = self.open(run, manifest)
         table, answered = self.read(run, manifest, split)
         return break_down(answered, table, data.prior, data.vocabulary)

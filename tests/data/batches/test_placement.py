@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.tiny import write_tiny
-from vqabench.data.batches.placement import Place, PlacedFeatures, Room, choose_place, format_place
+from vqabench.data.batches.placement import Place, PlacedFeatures, choose_place, format_place
 from vqabench.data.catalog.dataset import find_dataset
 from vqabench.data.features.store import FeatureStore
 from vqabench.data.prepare.prepared import prepare
@@ -48,9 +48,9 @@ def test_batches_in_flight_are_all_that_is_read_ahead_and_threads_end_with_the_l
 
 def test_on_a_cpu_a_large_file_serves_and_a_copy_must_be_asked_for(features: FeatureStore) -> None:
     large = dataclasses.replace(features, regions=np.broadcast_to(np.float16(0), (10_000, 36, 2048)))  # 1.5 GB
-    assert choose_place("auto", large, Room(CPU)) == "disk"
-    assert choose_place("auto", features, Room(CPU)) == "host"
-    assert choose_place("device", large, Room(CPU)) == "host"
+    assert choose_place("auto", large, CPU) == "disk"
+    assert choose_place("auto", features, CPU) == "host"
+    assert choose_place("device", large, CPU) == "host"
     assert "from the disk" in format_place(PlacedFeatures(features, CPU))
 
 
@@ -62,7 +62,7 @@ def test_on_a_gpu_features_are_kept_where_there_is_room_for_all_that_keep_them(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, free))
     large = dataclasses.replace(features, regions=np.broadcast_to(np.float16(0), (10_000, 36, 2048)))  # 1.5 GB
-    assert choose_place("auto", large, Room(torch.device("cuda:0"), on_device=processes)) == place
+    assert choose_place("auto", large, torch.device("cuda:0"), copies=processes) == place
 
 
 def test_a_limit_of_the_job_or_of_what_is_around_it_counts_and_files_in_memory_do_not(tmp_path: Path) -> None:

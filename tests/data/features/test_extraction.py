@@ -436,11 +436,3 @@ def test_numbers_and_words_for_ids_do_not_mix(images: Path) -> None:
     draw(images / "dog.png", 3)
     with pytest.raises(InputError, match=r"dog\.png: its name is not a number"):
         list_images(images)
-
-
-def test_batches_hold_all_images_in_their_order(images: Path, model: Path) -> None:
-    loaded = load_model(str(model), None, CPU)
-    found = list_images(images)
-    batches = list(extraction._batches(extraction._decode_ahead(found, loaded), 4))
-    assert [len(batch) for batch in batches] == [4, 2]
-    assert [image.name for batch in batches for image, _ in batch] == [image.name for image in found]

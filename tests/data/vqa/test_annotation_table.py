@@ -30,7 +30,7 @@ ANNOTATIONS = st.lists(
 
 def spell(table: AnnotationTable) -> list[tuple[object, ...]]:
     """Turn columns into plain tuples, one a question."""
-    columns = [table.question_types.spell(), table.answer_types.spell(), table.modal_answers.spell()]
+    columns = [table.question_types.strings(), table.answer_types.strings(), table.modal_answers.strings()]
     answers = [[table.answers.names[code] for code in row] for row in table.answers.codes.tolist()]
     return list(
         zip(table.question_ids.tolist(), table.image_ids, *columns, answers, table.records.tolist(), strict=True)

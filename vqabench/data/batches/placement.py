@@ -1,4 +1,4 @@
-"""Where region features are kept while a model is trained or tested, and how they come to its device.
+"""Keep region features on the device, in memory or on the disk, and gather them for batches.
 
 Questions, targets and boxes are small, and always on the device.
 """
@@ -6,7 +6,6 @@ Questions, targets and boxes are small, and always on the device.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -15,29 +14,28 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vqabench.data.features.store import FeatureStore
-from vqabench.files.prefetch import work_ahead
-from vqabench.files.resources import format_bytes, free_device_memory, free_host_memory
+from vqabench.files.resources import format_bytes, free_device_memory, free_host_memory, prefetch
 
 Place = Literal["device", "host", "disk"]
-"""The GPU's memory; the machine's memory; a file mapped into memory, of which the system keeps what fits."""
+"""The GPU's memory; the machine's memory; a file read batch by batch, of which the system caches what fits."""
 
 IMAGES_AT_ONCE = 512
 LEFT_FREE = 4 * 10**9
-"""Bytes left to the model on a GPU, and to everything else in memory."""
+"""Bytes left for the model on a GPU, and for everything else in memory."""
 SMALL = 1 << 27
-"""Bytes of features that are copied into memory wherever a model is: rows are then gathered faster than read."""
+"""Bytes of features that are always copied into memory: rows are then gathered faster than they are read."""
 THREADS = 4
 """Threads that gather batches for a GPU."""
-AHEAD = 4
-"""Batches that are read from the disk, or on their way to a GPU, ahead of the one that is wanted."""
+PREFETCHED = 4
+"""Batches that are read from the disk, or copied to a GPU, ahead of the current one."""
 
 
 class PlacedFeatures:
     """The features of all images, ready to be gathered for batches on a device.
 
-    Regions come as `dtype`, which is float32, or bfloat16 where the model computes in that. In place `device` they
-    are gathered there. Else threads gather a few batches ahead, and for a GPU copy them while the model works. No
-    more is taken than these batches need.
+    Regions are returned as `dtype`, which is float32, or bfloat16 if the model computes in that. In place `device`
+    they are gathered there. Otherwise threads gather a few batches ahead, and copy them to a GPU while the model
+    computes; memory is used for these batches only.
     """
 
     def __init__(
@@ -64,19 +62,19 @@ class PlacedFeatures:
         self.stream = torch.cuda.Stream(device) if streams else None  # type: ignore[no-untyped-call]
 
     def gather(self, rows: Sequence[Tensor]) -> Iterator[Tensor]:
-        """Give the regions [B, R, V] of some images after others.
+        """Yield the regions [B, R, V] of each batch of rows.
 
-        `rows` are int64, and on the device where the features are `resident`, else on the CPU.
+        `rows` are int64, on the device if the features are `resident`, else on the CPU.
         """
         if self.resident is not None:
             for some in rows:
                 yield self.resident[some].to(self.dtype)
             return
         if self.stream is None:
-            for _, read in work_ahead(rows, self._read, 1, AHEAD):
+            for _, read in prefetch(rows, self._read, 1, PREFETCHED):
                 yield _convert(read.result(), self.dtype)
             return
-        for _, fetched in work_ahead(rows, self._fetch, THREADS, AHEAD):
+        for _, fetched in prefetch(rows, self._fetch, THREADS, PREFETCHED):
             regions, event = fetched.result()
             current = torch.cuda.current_stream(self.device)
             current.wait_event(event)  # the device waits for the copy, not the program
@@ -84,7 +82,7 @@ class PlacedFeatures:
             yield regions.to(self.dtype)
 
     def _read(self, rows: Tensor, pinned: bool = False) -> Tensor:
-        """Gather some images, from the file or from memory."""
+        """Gather rows from the file or from memory."""
         shape = (len(rows), *self.regions.shape[1:])
         buffer = torch.empty(shape, dtype=_torch_type(self.regions), pin_memory=pinned)
         if self.file is None:
@@ -94,7 +92,7 @@ class PlacedFeatures:
         return buffer
 
     def _fetch(self, rows: Tensor) -> tuple[Tensor, torch.Event]:
-        """Gather into a pinned buffer, and begin to copy it to the GPU."""
+        """Gather rows in a pinned buffer, and start to copy it to the GPU."""
         assert self.stream is not None
         buffer = self._read(rows, pinned=True)
         with torch.cuda.device(self.device), torch.cuda.stream(self.stream):
@@ -102,44 +100,37 @@ class PlacedFeatures:
 
 
 def _convert(regions: Tensor, dtype: torch.dtype) -> Tensor:
-    """Round on the CPU, where float16 becomes bfloat16 three times as fast by way of float32."""
+    """Convert on the CPU, where float16 to bfloat16 is three times as fast through float32."""
     return regions.float().to(dtype) if regions.dtype == torch.float16 else regions.to(dtype)
 
 
-@dataclass(frozen=True)
-class Room:
-    """Who needs room for features, and of what kind."""
+def choose_place(
+    name: str,
+    features: FeatureStore,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+    copies: int = 1,
+    devices: int = 1,
+) -> Place:
+    """Return the place of that name; for `auto`, the fastest one in which the features fit.
 
-    device: torch.device
-    dtype: torch.dtype = torch.float32
-    """As a model computes."""
-    on_device: int = 1
-    """Processes that keep features on this device, each its own,"""
-    on_host: int = 1
-    """and how many times as many on this machine."""
-
-
-def choose_place(name: str, features: FeatureStore, room: Room) -> Place:
-    """Give the place of that name; `auto`: the fastest that there is room for."""
-    if name == "auto":
-        return _find_room(features.regions, room)
-    place: Place = name  # type: ignore[assignment]  # the configuration has been checked
-    return "host" if place == "device" and room.device.type == "cpu" else place
-
-
-def _find_room(regions: NDArray[Any], room: Room) -> Place:
-    if room.device.type == "cpu":
-        # Of a large file, what the system keeps in memory is nearly as near as a copy would be.
+    `copies` is the number of processes with features of their own on each of the `devices` of this machine; `dtype`
+    is what the model computes in.
+    """
+    regions = features.regions
+    if name != "auto":
+        place: Place = name  # type: ignore[assignment]  # the configuration has been checked
+        return "host" if place == "device" and device.type == "cpu" else place
+    if device.type == "cpu":
+        # The system's cache of a large file is nearly as fast as a copy would be.
         return "host" if regions.nbytes <= SMALL else "disk"
-    on_device = room.on_device * regions.size * _kept_as(regions, room.dtype).itemsize
-    if on_device + LEFT_FREE < free_device_memory(room.device):
+    if copies * regions.size * _kept_as(regions, dtype).itemsize + LEFT_FREE < free_device_memory(device):
         return "device"
-    on_host = room.on_device * room.on_host * regions.nbytes
-    return "host" if on_host + LEFT_FREE < free_host_memory() else "disk"
+    return "host" if copies * devices * regions.nbytes + LEFT_FREE < free_host_memory() else "disk"
 
 
 def format_place(placed: PlacedFeatures) -> str:
-    """Tell where features are, in one line."""
+    """Describe in one line where features are kept."""
     regions = placed.regions
     dtype = _torch_type(regions) if placed.resident is None else placed.resident.dtype
     size, kind = regions.size * dtype.itemsize, str(dtype).removeprefix("torch.")
@@ -152,7 +143,7 @@ def format_place(placed: PlacedFeatures) -> str:
 
 
 def _kept_as(regions: NDArray[Any], dtype: torch.dtype | None) -> torch.dtype:
-    """Give how regions are kept: rounded as a model computes, but never made larger."""
+    """Return the type that regions are kept in: that of the model, unless it is larger than theirs."""
     return torch.bfloat16 if dtype == torch.bfloat16 else _torch_type(regions)
 
 
@@ -161,7 +152,7 @@ def _torch_type(regions: NDArray[Any]) -> torch.dtype:
 
 
 def _load(features: FeatureStore, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Copy all regions, piece by piece."""
+    """Copy all regions, a block at a time."""
     regions = features.regions
     loaded = torch.empty(regions.shape, dtype=dtype, device=device)
     for start in range(0, len(regions), IMAGES_AT_ONCE):

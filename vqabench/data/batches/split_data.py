@@ -1,4 +1,4 @@
-"""From prepared arrays to batches on a device."""
+"""Make batches on a device from prepared arrays."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from vqabench.errors import InputError
 
 
 class SplitData:
-    """One split, ready to give batches. Questions and sparse targets live on the device of the features.
+    """One split, from which batches are made. Questions and sparse targets are on the device of the features.
 
-    `extras` are what the backbone's own `prepare_questions` made of all the questions of the split.
+    `extras` is what the backbone's own `prepare_questions` returned for all questions of the split.
     """
 
     def __init__(
@@ -47,9 +47,9 @@ class SplitData:
         return len(self.image_rows)
 
     def with_other_images(self, seed: int) -> Self:
-        """Give the same questions, each about another image of the split; those of one image about the same one.
+        """Return the same questions, each about another image of the split; those of one image about the same one.
 
-        Raises InputError where there is but one image.
+        Raises InputError if there is only one image.
         """
         rows = np.unique(self.image_rows)
         if len(rows) < 2:
@@ -62,18 +62,18 @@ class SplitData:
         return shuffled
 
     def batches(self, parts: Sequence[Tensor], *, with_targets: bool) -> Iterator[Batch]:
-        """Give the questions at some indices after others (int64, on the CPU)."""
+        """Yield a batch for each part, a tensor of indices (int64, on the CPU)."""
         sizes = [len(part) for part in parts]
         order = torch.cat(list(parts)) if parts else torch.empty(0, dtype=torch.int64)
         rows = torch.from_numpy(self.image_rows[order.numpy()])
-        # In one copy: small ones in between would each make the program wait for the device.
+        # In one copy: many small ones would each make the program wait for the device.
         indices, near = torch.split(order.to(self.device), sizes), torch.split(rows.to(self.device), sizes)
         wanted = near if self.features.resident is not None else torch.split(rows, sizes)
         for part, some, regions in zip(indices, near, self.features.gather(wanted), strict=True):
             yield self._batch(part, some, regions, with_targets)
 
     def batch(self, indices: Tensor, *, with_targets: bool) -> Batch:
-        """Give the questions at `indices` (int64, on the CPU)."""
+        """Return the questions at `indices` (int64, on the CPU)."""
         (only,) = self.batches([indices], with_targets=with_targets)
         return only
 
@@ -105,9 +105,9 @@ class SplitData:
         return dense.scatter_add_(1, self.target_answers[on_device], self.target_values[on_device])
 
     def draw_order(self, sampling: str, generator: torch.Generator) -> Tensor:
-        """Draw an epoch's questions: int64 [N] indices.
+        """Draw the questions of an epoch: int64 [N] indices.
 
-        `shuffled`: each once; `balanced`: with replacement, each type as often, and within it each answer.
+        `shuffled`: each once; `balanced`: with replacement, each type equally often, and within it each answer.
         """
         if sampling == "balanced":
             return torch.multinomial(self.balance, len(self), replacement=True, generator=generator)
@@ -115,9 +115,10 @@ class SplitData:
 
     @cached_property
     def balance(self) -> Tensor:
-        """Give the probability of each question where types come as often, and within a type its answers: [N].
+        """Return the probability of each question if types, and answers within each, are equally frequent: [N].
 
-        A question's answer is the one with its largest target; those without one in the vocabulary are a group.
+        The answer of a question is the one with the largest target; questions without one in the vocabulary are a
+        group of their own.
         """
         types = self.types.cpu().numpy()
         largest = self.target_values.cpu().numpy().argmax(1)[:, None]
@@ -135,7 +136,7 @@ class SplitData:
 
 
 def _pad_targets(arrays: SplitArrays) -> tuple[Tensor, Tensor]:
-    """Lay sparse targets out as two rectangles [N, most answers of a question]; padding adds 0 to answer 0."""
+    """Return sparse targets as two arrays [N, most answers of a question]; padding adds 0 to answer 0."""
     lengths = np.diff(arrays.starts)
     width = max(1, int(lengths.max(initial=0)))
     used = np.arange(width) < lengths[:, None]

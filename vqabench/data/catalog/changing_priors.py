@@ -50,7 +50,7 @@ def split_by_ids(question_ids: Sequence[int], test_ids: Collection[int]) -> list
 
 def groups_of(annotations: AnnotationTable) -> list[AnswerGroup]:
     """Return each question's group."""
-    return list(zip(annotations.question_types.spell(), annotations.modal_answers.spell(), strict=True))
+    return list(zip(annotations.question_types.strings(), annotations.modal_answers.strings(), strict=True))
 
 
 def resplit(groups: Sequence[AnswerGroup], share: float, seed: int) -> list[bool]:

@@ -1,7 +1,7 @@
-"""Region features in one file an image, in a folder or a zip: npz, npy, or what torch.save or pickle wrote.
+"""Read region features from one file per image, in a folder or a zip: npz, npy, torch.save or pickle.
 
-A file is named after its image, and holds named arrays (`region_records` lists the names) or the features alone.
-Beside `NAME.npy` there may be `NAME_info.npy` with all else, as mmf writes it.
+A file is named after its image, and holds named arrays (`rows.py` lists the names) or the features alone. Next to
+`NAME.npy` there may be `NAME_info.npy` with everything else, as mmf writes it.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ LARGEST_IMAGE = 1 << 28
 ENDINGS = (".npz", ".npy", ".pth", ".pt", ".pkl", ".pickle")
 INFO = "_info.npy"
 TORCH = (b"PK\x03\x04", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.")
-"""How files begin that torch.save writes, now and before 1.6."""
+"""First bytes of files by torch.save, since version 1.6 and before."""
 _LOADING = threading.Lock()
-"""What torch.load may load is kept for the whole process."""
+"""The names that torch.load allows are a setting of the whole process."""
 
 
 @dataclass(frozen=True)
 class ImageFile:
-    """A file of one image's features, not read yet."""
+    """A file with the features of one image, not read yet."""
 
     path: str
-    """In its folder or zip."""
+    """Relative to its folder or zip."""
     where: str
     size: int
     read: Callable[[], bytes]
@@ -50,7 +50,7 @@ class ImageFile:
 def list_image_files(folder: Path) -> list[Path]:
     """List the files of a folder that may hold region features.
 
-    Raises InputError where there are none, or one is a pipe or missing.
+    Raises InputError if there are none, or one is a pipe or missing.
     """
     there = list_below(folder)
     files = [path for path in there if path.suffix.lower() in ENDINGS]
@@ -62,7 +62,7 @@ def list_image_files(folder: Path) -> list[Path]:
 
 
 def read_folder(folder: Path, wanted: WantedImages) -> Iterator[Row]:
-    """Yield the wanted images of a folder. Raises InputError where it holds no file of features at all."""
+    """Yield the wanted images of a folder. Raises InputError if it holds no such files."""
     files = list_image_files(folder)
     yield from _rows(
         [
@@ -75,13 +75,13 @@ def read_folder(folder: Path, wanted: WantedImages) -> Iterator[Row]:
 
 def _describe_contents(endings: list[str]) -> str:
     counts = {ending: endings.count(ending) for ending in dict.fromkeys(endings)}
-    told = first_few(f"{count} {ending or 'without an ending'}" for ending, count in counts.items())
+    found = first_few(f"{count} {ending or 'without an ending'}" for ending, count in counts.items()) or "nothing"
     advice = "; name that file itself" if len(endings) == 1 else ""
-    return f"a folder without files of region features ({', '.join(ENDINGS)}); it holds {told or 'nothing'}{advice}"
+    return f"a folder without files of region features ({', '.join(ENDINGS)}); it holds {found}{advice}"
 
 
 def holds_images(archive: Path) -> bool:
-    """Return whether a zip holds a file an image. Raises InputError where it holds tables besides."""
+    """Return whether a zip holds a file per image. Raises InputError if it also holds tables."""
     try:
         images, tables = list_members(archive, ENDINGS), list_members(archive, [".tsv"])
     except UNREADABLE as error:
@@ -95,7 +95,7 @@ def holds_images(archive: Path) -> bool:
 
 
 def read_archive(path: Path, wanted: WantedImages) -> Iterator[Row]:
-    """Yield the wanted images of a zip, which stays open for as long as a row is kept."""
+    """Yield the wanted images of a zip, which stays open while a row of it is referenced."""
     members = list_members(path, ENDINGS)
     yield from _rows([ImageFile(one.name, f"{path}::{one.name}", one.size, one.read) for one in members], wanted)
 
@@ -118,19 +118,19 @@ def _decode(file: ImageFile, info: ImageFile | None, what: str) -> Regions:
     try:
         found = _load(file, what)
         if info is not None:
-            beside = _load(info, f"{what}, {Path(info.path).name}")
-            if isinstance(found, Mapping) or not isinstance(beside, Mapping):
+            other = _load(info, f"{what}, {Path(info.path).name}")
+            if isinstance(found, Mapping) or not isinstance(other, Mapping):
                 raise InputError(f"{what}: {info.where} must hold a dict, and {file.where} an array")
-            found = {**beside, "features": found}
+            found = {**other, "features": found}
         return parse_record(found, what)
     except InputError:
         raise
-    except Exception as error:  # a broken pickle raises whatever its bytes happen to ask for
+    except Exception as error:  # a broken pickle may raise anything
         raise InputError(f"{what}: no region features, or damaged: {_shorten(error)}") from error
 
 
 def _shorten(error: Exception) -> str:
-    """Return the cause that a message names; torch's go on with advice that would run the file's own code."""
+    """Return the first line of a message: torch adds advice that would run code of the file."""
     message = str(error) or type(error).__name__
     if "weights_only" in message:
         return "it is broken, or refers to functions; only tensors, arrays, lists and dicts are allowed"
@@ -163,7 +163,7 @@ def _load_npz(content: bytes) -> dict[str, Array]:
 
 
 def _read_npy(stream: IO[bytes], size: int) -> Any:
-    """Read an array of so many bytes with its header. Raises ValueError where it claims to be of another size."""
+    """Read an array of at most `size` bytes. Raises ValueError if it claims another size."""
     version = np.lib.format.read_magic(stream)
     read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     if version not in read_header:
@@ -178,7 +178,7 @@ def _read_npy(stream: IO[bytes], size: int) -> Any:
 
 
 def _load_torch(content: bytes) -> Any:
-    """Load what torch.save wrote: tensors and plain things, and numpy's arrays, which come as stand-ins."""
+    """Load a file of torch.save: tensors and plain objects, and numpy arrays through stand-ins."""
     import torch
 
     if content.startswith(TORCH[0]):

@@ -1,12 +1,13 @@
-"""Region features in HDF5: our own `features.h5`, and the forms that published VQA code uses.
+"""Read region features from HDF5: our own `features.h5`, and the forms that published VQA code uses.
 
-Published: features [N, R, V] or [N, V, R] and boxes [N, R, 4 to 7], by any of the names in `region_records`. Where
-the number of regions differs, arrays are flat ([total, V]) and `pos_boxes` [N, 2] says where an image's regions
-begin and end. Which row is which image stands in `image_ids` or in a map beside the file.
+Published: features [N, R, V] or [N, V, R] and boxes [N, R, 4 to 7], by any of the names in `rows.py`. If the number
+of regions differs, arrays are flat ([total, V]) and `pos_boxes` [N, 2] holds where the regions of each image begin
+and end. The images are named in `image_ids`, or in a map next to the file, a pickle or JSON.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqabench.data.features.boxes import LayoutError, share_boxes
-from vqabench.data.features.image_maps import find_map, read_map
 from vqabench.data.features.names import WantedImages, canonical_name
 from vqabench.data.features.rows import (
     COUNTS,
@@ -37,20 +37,24 @@ from vqabench.data.features.rows import (
     whole_numbers,
 )
 from vqabench.data.features.store import FORMAT, check_form, read_arrays
-from vqabench.errors import InputError
+from vqabench.errors import InputError, first_few
+from vqabench.files.folders import require_file
 from vqabench.files.hdf5 import check_stored, get_array
 from vqabench.files.packed import split_member
+from vqabench.files.plain_pickle import load_plain
 
 LARGEST_IMAGE = 1 << 28
 """Bytes of one image's features."""
+LARGEST_MAP = 1 << 28
+"""Bytes; the map of all of COCO takes 3 MB."""
 CHUNK_CACHE = 1 << 25
 """Bytes: compressed arrays come in chunks of several images."""
 
 
 def read_hdf5(source: Path, wanted: WantedImages) -> Iterator[Row]:
-    """Yield the wanted images of an HDF5 file, in its order; the file stays open for as long as a row is kept.
+    """Yield the wanted images of an HDF5 file, in its order; the file stays open while a row of it is referenced.
 
-    Raises InputError where it is damaged or of another form.
+    Raises InputError if it is damaged or of another form.
     """
     name, member = split_member(source)
     try:
@@ -62,7 +66,7 @@ def read_hdf5(source: Path, wanted: WantedImages) -> Iterator[Row]:
 
 
 def _own_rows(file: h5py.File, source: Path, wanted: WantedImages) -> Iterator[Row]:
-    # Read, not mapped: pages of a map count as this process's memory.
+    # Read, not mapped: mapped pages count as memory of this process.
     store = read_arrays(file, lambda dataset: dataset)
     check_form(source, store)
     for number, name in enumerate(store.image_ids.tolist()):
@@ -90,7 +94,7 @@ def _take_own(store: Any, number: int, what: str) -> Regions:
 
 @dataclass(frozen=True)
 class _Published:
-    """The arrays of a published file; what it lacks is None."""
+    """The arrays of a published file; None for those it lacks."""
 
     features: h5py.Dataset
     boxes: h5py.Dataset | None
@@ -138,7 +142,7 @@ def _find_arrays(file: h5py.File, path: Path) -> _Published:
 
 
 def _open(file: h5py.File, name: str, of_text: bool = False) -> h5py.Dataset:
-    """Open an array. Raises InputError where it holds no numbers, is not in the file, or claims more than is."""
+    """Open an array. Raises InputError if it has no numbers, is not in this file, or claims more than is stored."""
     array = get_array(file, name)
     if (
         not isinstance(array, h5py.Dataset)
@@ -176,8 +180,8 @@ def _check_shapes(arrays: _Published, path: Path) -> None:
 def _name_rows(file: h5py.File, path: Path, member: str, images: int) -> Iterator[tuple[int, str]]:
     """Yield each row that is an image, and its name."""
     inside = find_name(list(file), IDS, str(path))
-    beside = find_map(path, member)
-    rows = None if beside is None else read_map(beside, images)
+    map_file = find_map(path, member)
+    rows = None if map_file is None else read_map(map_file, images)
     if inside is None or member:
         if rows is None:
             raise InputError(
@@ -191,7 +195,7 @@ def _name_rows(file: h5py.File, path: Path, member: str, images: int) -> Iterato
         raise InputError(f"{path}: {len(names)} {inside}, but {images} images")
     if rows is not None and any(canonical_name(names[row]) != canonical_name(name) for name, row in rows.items()):
         raise LayoutError(
-            f"{path}: its {inside} and {beside} differ; choose the right map with {path}::FILE, or remove one"
+            f"{path}: its {inside} and {map_file} differ; choose the right map with {path}::FILE, or remove one"
         )
     yield from enumerate(names)
 
@@ -224,3 +228,60 @@ def _cut(arrays: _Published, number: int, what: str) -> tuple[NDArray[Any], NDAr
             raise InputError(f"{what}: its regions are from {begin} to {end} of {len(arrays.features)}")
         part = slice(begin, end)
     return arrays.features[part], None if arrays.boxes is None else arrays.boxes[part]
+
+
+def find_map(source: Path, member: str) -> Path | None:
+    """Return the map of image ids next to a file: `member` if it is given, else a file of one of the usual names.
+
+    Raises InputError if it is missing, or there are several that differ.
+    """
+    if member:
+        require_file(source.parent / member, "map of image ids")
+        return source.parent / member
+    for stem in (f"{source.stem}_", ""):
+        paths = [source.parent / f"{stem}imgid2idx{suffix}" for suffix in (".json", ".pkl")]
+        there = [path for path in paths if path.exists()]
+        for path in there:
+            require_file(path, "map of image ids")
+        if len(there) > 1 and _format_keys(_load_map(there[0])) != _format_keys(_load_map(there[1])):
+            names = f"{there[0].name} and {there[1].name}"
+            raise InputError(f"{source}: {names} differ; choose one with {source}::{there[0].name}")
+        if there:
+            return there[0]
+    return None
+
+
+def _format_keys(found: object) -> object:
+    """Return a map with text as keys, as in JSON."""
+    return {str(key): row for key, row in found.items()} if isinstance(found, dict) else found
+
+
+def read_map(path: Path, rows: int) -> dict[str, int]:
+    """Read the row of each image name, below `rows`. Raises InputError if the file is not such a map."""
+    found = _load_map(path)
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: must map image ids to rows, not be a {type(found).__name__}")
+    if not found:
+        raise InputError(f"{path}: is empty; expected a map of images to rows")
+    odd = [key for key, row in found.items() if type(key) not in (int, str, bytes) or type(row) is not int]
+    odd = odd or [key for key, row in found.items() if not 0 <= row < rows]
+    if odd:
+        raise InputError(f"{path}: ids {first_few(odd)} are not mapped to rows from 0 to {rows - 1}")
+    if len(set(found.values())) < len(found):
+        raise InputError(f"{path}: two images are mapped to one row")
+    return {
+        key.decode("utf-8", "replace") if isinstance(key, bytes) else str(key): row for key, row in found.items()
+    }
+
+
+def _load_map(path: Path) -> Any:
+    require_file(path, "map of image ids")
+    try:
+        if path.stat().st_size > LARGEST_MAP:
+            raise InputError(f"{path}: too large for a map of image ids")
+        content = path.read_bytes()
+        return json.loads(content) if path.suffix == ".json" else load_plain(content)
+    except InputError:
+        raise
+    except Exception as error:  # a broken pickle may raise anything
+        raise InputError(f"{path}: not a valid map of image ids: {error}") from error

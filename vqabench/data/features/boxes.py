@@ -1,4 +1,4 @@
-"""Boxes of regions: their unit and the order of their numbers; and the width of the numbers of packed bytes."""
+"""Detect the unit and order of box coordinates, and the number type of packed features."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ Array = NDArray[Any]
 Size = tuple[int, int]
 """Width and height in pixels."""
 LARGEST_SHARE = 2.0
-"""Boxes in pixels that all end within two pixels of the corner are no boxes: such numbers are shares."""
+"""Boxes in pixels cannot all end within two pixels of the corner, so such numbers are shares."""
 SMALLEST_IMAGE = 8
 """Pixels: in a smaller image, pixels and shares look alike."""
 PIXELS_OUTSIDE = 1.0
-"""Detectors put a border up to a pixel outside the image, or before its opposite: such boxes are cut to it."""
+"""Detectors place borders up to a pixel outside the image, or before the opposite border: these are clipped."""
 SHARE_OUTSIDE = 0.01
 """The same for shares."""
 COLUMNS = range(4, 8)
-"""Left, top, right, bottom; then perhaps the area; or width and height; or all three."""
+"""Left, top, right, bottom; optionally the area, width and height, or all three."""
 EXTRA_TOLERANCE = 0.02
-"""Of the image's side: columns may have been rounded to float16."""
+"""Share of the image's side: columns may have been rounded to float16."""
 FEW_BOXES = 8
 NARROW = 0.5
-"""Share of the image: no object in the right or the lower half of any image."""
+"""Share of the image: there is an object in the right or lower half of some image."""
 
 
 class LayoutError(InputError):
-    """The file as a whole is laid out otherwise than it must be: leaving rows out does not help."""
+    """The layout of the whole file is wrong: leaving rows out does not help."""
 
 
 def share_boxes(boxes: Array, size: Size | None, what: str) -> tuple[NDArray[np.float32], bool]:
     """Turn boxes [n, 4 to 7] into shares of the image, float32 [n, 4]; return whether they were in pixels.
 
-    Raises LayoutError where unit or order are others than they must be, or cannot be told; InputError where a box
-    is not finite, lies outside the image or ends before it begins.
+    Raises LayoutError if the unit or the order is wrong or ambiguous; InputError if a box is not finite, lies
+    outside the image or ends before it begins.
     """
     numbers = np.asarray(boxes, np.float64)
     if not np.isfinite(numbers).all():
@@ -58,7 +58,7 @@ def share_boxes(boxes: Array, size: Size | None, what: str) -> tuple[NDArray[np.
 
 
 def fits(boxes: Array, size: Size | None) -> bool:
-    """Return whether boxes [n, 4 to 7] can be corners in an image of that size, or shares where none is known."""
+    """Return whether boxes [n, 4 to 7] can be corners in an image of that size, or shares if it is unknown."""
     numbers = np.asarray(boxes, np.float64)[:, :4]
     if not np.isfinite(numbers).all():
         return False
@@ -66,7 +66,7 @@ def fits(boxes: Array, size: Size | None) -> bool:
 
 
 def _choose_unit(corners: Array, size: Size | None, what: str) -> Size | None:
-    """Return the size that pixels are counted in; None for shares."""
+    """Return the image size if boxes are in pixels; None for shares."""
     largest = corners.max(initial=0)
     if size is None:
         if largest > LARGEST_SHARE:
@@ -90,7 +90,7 @@ def _limits(unit: Size | None) -> Array:
 
 
 def _find_problem(corners: Array, unit: Size | None) -> str:
-    """Return what is wrong with the first box that cannot be corners; empty where all can."""
+    """Return what is wrong with the first box that cannot be corners; empty if all can."""
     slack = SHARE_OUTSIDE if unit is None else PIXELS_OUTSIDE
     outside = np.any((corners < -slack) | (corners > _limits(unit) + slack), axis=1)
     if outside.any():
@@ -109,11 +109,11 @@ ORDERS: dict[str, Callable[[Array], Array]] = {
     ),
     "left, right, top, bottom": lambda boxes: boxes[:, [0, 2, 1, 3]],
 }
-"""Other orders in use, and how corners come of them."""
+"""Other orders in use, with the conversion to corners."""
 
 
 def _list_likely_orders(corners: Array, unit: Size | None) -> str:
-    """Return which other order or size would make sense of boxes that are no corners; empty where none would."""
+    """Return which other orders or sizes would explain boxes that are not corners; empty if none would."""
     positive = bool((corners[:, 2:] >= 0).all())
     likely = [name for name, turn in ORDERS.items() if positive and not _find_problem(turn(corners), unit)]
     message = []
@@ -128,7 +128,7 @@ def _list_likely_orders(corners: Array, unit: Size | None) -> str:
 
 
 def _check_extra_columns(numbers: Array, unit: Size | None, what: str) -> None:
-    """Raise LayoutError where the columns behind the corners are not width and height, which six or seven are."""
+    """Raise LayoutError if columns 5 and 6, if there are any, are not the width and height of the box."""
     if numbers.shape[1] < 6:
         return
     limits = _limits(unit)
@@ -147,7 +147,7 @@ def _format_box(boxes: Array, chosen: Array) -> str:
 
 
 class Extent:
-    """How far the boxes in pixels of a whole source reach."""
+    """The extent of all boxes in pixels of a source."""
 
     def __init__(self) -> None:
         self.boxes = 0
@@ -156,7 +156,7 @@ class Extent:
         self.moved = 0
         """Boxes that do not begin in the corner."""
         self.alike = True
-        """Whether all of these could be left, top, width, height just as well."""
+        """Whether all of these could also be left, top, width, height."""
 
     def add(self, shares: NDArray[np.float32]) -> None:
         """Count the boxes of an image, which came in pixels."""
@@ -168,7 +168,7 @@ class Extent:
             self.alike = bool((shares[moved, :2] + shares[moved, 2:] <= 1 + SHARE_OUTSIDE).all())
 
     def check(self, what: str) -> None:
-        """Raise LayoutError where pixels are counted in another image than the one of the given size."""
+        """Raise LayoutError if the pixels are those of an image of another size."""
         if self.boxes >= FEW_BOXES and (self.reach < NARROW).all():
             across, down = (f"{100 * share:.0f} %" for share in self.reach.tolist())
             raise LayoutError(
@@ -178,18 +178,18 @@ class Extent:
 
 
 SAMPLED = 4096
-"""Bytes at most are looked at."""
+"""Bytes of a row that are checked at most."""
 WIDE = 6.0
 """Standard deviation of the binary exponents. Features have 1.4 to 4; read with another width, 8 and more."""
 NARROWER = 0.5
-"""Another width is the right one where it makes the exponents lie so much closer together."""
+"""Another type is assumed if it reduces the spread of the exponents to this share."""
 FEWEST = {"float64": 6, "float16": 12}
-"""Numbers other than 0 that another width must be told from."""
+"""Nonzero numbers that are needed to assume another type."""
 
 
-@np.errstate(invalid="ignore")  # of bytes that are no numbers
+@np.errstate(invalid="ignore")  # bytes read as another type may be NaN
 def check_float32(content: bytes, count: int, what: str) -> None:
-    """Raise LayoutError where the features of `count` regions look like float16 or float64, not float32."""
+    """Raise LayoutError if the features of `count` regions look like float16 or float64, not float32."""
     sample = content[: SAMPLED if len(content) > SAMPLED else len(content) // 8 * 8]
     numbers = np.frombuffer(sample[: len(sample) // 4 * 4], "<f4")
     own = _spread(numbers)

@@ -1,4 +1,4 @@
-"""From the files that region features come in to `features.h5`."""
+"""Convert files of region features to `features.h5`."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqabench.data.features.boxes import Extent, LayoutError
-from vqabench.data.features.half_precision import LARGEST, Rounding, round_to_half
 from vqabench.data.features.names import AllImages, WantedImages
-from vqabench.data.features.rows import Regions, Row
+from vqabench.data.features.rows import LARGEST_HALF, Regions, Rounding, Row, round_to_half
 from vqabench.data.features.seal import break_seal, is_sealed, seal
 from vqabench.data.features.sources import list_files, read_rows
 from vqabench.data.features.store import check_numbers, is_contiguous, open_features, read_origin
@@ -26,64 +25,63 @@ from vqabench.data.features.writer import SHARD_IMAGES, Entry, FeatureWriter, on
 from vqabench.data.vqa.annotations import ImageId
 from vqabench.errors import InputError, first_few
 from vqabench.files.pace import Pace
-from vqabench.files.prefetch import work_ahead
-from vqabench.files.resources import count_processors
+from vqabench.files.resources import count_processors, prefetch
 
 FORMAT = 3
-"""Raised whenever features must be converted anew."""
+"""To be raised if features must be converted again."""
 MOST_WORKERS = 4
-"""More threads wait for one another: between its long steps decoding needs Python's lock."""
+"""More threads would wait for one another, since parts of decoding hold Python's lock."""
 
 DOUBTFUL = 0.01
-"""Mean relative error: rounding costs about 0.0002, unless most numbers are too small for any feature."""
+"""Mean relative error. Rounding costs about 0.0002, unless most numbers are far smaller than features are."""
 
 Precision = Literal["float16", "float32"]
 Broken = Literal["refuse", "skip"]
 WithoutBoxes = Literal["refuse", "whole-image"]
 LARGEST_FEATURE = 1e9
-"""Whatever is larger is no feature but damage, or read with the wrong type."""
+"""A larger number means damage, or the wrong number type."""
 
 
 @dataclass(frozen=True)
-class Treatment:
-    """What is made of the rows."""
+class ConversionOptions:
+    """How rows are converted."""
 
     precision: Precision = "float16"
     broken: Broken = "refuse"
-    """What becomes of a row that is truncated, repeated or undecodable. `skip`: the others are kept without it."""
+    """`skip` leaves out rows that are truncated, repeated with other numbers or undecodable."""
     without_boxes: WithoutBoxes = "refuse"
-    """What becomes of features without boxes. `whole-image`: every region's box is the whole image."""
+    """`whole-image` makes the whole image the box of every region that has none."""
 
 
 def convert_features(
     sources: Sequence[Path],
     destination: Path,
     wanted: Collection[ImageId],
-    treatment: Treatment = Treatment(),
+    options: ConversionOptions = ConversionOptions(),
     *,
     say: Callable[[str], None] = lambda _: None,
     workers: int | None = None,
 ) -> None:
-    """Gather the features of the wanted images into `features.h5`, which another call then leaves as it is.
+    """Write the features of the wanted images to `features.h5`, unless made from the same files and settings.
 
-    A single source that is of our own form and whole already is linked. Others are read once, and rows decoded in
-    `workers` threads; after a kill another call goes on where this one came to. Classes of objects and attributes
-    are kept where every row has them. `say` hears how many images are asked about, what rounding cost and which
-    rows were dropped.
+    A single source that is a complete file of our own form is linked. Others are read once, and their rows decoded
+    in `workers` threads. After an interruption, another call continues after the last shard. Classes of objects and
+    attributes are kept if every row has them. `say` is called with the number of images, the rounding error and the
+    rows that were dropped.
 
-    Raises InputError, naming file, line and image, where a row is broken, a number is not finite, widths differ or
-    an image comes twice; VqabenchError where the disk is full.
+    Raises InputError, naming file, line and image, if a row is broken, a number is not finite, widths differ or an
+    image is repeated with other features; VqabenchError if the disk is full.
     """
     wanted = WantedImages(wanted)
-    origin = _hash_origin(sources, wanted, treatment)
+    origin = _hash_origin(sources, wanted, options)
     if is_sealed(destination, origin):
         return
     with only_writer(destination):
         break_seal(destination)
-        if read_origin(destination) == origin:  # a kill came before it was sealed
-            remove_unfinished(destination)
-        elif not (len(sources) == 1 and _adopt(sources[0], destination, wanted, treatment)):
-            _convert(sources, destination, wanted, treatment, origin, say, workers)
+        complete = read_origin(destination) == origin  # a kill came before it was sealed
+        if not complete and not (len(sources) == 1 and _adopt(sources[0], destination, wanted, options)):
+            _convert(sources, destination, wanted, options, origin, say, workers)
+        remove_unfinished(destination)
         seal(destination, origin)
 
 
@@ -91,18 +89,18 @@ def _convert(
     sources: Sequence[Path],
     destination: Path,
     wanted: WantedImages,
-    treatment: Treatment,
+    options: ConversionOptions,
     origin: str,
     say: Callable[[str], None],
     workers: int | None,
 ) -> None:
     if destination.is_symlink():
-        destination.unlink()  # what it points to is not ours to write
+        destination.unlink()  # the file that it points to belongs to the user
     say(f"preparing region features of {len(wanted):,} images from {first_few(sources)}")
-    dtype = np.float16 if treatment.precision == "float16" else np.float32
+    dtype = np.float16 if options.precision == "float16" else np.float32
     # Rows are the same whatever becomes of broken ones; but if these are refused, none may have been left out.
-    same_rows = _hash_origin(sources, wanted, replace(treatment, broken="skip"))
-    skips = treatment.broken == "skip"
+    same_rows = _hash_origin(sources, wanted, replace(options, broken="skip"))
+    skips = options.broken == "skip"
 
     def keeps(_: int, entry: Entry) -> bool:
         return skips or entry.repeats or not entry.problem
@@ -112,7 +110,7 @@ def _convert(
             say(f"continuing after the {writer.seen:,} images that are done")
         try:
             if not writer.complete:
-                _gather(writer, sources, wanted, treatment, workers or min(MOST_WORKERS, count_processors()), say)
+                _gather(writer, sources, wanted, options, workers or min(MOST_WORKERS, count_processors()), say)
             if not writer.counts:
                 raise InputError(f"{first_few(sources)}: {_describe_why_none(writer, sources, wanted)}")
         except InputError:
@@ -123,18 +121,18 @@ def _convert(
     _report(writer, say)
 
 
-def _adopt(source: Path, destination: Path, wanted: WantedImages, treatment: Treatment) -> bool:
-    """Link a whole features file of our own form in, instead of copying it image by image; tell whether one was."""
+def _adopt(source: Path, destination: Path, wanted: WantedImages, options: ConversionOptions) -> bool:
+    """Link a complete features file of our own form instead of copying it. Return whether that was possible."""
     try:
         if not is_contiguous(source):
             return False
         store = open_features(source)
         check_numbers(store)
     except InputError:
-        return False  # another form; or what is wrong with which row will be told
+        return False  # another form, or broken: the conversion will name the row
     ids = store.image_ids.tolist()
     found = {wanted.find(image_id) for image_id in ids} - {None}
-    if store.regions.dtype != treatment.precision or not found or not found <= set(ids):
+    if store.regions.dtype != options.precision or not found or not found <= set(ids):
         return False
     link = destination.with_name(f".{destination.name}.link-{os.getpid()}")
     try:
@@ -143,15 +141,15 @@ def _adopt(source: Path, destination: Path, wanted: WantedImages, treatment: Tre
     except OSError:  # another file system, or one without links
         return False
     finally:
-        link.unlink(missing_ok=True)  # still there where both are one file already
+        link.unlink(missing_ok=True)  # still there if both are the same file already
     return True
 
 
-def _hash_origin(sources: Iterable[Path], wanted: Collection[ImageId], treatment: Treatment) -> str:
-    """Hash the settings, the images, and size and time of every file."""
+def _hash_origin(sources: Iterable[Path], wanted: Collection[ImageId], options: ConversionOptions) -> str:
+    """Hash the settings, the images, and the size and time of every file."""
     files = [(str(path), path.stat()) for source in sources for path in list_files(source)]
     made_of = [
-        *(FORMAT, *vars(treatment).values(), [str(source) for source in sources]),
+        *(FORMAT, *vars(options).values(), [str(source) for source in sources]),
         [(name, stat.st_size, stat.st_mtime_ns) for name, stat in files],
         sorted(map(repr, wanted)),
     ]
@@ -162,15 +160,15 @@ def _gather(
     writer: FeatureWriter,
     sources: Sequence[Path],
     wanted: WantedImages,
-    treatment: Treatment,
+    options: ConversionOptions,
     workers: int,
     say: Callable[[str], None],
 ) -> None:
-    """Append every row behind those that an earlier call appended."""
+    """Write the rows that follow those of an interrupted call."""
     afresh, rows = not writer.seen, islice(read_rows(sources, wanted), writer.seen, None)
     pace, extent = Pace(len(wanted), "images", say), Extent()
-    decode = partial(_decode, treatment=treatment)
-    for row, decoded in work_ahead(rows, decode, workers, most=2 * workers):
+    decode = partial(_decode, options=options)
+    for row, decoded in prefetch(rows, decode, workers, most=2 * workers):
         try:
             image, rounding = decoded.result()
             if row.image_id in writer.paths:
@@ -182,12 +180,12 @@ def _gather(
         except LayoutError:
             raise
         except InputError as error:
-            if treatment.broken == "refuse":
+            if options.broken == "refuse":
                 raise
             writer.drop(row.image_id, row.where, str(error))
         if writer.seen == SHARD_IMAGES:
             extent.check(first_few(sources))
-        pace.go_on(writer.seen)
+        pace.update(writer.seen)
     extent.check(first_few(sources))
     if afresh and extent.alike and extent.moved:
         say(
@@ -197,21 +195,21 @@ def _gather(
 
 
 def _check_repeated(writer: FeatureWriter, row: Row, image: Regions) -> None:
-    """Leave out a row that equals an earlier one of its image. Raises InputError where it differs."""
+    """Drop a row that equals an earlier one of the same image. Raises InputError if it differs."""
     before = writer.paths[row.image_id]
     if not writer.equals(row.image_id, image):
         raise InputError(f"{row.where}: image {row.image_id} is also in {before}, with other features")
     writer.drop(row.image_id, row.where, f"{row.where}: image {row.image_id} equals {before}", repeats=True)
 
 
-def _decode(row: Row, treatment: Treatment) -> tuple[Regions, Rounding]:
+def _decode(row: Row, options: ConversionOptions) -> tuple[Regions, Rounding]:
     what = f"{row.where}: image {row.image_id}"
     try:
         image = row.decode()
         if image.boxes is None:
-            image = replace(image, boxes=_make_boxes(image.regions, treatment, what))
-        _check_numbers(image.regions, treatment.precision, what)
-        if treatment.precision == "float32" or image.regions.dtype == np.float16:
+            image = replace(image, boxes=_make_boxes(image.regions, options, what))
+        _check_numbers(image.regions, options.precision, what)
+        if options.precision == "float32" or image.regions.dtype == np.float16:
             return image, Rounding()
         half, rounding = round_to_half(np.ascontiguousarray(image.regions, np.float32))
         return replace(image, regions=half), rounding
@@ -221,9 +219,9 @@ def _decode(row: Row, treatment: Treatment) -> tuple[Regions, Rounding]:
         raise InputError(f"{what}: cannot be read: {type(error).__name__}: {error}") from error
 
 
-def _make_boxes(regions: NDArray[Any], treatment: Treatment, what: str) -> NDArray[np.float32]:
-    """Return the whole image as every region's box. Raises LayoutError unless that is asked for."""
-    if treatment.without_boxes == "refuse":
+def _make_boxes(regions: NDArray[Any], options: ConversionOptions, what: str) -> NDArray[np.float32]:
+    """Return the whole image as the box of every region. Raises LayoutError unless the settings allow it."""
+    if options.without_boxes == "refuse":
         raise LayoutError(
             f"{what}: features without boxes. For backbones that do not use boxes, set "
             'features_without_boxes = "whole-image" in the catalogue: every box is then the whole image'
@@ -236,22 +234,23 @@ def _make_boxes(regions: NDArray[Any], treatment: Treatment, what: str) -> NDArr
 def _check_numbers(numbers: NDArray[Any], precision: Precision, what: str) -> None:
     if numbers.dtype not in (np.float16, np.float32) or not numbers.size:
         raise InputError(f"{what}: features are {numbers.dtype} {list(numbers.shape)}, not float16 or float32")
-    largest = max(float(numbers.max()), -float(numbers.min()))  # either is nan where a number is
+    largest = max(float(numbers.max()), -float(numbers.min()))  # both are nan if any number is
     if not np.isfinite(largest):
         raise InputError(f"{what}: has features that are not finite")
     if largest > LARGEST_FEATURE:
         raise InputError(f"{what}: has a feature of {largest:.3g}: damaged, or of another number type?")
-    if precision == "float16" and largest > LARGEST:
+    if precision == "float16" and largest > LARGEST_HALF:
         advice = 'to keep it, set feature_precision = "float32" in the catalogue'
         raise InputError(f"{what}: has a feature of {largest:.3g}, beyond float16; {advice}")
 
 
 def _describe_why_none(writer: FeatureWriter, sources: Sequence[Path], wanted: WantedImages) -> str:
-    none = f"features of none of the {len(wanted):,} images asked about"
+    none = f"no features for any of the {len(wanted):,} images of the questions"
     if writer.dropped:
         return f"{none}; the first of {len(writer.dropped):,} broken rows: {writer.dropped[0].problem}"
     there = next((row.image_id for row in read_rows(sources, AllImages())), None)
-    return f"{none}: such as {next(iter(wanted))}; the first there is {'no image' if there is None else there}"
+    found = "the source is empty" if there is None else f"the first image of the source is {there}"
+    return f"{none}, for example {next(iter(wanted))}; {found}"
 
 
 def _report(writer: FeatureWriter, say: Callable[[str], None]) -> None:

@@ -1,14 +1,15 @@
-"""Region features of images, computed: patch features of a vision model, pooled to a grid of regions."""
+"""Compute region features of images: patch features of a vision model, pooled to a grid of regions."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -17,56 +18,54 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vqabench.data.features.half_precision import LARGEST, round_to_half
 from vqabench.data.features.images import ImageFile, decode, list_images
-from vqabench.data.features.rows import Regions
+from vqabench.data.features.rows import LARGEST_HALF, Regions, round_to_half
 from vqabench.data.features.vision import VisionModel, load_model
 from vqabench.data.features.writer import Entry, FeatureWriter, only_writer
 from vqabench.errors import InputError, first_few
 from vqabench.files.pace import Pace
-from vqabench.files.prefetch import work_ahead
+from vqabench.files.resources import prefetch
 
 FORMAT = 1
-"""Raised whenever the same images and model make other features."""
+"""To be raised if the same images and model yield other features."""
 DECODERS = 4
-
-Pixels = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Extraction:
-    """What is computed of the images."""
+    """The options of an extraction."""
 
     model: str
     """A folder, or a name at the Hugging Face hub."""
     revision: str | None = None
     regions: str = "36"
-    """`36`: the grid of so many cells nearest to a square; `4x9`: rows and columns; `patches`: no pooling."""
+    """`36`: that many cells, in a grid as square as possible; `4x9`: rows and columns; `patches`: no pooling."""
     batch_size: int = 32
     broken: Literal["refuse", "skip"] = "refuse"
-    """What becomes of an image that cannot be decoded."""
+    """Whether an image that cannot be decoded is an error, or skipped."""
 
 
 def extract(
-    source: Path, destination: Path, asked: Extraction, device: torch.device, say: Callable[[str], None]
+    source: Path, destination: Path, options: Extraction, device: torch.device, say: Callable[[str], None]
 ) -> int:
-    """Write the region features of a folder or zip of images, and give how many they are.
+    """Write the region features of a folder or zip of images; return the number of images.
 
-    Whatever stops it, another call goes on where this one came to. Raises InputError where images or model cannot
-    be used; VqabenchError where the disk is full.
+    After an interruption, another call continues after the last shard, up to the first image that has changed.
+    Raises InputError if images or model cannot be used; VqabenchError if the disk is full.
     """
-    parse_regions(asked.regions)
+    parse_regions(options.regions)
     images = list_images(source, say)
-    say(f"loading {asked.model}{'' if Path(asked.model).is_dir() else ' from the Hugging Face hub'}")
-    model = load_model(asked.model, asked.revision, device)
-    about = _describe(asked, model)
+    say(f"loading {options.model}{'' if Path(options.model).is_dir() else ' from the Hugging Face hub'}")
+    model = load_model(options.model, options.revision, device)
+    about = _describe(options, model)
 
     def keeps(number: int, entry: Entry) -> bool:
         image = images[number] if number < len(images) else None
         same = image is not None and (image.name, image.version) == (entry.where, entry.version)
-        return same and not (entry.problem and asked.broken == "refuse")
+        return same and not (entry.problem and options.broken == "refuse")
 
-    origin = _hash_origin(images, about)
+    listed = [(image.name, image.version) for image in images]
+    origin = hashlib.sha256(json.dumps([about, listed]).encode()).hexdigest()
     with (
         only_writer(destination),
         FeatureWriter(destination, about, origin, np.float16, about, keeps) as writer,
@@ -74,9 +73,9 @@ def extract(
         if writer.seen:
             say(f"continuing after the {writer.seen:,} images that are done")
         try:
-            _extract_all(writer, images[writer.seen :], asked, model, device, say)
+            _extract_all(writer, images[writer.seen :], options, model, device, say)
             if not writer.counts:
-                raise InputError(f"{source}: no image of it can be decoded")
+                raise InputError(f"{source}: none of the images can be decoded")
         except InputError:
             if not writer.counts:
                 writer.discard()
@@ -88,13 +87,13 @@ def extract(
     return len(writer.counts)
 
 
-def parse_regions(spelled: str) -> tuple[int, int] | None:
-    """Give rows and columns; None for one region a patch. Raises InputError where it is something else."""
-    if spelled == "patches":
+def parse_regions(text: str) -> tuple[int, int] | None:
+    """Return rows and columns; None for one region per patch. Raises InputError if the text is not valid."""
+    if text == "patches":
         return None
-    match = re.fullmatch(r"([1-9]\d{0,3})(?:x([1-9]\d{0,3}))?", spelled)
+    match = re.fullmatch(r"([1-9]\d{0,3})(?:x([1-9]\d{0,3}))?", text)
     if match is None:
-        raise InputError(f"--regions {spelled!r}: write a number such as 36, rows and columns as 4x9, or patches")
+        raise InputError(f"--regions {text!r}: write a number such as 36, rows and columns as 4x9, or patches")
     first = int(match[1])
     if match[2]:
         return first, int(match[2])
@@ -109,53 +108,53 @@ def pool(patches: Tensor, grid: tuple[int, int] | None) -> Tensor:
 
 
 def cells_of(grid: tuple[int, int] | None, patches: int) -> NDArray[np.float32]:
-    """Give the box of each cell, as shares of the image: [R, 4]. Cells overlap where they cut through a patch."""
+    """Return the box of each cell, as shares of the image: [R, 4]. Cells that share a patch overlap."""
     rows, columns = grid or (patches, patches)
-    tops, bottoms = _edges(rows, patches)
-    lefts, rights = _edges(columns, patches)
     boxes = [
         (left, top, right, bottom)
-        for top, bottom in zip(tops, bottoms, strict=True)
-        for left, right in zip(lefts, rights, strict=True)
+        for top, bottom in _edges(rows, patches)
+        for left, right in _edges(columns, patches)
     ]
     return np.array(boxes, np.float32)
 
 
-def _edges(cells: int, patches: int) -> tuple[list[float], list[float]]:
-    """Give where each cell begins and ends, as adaptive average pooling cuts."""
-    begins = [(cell * patches // cells) / patches for cell in range(cells)]
-    ends = [-(-(cell + 1) * patches // cells) / patches for cell in range(cells)]
-    return begins, ends
+def _edges(cells: int, patches: int) -> list[tuple[float, float]]:
+    """Return where each cell begins and ends, by the rule of adaptive average pooling."""
+    return [
+        (cell * patches // cells / patches, -(-(cell + 1) * patches // cells) / patches) for cell in range(cells)
+    ]
 
 
-def _describe(asked: Extraction, model: VisionModel) -> str:
-    """Spell what the features are, for whoever reads the file."""
+def _describe(options: Extraction, model: VisionModel) -> str:
+    """Describe how the features were made, for an attribute of the file."""
     facts = {
-        **{"format": FORMAT, "model": asked.model, "revision": asked.revision, "regions": asked.regions},
-        **{"side": model.side, "mean": model.mean.tolist(), "deviation": model.deviation.tolist()},
+        "format": FORMAT,
+        "model": options.model,
+        "revision": options.revision,
+        "regions": options.regions,
+        "side": model.side,
+        "mean": model.mean.tolist(),
+        "deviation": model.deviation.tolist(),
         "weights": model.hash_weights(),
-        **{"transformers": version("transformers"), "torch": str(torch.__version__)},
+        "transformers": version("transformers"),
+        "torch": str(torch.__version__),
     }
     return json.dumps(facts)
-
-
-def _hash_origin(images: Iterable[ImageFile], about: str) -> str:
-    listed = [(image.name, image.version) for image in images]
-    return hashlib.sha256(json.dumps([about, listed]).encode()).hexdigest()
 
 
 def _extract_all(
     writer: FeatureWriter,
     images: Sequence[ImageFile],
-    asked: Extraction,
+    options: Extraction,
     model: VisionModel,
     device: torch.device,
     say: Callable[[str], None],
 ) -> None:
-    grid = parse_regions(asked.regions)
-    say(f"extracting {len(images):,} images with {asked.model} on {device}")
+    grid = parse_regions(options.regions)
+    say(f"extracting {len(images):,} images with {options.model} on {device}")
     pace = Pace(writer.seen + len(images), "images", say)
-    for batch in _batches(_decode_ahead(images, model), asked.batch_size):
+    decoded = prefetch(images, partial(_try_decode, model=model), DECODERS, most=16 * DECODERS)
+    while batch := [(image, ready.result()) for image, ready in islice(decoded, options.batch_size)]:
         pixels = [ready for _, ready in batch if not isinstance(ready, InputError)]
         computed = iter(_compute(model, np.stack(pixels), grid, device)) if pixels else iter(())
         for image, ready in batch:
@@ -163,17 +162,17 @@ def _extract_all(
                 regions, boxes = next(computed)
                 half, rounding = round_to_half(regions)
                 writer.append(image.image_id, image.name, Regions(half, boxes), rounding, image.version)
-            elif asked.broken == "refuse":
+            elif options.broken == "refuse":
                 raise ready
             else:
                 writer.drop(image.image_id, image.name, str(ready), image.version)
-        pace.go_on(writer.seen)
+        pace.update(writer.seen)
 
 
 def _compute(
-    model: VisionModel, pixels: Pixels, grid: tuple[int, int] | None, device: torch.device
+    model: VisionModel, pixels: NDArray[np.float32], grid: tuple[int, int] | None, device: torch.device
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """Give each image's regions [R, V] and boxes [R, 4]."""
+    """Yield the regions [R, V] and boxes [R, 4] of each image."""
     patches = model.patches(pixels, device)
     if grid is not None and max(grid) > patches.shape[2]:
         side = patches.shape[2]
@@ -183,34 +182,14 @@ def _compute(
     boxes = cells_of(grid, patches.shape[2])
     for regions in pool(patches, grid).cpu().numpy():
         largest = float(np.abs(regions).max())
-        if not largest <= LARGEST:  # nan, too
-            raise InputError(f"--model {model.name}: gives features that float16 cannot hold ({largest})")
+        if not largest <= LARGEST_HALF:  # nan, too
+            raise InputError(f"--model {model.name}: returns features that float16 cannot hold ({largest})")
         yield np.ascontiguousarray(regions), boxes
 
 
-def _decode_ahead(
-    images: Iterable[ImageFile], model: VisionModel
-) -> Iterator[tuple[ImageFile, Pixels | InputError]]:
-    """Decode images ahead of the model: what cannot be decoded comes with its error."""
-    for image, pixels in work_ahead(images, partial(_try_decode, model=model), DECODERS, most=16 * DECODERS):
-        yield image, pixels.result()
-
-
-def _try_decode(image: ImageFile, model: VisionModel) -> Pixels | InputError:
+def _try_decode(image: ImageFile, model: VisionModel) -> NDArray[np.float32] | InputError:
+    """Return the model's input for an image, or why it cannot be decoded."""
     try:
         return model.prepare(decode(image))
     except InputError as error:
         return error
-
-
-def _batches(
-    images: Iterator[tuple[ImageFile, Pixels | InputError]], size: int
-) -> Iterator[list[tuple[ImageFile, Pixels | InputError]]]:
-    batch: list[tuple[ImageFile, Pixels | InputError]] = []
-    for image in images:
-        batch.append(image)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch

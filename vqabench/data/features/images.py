@@ -1,4 +1,4 @@
-"""Images of a folder or a zip, decoded."""
+"""List and decode the images of a folder or a zip."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
-"""Pillow opens others, whatever the name of a file, and some of them by starting other programs."""
+"""Pillow would also open others, some of them by starting other programs."""
 LARGEST_FILE = 1 << 28
 """Bytes."""
 LARGE = 1 << 24
@@ -36,10 +36,10 @@ class ImageFile:
     """One image, not read yet."""
 
     image_id: ImageId
-    """What the file's name means, by the rule of `region_names`."""
+    """The image that the file's name stands for."""
     name: str
     version: int
-    """Changes with its content: the time of a file, the checksum of a zip's member."""
+    """Changes with the content: modification time of a file, checksum of a zip member."""
     size: int
     """Bytes."""
     read: Callable[[], bytes]
@@ -48,8 +48,8 @@ class ImageFile:
 def list_images(source: Path, say: Callable[[str], None] = lambda _: None) -> list[ImageFile]:
     """List the images of a folder, with those below it, or of a zip, in the order of their names.
 
-    `say` hears how many files of other kinds are left out. Raises InputError where there are no images, one is a
-    pipe or missing, two of them have one id, or only some have numbers for ids.
+    `say` is called with the number of skipped files of other kinds. Raises InputError if there are no images, one
+    is a pipe or missing, two have the same id, or only some ids are numbers.
     """
     found, others = _list_folder(source) if source.is_dir() else _list_archive(source)
     counts = {ending: others.count(ending) for ending in dict.fromkeys(others)}
@@ -60,7 +60,7 @@ def list_images(source: Path, say: Callable[[str], None] = lambda _: None) -> li
         say(f"{source}: files of other kinds are skipped: {message}")
     seen: dict[ImageId, str] = {}
     for image in found:
-        if not image.name.isprintable():  # HDF5 has no place for bytes that are no text
+        if not image.name.isprintable():  # HDF5 cannot store bytes that are not text
             raise InputError(
                 f"{image.name!r}: its name is not in UTF-8, or holds characters that cannot be printed"
             )
@@ -74,10 +74,10 @@ def list_images(source: Path, say: Callable[[str], None] = lambda _: None) -> li
 
 
 def decode(image: ImageFile) -> Image:
-    """Decode an image to RGB, turned as its camera was held. Raises InputError where that cannot be."""
+    """Decode an image to RGB, rotated as its EXIF data says. Raises InputError if it is damaged."""
     from PIL import Image, UnidentifiedImageError
 
-    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large, but not yet refused
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # Pillow refuses larger ones
     if image.size > LARGEST_FILE:
         raise InputError(f"{image.name}: {image.size:,} bytes: larger than {LARGEST_FILE >> 20} MB")
     try:
@@ -86,7 +86,7 @@ def decode(image: ImageFile) -> Image:
             return _convert_alone(opened) if large else _convert(opened)
     except UnidentifiedImageError:
         raise InputError(f"{image.name}: not an image of a known kind ({', '.join(FORMATS)})") from None
-    except Exception as error:  # a damaged file raises whatever its decoder happens to stumble on
+    except Exception as error:  # a damaged file may make its decoder raise anything
         raise InputError(
             f"{image.name}: not an image, or a damaged one: {str(error) or type(error).__name__}"
         ) from error
@@ -98,7 +98,7 @@ def _convert_alone(opened: Image) -> Image:
 
 
 def _convert(opened: Image) -> Image:
-    """Turn an opened image as its camera was held, and to RGB."""
+    """Rotate an opened image as its EXIF data says, and convert it to RGB."""
     from PIL import Image, ImageOps
 
     turned = ImageOps.exif_transpose(opened)
@@ -108,7 +108,7 @@ def _convert(opened: Image) -> Image:
 
 
 def _to_bytes(pixels: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return pixels of 16 bits, which Pillow would cut off at 255, as bytes."""
+    """Convert 16-bit pixels to bytes; Pillow would clip them at 255."""
     if pixels.dtype.kind == "f" or pixels.min() < 0 or pixels.max() > 65535:
         raise ValueError(
             f"its pixels are {pixels.dtype} from {pixels.min():g} to {pixels.max():g}; at most 16 bits are allowed"

@@ -1,4 +1,4 @@
-"""Which image a source of region features, a map, or an image file is about: the one rule for all of them."""
+"""Find the image that a name stands for, by one rule for all sources of features, maps and image files."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ LARGEST_ID = 2**63 - 1
 _BYTES = re.compile(r"""b(['"])(.*)\1""", re.DOTALL)
 _ENDING = re.compile("|".join(re.escape(ending) for ending in IMAGE_ENDINGS) + "$", re.IGNORECASE)
 _SELF_NAMED = re.compile(r"(?:.*[/\\])?(?:COCO|abstract_v[0-9]+)_[A-Za-z0-9-]+_([0-9]+)")
-"""Names of COCO and of VQA's abstract scenes hold the image's number, whatever the split and the folder."""
+"""Names of COCO and of VQA's abstract scenes hold the image's number after any split and folder."""
 _WHOLE = re.compile(r"-?[0-9]+")
 
 
 def canonical_name(name: str) -> ImageId:
-    """Return the image that a name means: `COCO_val2014_000000000042.jpg` and `42` are both image 42.
+    """Return the image that a name stands for: `COCO_val2014_000000000042.jpg` and `42` are both image 42.
 
-    `b'...'`, which Python 3 writes for bytes, spaces around the name and the ending of an image file do not count.
-    A name that is no number is returned as text: `VizWiz_val_00000042` and `VizWiz_train_00000042` differ.
+    `b'...'`, which Python 3 writes for bytes, spaces around the name and the ending of an image file are ignored.
+    A name that is not a number is returned as text: `VizWiz_val_00000042` and `VizWiz_train_00000042` differ.
     """
     name = plain_name(name)
     match = _SELF_NAMED.fullmatch(name)
@@ -42,18 +42,18 @@ def plain_name(name: str) -> str:
 
 
 class WantedImages(Collection[ImageId]):
-    """The images that questions are about, found by whatever name a source has for them."""
+    """The images that questions are about, found by the names that sources use for them."""
 
     def __init__(self, image_ids: Iterable[ImageId]) -> None:
         self._exact = set(image_ids)
         self._canonical: dict[ImageId, ImageId | None] = {}
         for image_id in self._exact:
             name = canonical_name(str(image_id))
-            # None: two ids would have the same canonical name, such as '07' and '7', so only the exact name counts.
+            # None: two ids have the same canonical name, such as '07' and '7', so only the exact name is matched.
             self._canonical[name] = None if name in self._canonical else image_id
 
     def find(self, name: ImageId | str) -> ImageId | None:
-        """Return the wanted image that a name means, or None."""
+        """Return the wanted image that a name stands for, or None."""
         if name in self._exact:
             return name
         if isinstance(name, str) and (plain := plain_name(name)) in self._exact:

@@ -1,4 +1,4 @@
-"""What every reader of region features yields: rows, each about one image, and the checks that all of them pass."""
+"""Rows of region features, as every reader yields them, the checks they all pass, and rounding to float16."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from vqabench.data.features.boxes import COLUMNS, fits, share_boxes
@@ -14,6 +15,7 @@ from vqabench.data.vqa.annotations import ImageId
 from vqabench.errors import InputError
 
 Array = NDArray[Any]
+LARGEST_HALF = float(np.finfo(np.float16).max)
 MOST_REGIONS = 10_000
 LONGEST_SIDE = 1_000_000
 
@@ -23,20 +25,20 @@ class Regions:
     """The n regions of one image."""
 
     regions: NDArray[np.floating[Any]]
-    """[n, V], float16 or float32; not yet known to be finite"""
+    """[n, V], float16 or float32; not checked to be finite"""
     boxes: NDArray[np.float32] | None
-    """[n, 4] in [0, 1]: left, top, right, bottom; None where the source has none"""
+    """[n, 4] in [0, 1]: left, top, right, bottom; None if the source has none"""
     object_ids: NDArray[np.int32] | None = None
     """[n]"""
     attribute_ids: NDArray[np.int32] | None = None
     """[n]"""
     pixels: bool = False
-    """Whether the source gave the boxes in pixels."""
+    """Whether the boxes were in pixels in the source."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One image of a source, not decoded yet: `decode` raises InputError where the row is broken."""
+    """One image of a source, not decoded yet: `decode` raises InputError if the row is broken."""
 
     image_id: ImageId
     where: str
@@ -44,7 +46,7 @@ class Row:
 
 
 def refuse(message: str) -> NoReturn:
-    """Raise the InputError of a row that is known to be broken before it is decoded."""
+    """Raise an InputError: the `decode` of a row that is known to be broken."""
     raise InputError(message)
 
 
@@ -56,14 +58,14 @@ def check_count(found: int, most: int, what: str) -> int:
 
 
 def make_native(numbers: Array) -> Array:
-    """Return numbers in one piece and in this machine's order of bytes; float64, numpy's own choice, as float32."""
+    """Return numbers contiguous and in native byte order; float64, the default of numpy, as float32."""
     dtype = np.dtype(np.float32) if numbers.dtype.kind == "f" and numbers.dtype.itemsize == 8 else numbers.dtype
-    with np.errstate(over="ignore"):  # infinite, which is told
+    with np.errstate(over="ignore"):  # becomes infinite, which is reported later
         return np.ascontiguousarray(numbers, dtype.newbyteorder("="))
 
 
 def whole_numbers(numbers: Array, what: str) -> NDArray[np.int64]:
-    """Return numbers as int64. Raises InputError where one is not whole, or may have been rounded or cut off."""
+    """Return numbers as int64. Raises InputError if one is not whole, or may have been rounded or cut off."""
     kind, size = numbers.dtype.kind, numbers.dtype.itemsize
     if kind not in "iuf":
         raise InputError(f"{what} holds {numbers.dtype}, not numbers")
@@ -86,10 +88,10 @@ def whole_numbers(numbers: Array, what: str) -> NDArray[np.int64]:
 def make_regions(
     features: Array, boxes: Array | None, size: tuple[int, int] | None, count: int | None, what: str
 ) -> Regions:
-    """Make the regions of one image of its arrays, which may stand in either order of rows and columns.
+    """Make the regions of one image from its arrays, which may be transposed.
 
     Features are [R, V] or [V, R]; boxes [R, 4 to 7] or [4 to 7, R], in pixels of an image of width and height
-    `size`, or as shares; the first `count` regions are real. Raises InputError where they do not fit.
+    `size`, or as shares; the first `count` regions are real. Raises InputError if they do not fit.
     """
     features = features[0] if features.ndim == 3 and len(features) == 1 else features
     boxes = boxes[0] if boxes is not None and boxes.ndim == 3 and len(boxes) == 1 else boxes
@@ -132,7 +134,7 @@ SPANS = ("pos_boxes",)
 
 
 def find_name(names: Collection[str], choices: tuple[str, ...], where: str) -> str | None:
-    """Return the only one of some names that is there, or None. Raises InputError where several are."""
+    """Return the only one of `choices` among the names, or None. Raises InputError if there are several."""
     there = [name for name in choices if name in names]
     if len(there) > 1:
         raise InputError(f"{where}: holds {' and '.join(there)}, which mean the same; remove one of them")
@@ -140,12 +142,12 @@ def find_name(names: Collection[str], choices: tuple[str, ...], where: str) -> s
 
 
 def find_boxes(names: Collection[str], where: str) -> str | None:
-    """Return the name of the boxes: as shares where they are there, else of whatever unit."""
+    """Return the name of the boxes: of boxes as shares if there are any, else of any unit."""
     return find_name(names, SHARES, where) or find_name(names, BOXES, where)
 
 
 def find_sides(names: Collection[str], where: str) -> tuple[str, str] | None:
-    """Return the names of width and height. Raises InputError where one of them is missing."""
+    """Return the names of width and height. Raises InputError if one of them is missing."""
     width, height = find_name(names, WIDTHS, where), find_name(names, HEIGHTS, where)
     if (width is None) != (height is None):
         raise InputError(f"{where}: holds {width or height}, but not the other of width and height")
@@ -153,7 +155,7 @@ def find_sides(names: Collection[str], where: str) -> tuple[str, str] | None:
 
 
 def parse_record(record: Mapping[str, Any] | Array, what: str) -> Regions:
-    """Make regions of what a file holds of one image: named arrays, or its features alone."""
+    """Make regions from the content of a file about one image: named arrays, or features alone."""
     if not isinstance(record, Mapping):
         return make_regions(as_array(record, f"{what}: features"), None, None, None, what)
     names = [name for name in record if isinstance(name, str)]
@@ -182,7 +184,7 @@ def _whole(record: Mapping[str, Any], name: str, what: str) -> int:
 
 
 def as_array(value: Any, what: str) -> Array:
-    """Return an array of numbers of a tensor, an array, a number, or a list of lists of them."""
+    """Return a tensor, an array, a number or a list of lists of numbers as an array."""
     if hasattr(value, "detach"):  # a tensor, of which several elements may be one number in memory
         if value.numel() * value.element_size() > value.untyped_storage().nbytes():
             raise InputError(f"{what}: a tensor of {list(value.shape)} with too few values")
@@ -196,3 +198,44 @@ def as_array(value: Any, what: str) -> Array:
     if array.dtype.kind not in "iuf":
         raise InputError(f"{what}: holds {array.dtype}, not numbers")
     return array
+
+
+class Rounding(Struct, frozen=True, array_like=True):
+    """The errors of rounding some numbers; zeros, which stay as they are, do not count."""
+
+    values: int = 0
+    total: float = 0.0
+    """Sum of the relative errors."""
+    largest: float = 0.0
+    """Largest relative error; 1 if a number became 0."""
+    at: float = 0.0
+    """The number with the largest error."""
+
+    @property
+    def mean(self) -> float:
+        """Return the mean relative error."""
+        return self.total / max(1, self.values)
+
+    def add(self, other: Rounding) -> Rounding:
+        """Return the errors of both."""
+        worse = max(self, other, key=lambda one: one.largest)
+        return Rounding(self.values + other.values, self.total + other.total, worse.largest, worse.at)
+
+
+def round_to_half(regions: NDArray[np.float32]) -> tuple[NDArray[np.float16], Rounding]:
+    """Round the finite features of an image [n, V], at most `LARGEST_HALF` in size.
+
+    The rounding error is measured on the first region: measuring all takes as long as the rest of the conversion.
+    """
+    half = regions.astype(np.float16)
+    return half, _measure(regions[0], half[0])
+
+
+def _measure(numbers: NDArray[np.float32], rounded: NDArray[np.float16]) -> Rounding:
+    counted = numbers != 0
+    sizes = np.abs(numbers[counted])
+    if not sizes.size:
+        return Rounding()
+    errors = np.abs(np.abs(rounded[counted].astype(np.float32)) - sizes) / sizes
+    worst = int(errors.argmax())
+    return Rounding(len(errors), float(errors.sum(dtype=np.float64)), float(errors[worst]), float(sizes[worst]))

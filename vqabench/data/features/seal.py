@@ -1,4 +1,4 @@
-"""`features.h5.json`: what a features file was made from, and the SHA-256 of what came of it."""
+"""`features.h5.json`: the hash of what a features file was made from, and the SHA-256 of its content."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from vqabench.files.atomic import write_file
 
 
 class Seal(msgspec.Struct, frozen=True):
-    """Of one features file, as it was when it was whole."""
+    """The record of one complete features file."""
 
     origin: str
-    """A hash of all that it was made from."""
+    """Hash of everything it was made from."""
     sha256: str
     size: int = 0
     mtime_ns: int = 0
-    """Both as they were: where neither has changed since, the content is taken to be the same."""
+    """If neither size nor time has changed since, the content is assumed to be the same."""
 
 
 def seal(features: Path, origin: str) -> None:
-    """Record what a features file, just made or linked, holds."""
+    """Record the content of a features file that was just made or linked."""
     _write(features, origin, hash_content(features))
 
 
@@ -35,9 +35,9 @@ def _write(features: Path, origin: str, sha256: str) -> None:
 
 
 def require_unchanged(features: Path) -> None:
-    """Raise InputError where a features file is not the one that was made, as far as size and time show.
+    """Raise InputError if the content of a features file has changed.
 
-    Where they differ, its whole content is compared, and if that is the same they are recorded anew.
+    It is compared only if size or time differ, and if it is the same, they are recorded anew.
     """
     noted, stat = _read(features), features.stat()
     if noted is None or (noted.size, noted.mtime_ns) == (stat.st_size, stat.st_mtime_ns):
@@ -46,17 +46,17 @@ def require_unchanged(features: Path) -> None:
         check_unbroken(features)
     except InputError as error:
         raise InputError(f"{features}: {error}; delete it and prepare the data again") from error
-    with suppress(VqabenchError, OSError):  # it may be somebody else's, to read only
+    with suppress(VqabenchError, OSError):  # the folder may be read-only
         _write(features, noted.origin, noted.sha256)
 
 
 def break_seal(features: Path) -> None:
-    """Forget what was noted: the file is about to be another."""
+    """Delete the record, before the file is replaced."""
     _beside(features).unlink(missing_ok=True)
 
 
 def is_sealed(features: Path, origin: str) -> bool:
-    """Tell whether a features file was made from `origin`, and whole."""
+    """Return whether a features file was made from `origin`, and is complete."""
     noted = _read(features)
     if noted is None or noted.origin != origin:
         return False
@@ -64,11 +64,11 @@ def is_sealed(features: Path, origin: str) -> bool:
         open_features(features)
     except InputError:
         return False
-    return read_origin(features) in (None, origin)  # none: a file of the user's own
+    return read_origin(features) in (None, origin)  # None: a file of the user's own
 
 
 def check_unbroken(features: Path) -> None:
-    """Raise InputError where a features file is not what it was when it was made."""
+    """Raise InputError if the content of a features file differs from its record."""
     noted = _read(features)
     if noted is not None and hash_content(features) != noted.sha256:
         raise InputError("its content has changed since it was made")

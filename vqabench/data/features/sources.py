@@ -1,4 +1,4 @@
-"""The files that region features come in: which of the forms one has, and which files it consists of."""
+"""Detect the form of a source of region features, and read it. A reader for another form is added here."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from vqabench.data.features.archives import holds_images, list_image_files, read_archive, read_folder
-from vqabench.data.features.arrays import read_hdf5
-from vqabench.data.features.image_maps import find_map
+from vqabench.data.features.arrays import find_map, read_hdf5
 from vqabench.data.features.names import WantedImages
 from vqabench.data.features.rows import Row
 from vqabench.data.features.tables import read_table
@@ -23,7 +22,7 @@ ZIP = b"PK\x03\x04"
 def read_rows(sources: Sequence[Path], wanted: Collection[ImageId]) -> Iterator[Row]:
     """Yield the wanted images of all sources, each in its file's order.
 
-    Raises InputError where a file is missing, breaks off or is of no known form.
+    Raises InputError if a file is missing, truncated or of an unknown form.
     """
     images = wanted if isinstance(wanted, WantedImages) else WantedImages(wanted)
     for source in sources:
@@ -43,12 +42,12 @@ def _read_source(source: Path, wanted: WantedImages) -> Iterator[Row]:
 
 
 def list_files(source: Path) -> list[Path]:
-    """List the files that a source consists of: itself, the files of a folder, the map beside an HDF5 file."""
+    """List the files that a source consists of: itself, the files of a folder, the map next to an HDF5 file."""
     path, member = split_member(source)
     if path.is_dir():
         return list_image_files(path)
-    beside = find_map(path, member) if _magic(path) == HDF5 else None
-    return [path, beside] if beside else [path]
+    map_file = find_map(path, member) if _magic(path) == HDF5 else None
+    return [path, map_file] if map_file else [path]
 
 
 def _magic(path: Path) -> bytes:

@@ -1,4 +1,4 @@
-"""Region features: `features.h5`, which is mapped into memory."""
+"""Read and write `features.h5`, the file of region features, which is mapped into memory."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ IMAGES_AT_ONCE = 256
 
 
 class FeatureFile:
-    """A file whose rows are read as they are wanted, instead of mapped, and which must stay as it is.
+    """A file whose rows are read on demand instead of mapped, and which must not change.
 
-    Where a mapped file is cut short, looking at it kills the process.
+    If a mapped file is truncated, access kills the process.
     """
 
     def __init__(self, path: Path, offset: int) -> None:
@@ -36,7 +36,7 @@ class FeatureFile:
         self._state = self._look()
 
     def check(self) -> None:
-        """Raise VqabenchError where the file is no longer the one that was opened."""
+        """Raise VqabenchError if the file has changed since it was opened."""
         if self._look() != self._state:
             sizes = f"{self._state[0]:,} bytes before, {self._look()[0]:,} now"
             raise VqabenchError(
@@ -45,13 +45,13 @@ class FeatureFile:
             )
 
     def read(self, rows: NDArray[np.int64], out: NDArray[Any]) -> None:
-        """Read some rows into `out`, of one row's shape each. Raises VqabenchError where the file has changed."""
+        """Read rows into `out`. Raises VqabenchError if the file has changed."""
         content = out.reshape(-1).view(np.uint8)
         size = out[0].nbytes if len(out) else 0
         for place, row in enumerate(rows.tolist()):
             wanted = content[place * size : (place + 1) * size].data
             found = 0
-            while found < size:  # a network file system may give a part
+            while found < size:  # a network file system may return a part
                 read = os.preadv(self._file, [wanted[found:]], self._offset + row * size + found)
                 if read == 0:
                     self.check()
@@ -71,7 +71,7 @@ class FeatureStore:
     """The region features of N images, memory-mapped."""
 
     regions: NDArray[np.floating[Any]]
-    """[N, R, V], float16 or float32; zero behind an image's last region."""
+    """[N, R, V], float16 or float32; zero behind the last region of an image."""
     boxes: NDArray[np.float32]
     """[N, R, 4]: left, top, right, bottom in [0, 1], as shares of the image's width and height."""
     counts: NDArray[np.int32]
@@ -79,14 +79,14 @@ class FeatureStore:
     image_ids: NDArray[Any]
     """[N]: int64, or strings."""
     object_ids: NDArray[np.int32] | None = None
-    """[N, R]: the class of each region, where the source names it."""
+    """[N, R]: the class of each region, if the source has it."""
     attribute_ids: NDArray[np.int32] | None = None
-    """[N, R]: the attribute of each region, likewise."""
+    """[N, R]: the attribute of each region, if the source has it."""
     file: FeatureFile | None = None
-    """What regions are mapped from; None where they were read into memory."""
+    """The file that regions are mapped from; None if they were read into memory."""
 
     def rows(self, image_ids: Sequence[ImageId]) -> NDArray[np.int64]:
-        """Give the rows of some images. Raises InputError, naming the first, where some have no features."""
+        """Return the rows of some images. Raises InputError, naming the first, if some have no features."""
         known = {image_id: row for row, image_id in enumerate(self.image_ids.tolist())}
         try:
             return np.fromiter(map(known.__getitem__, image_ids), np.int64, len(image_ids))
@@ -121,7 +121,7 @@ def write_features(
 
 
 def write_ids(file: h5py.File, image_ids: Sequence[ImageId]) -> None:
-    """Write the image ids and the mark of the format. Raises InputError where numbers and text mix."""
+    """Write the image ids and the format number. Raises InputError if some ids are numbers and some text."""
     numeric = all(isinstance(image_id, int) for image_id in image_ids)
     if not numeric and any(isinstance(image_id, int) for image_id in image_ids):
         raise InputError("image ids must be all whole numbers or all text, not some of each")
@@ -132,14 +132,14 @@ def write_ids(file: h5py.File, image_ids: Sequence[ImageId]) -> None:
 
 
 def check_texts(kind: str, texts: Iterable[str]) -> None:
-    """Raise InputError where a text holds a NUL character: HDF5 has no place for it."""
+    """Raise InputError if a text contains a NUL character, which HDF5 cannot store."""
     for text in texts:
         if "\0" in text:
             raise InputError(f"{kind} {text!r} holds a NUL character")
 
 
 def read_origin(path: Path) -> str | None:
-    """Tell the hash of all that a features file was made from; None where there is no such file, or no hash."""
+    """Return the hash of everything that a file was made from; None if there is no such file, or no hash."""
     try:
         with h5py.File(path) as file:
             origin = file.attrs.get("origin")
@@ -149,7 +149,7 @@ def read_origin(path: Path) -> str | None:
 
 
 def open_features(path: Path) -> FeatureStore:
-    """Map a features file into memory. Raises InputError where it is missing, damaged or of another form."""
+    """Map a features file into memory. Raises InputError if it is missing, damaged or of another form."""
     try:
         with h5py.File(path) as file:
             if file.attrs.get("format") != FORMAT:
@@ -166,7 +166,7 @@ def open_features(path: Path) -> FeatureStore:
 
 
 def read_arrays(file: h5py.File, open_array: Callable[[h5py.Dataset], Any]) -> FeatureStore:
-    """Read ids and counts, and open the large arrays. Raises KeyError where one is missing."""
+    """Read ids and counts, and open the large arrays. Raises KeyError if one is missing."""
     ids = _array(file, "image_ids")
     named = {name: open_array(_array(file, name)) for name in ("object_ids", "attribute_ids") if name in file}
     return FeatureStore(
@@ -181,13 +181,13 @@ def read_arrays(file: h5py.File, open_array: Callable[[h5py.Dataset], Any]) -> F
 def _array(file: h5py.File, name: str) -> h5py.Dataset:
     array = get_array(file, name)
     if not isinstance(array, h5py.Dataset) or not array.shape:
-        raise KeyError(f"{name} is no array")
+        raise KeyError(f"{name} is not an array")
     check_stored(array)
     return array
 
 
 def check_form(path: Path, store: FeatureStore) -> None:
-    """Raise InputError unless types and shapes are those that FeatureStore promises."""
+    """Raise InputError unless types and shapes are those of a FeatureStore."""
     if store.regions.dtype not in (np.float16, np.float32) or store.regions.ndim != 3:
         raise InputError(f"{path}: regions must be float16 or float32 [images, R, V], not {_form(store.regions)}")
     images, regions, _ = store.regions.shape
@@ -206,7 +206,7 @@ def check_form(path: Path, store: FeatureStore) -> None:
 
 
 def is_contiguous(path: Path) -> bool:
-    """Tell whether a file holds regions in one piece, so that they can be mapped. False where it holds none."""
+    """Return whether a file has contiguous regions, which can be mapped."""
     try:
         with h5py.File(path) as file:
             return file["regions"].id.get_offset() is not None
@@ -238,13 +238,13 @@ def _form(array: NDArray[Any]) -> str:
 
 
 def _map(path: Path, dataset: h5py.Dataset) -> NDArray[Any]:
-    """Map a contiguous data set; the file is then shared by all processes, and read page by page."""
+    """Map a contiguous array; the pages are shared by all processes, and read on first access."""
     offset = dataset.id.get_offset()
     if offset is None:  # chunked or compressed: it can only be read whole
         array: NDArray[Any] = dataset[:]
         return array
-    # Copy on write: PyTorch takes writable arrays only, and nothing ever reaches the file. Viewed as a plain array,
-    # since numpy's own kind of mapped ones costs microseconds at every touch.
+    # Copy on write: PyTorch takes writable arrays only, and nothing is written to the file. A plain view, since the
+    # memmap type of numpy costs microseconds at every access.
     return np.memmap(path, dataset.dtype, "c", offset, dataset.shape).view(np.ndarray)
 
 
@@ -254,9 +254,9 @@ LARGEST_LIST = 1 << 24
 
 
 def read_object_names(path: Path, features: FeatureStore) -> tuple[str, ...]:
-    """Read a name a line, of synonyms (`a,b`) the first.
+    """Read one name per line; of synonyms (`a,b`), the first.
 
-    Raises InputError where the file is missing or has empty lines, or the features number no objects or more.
+    Raises InputError if the file is missing or has empty lines, or the features have no classes, or more classes.
     """
     require_file(path, "list of names")
     if path.stat().st_size > LARGEST_LIST:
@@ -277,7 +277,7 @@ def read_object_names(path: Path, features: FeatureStore) -> tuple[str, ...]:
 
 
 def _find_largest(features: FeatureStore) -> int:
-    """Find the largest class, a block at a time: the ids are mapped."""
+    """Return the largest class, reading the mapped ids a block at a time."""
     assert features.object_ids is not None
     ids = features.object_ids
     return max(int(ids[row : row + BLOCK_ROWS].max()) for row in range(0, len(ids), BLOCK_ROWS))

@@ -1,8 +1,8 @@
-"""Region features in tables: TSV, plain, gzip or inside zip.
+"""Read region features from TSV tables, plain, gzip or inside zip.
 
-Two kinds are told apart by their number of columns: the original bottom-up one (image_id, image_w, image_h,
+The number of columns distinguishes two kinds: the original bottom-up one (image_id, image_w, image_h,
 num_boxes, boxes, features) and that with objects and attributes (img_id, img_h, img_w, objects_id, objects_conf,
-attrs_id, attrs_conf, num_boxes, boxes, features). Arrays stand in them in base64.
+attrs_id, attrs_conf, num_boxes, boxes, features). Arrays are in base64.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LONGEST_LINE = 1 << 26
 """Bytes; 100 regions of width 2048 take a sixtieth of that. A file of another kind may have no line ends at all."""
 BLOCK = 1 << 20
 PACKED_BLOCK = 1 << 16
-"""Bytes, less than a row: damage is then told with its line."""
+"""Bytes, less than a row, so that damage is reported with its line."""
 UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 SHOWN = 20
 """Characters of a broken column that a message shows."""
@@ -38,10 +38,10 @@ SHOWN = 20
 def read_table(source: Path, wanted: WantedImages) -> Iterator[Row]:
     """Yield the wanted images of a table, and every line that lacks columns, since its image is not known.
 
-    Raises InputError where the file breaks off or is no such table.
+    Raises InputError if the file is truncated or not such a table.
     """
     for line, where in _lines(source):
-        # The last column is nearly all of the line: it is never copied, and searched from its end.
+        # The last column is nearly the whole line, so it is not copied, and found from the end.
         last = line.rfind(b"\t") + 1
         columns = line[:last].split(b"\t")
         name = _unquote(columns[0]).decode("utf-8", "replace")
@@ -59,7 +59,7 @@ def read_table(source: Path, wanted: WantedImages) -> Iterator[Row]:
 
 
 def _unquote(column: bytes) -> bytes:
-    """Return what stands between the quotes of `b'...'`, which Python 3 writes for bytes."""
+    """Strip the quotes of `b'...'`, which Python 3 writes for bytes."""
     column = column.strip()
     quoted = len(column) > 2 and column[:2] in (b"b'", b'b"') and column[-1:] == column[1:2]
     return column[2:-1] if quoted else column
@@ -72,11 +72,11 @@ def _count_line_end(line: bytes) -> int:
 def _find_problem(columns: int, name: str) -> str | None:
     if columns not in (6, 10):
         return f"{columns} columns, but bottom-up has 6, and with objects and attributes 10: truncated?"
-    return None if name.isprintable() and name else f"{name[:SHOWN]!r} names no image"
+    return None if name.isprintable() and name else f"{name[:SHOWN]!r} is not the name of an image"
 
 
 def _lines(source: Path) -> Iterator[tuple[bytes, str]]:
-    """Yield each line that is not empty, and where it stands."""
+    """Yield each line that is not empty, and its place for messages."""
     where = f"{source}, line 1"
     try:
         with _open(source) as lines:
@@ -96,7 +96,7 @@ def _lines(source: Path) -> Iterator[tuple[bytes, str]]:
 
 
 def _check_encoding(line: bytes, source: Path) -> bytes:
-    """Drop UTF-8's mark of the first line."""
+    """Drop the byte order mark of UTF-8. Raises InputError if the line is in UTF-16, or binary."""
     if line.startswith(UTF_16) or line[1::2].count(0) > len(line) // 4 or line[::2].count(0) > len(line) // 4:
         raise InputError(f"{source}: is in UTF-16, or binary; save it as plain text (ASCII or UTF-8)")
     return line.removeprefix(codecs.BOM_UTF8)
@@ -142,12 +142,12 @@ def _whole_number(text: bytes, most: int, what: str) -> int:
 def _class_ids(text: bytes, count: int, what: str, name: str) -> NDArray[np.int32]:
     ids = _split(_decode(text, what, name), np.int64, count, what, name, widths=range(1, 2))[:, 0]
     if ids.min() < 0 or ids.max() > np.iinfo(np.int32).max:
-        raise InputError(f"{what}: has {name} that number no class")
+        raise InputError(f"{what}: has {name} outside the range of class numbers")
     return ids.astype(np.int32)
 
 
 def _decode_boxes(text: bytes, count: int, what: str) -> NDArray[Any]:
-    """Decode boxes: how many bytes one takes tells 32-bit numbers from others, whatever the columns."""
+    """Decode boxes. Raises InputError if their size shows that they are float16 or float64."""
     content = _decode(text, what, "boxes")
     for dtype, size in (("float16", 2), ("float64", 8)):
         if len(content) in [columns * size * count for columns in COLUMNS]:
@@ -167,7 +167,7 @@ def _decode(text: bytes | memoryview, what: str, name: str) -> bytes:
 def _split(
     content: bytes, dtype: type, count: int, what: str, name: str, widths: range | None = None
 ) -> NDArray[Any]:
-    """Split bytes into `count` rows of numbers, of some width or of any."""
+    """Split bytes into `count` rows of numbers, of one of the widths if these are given."""
     found, rest = divmod(len(content), np.dtype(dtype).itemsize * count)
     if rest or found not in (widths or range(1, len(content) + 1)):
         raise InputError(f"{what}: {len(content)} bytes of {name} do not make {count} rows: truncated?")

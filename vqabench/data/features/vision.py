@@ -84,9 +84,20 @@ class VisionModel:
         half = torch.autocast("cuda", torch.float16) if device.type == "cuda" else contextlib.nullcontext()
         with half:
             output = self.run(torch.from_numpy(inputs).to(device))
-        if output.ndim == 4:  # a convolutional network
-            return _square(output.float(), self.name)
-        return _arrange(output.float(), self._grid(), self.name)
+        features = output.float()
+        if features.ndim == 4:  # a convolutional network
+            if features.shape[2] != features.shape[3]:
+                shape = list(features.shape[2:])
+                raise InputError(f"--model {self.name}: returns {shape} patches, which do not form a square")
+            return features
+        patch: Any = getattr(self.network.config, "patch_size", None)
+        if not isinstance(patch, int):
+            raise InputError(f"--model {self.name}: has no patches of one size")
+        grid, tokens = self.side // patch, features.shape[1]
+        if tokens < grid * grid:
+            raise InputError(f"--model {self.name}: returns {tokens} tokens, but has {grid} x {grid} patches")
+        # The patches come last, after a class token and registers.
+        return features[:, -grid * grid :].transpose(1, 2).reshape(len(features), -1, grid, grid)
 
     def run(self, inputs: Tensor) -> Tensor:
         """Return the output of the network: tokens [B, T, V], or [B, V, G, G] if it is convolutional.
@@ -110,25 +121,6 @@ class VisionModel:
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
         return digest.hexdigest()
-
-    def _grid(self) -> int:
-        patch: Any = getattr(self.network.config, "patch_size", None)
-        if not isinstance(patch, int):
-            raise InputError(f"--model {self.name}: has no patches of one size")
-        return self.side // patch
-
-
-def _square(features: Tensor, name: str) -> Tensor:
-    if features.shape[2] != features.shape[3]:
-        raise InputError(f"--model {name}: returns {list(features.shape[2:])} patches, which do not form a square")
-    return features
-
-
-def _arrange(tokens: Tensor, grid: int, name: str) -> Tensor:
-    """Drop the tokens before the patches, such as a class token and registers: [B, T, V] to [B, V, G, G]."""
-    if tokens.shape[1] < grid * grid:
-        raise InputError(f"--model {name}: returns {tokens.shape[1]} tokens, but has {grid} x {grid} patches")
-    return tokens[:, -grid * grid :].transpose(1, 2).reshape(len(tokens), -1, grid, grid)
 
 
 def load_model(name: str, revision: str | None, device: torch.device) -> VisionModel:

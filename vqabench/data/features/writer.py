@@ -28,8 +28,7 @@ import h5py
 import numpy as np
 from msgspec import DecodeError, Struct, msgpack
 
-from vqabench.data.features.half_precision import Rounding
-from vqabench.data.features.rows import Array, Regions
+from vqabench.data.features.rows import Array, Regions, Rounding
 from vqabench.data.features.store import read_origin, write_ids
 from vqabench.data.vqa.annotations import ImageId
 from vqabench.errors import InputError, VqabenchError
@@ -73,7 +72,7 @@ _DECODER = msgpack.Decoder(list[Entry])
 
 
 class FeatureWriter:
-    """Writes one image after another, then joins them. To be used in a `with` statement, under `only_writer`.
+    """Writer of one image after another. Use it in a `with` statement, inside `only_writer`.
 
     `source` stands for everything that rows are made from. A writer with the same `source` continues after the
     shards that an interrupted one has left, up to the first one with an entry that `keeps`, given its number and
@@ -97,7 +96,7 @@ class FeatureWriter:
         self.folder = _hidden(self.destination, f"shards-{hashlib.sha256(source.encode()).hexdigest()[:16]}")
         self._joined = self.folder / "features.h5"
         self.paths: dict[ImageId, str] = {}
-        """Image -> where it stands in the sources, in the order of the rows."""
+        """Image -> its place in the sources, in the order of the rows."""
         self._checksums: dict[ImageId, int] = {}
         self.counts: list[int] = []
         """Regions of each image."""
@@ -109,7 +108,7 @@ class FeatureWriter:
         self._named = {"object_ids": True, "attribute_ids": True}
         """Whether every row so far has these ids."""
         self._shards = 0
-        """Shards that are whole; the next one is in the making."""
+        """Complete shards."""
         self._pending: list[Entry] = []
         self._rows: IO[bytes] | None = None
         with self._explain_errors():
@@ -158,7 +157,6 @@ class FeatureWriter:
         )
         with self._explain_errors():
             if self._rows is None:
-                self.folder.mkdir(exist_ok=True)
                 self._rows = self._path(self._shards, "rows").open("wb", buffering=0)
             _write_all(self._rows, np.ascontiguousarray(image.regions, self.dtype).data)
             self._add(entry)
@@ -203,37 +201,35 @@ class FeatureWriter:
         return self.folder / f"{shard:06}.{ending}"
 
     def _resume(self, keeps: Callable[[int, Entry], bool]) -> None:
-        """Take over the whole shards of an interrupted writer, and delete everything else that it left."""
-        shards: list[list[Entry]] = []
-        seen = 0
-        while (entries := self._read_shard(len(shards))) is not None:
-            if not all(keeps(seen + number, entry) for number, entry in enumerate(entries)):
+        """Take over the complete shards of an interrupted writer, and delete everything else that it left."""
+        taken: list[Entry] = []
+        while (entries := self._read_shard(self._shards)) is not None:
+            if not all(keeps(number, entry) for number, entry in enumerate(entries, len(taken))):
                 break
-            shards.append(entries)
-            seen += len(entries)
-        # Some rows may be in the joined file alone by now, so it is continued as it is or not at all.
+            taken += entries
+            self._shards += 1
+        # Some rows may be in the joined file only, so it is continued as it is or not at all.
         if self.complete and (entries is not None or read_origin(self._joined) != self.attributes["origin"]):
             shutil.rmtree(self.folder)
-            shards = []
-        remove_unfinished(self.destination, but=self.folder)
-        for entry in (entry for entries in shards for entry in entries):
+            taken, self._shards = [], 0
+        for entry in taken:
             self._count(entry)
-        self._shards = len(shards)
-        kept = {self._path(shard, ending) for shard in range(len(shards)) for ending in ("rows", "entries")}
-        if self.folder.is_dir():
-            for path in set(self.folder.iterdir()) - kept - {self._joined}:
-                path.unlink()
+        remove_unfinished(self.destination, but=self.folder)
+        kept = {self._path(shard, ending) for shard in range(self._shards) for ending in ("rows", "entries")}
+        self.folder.mkdir(exist_ok=True)
+        for path in set(self.folder.iterdir()) - kept - {self._joined}:
+            path.unlink()
 
     def _read_shard(self, shard: int) -> list[Entry] | None:
-        """Read the entries of a shard; None if it is not whole."""
+        """Read the entries of a shard; None if it is not complete."""
         try:
             entries = _DECODER.decode(self._path(shard, "entries").read_bytes())
             size = sum(entry.count * entry.width for entry in entries) * self.dtype.itemsize
             # While shards are joined, rows that are copied are deleted.
-            whole = self.complete or not size or self._path(shard, "rows").stat().st_size >= size
+            complete = self.complete or not size or self._path(shard, "rows").stat().st_size >= size
         except (FileNotFoundError, DecodeError):
             return None
-        return entries if whole else None
+        return entries if complete else None
 
     def _count(self, entry: Entry) -> None:
         if entry.problem:
@@ -255,7 +251,7 @@ class FeatureWriter:
             self._end_shard()
 
     def _end_shard(self) -> None:
-        """Make the pending images a shard: first the rows, then the entries, without which they do not count."""
+        """Complete a shard: first its rows, then its entries, without which it does not count."""
         if not self._pending:
             return
         entries, self._pending = self._pending, []
@@ -263,7 +259,6 @@ class FeatureWriter:
             with self._rows:
                 os.fsync(self._rows.fileno())
             self._rows = None
-        self.folder.mkdir(exist_ok=True)
         part = self._path(self._shards, "part")
         part.write_bytes(msgpack.encode(entries))
         publish(part, self._path(self._shards, "entries"))
@@ -283,7 +278,7 @@ class FeatureWriter:
         ids = sum(64 + len(str(image_id).encode()) for image_id in self.paths)
         reserved = SPARE + ids + sum(4 * math.prod(shape) for shape, _ in columns.values())
         with path.open("wb") as file:
-            # HDF5 crashes on a full disk, so space is taken first, where a full disk is an OSError.
+            # HDF5 crashes on a full disk, so its space is taken first, which raises an OSError instead.
             file.write(_empty_hdf5().ljust(BLOCK, b"\0"))
             file.seek(math.prod(self.shape) * self.dtype.itemsize, os.SEEK_CUR)
             file.write(bytes(reserved))
@@ -336,8 +331,8 @@ class FeatureWriter:
 
 @contextmanager
 def only_writer(destination: Path) -> Iterator[None]:
-    """Exclude other processes. Raises VqabenchError if one is writing the features already."""
-    destination = find_place(destination)
+    """Exclude other processes. Raises VqabenchError if one is writing the features, InputError if none can."""
+    find_place(destination)
 
     def refuse() -> NoReturn:
         message = "another process is making these features; rerun when it has ended"
@@ -349,7 +344,6 @@ def only_writer(destination: Path) -> Iterator[None]:
 
 def remove_unfinished(destination: Path, but: Path | None = None) -> None:
     """Delete what interrupted writers have left of a file, except for the shards in one folder."""
-    destination = find_place(destination)
     for ending in ("shards-*", "json.part-*", "journal*", "part-*"):  # the last two are of version 0.1
         for path in destination.parent.glob(f".{glob.escape(destination.name)}.{ending}"):
             if path.is_dir() and path != but:

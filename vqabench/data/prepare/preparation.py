@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from vqabench.data.catalog.dataset import Dataset, Raw
 from vqabench.data.catalog.entries import SPLITS
-from vqabench.data.features.conversion import Treatment, convert_features
+from vqabench.data.features.conversion import ConversionOptions, convert_features
 from vqabench.data.features.store import FeatureStore, check_texts, open_features, read_object_names
 from vqabench.data.prepare import digits
 from vqabench.data.prepare.fingerprint import fingerprint_of, stamp_of
@@ -197,8 +197,8 @@ def _build(dataset: Dataset, fingerprint: str, say: Say) -> None:
     # The old arrays hold rows of the old features: if this process is killed, they must not meet the new ones.
     dataset.prepared_file.unlink(missing_ok=True)
     entry = dataset.entry
-    treatment = Treatment(entry.feature_precision, entry.broken_features, entry.features_without_boxes)
-    convert_features(dataset.feature_files(), dataset.features_file, images, treatment, say=say)
+    options = ConversionOptions(entry.feature_precision, entry.broken_features, entry.features_without_boxes)
+    convert_features(dataset.feature_files(), dataset.features_file, images, options, say=say)
     features = open_features(dataset.features_file)
 
     def fill(file: h5py.File) -> None:

@@ -56,7 +56,7 @@ class Categorical:
         """Return the rows at some positions (int or bool)."""
         return Categorical(self.names, self.codes[rows])
 
-    def spell(self) -> list[str]:
+    def strings(self) -> list[str]:
         """Return the strings of a one-dimensional array."""
         return list(map(self.names.__getitem__, self.codes.tolist()))
 

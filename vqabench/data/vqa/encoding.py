@@ -75,7 +75,7 @@ class Priors:
     answer_counts: NDArray[np.float32]
     """[T, A]: how often each answer was given to a type, by all annotators (n_i^j of Eq. 7)."""
     mean_targets: NDArray[np.float32]
-    """[T, A]: mean soft target (b of LM); 1 / A for a type without training questions."""
+    """[T, A]: mean soft target of each type; 1 / A for a type without training questions."""
     questions: NDArray[np.int64]
     """[T]."""
 

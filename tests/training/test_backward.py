@@ -13,7 +13,7 @@ from vqabench.events import Emit, ignore
 from vqabench.files.resources import is_out_of_memory
 from vqabench.paths import Paths
 from vqabench.results import Run
-from vqabench.training.descent import telling_of_no_room
+from vqabench.training.backward import explaining_out_of_memory
 from vqabench.workflows.training import IfExists
 
 
@@ -76,7 +76,7 @@ def test_scoring_a_run_again_keeps_what_its_record_says_of_pieces(paths: Paths) 
 
 def test_memory_that_runs_out_elsewhere_is_an_error_that_tells_what_may_help() -> None:
     message = r"cpu has no memory left: try .*batch_size.*--features disk"
-    with pytest.raises(TrainingError, match=message), telling_of_no_room(torch.device("cpu")):
+    with pytest.raises(TrainingError, match=message), explaining_out_of_memory(torch.device("cpu")):
         torch.empty(10**15)
 
 

@@ -1,0 +1,98 @@
+"""What is left to do of a matrix, and how long it may take, judging by the runs trained before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+
+from vqabench.bench.matrix import Cell
+from vqabench.errors import InputError
+from vqabench.results import Run
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """How long runs may take."""
+
+    seconds: float
+    """One after another."""
+    longest: float
+    """Seconds of the longest run."""
+    guessed: tuple[str, ...]
+    """Backbones without earlier runs on the data set; the mean of the others is assumed."""
+
+    def in_parallel(self, jobs: int) -> float:
+        """Return the seconds with so many runs at a time."""
+        return max(self.longest, self.seconds / jobs)
+
+
+@dataclass
+class Timings:
+    """How long epochs have taken, and how large models are, by data set and backbone."""
+
+    epoch_seconds: dict[tuple[str, str], list[float]] = field(default_factory=dict)
+    """One number for each run."""
+    parameters: dict[tuple[str, str], int] = field(default_factory=dict)
+    """Of the largest model so far."""
+
+    def add(self, run: Run) -> None:
+        """Record a run, finished or not. Damaged runs are skipped."""
+        try:
+            manifest = run.read_manifest()
+        except InputError:
+            return
+        key = manifest.dataset, manifest.backbone
+        self.parameters[key] = max(manifest.parameters, self.parameters.get(key, 0))
+        finished = manifest.status == "finished"
+        epochs = sum(stage["epochs"] for stage in manifest.stages) if finished else len(run.read_epochs())
+        if epochs and manifest.seconds:
+            self.epoch_seconds.setdefault(key, []).append(manifest.seconds / epochs)
+
+    def parameters_of(self, cell: Cell) -> int | None:
+        """Return the parameters of the largest model of a run's backbone; None if it was never trained."""
+        return self.parameters.get((cell.config.dataset, cell.plan.backbone))
+
+    def estimate(self, cells: Sequence[Cell]) -> Estimate | None:
+        """Estimate what is left of runs; None if no run was trained yet on one of their data sets."""
+        known = {dataset for dataset, _ in self.epoch_seconds}
+        if not cells or not known.issuperset(cell.config.dataset for cell in cells):
+            return None
+        each, guessed = [], set()
+        for cell in cells:
+            dataset, backbone = cell.config.dataset, cell.plan.backbone
+            own = self.epoch_seconds.get((dataset, backbone))
+            if own is None:
+                guessed.add(backbone)
+                own = [fmean(seconds) for (other, _), seconds in self.epoch_seconds.items() if other == dataset]
+            epochs = sum(stage.epochs for stage in cell.plan.stages) - len(cell.run.read_epochs())
+            each.append(fmean(own) * max(0, epochs))
+        return Estimate(sum(each), max(each), tuple(sorted(guessed)))
+
+
+@dataclass(frozen=True)
+class MatrixPlan:
+    """The runs of a matrix by how far they are."""
+
+    cells: tuple[Cell, ...]
+    """All that can be trained, or are finished, in the order of the matrix."""
+    done: tuple[Cell, ...]
+    begun: tuple[Cell, ...]
+    """Runs to resume."""
+    new: tuple[Cell, ...]
+    wrong: Mapping[str, str]
+    """Runs that cannot be trained or resumed, by name: why."""
+    undefined: tuple[str, ...]
+    """Why combinations are left out."""
+    warnings: tuple[str, ...]
+    timings: Timings
+
+    @property
+    def left(self) -> tuple[Cell, ...]:
+        """Return the runs that are to be trained; those to resume come first."""
+        return (*self.begun, *self.new)
+
+    @property
+    def estimate(self) -> Estimate | None:
+        """Return how long the remaining runs may take; None if nothing is known."""
+        return self.timings.estimate(self.left)
