@@ -142,7 +142,7 @@ def test_two_benches_on_one_matrix_both_succeed(trial: Trial) -> None:
     for process in both:
         _, errors = process.communicate(timeout=500)
         assert process.returncode == 0, errors
-        assert "1 of 1 runs finished" in errors
+        assert "1 of 1 run finished" in errors
     assert len(trial.runs()) == 1
 
 
