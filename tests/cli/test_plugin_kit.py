@@ -127,9 +127,10 @@ def test_new_plugins_are_well_typed_and_well_formed(cli: CommandLine, tmp_path: 
     for words in (("mine",), ("my-loss", "--loss")):
         assert cli("plugins", "new", *words).returncode == 0
     folders = ("vqabench-mine", "vqabench-my-loss")
-    for command in ("ruff check", "ruff format --check", "mypy --strict"):
-        call = [sys.executable, "-m", *command.split(), *folders]
-        done = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    commands = [(folder, command) for folder in folders for command in ("ruff check .", "ruff format --check .")]
+    for folder, command in (*commands, (".", f"mypy --strict {' '.join(folders)}")):
+        call = [sys.executable, "-m", *command.split()]
+        done = subprocess.run(call, cwd=tmp_path / folder, capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
 
 

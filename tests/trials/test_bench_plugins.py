@@ -130,7 +130,7 @@ def test_runs_stop_when_bench_is_killed(trial: Trial) -> None:
     process.kill()
     process.communicate()
     began = time.monotonic()
-    while list(processes_of(trial)) and time.monotonic() - began < 30:
+    while list(processes_of(trial)) and time.monotonic() - began < 120:
         time.sleep(0.2)
     assert not list(processes_of(trial))
 
@@ -142,7 +142,7 @@ def test_two_benches_on_one_matrix_both_succeed(trial: Trial) -> None:
     for process in both:
         _, errors = process.communicate(timeout=500)
         assert process.returncode == 0, errors
-        assert "1 of 1 runs finished" in errors
+        assert "1 of 1 run finished" in errors
     assert len(trial.runs()) == 1
 
 
@@ -156,16 +156,15 @@ def test_a_grid_of_a_million_millions_is_refused_at_once(trial: Trial) -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "seconds", "one"),
-    [("train", 0.5, signal.SIGINT), ("train", 1.5, signal.SIGTERM), ("bench", 0.5, signal.SIGTERM)],
+    ("command", "one"), [("train", signal.SIGINT), ("train", signal.SIGTERM), ("bench", signal.SIGTERM)]
 )
-def test_a_signal_while_the_program_is_loaded_is_reported(
-    trial: Trial, command: str, seconds: float, one: signal.Signals
-) -> None:
+def test_a_signal_while_the_program_is_loaded_is_reported(trial: Trial, command: str, one: signal.Signals) -> None:
     trial.plugin("good")
     train = ["train", "good", *trial.data, "--epochs", "9999"]
     process = start(trial, *(train if command == "train" else bench(trial, "good", "--epochs", "9999")))
-    time.sleep(seconds)
+    while "libtorch" not in Path(f"/proc/{process.pid}/maps").read_text():
+        assert process.poll() is None
+        time.sleep(0.01)
     process.send_signal(one)
     _, errors = process.communicate(timeout=300)
     assert process.returncode == (130 if one == signal.SIGINT else 75), errors
