@@ -65,7 +65,7 @@ class BackwardPass:
             yield graph.compute(batch, criterion), len(batch)
             return
         for loss in under(self.autocast, self._forward(batch, criterion)):
-            # Only now, because the backbone may have used autograd to make this loss, as CSS does.
+            # Only now, because the backbone may have used autograd to make this loss.
             self.state.optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
             # A step of the backbone's own may be taken on a part of the batch.

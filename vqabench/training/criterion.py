@@ -60,7 +60,7 @@ class Criterion:
         assert batch.targets_BA is not None
         questions, answers = batch.targets_BA.shape
         check_output(output, (questions, answers))
-        # What the loss sees differs from what is scored in LM and LMH: they add a bias in training alone.
+        # What the loss sees differs from what is scored if a backbone adds a bias in training alone.
         logits_BA = output.logits_BA if output.training_logits_BA is None else output.training_logits_BA
         # Eqs. 2, 3, 10, 11 and 13 are the losses of `vqabench.losses`; the total is a sum, as in Eq. 17:
         # L_cls, here "answers", + L_mask (Eq. 5), which comes as a penalty.
@@ -71,7 +71,7 @@ class Criterion:
             _add(parts, name, penalty)
         self.calls.append({name: part.detach() for name, part in parts.items()})
         self.questions = len(batch)
-        # What is scored, without the bias of LM; and of real questions, not of their counterfactuals.
+        # What is scored, without a bias of training; and of real questions, not of their counterfactuals.
         if self.first:
             self.accuracies.append((soft_accuracy(output.logits_BA.detach(), batch.targets_BA), len(batch)))
             self.first = False

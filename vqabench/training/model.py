@@ -26,7 +26,7 @@ def build_model(plan: Plan, spec: DataSpec) -> Backbone:
     *wrappers, innermost = plan.chain
     _check_procedures([*wrappers, *reversed(plan.transforms), innermost])
     model: Backbone = _build(innermost, spec)
-    # The mask goes around the innermost network: LM adds its bias to masked logits, and CSS sees masked logits.
+    # The mask goes around the innermost network: a wrapper adds its bias to masked logits, and sees them.
     for transform in plan.transforms:
         model = _build(transform, spec, base=model)
     for wrapper in reversed(wrappers):

@@ -66,7 +66,7 @@ def make_optimizer(recipe: Recipe, parameters: Iterable[nn.Parameter]) -> torch.
 
 def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
     """Return the learning rate of step `step` (from 0) of a stage of `steps`."""
-    # LXMERT warms up over the first 10 % of the steps, then decays linearly to 0; UpDn keeps one rate.
+    # Transformers warm up over a share of the steps, then decay linearly to 0; others keep one rate.
     rising = round(recipe.warmup * steps)
     if step < rising:
         return recipe.lr * (step + 1) / rising

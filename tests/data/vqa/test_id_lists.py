@@ -84,7 +84,7 @@ def test_ids_are_read_in_every_form(tmp_path: Path, content: str) -> None:
         ("1 7\n2 9\n", "2 of 2 columns hold only whole numbers"),
         ("a,b\nc,d\n", "0 of 2 columns hold only whole numbers"),
         ("question_id,split\n7,test\n9,dev\n", "line 3: 'dev' is not a split"),
-        ('[{"question_id": 7, "split": "test"}, {"question_id": 9}]', "but not of others"),
+        ('[{"question_id": 7, "split": "test"}, {"question_id": 9}]', "but not for others"),
         ("split,question_id\ntest,7\ntest\n", "line 3: has only 1 columns"),
         ("#\n#\n", "is not a question id"),
         (f"7,{'a' * 200_000}\n8,b\n", "not a CSV file: field larger"),
