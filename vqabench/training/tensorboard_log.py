@@ -36,7 +36,9 @@ class TensorBoardLog:
         """Start a file, which voids what earlier files have after `steps`."""
         require_own(self.folder)
         # TensorBoard reads files in the order of their names, which begin with the second they were created in.
-        latest = max((int(file.name.split(".")[3]) for file in self.folder.glob("events.out.tfevents.*.*")), default=0)
+        latest = max(
+            (int(file.name.split(".")[3]) for file in self.folder.glob("events.out.tfevents.*.*")), default=0
+        )
         time.sleep(min(max(0.0, latest + 1 - time.time()), 1.0))
         purge_step = None if steps is None else steps + 1
         self.writer = SummaryWriter(self.folder, purge_step=purge_step, flush_secs=NEVER)
