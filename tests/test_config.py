@@ -88,6 +88,8 @@ def test_logs_that_are_unknown_or_named_twice_are_refused(logs: tuple[str, ...],
         ("epochs = true", "must be a whole number"),
         ("seeds = '3-1'", "is not a range"),
         ("set = 3", "must be a table"),
+        ("set = [1]", "must be a table"),
+        ("set = ['hidden=3']", "must be a table"),
         ("loss = ", "not a configuration in TOML"),
     ],
 )

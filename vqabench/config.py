@@ -69,7 +69,7 @@ class TrainOption:
         if not isinstance(value, accepted) or (isinstance(value, bool) and self.kind is not bool):
             raise InputError(f"{self.key} = {value!r}: must be {expected}")
         if self.kind == Settings:
-            return dict(flatten(value)) if isinstance(value, dict) else parse_settings(value)
+            return dict(flatten(value))
         if self.kind == Seeds:
             return parse_seeds(_format(value))
         if self.is_list:
@@ -229,7 +229,7 @@ _ACCEPTED: dict[Any, tuple[Any, str]] = {
     bool: (bool, "true or false"),
     Path: ((str, Path), "text"),
     Seeds: ((int, str, list), "a number, a list of numbers, or text such as '0-4'"),
-    Settings: ((dict, list), "a table"),
+    Settings: (dict, "a table"),
 }
 """Type of a field -> the types of its values in files and on the command line, and their name. Else text."""
 
@@ -285,7 +285,11 @@ def read_fields(table: Mapping[str, Any], path: Path, valid: Iterable[str] = FIE
 
 def read_line(given: Mapping[str, Any]) -> dict[str, Any]:
     """Convert the values of the command line into fields of TrainConfig; None is an option that is not given."""
-    return {name: OPTIONS[name].read(value) for name, value in given.items() if value is not None}
+    return {
+        name: parse_settings(value) if OPTIONS[name].kind == Settings else OPTIONS[name].read(value)
+        for name, value in given.items()
+        if value is not None
+    }
 
 
 def combine(file: Mapping[str, Any], line: Mapping[str, Any]) -> dict[str, Any]:

@@ -49,7 +49,7 @@ class StepsMeasured:
 
 @dataclass(frozen=True)
 class EpochFinished:
-    """An epoch is finished and saved; `step` was its last step."""
+    """An epoch is finished, and will be saved next; `step` was its last step."""
 
     step: int
     record: Mapping[str, Any]

@@ -10,11 +10,10 @@ import json
 import os
 import re
 import shutil
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
 import msgspec
 
@@ -131,7 +130,8 @@ class Run:
         new = [parent for parent in self.folder.parents if not parent.exists()]
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with holding(self._lock_file, self._refuse):
+            # Patience, because another process's `is_locked` may hold the lock for an instant.
+            with holding(self._lock_file, self._refuse, patience=0.2):
                 yield
         finally:
             for parent in new if not self.folder.exists() else ():
@@ -152,11 +152,8 @@ class Run:
         except OSError:  # training the run will fail for the same reason, and report it
             return False
 
-    def _refuse(self) -> None:
-        """Raise InputError if another process is training the run."""
-        time.sleep(0.1)  # another process's `is_locked` may have held the lock for an instant
-        if self.is_locked():
-            raise InputError(f"{self.folder}: {BUSY}")
+    def _refuse(self) -> NoReturn:
+        raise InputError(f"{self.folder}: {BUSY}")
 
     def predictions_file(self, split: str) -> Path:
         """Return the file of a split's predictions."""

@@ -157,6 +157,19 @@ def test_a_long_name_takes_the_width_of_the_page_and_others_a_column(tmp_path: P
         assert draw(charts.figures[0]).get_size_inches()[0] == width
 
 
+def test_names_that_begin_with_an_underscore_are_in_the_legend() -> None:
+    curve = Curve(1, (Point(1, 10.0, 10.0, 10.0),))
+    axes = axes_of(Figure("", "c", LineChart((Line("_mine", 0, curve), Line("b", 7, curve)))))
+    assert [name.strip() for name in axes.get_legend_handles_labels()[1]] == ["_mine", "b"]
+
+
+def test_a_long_name_of_letters_that_take_several_bytes_is_cut(tmp_path: Path) -> None:
+    write_run(tmp_path / "runs", 40.0, dataset="犬" * 100)
+    written = list(write_figures(gather([], None, Paths(tmp_path / "runs", tmp_path / "no-data")), tmp_path / "f"))
+    assert [path.suffix for path in written] == [".pdf", ".svg"]
+    assert all(path.is_file() for path in written)
+
+
 def test_names_from_outside_stay_text_and_their_files_in_the_folder(tmp_path: Path) -> None:
     for name in ("../$x^2$ " + HOSTILE, "../$x^2$!" + HOSTILE, "犬\x07"):
         write_run(tmp_path / "runs", 40.0, dataset=name, label=name)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import signal
 import struct
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,9 +23,12 @@ from tests.tiny import write_tiny
 from tests.training.runs import SIZES, Counting, elsewhere, places_in, run, run_in, start
 from vqabench.api import Batch, Output
 from vqabench.errors import InputError
-from vqabench.events import EpochFinished, Event
+from vqabench.events import EpochFinished, Event, RunEnded
 from vqabench.paths import Paths
 from vqabench.results import Run
+from vqabench.training import loop
+from vqabench.training.checkpoint import save_state
+from vqabench.training.interruption import Interruption, Stopped
 
 BOTH = ("tensorboard", "wandb")
 ONE_BY_ONE = SIZES | {"recipe.batch_size": 1}  # 60 batches an epoch, of which losses are read three times
@@ -248,24 +253,62 @@ def test_a_log_whose_path_is_taken_causes_a_warning_and_the_run_is_finished(path
     ]
 
 
-def test_a_full_disk_for_tensorboard_alone_causes_one_warning(paths: Paths, small_disk: Path) -> None:
+def test_a_full_disk_for_tensorboard_alone_causes_one_warning_and_no_traceback(
+    paths: Paths, small_disk: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(paths, emit=Counting(6), epochs=30)
-    begun = run_in(paths.runs)
-    (begun.folder / "tensorboard").symlink_to(small_disk)
+    folder = run_in(paths.runs).folder / "tensorboard"
+    folder.mkdir()
+    subprocess.run(["mount", "--bind", small_disk, folder], check=True)  # a run does not write through a link
 
     class Filling(Counting):
         def __call__(self, event: Event) -> None:
             super().__call__(event)
             if isinstance(event, EpochFinished) and event.record["epoch"] == 2:
+                assert list(small_disk.iterdir())
                 resize(small_disk, 64)
                 with pytest.raises(OSError, match="No space left"):
                     (small_disk / "ballast").write_bytes(bytes(1_000_000))
 
     watch = Filling()
-    done = run(paths, "resume", emit=watch, log=("tensorboard",), epochs=30)
+    try:
+        done = run(paths, "resume", emit=watch, log=("tensorboard",), epochs=30)
+        assert done.read_manifest().status == "finished"
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+    (warning,) = (line for line in watch.messages if "has failed" in line)
+    assert "No space left" in warning
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_an_epoch_is_in_the_logs_before_a_checkpoint_includes_it(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die_after(*arguments: Any) -> None:
+        save_state(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "save_state", die_after)
+    with pytest.raises(KeyboardInterrupt):
+        run(paths, log=("tensorboard",), epochs=3)
+    monkeypatch.setattr(loop, "save_state", save_state)
+    found = curves(run(paths, "resume", log=("tensorboard",), epochs=3))
+    assert found["epoch"] == [(4, 1), (8, 2), (12, 3)]
+
+
+def test_a_signal_while_logs_close_ends_the_program_at_once_and_the_run_is_finished(paths: Paths) -> None:
+    interruption = Interruption()
+
+    def emit(event: Event) -> None:
+        if isinstance(event, RunEnded):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with interruption.watching(), pytest.raises(Stopped):
+        run(paths, emit=emit, interruption=interruption)
+    done = run_in(paths.runs)
     assert done.read_manifest().status == "finished"
-    assert sum("--log tensorboard has failed" in line for line in watch.messages) == 1
+    assert not done.resume_file.exists()
 
 
 @pytest.mark.slow

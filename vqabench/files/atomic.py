@@ -22,13 +22,16 @@ LARGEST_RECORD = 64 * 2**20
 
 
 @contextmanager
-def holding(lock_file: Path, when_taken: Callable[[], object]) -> Iterator[None]:
-    """Hold a lock. If another process has it, call `when_taken`, which may raise an error, then wait for it."""
+def holding(lock_file: Path, when_taken: Callable[[], object], patience: float = 0.0) -> Iterator[None]:
+    """Hold a lock. If another process keeps it for `patience` seconds, call `when_taken`, then wait for it.
+
+    `when_taken` may raise an error instead.
+    """
     from filelock import FileLock, Timeout  # late, since it loads asyncio and more
 
     lock = FileLock(lock_file)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=patience)
     except Timeout:
         when_taken()
         lock.acquire()

@@ -84,6 +84,9 @@ def check_figures(folder: Path) -> None:
         raise InputError(f'--figures needs more ({error}): pip install "vqabench[plots]"') from error
     if os.path.lexists(folder) and not folder.is_dir():
         raise InputError(f"--figures {folder}: not a folder")
+    nearest = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise InputError(f"--figures {folder}: the folder {nearest} is not writable")
 
 
 def plan_figures(findings: Sequence[DatasetFindings], folder: Path) -> dict[Path, Figure]:
@@ -101,7 +104,8 @@ def plan_figures(findings: Sequence[DatasetFindings], folder: Path) -> dict[Path
 
 
 def _slug(name: str) -> str:
-    return re.sub(r"[^\w.]+", "-", clean_line(name)).strip("-.")[:120]
+    slug = re.sub(r"[^\w.]+", "-", clean_line(name)).strip("-.")
+    return slug.encode()[:120].decode(errors="ignore")  # file systems limit the bytes of a name
 
 
 def write_figures(findings: Sequence[DatasetFindings], folder: Path) -> Iterator[Path]:
@@ -249,7 +253,7 @@ def _draw_lines(axes: Axes, chart: LineChart) -> None:
             linestyle=(0, tuple(length / 2 for length in DASHES[line.style])) if DASHES[line.style] else "-",
             marker=MARKERS[line.style],
             markevery=math.ceil(len(points) / MOST_MARKERS),
-            label=clean_line(line.name),
+            label=_label(line.name),
         )
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="epoch", ylabel="soft accuracy (%)")
@@ -257,11 +261,17 @@ def _draw_lines(axes: Axes, chart: LineChart) -> None:
     axes.grid(axis="y")
 
 
+def _label(name: str) -> str:
+    """Return a name for the legend, from which matplotlib would leave out one that begins with an underscore."""
+    name = clean_line(name)
+    return f" {name}" if name.startswith("_") else name
+
+
 def _draw_overlay(axes: Axes, chart: Overlay) -> float:
     """Draw distributions on top of one another, one answer per line; return the height."""
     rows = range(len(chart.answers))
     for series in chart.series:
-        name = clean_line(series.name)
+        name = _label(series.name)
         if series.style is not None:
             color, marker = COLORS[series.style % len(COLORS)], MARKERS[series.style % len(MARKERS)]
             axes.plot(series.shares, rows, marker, color=color, label=name)

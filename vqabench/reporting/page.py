@@ -138,7 +138,9 @@ def _lay_out_more(comparison: Comparison) -> tuple[tuple[str, list[Grid]], ...]:
 
 def describe_runs(name: str, manifests: Sequence[Manifest]) -> Provenance:
     """Return everything that manifests record: what is the same for all, and what differs between seeds."""
-    flat = [dict(_flatten(msgspec.to_builtins(manifest))) for manifest in manifests]
+    everything = [msgspec.to_builtins(manifest) for manifest in manifests]
+    # `config` repeats other fields, as they were given.
+    flat = [dict(_flatten({key: own for key, own in one.items() if key != "config"})) for one in everything]
     keys = list(dict.fromkeys(key for one in flat for key in one if key != "seed"))
     shared = [key for key in keys if len({one.get(key) for one in flat}) == 1]
     differ = [key for key in keys if key not in shared]

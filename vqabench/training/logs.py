@@ -19,8 +19,8 @@ from vqabench.evaluation.scores import Scores
 from vqabench.events import Emit, EpochFinished, Event, RunEnded, RunScored, RunStarted, StepsMeasured, Warn
 from vqabench.results import Manifest, Run
 
-OUTCOME = ("pieces", "started", "seconds", "status", "failure", "epoch")
-"""Fields of a manifest that record how a run went, not what was run."""
+NOT_LOGGED = ("pieces", "started", "seconds", "status", "failure", "epoch", "config")
+"""Fields of a manifest that record how a run went, or repeat others as they were given."""
 
 
 class Log(Protocol):
@@ -130,7 +130,7 @@ class _Logs:
 def hyperparameters(manifest: Manifest) -> dict[str, Any]:
     """Return the fields of a manifest that describe what is run, as nested plain values."""
     everything: dict[str, Any] = msgspec.to_builtins(manifest)
-    return {name: value for name, value in everything.items() if name not in OUTCOME}
+    return {name: value for name, value in everything.items() if name not in NOT_LOGGED}
 
 
 def name_scores(scores: Mapping[str, Scores]) -> dict[str, float]:

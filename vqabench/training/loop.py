@@ -179,9 +179,9 @@ class Training:
         if job.session.processes.writes:
             job.run.append_epoch(record)
         self.order = self.state.order.get_state()  # `_save` now belongs to the next epoch
-        # After the record: if a kill comes before, the epoch is repeated, and `keep_epochs` drops its record.
-        self._save()
         self.emit(EpochFinished(position.steps, record))
+        # Last: after a kill before it, the epoch is repeated; `keep_epochs` and the logs drop what is repeated.
+        self._save()
 
     def _is_chosen(self, stage: Stage, record: Mapping[str, Any]) -> bool:
         """Return whether to keep an epoch's weights: the latest, or in the last stage the best on a split."""

@@ -112,8 +112,6 @@ def train_run(job: Job, start: Start) -> dict[str, Scores]:
             record.change(checksums=_hash_results(run, manifest, scores))
         emit(RunScored(record.manifest.epoch or 0, name_scores(scores)))
         record.change(status="finished")
-    if record.writes:
-        run.resume_file.unlink(missing_ok=True)
     return scores
 
 
@@ -231,16 +229,18 @@ def _recording(job: Job, start: Start, record: Record, emit: Emit) -> Iterator[N
             run.clear()  # parts that cannot go together: no epoch was finished, so there is nothing to continue
         raise
     finally:
-        with session.interruption.put_off():
-            seconds = record.manifest.seconds + time.perf_counter() - began
-            record.change(seconds=round(seconds, 3))
-            try:
+        try:
+            with session.interruption.put_off():
+                seconds = record.manifest.seconds + time.perf_counter() - began
+                record.change(seconds=round(seconds, 3))
                 if run.folder.exists() and record.writes:
                     # On a full disk this fails too, and must not hide the error that ended the run.
                     with suppress(VqabenchError, OSError) if record.manifest.status == "failed" else nullcontext():
                         run.write_manifest(record.manifest)
-            finally:
-                emit(RunEnded(record.manifest.status))
+                    if record.manifest.status == "finished":
+                        run.resume_file.unlink(missing_ok=True)
+        finally:
+            emit(RunEnded(record.manifest.status))  # logs may take their time to close: Ctrl-C ends that
 
 
 def _make_state(job: Job, model: Backbone, losses: torch.nn.ModuleList, saved: Mapping[str, Any] | None) -> State:

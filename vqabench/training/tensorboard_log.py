@@ -5,15 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 
-from torch.utils.tensorboard import SummaryWriter
-from torch.utils.tensorboard.summary import hparams
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary
+from torch.utils.tensorboard import RecordWriter
+from torch.utils.tensorboard.summary import hparams, scalar
 
 from vqabench.files.atomic import require_own
 from vqabench.results import Manifest, Run
 from vqabench.training.logs import hyperparameters
-
-NEVER = 10**9
-"""Seconds until the writer's own thread flushes. On a full disk it would print a traceback, so `write` flushes."""
 
 
 class TensorBoardLog:
@@ -24,9 +23,11 @@ class TensorBoardLog:
 
     name = "tensorboard"
 
+    # Not a SummaryWriter: its thread prints a traceback on a full disk, whatever the caller does.
+    records: RecordWriter | None = None
+
     def __init__(self, run: Run) -> None:
         self.folder = run.folder / "tensorboard"
-        self.writer: SummaryWriter | None = None
 
     @staticmethod
     def check_ready() -> None:
@@ -35,40 +36,40 @@ class TensorBoardLog:
     def start(self, manifest: Manifest, steps: int | None) -> str:
         """Start a file, which voids what earlier files have after `steps`."""
         require_own(self.folder)
-        # TensorBoard reads files in the order of their names, which begin with the second they were created in.
-        latest = max(
-            (int(file.name.split(".")[3]) for file in self.folder.glob("events.out.tfevents.*.*")), default=0
-        )
-        time.sleep(min(max(0.0, latest + 1 - time.time()), 1.0))
-        purge_step = None if steps is None else steps + 1
-        self.writer = SummaryWriter(self.folder, purge_step=purge_step, flush_secs=NEVER)
-        # Not `add_hparams`, which would write to a folder of its own. Without the first of the three summaries,
-        # which would fix the columns for all runs, TensorBoard shows all columns.
+        self.folder.mkdir(exist_ok=True)
+        # TensorBoard reads files in the order of their names.
+        self.records = RecordWriter((self.folder / f"events.out.tfevents.{time.time_ns()}").open("xb"))
+        self._add(Event(file_version="brain.Event:2"))
+        if steps is not None:
+            self._add(Event(session_log=SessionLog(status=SessionLog.START), step=steps + 1))
+        # Without the first of the three summaries, which would fix the columns for all runs, TensorBoard shows
+        # all columns.
         _, begin, self.end = hparams(dict(_flatten(hyperparameters(manifest))), {})  # type: ignore[no-untyped-call]
-        self._add(begin)
+        self._add(Event(summary=begin))
         return str(self.folder)
 
     def write(self, step: int, numbers: Mapping[str, float]) -> None:
-        """Write numbers at a step, immediately: a kill must not lose steps that a checkpoint includes."""
-        assert self.writer is not None
-        for name, number in numbers.items():
-            self.writer.add_scalar(name, number, step)
-        self.writer.flush()
+        """Write numbers at a step."""
+        values = [value for pair in numbers.items() for value in scalar(*pair).value]  # type: ignore[no-untyped-call]
+        self._add(Event(summary=Summary(value=values), step=step))
 
     def write_scores(self, epoch: int, numbers: Mapping[str, float]) -> None:
         """Write final scores at the number of the chosen epoch, because its last step is not recorded."""
         self.write(epoch, numbers)
-        self._add(self.end)
+        self._add(Event(summary=self.end))
 
     def close(self, status: str) -> None:
         """Close the file."""
-        if self.writer is not None:
-            self.writer.close()
+        records, self.records = self.records, None
+        if records is not None:
+            records.close()
 
-    def _add(self, summary: object) -> None:
-        assert self.writer is not None
-        self.writer._get_file_writer().add_summary(summary)  # type: ignore[no-untyped-call]
-        self.writer.flush()
+    def _add(self, event: Event) -> None:
+        """Write an event immediately: a kill must not lose steps that a checkpoint includes."""
+        assert self.records is not None
+        event.wall_time = time.time()
+        self.records.write(event.SerializeToString())
+        self.records.flush()
 
 
 def _flatten(value: object, name: str = "") -> Iterator[tuple[str, object]]:

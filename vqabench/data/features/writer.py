@@ -332,7 +332,7 @@ class FeatureWriter:
 @contextmanager
 def only_writer(destination: Path) -> Iterator[None]:
     """Exclude other processes. Raises VqabenchError if one is writing the features, InputError if none can."""
-    find_place(destination)
+    destination = find_place(destination)  # through links, so that one file has one lock
 
     def refuse() -> NoReturn:
         message = "another process is making these features; rerun when it has ended"
