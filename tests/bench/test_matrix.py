@@ -226,7 +226,7 @@ def test_the_whole_matrix_is_trained_in_one_place(paths: Paths) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("", "which backbones? name some"),
+        ("", "no backbones given; name some"),
         ("matrix = 3", "write each product as a table [[matrix]]"),
         ("matrix = []", "write each product as a table [[matrix]]"),
         ("[matrix]\nbackbones = ['updn']", "write each product as a table [[matrix]]"),
@@ -262,7 +262,7 @@ def test_the_whole_matrix_is_trained_in_one_place(paths: Paths) -> None:
         ("[[matrix]]\njobs = 2", "jobs is for the whole matrix: write it above [[matrix]]"),
         ("[[matrix]]\n[[matrix.matrix]]\n", "matrix is for the whole matrix"),
         ("[[matrix]]\nbackbone = 'updn'", "backbone: a matrix has backbones"),
-        ("[[matrix]]\nseeds = 1", "which backbones? name some"),
+        ("[[matrix]]\nseeds = 1", "no backbones given; name some"),
         ("backbones = ['updn']\nselect = 'best'", "--select: unknown value 'best'"),
         ("backbones = [", "not a configuration in TOML"),
     ],

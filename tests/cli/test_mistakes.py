@@ -28,7 +28,7 @@ FAST = ("--epochs", "1", "--set", "hidden=8", "--set", "embedding=8")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["train"], ["which backbone", "vqabench train NAME"]),
+        (["train"], ["no backbone given", "vqabench train NAME"]),
         (["train", "updm"], ["unknown backbone 'updm'", "did you mean 'updn'?"]),
         (["train", "updn", "--loss", "rescal"], ["unknown loss 'rescal'", "did you mean 'rescale'?", "focal"]),
         (["train", "updn", "--loss", "focal+rescale"], ["at most one loss"]),
@@ -65,7 +65,7 @@ FAST = ("--epochs", "1", "--set", "hidden=8", "--set", "embedding=8")
         (["train", "updn", "--device", "cuda:99"], ["--device cuda:99", "CUDA devices"]),
         (["train", "updn", "--label", "my model"], ["--label 'my model'", "letters, digits"]),
         (["train", "updn", "--resume", "--force"], ["choose one"]),
-        (["train", "lm", "--loss", "balanced-softmax"], ["lm is for bce", "balanced-softmax is for ce"]),
+        (["train", "lm", "--loss", "balanced-softmax"], ["lm supports bce", "balanced-softmax supports ce"]),
         (["train", "updn", "--config", "none.toml"], ["none.toml"]),
         (["train", "updn", "--from", "nowhere", "--epochs", "3"], ["--finetune-epochs"]),
         (["train", "updn", "--from", "nowhere", "--set", "recipe.epochs=3"], ["recipe.finetune_epochs"]),

@@ -103,7 +103,7 @@ def test_it_shows_all_that_there_is(browser: Browser, report: Path) -> None:
     with opened(browser, report) as shown:
         heads = shown.page.locator("h3").all_inner_texts()
         assert heads == [
-            "What can be said",
+            "Conclusions",
             "Out of domain against in domain",
             "Tables",
             "Accuracy",

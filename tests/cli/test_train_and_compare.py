@@ -149,7 +149,7 @@ def test_the_notes_of_a_backbone_are_kept_with_the_run(
     assert manifest.pretraining == ["it has seen the test"]
     for form in ("table", "markdown"):
         table = " ".join(cli("compare", "--format", form).stdout.split())
-        assert "‡ it has seen the test: not comparable with honest runs" in table
+        assert "‡ it has seen the test: not comparable with unmarked runs" in table
     assert json.loads(cli("compare", "--format", "json").stdout)["rows"][0]["branded"] is True
 
 
@@ -204,7 +204,7 @@ def test_stored_answers_show_the_prior_and_what_can_be_concluded(
     message = cli("compare", plain, rescale, "--explain", *where)
     assert message.returncode == 0, message.stderr
     assert message.stdout.startswith("A: updn ce-plain")
-    assert "What can be said" in message.stdout
+    assert "Conclusions" in message.stdout
     document = json.loads(cli("compare", plain, rescale, "--explain", "--format", "json", *where).stdout)
     assert document["splits"][0]["categories"]["all"]["questions"]["questions"] == 12
     swapped = cli("compare", plain, plain, "--explain", *where)

@@ -254,7 +254,7 @@ class Pool:
             self.emit(Warn(f"{task.name}: {text}"))
 
     def _wait_for_others(self, task: Task) -> None:
-        self.emit(Warn(f"{task.name}: another process is training it; waiting for that"))
+        self.emit(Warn(f"{task.name}: another process is training it; waiting for it to end"))
         self._elsewhere.append(task)
 
     def _check_elsewhere(self) -> None:

@@ -179,7 +179,8 @@ def _make_block(file: Mapping[str, Any], line: Mapping[str, Any]) -> Block:
     given = combine(file, line)
     if "backbones" not in given:
         raise InputError(
-            "which backbones? name some, as in: vqabench bench --backbones NAME,NAME (see: vqabench plugins list)"
+            "no backbones given; name some, as in: vqabench bench --backbones NAME,NAME (list them: vqabench "
+            "plugins list)"
         )
     lists = {key: given.pop(key) for key in LISTS if key in given}
     return Block(lists, given.pop("settings"), given)

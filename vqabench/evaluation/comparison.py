@@ -233,7 +233,7 @@ def _correct(rows: Sequence[Row]) -> None:
 
 
 def mark_best(rows: Sequence[Row]) -> None:
-    """Mark the highest mean of each column within a data set, among honest runs.
+    """Mark the highest mean of each column within a data set, among unmarked rows.
 
     To be the best is a claim: it needs several seeds, and another row with several seeds to be better than.
     """

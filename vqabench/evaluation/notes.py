@@ -31,8 +31,8 @@ PRIOR_NOTE = (
 
 ABOUT_PUBLISHED = (
     f"published: {SOURCE}; run by its authors, or quoted there from another paper. It states neither seeds nor "
-    "deviations, so `differs` (ours - published) cannot be tested. It does not define its kappas, so they cannot "
-    "be compared with ours"
+    "deviations, so `differs` (yours - published) cannot be tested. It does not define its kappas, so they cannot "
+    "be compared with yours"
 )
 
 
@@ -43,7 +43,7 @@ def warn(rows: Sequence[Row]) -> list[str]:
         for brand in row.brands:
             brands.setdefault(brand, []).append(row.title)
     notes = [
-        f"‡ {f'{first_few(which, 3)}: ' if len(brands) > 1 else ''}{brand}: not comparable with honest runs"
+        f"‡ {f'{first_few(which, 3)}: ' if len(brands) > 1 else ''}{brand}: not comparable with unmarked runs"
         for brand, which in brands.items()
     ]
     for dataset in sorted({row.dataset for row in rows}):
@@ -61,7 +61,7 @@ def warn(rows: Sequence[Row]) -> list[str]:
 
 
 def is_warning(note: str) -> bool:
-    """Return whether a note says that a row's numbers do not compare with those of others."""
+    """Return whether a note warns that a row's numbers are not comparable with those of others."""
     return note.startswith("‡") or UNRANKED in note
 
 
@@ -99,13 +99,13 @@ def explain_marks(rows: Sequence[Row], against: str | None = None) -> tuple[str,
     }
     how = " or ".join(text for kind, text in kinds.items() if kind in paired)
     return (
-        f"† p < {LEVEL} against {against or 'plain'}, over seeds: two-sided {how}, each on its own",
+        f"† p < {LEVEL} against {against or 'plain'}, over seeds: two-sided {how}, without correction",
         "p (Holm): p-value of All, corrected for all rows of the table",
     )
 
 
 def describe_published(rows: Sequence[Row]) -> list[str]:
-    """Explain the published rows, and say for which rows of ours there is none, and why."""
+    """Return notes on the published rows, and on the rows of ours that have none, with the reason."""
     on = {id(row): find_split(row.manifests[0], row.test_questions) for row in rows}
     unknown = dict.fromkeys(row.dataset for row in rows if on[id(row)] is None and row.dataset not in SPLITS)
     notes = [f"{name}: the paper has no results on this data set" for name in unknown]
@@ -199,7 +199,7 @@ def _count(row: Row, split: str, open_dataset: Open) -> _Counts | None:
 
     try:
         with reading(open_dataset(row.dataset).prepared_file) as file:
-            # Prepared again since: then its counts say nothing about these runs.
+            # Prepared again since: its counts do not describe these runs.
             if split not in file or str(file.attrs["fingerprint"]) != row.fingerprint:
                 return None
             types = tuple(file["types"].asstr()[:])

@@ -94,7 +94,7 @@ class Row:
 
     @property
     def branded(self) -> bool:
-        """Return whether its numbers are not comparable with honest ones."""
+        """Return whether it is marked ‡: its numbers are not comparable with those of unmarked rows."""
         return bool(self.brands)
 
     @property

@@ -393,7 +393,7 @@ def build_gains(findings: DatasetFindings) -> tuple[Charts, ...]:
         figures.append(Figure(row.title, name, chart, f"{name}, {what}"))
     notes = [
         "Against the plain runs of the same backbone and objective in the same setting. Lines across the ends show "
-        "the 95 % confidence interval over the seeds, if there are several, each on its own: among many types "
+        "the 95 % confidence interval over the seeds, if there are several, without correction: among many types "
         "some exclude 0 by chance."
     ]
     notes += [f"The {len(shown)} rows of {len(gaining)} that differ the most."] * (len(shown) < len(gaining))

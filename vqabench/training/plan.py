@@ -173,11 +173,13 @@ def _load_chain(name: str, settings: dict[str, object]) -> list[Part]:
         if not needed:
             return chain
         if len(chain) > 5 or len(needed) > 1:  # a backbone whose default base is itself would never end
-            raise PluginError(f"{name}: a backbone is built over at most one base, and at most five deep")
+            raise PluginError(
+                f"{name}: a backbone may have one base only, and at most five backbones may be nested"
+            )
         label = f"{label}.{needed[0]}".lstrip(".")
         chosen = settings.pop(label, None) or kind.default_base
         if chosen is None:
-            raise InputError(f"{name} is built over another backbone: choose it with --set {label}=NAME")
+            raise InputError(f"{name} needs a base: choose a backbone with --set {label}=NAME")
         name = str(chosen)
 
 
@@ -271,7 +273,7 @@ def _given_recipe(config: TrainConfig, settings: Mapping[str, object]) -> dict[s
     given: dict[str, object] = {"epochs": config.epochs, "finetune_epochs": config.finetune_epochs}
     given = {name: value for name, value in given.items() if value is not None}
     if config.start_from is not None and "epochs" in settings:
-        raise InputError("--set recipe.epochs: a run --from another has one stage, recipe.finetune_epochs long")
+        raise InputError("--set recipe.epochs: a run started with --from has one stage; set recipe.finetune_epochs")
     twice = given.keys() & settings.keys()
     if twice:
         raise InputError(f"--set recipe.{min(twice)}: given by --{min(twice).replace('_', '-')} too")
@@ -309,13 +311,13 @@ def _choose_objective(config: TrainConfig, parts: Sequence[Part]) -> str:
     """Return the objective given; by default `ce`, or `bce` if some part is defined for that alone."""
     common = [name for name in ("ce", "bce") if all(name in part.kind.objectives for part in parts)]
     if not common:
-        each = ", ".join(f"{part.plugin.name} is for {' and '.join(part.kind.objectives)}" for part in parts)
+        each = ", ".join(f"{part.plugin.name} supports {' and '.join(part.kind.objectives)}" for part in parts)
         raise NotDefinedError(f"{config.backbone} and {config.loss} have no objective in common: {each}")
     if config.objective is None:
         return common[0]
     for part in parts:
         if config.objective not in part.kind.objectives:
-            reason = part.kind.declarations.get(config.objective, f"it is for {' and '.join(part.kind.objectives)}")
+            reason = part.kind.declarations.get(config.objective, f"only {' and '.join(part.kind.objectives)}")
             message = f"{part.plugin.name} is not defined for --objective {config.objective}: {reason}"
             raise NotDefinedError(message)
     return config.objective
