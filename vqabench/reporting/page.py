@@ -35,9 +35,9 @@ class Provenance:
 
     name: str
     shared: tuple[tuple[str, str], ...]
-    """What is the same for all seeds."""
+    """Settings that are the same for all seeds."""
     own: Grid
-    """What differs, one line per seed."""
+    """Settings that differ, one line per seed."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What can be concluded from rows, and what cannot, in words: `compare --explain`, and the top of a report."""
+"""Explain what can be concluded from rows, and what cannot: `compare --explain`, and the top of a report."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from vqabench.reporting.grids import HEADS, SPLITS, format_p
 from vqabench.reporting.output import clean_line
 
 CERTAIN = 0.05
-"""A p-value below it is called a difference."""
+"""A p-value below it counts as a difference."""
 FEW_IMAGES = 50
-"""With fewer, bootstrap intervals are too narrow."""
+"""With fewer images, bootstrap intervals are too narrow."""
 MOST_VERDICTS = 8
-"""Rows that a report has a verdict on."""
+"""Maximum number of rows with a verdict in a report."""
 
 
 def explain(pair: Pair, questions: Mapping[int, str], notes: Sequence[str] = ()) -> str:

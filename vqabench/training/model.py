@@ -47,7 +47,7 @@ def count_parameters(model: Backbone) -> int:
 
 
 def start_model(plan: Plan, model: Backbone) -> None:
-    """Load what a model begins with. Raises PluginError if that is missing or does not fit."""
+    """Call a model's `start`, such as to load published weights. Raises PluginError if it fails."""
     with building(plan.chain[-1], "starting"):
         model.start()
 

@@ -1,4 +1,4 @@
-"""From names and settings to a plan: everything that decides what is trained."""
+"""Turn names and settings into a plan: everything that decides what is trained."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Part:
 
     @property
     def name(self) -> str:
-        """Return what messages call the part."""
+        """Return the name of the part in messages."""
         return self.label or self.plugin.name
 
     def changes(self) -> dict[str, Any]:
@@ -108,7 +108,7 @@ class Plan:
         return {part.label or "backbone": dict(part.options) for part in self.parts}
 
     def identity(self) -> dict[str, Any]:
-        """Return the fields of its runs' manifests: a run with others was not trained by this plan."""
+        """Return the fields of a manifest that the plan determines, by which its runs are recognised."""
         return {
             "options": self.settings(),
             "bases": {part.label: part.plugin.name for part in self.chain[1:]},
@@ -204,7 +204,7 @@ def _load_loss_part(name: str) -> Part:
 
 
 def _check_labels(labels: Sequence[str]) -> None:
-    """Raise PluginError if two parts have the same label: settings find their part by it."""
+    """Raise PluginError if two parts have the same label, by which settings find their part."""
     for label, count in Counter([*labels, *RESERVED]).items():
         if count > 1:
             raise PluginError(f"two parts of this run have the label {label!r}, so they cannot be combined")
@@ -308,7 +308,7 @@ def origin_name(folder: Path) -> str:
 
 
 def _choose_objective(config: TrainConfig, parts: Sequence[Part]) -> str:
-    """Return the objective given; by default `ce`, or `bce` if some part is defined for that alone."""
+    """Return the objective given; by default `ce`, or `bce` if some part supports only that."""
     common = [name for name in ("ce", "bce") if all(name in part.kind.objectives for part in parts)]
     if not common:
         each = ", ".join(f"{part.plugin.name} supports {' and '.join(part.kind.objectives)}" for part in parts)

@@ -64,7 +64,7 @@ def _find_state(cell: Cell) -> str:
 
 @dataclass
 class MatrixRun:
-    """A matrix while it is trained, and what has become of its runs."""
+    """A matrix that is being trained, and the outcome of its runs."""
 
     plan: MatrixPlan
     emit: Emit
@@ -73,7 +73,7 @@ class MatrixRun:
     finished: int = field(init=False)
     failures: dict[str, str] = field(init=False)
     lost: dict[str, str] = field(default_factory=dict)
-    """Runs that were ended by a signal without saving: why."""
+    """Runs that a signal ended without saving, by name: the reason."""
     _at_a_time: int = 1
     _shown: dict[str, tuple[int, int]] = field(default_factory=dict)
 
