@@ -240,9 +240,9 @@ def test_a_results_file_must_answer_each_question_once(cli: CommandLine, own: Pa
         (answers[:10], "questions not answered: 2 (ids 2010, 2011)"),
         (
             [*answers, {"question_id": 2003, "answer": "2"}],
-            "questions answered more than once, differently: 1 (ids 2003)",
+            "questions answered more than once, with different answers: 1 (ids 2003)",
         ),
-        ([*answers, {"question_id": 7, "answer": "1"}], "questions never asked: 1 (ids 7)"),
+        ([*answers, {"question_id": 7, "answer": "1"}], "questions that do not exist: 1 (ids 7)"),
         ([{"question_id": 2000}], "answer"),
     ):
         (tmp_path / "results.json").write_text(json.dumps(content))

@@ -87,7 +87,7 @@ def test_a_run_can_start_from_another_with_any_strategy(cli: CommandLine, catalo
     options = ("--from", origin, "--finetune-epochs", "2")
     done = cli("train", "updn", *sizes, "--loss", "mask+rescale", *options)
     assert done.returncode == 0, done.stderr
-    assert "head.1.weight" in done.stderr  # it says which parameters start afresh
+    assert "head.1.weight" in done.stderr  # it says which parameters are initialised anew
     (folder,) = (tmp_path / "runs" / "tiny" / "updn").glob("*mask+rescale*/seed-0")
     manifest = Run(folder).read_manifest()
     assert [stage["name"] for stage in manifest.stages] == ["finetune"]

@@ -129,7 +129,7 @@ def _read_table(table: Mapping[str, Any], path: Path, valid: Sequence[str]) -> d
     for key in table:
         if key in LISTS.values():
             plural = next(name for name, field in LISTS.items() if field == key)
-            raise InputError(f"{path}: {key}: a matrix has {plural}, a list")
+            raise InputError(f"{path}: {key}: in a matrix, write {plural}, a list")
         if key in {*WHOLE, "matrix"} - set(valid):
             raise InputError(f"{path}: {key} is for the whole matrix: write it above [[matrix]]")
     lists = {key: read_names(f"{path}: {key}", table[key]) for key in LISTS if key in table}

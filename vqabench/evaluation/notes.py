@@ -15,7 +15,7 @@ from vqabench.evaluation.rows import Row
 from vqabench.evaluation.run_answers import read_stored
 
 LEVEL = 0.01
-"""Below which the paper marks a p-value (†)."""
+"""The paper marks p-values below this (†)."""
 UNRANKED = "do not rank it by"
 """Part of each note on a row whose numbers do not show its rank."""
 ONE_SEED = "Only one seed, so gains are not tested. Use --seeds 0-4."
@@ -137,7 +137,7 @@ NAMED_TYPE = 0.5
 """Share of a question type's answers from which the note names the type."""
 
 Open = Callable[[str], Dataset]
-"""Returns the data set of a name; raises InputError where no catalogue has it."""
+"""Returns the data set of a name; raises InputError if no catalogue has it."""
 
 
 @dataclass
@@ -157,7 +157,7 @@ def warn_of_never_given(rows: Sequence[Row], open_dataset: Open) -> list[str]:
 
 
 def _warn_of(row: Row, open_dataset: Open) -> str | None:
-    """Return the note on the first split that a row is suspect on, if it calls for one: test before val."""
+    """Return the note on the first split, test before val, on which a row is suspect; None if it needs no note."""
     for split in ("test", "val"):
         lowest = _lowest_on_yes_no(row, split)
         # Reading answers is slow, so rows that beat guessing are not checked.
@@ -194,7 +194,7 @@ def _describe_never_given(row: Row, split: str, counts: _Counts) -> str | None:
 
 
 def _count(row: Row, split: str, open_dataset: Open) -> _Counts | None:
-    """Count a row's answers by question type, all seeds together; None if data or answers are not here."""
+    """Count a row's answers by question type, all seeds together; None if data or answers are missing."""
     from vqabench.files.hdf5 import reading  # h5py takes its time to load, and few rows need it
 
     try:

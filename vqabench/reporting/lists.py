@@ -33,7 +33,7 @@ def list_to_csv(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def disarm(text: str) -> str:
-    """Return a text that a spreadsheet does not take for a formula: a quotation mark goes in front."""
+    """Return a text with a quotation mark in front if a spreadsheet would take it for a formula."""
     text = clean_line(text)
     return f"'{text}" if text.lstrip().startswith(_FORMULA) else text
 

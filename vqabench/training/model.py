@@ -111,7 +111,7 @@ def adopt(model: Backbone, origin: Backbone) -> str | None:
         other = [name for name, source in sources.items() if now[name].shape != given[source].shape]
         raise InputError(f"--from: its model does not fit this one: {first_few(other)}") from error
     fresh, unused = sorted(own.keys() - sources.keys()), sorted(given.keys() - sources.values())
-    message = [f"{len(fresh)} start afresh ({first_few(fresh, 3)})"] if fresh else []
+    message = [f"{len(fresh)} are initialised anew ({first_few(fresh, 3)})"] if fresh else []
     message += [f"{len(unused)} are not used ({first_few(unused, 3)})"] if unused else []
     return f"parameters: {'; '.join(message)}" if message else None
 

@@ -302,7 +302,7 @@ def _changed_choices(config: TrainConfig) -> dict[str, object]:
 
 
 def origin_name(folder: Path) -> str:
-    """Return a name for what runs start from: `NAME.ce-plain`, or for a run of one seed `NAME.ce-plain.seed-0`."""
+    """Return the name of runs' starting point: `NAME.ce-plain`, or for a run of one seed `NAME.ce-plain.seed-0`."""
     kept = 3 if folder.name.startswith("seed-") else 2
     return ".".join(folder.absolute().parts[-kept:])
 

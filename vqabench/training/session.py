@@ -75,7 +75,7 @@ class Session:
 
 @dataclass(frozen=True)
 class Job:
-    """One run: what is trained, on which data, where it is kept, and with what."""
+    """One run: its plan, seed, folder, data and session."""
 
     plan: Plan
     seed: int

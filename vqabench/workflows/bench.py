@@ -55,7 +55,7 @@ def plan_matrix(blocks: Sequence[Block], paths: Paths) -> MatrixPlan:
 
 
 def _find_state(cell: Cell) -> str:
-    """Return how far a run is. Raises InputError if it cannot be resumed or started."""
+    """Return the progress of a run. Raises InputError if it cannot be resumed or started."""
     start = begin(cell.plan, cell.seed, cell.run, "resume")
     if start.kind == "finished":
         return "done"
@@ -144,7 +144,7 @@ class MatrixRun:
         self.emit(CellEnded(task.name, message, failure is not None, self._seconds_left()))
 
     def _follow(self, children: Sequence[Child]) -> None:
-        """Report how far the runs are whose records have changed."""
+        """Report the progress of the runs whose records have changed."""
         for child in children:
             name, run = child.task.name, child.task.run
             try:
