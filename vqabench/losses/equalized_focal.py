@@ -1,4 +1,4 @@
-"""Equalized focal loss: focus and weigh an answer's loss more, the smaller the gradients of its own examples."""
+"""Equalized focal loss: focus on an answer and weight its loss more, the smaller the gradients of its own examples."""
 
 from __future__ import annotations
 
