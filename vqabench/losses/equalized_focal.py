@@ -1,4 +1,4 @@
-"""Equalized focal loss: focus on an answer and weight its loss more, the smaller the gradients of its own examples."""
+"""Equalized focal loss: give an answer's loss more weight, the smaller the gradients of its examples."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ def fetch_lock(folder: Path, emit: Emit) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
-        emit(f"{folder}: another vqabench is fetching; waiting for it")
+        emit(f"{folder}: another vqabench process is fetching; waiting for it")
         lock.acquire()
     try:
         yield
