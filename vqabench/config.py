@@ -125,7 +125,7 @@ class TrainConfig:
     dataset: Annotated[str, TrainOption(WHAT, "DATASET", "A data set (list them: vqabench data list).")] = (
         "digits-cp"
     )
-    seeds: Annotated[Seeds, TrainOption(WHAT, "SEEDS", "0, 0,1,2 or 0-4.")] = (0,)
+    seeds: Annotated[Seeds, TrainOption(WHAT, "SEEDS", "One seed (0), a list (0,1,2) or a range (0-4).")] = (0,)
     epochs: Annotated[
         int | None,
         TrainOption(WHAT, "N", "Epochs of the first (or only) stage.", FROM_RECIPE, positive=True),
@@ -214,13 +214,15 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         if not self.backbone:
-            raise InputError("which backbone? name one, as in: vqabench train NAME (see: vqabench plugins list)")
+            raise InputError(
+                "no backbone given; name one, as in: vqabench train NAME (list them: vqabench plugins list)"
+            )
         for name, option in OPTIONS.items():
             option.check(getattr(self, name))
         if self.label is not None and not re.fullmatch(r"[A-Za-z0-9._+-]{1,80}", self.label):
             raise InputError(f"--label {self.label!r}: write 1 to 80 letters, digits or . _ + -")
         if self.start_from is not None and self.epochs is not None:
-            raise InputError("a run --from another has one stage; set its length with --finetune-epochs")
+            raise InputError("a run started with --from has one stage; set its length with --finetune-epochs")
 
 
 _ACCEPTED: dict[Any, tuple[Any, str]] = {

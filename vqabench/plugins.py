@@ -178,7 +178,7 @@ def load(plugin: Plugin) -> type[Any]:
 
 
 def _find_faults(plugin: Plugin, loaded: Any) -> Iterator[str]:
-    """Yield what is wrong with what an entry point names; only the first is meaningful."""
+    """Yield faults of the object that an entry point names; later ones may follow from the first."""
     from vqabench import api
 
     wanted = (api.Backbone,) if plugin.group == BACKBONES else (api.Loss, api.Transform)

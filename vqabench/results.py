@@ -31,7 +31,7 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
 class Manifest(msgspec.Struct, kw_only=True, frozen=True):
-    """`run.json`: what was run, on which data, with what, and how it ended."""
+    """`run.json`: the configuration of a run, its data, versions, checksums and outcome."""
 
     dataset: Name
     backbone: Name
@@ -54,24 +54,24 @@ class Manifest(msgspec.Struct, kw_only=True, frozen=True):
     select: Literal["last", "val", "test"]
     """How the epoch was chosen. `test` marks every table made from the run."""
     test_domain: Literal["out-of-domain", "in-domain"] = "out-of-domain"
-    """How the test split relates to the training split."""
+    """Whether the test split has the answer priors of training."""
     vocabulary: Literal["train", "train+test"] = "train"
     """The splits that the answer vocabulary comes from. `train+test` marks tables too."""
     track_test: bool = False
     start_from: str | None = None
     """The run whose weights this one started from."""
     pretraining: list[str] = []
-    """What pre-trained weights have seen of the test questions: marks tables too."""
+    """Which test questions pre-trained weights have seen, in words: marks tables too."""
     notes: list[str] = []
-    """What to know when reading its numbers."""
+    """Remarks for readers of its numbers."""
     fingerprint: str
-    """Of the prepared data."""
+    """Hash of the files and settings that the prepared data was made from."""
     questions: dict[str, int] = {}
     """Split -> its number of questions; empty in runs of earlier versions."""
     test_ids: str = ""
     """`hash_ids` of the test questions; empty in runs of earlier versions."""
     versions: dict[str, str]
-    """Of vqabench, its plugins, Python and PyTorch."""
+    """Versions of vqabench, its plugins, Python and PyTorch."""
     sources: dict[str, str] = {}
     """Distribution of each plugin -> SHA-256 of its source files."""
     checksums: dict[str, str] = {}
@@ -85,7 +85,7 @@ class Manifest(msgspec.Struct, kw_only=True, frozen=True):
     """Pieces that each batch was split into, because memory was not enough for the whole."""
     parameters: Count
     started: str
-    """UTC, ISO 8601."""
+    """Time of the start in UTC, in the format of ISO 8601."""
     seconds: Annotated[float, msgspec.Meta(ge=0, le=1e10)] = 0.0
     status: Status = "running"
     failure: str = ""
@@ -123,7 +123,7 @@ class Run:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep other processes from training the run. Raises InputError if one does.
+        """Keep other processes from training the run. Raises InputError if another one trains it.
 
         Folders made for a run that never began are removed again.
         """
@@ -252,13 +252,13 @@ class Run:
             part.unlink(missing_ok=True)
 
     def tidy(self) -> None:
-        """Delete the state of a finished run, if a kill came before that was done."""
+        """Delete the resume state of a finished run, which remains if the process was killed at its end."""
         # Another process may be using it, or the folder may belong to another user.
         with suppress(InputError, OSError), self.lock():
             self.resume_file.unlink(missing_ok=True)
 
     def begin_anew(self, manifest: Manifest) -> None:
-        """Replace the run in the folder by a new one. A kill leaves one or the other."""
+        """Replace the run in the folder by a new one. A killed process leaves either the old or the new one."""
         self.resume_file.unlink(missing_ok=True)  # first, because the new run must not continue from it
         self.write_manifest(manifest)
         self._delete(self.manifest_file)
@@ -270,7 +270,7 @@ class Run:
             self.folder.rmdir()
 
     def _delete(self, *kept: Path) -> None:
-        """Delete everything that a run has written except the files `kept`; of a link, only the link."""
+        """Delete everything that a run has written except the files `kept`; links are not followed."""
         for path in self._written():
             if path in kept:
                 continue
@@ -307,7 +307,7 @@ def run_folder(runs: Path, dataset: str, backbone: str, strategy: str, label: st
 
 
 def format_label(changes: Mapping[str, object]) -> str:
-    """Return changed settings as a user writes them, or shortened and hashed if that is no name for a folder."""
+    """Return changed settings as on the command line; shortened, with a hash, if they cannot name a folder."""
     words = [(key, "none" if value is None else str(value)) for key, value in sorted(changes.items())]
     spelled = ",".join(f"{key}={value}" for key, value in words)
     plain = all(re.fullmatch(r"[A-Za-z0-9._+-]*", word) for pair in words for word in pair)

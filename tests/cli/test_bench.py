@@ -177,7 +177,7 @@ def test_a_terminal_shows_bars_that_are_gone_at_the_end(own: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "which backbones? name some, as in: vqabench bench --backbones NAME,NAME"),
+        ([], "no backbones given; name some, as in: vqabench bench --backbones NAME,NAME"),
         (["--backbones", "updn,"], "--backbones 'updn,': write one or more"),
         (["--backbones", "updm"], "unknown backbone 'updm': did you mean 'updn'?"),
         (["--backbones", "updn", "--grid", "hidden"], "--grid 'hidden': write KEY=VALUE"),

@@ -28,7 +28,7 @@ FAST = ("--epochs", "1", "--set", "hidden=8", "--set", "embedding=8")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["train"], ["which backbone", "vqabench train NAME"]),
+        (["train"], ["no backbone given", "vqabench train NAME"]),
         (["train", "updm"], ["unknown backbone 'updm'", "did you mean 'updn'?"]),
         (["train", "updn", "--loss", "rescal"], ["unknown loss 'rescal'", "did you mean 'rescale'?", "focal"]),
         (["train", "updn", "--loss", "focal+rescale"], ["at most one loss"]),
@@ -65,7 +65,7 @@ FAST = ("--epochs", "1", "--set", "hidden=8", "--set", "embedding=8")
         (["train", "updn", "--device", "cuda:99"], ["--device cuda:99", "CUDA devices"]),
         (["train", "updn", "--label", "my model"], ["--label 'my model'", "letters, digits"]),
         (["train", "updn", "--resume", "--force"], ["choose one"]),
-        (["train", "lm", "--loss", "balanced-softmax"], ["lm is for bce", "balanced-softmax is for ce"]),
+        (["train", "lm", "--loss", "balanced-softmax"], ["lm supports bce", "balanced-softmax supports ce"]),
         (["train", "updn", "--config", "none.toml"], ["none.toml"]),
         (["train", "updn", "--from", "nowhere", "--epochs", "3"], ["--finetune-epochs"]),
         (["train", "updn", "--from", "nowhere", "--set", "recipe.epochs=3"], ["recipe.finetune_epochs"]),
@@ -240,9 +240,9 @@ def test_a_results_file_must_answer_each_question_once(cli: CommandLine, own: Pa
         (answers[:10], "questions not answered: 2 (ids 2010, 2011)"),
         (
             [*answers, {"question_id": 2003, "answer": "2"}],
-            "questions answered more than once, differently: 1 (ids 2003)",
+            "questions answered more than once, with different answers: 1 (ids 2003)",
         ),
-        ([*answers, {"question_id": 7, "answer": "1"}], "questions never asked: 1 (ids 7)"),
+        ([*answers, {"question_id": 7, "answer": "1"}], "questions that do not exist: 1 (ids 7)"),
         ([{"question_id": 2000}], "answer"),
     ):
         (tmp_path / "results.json").write_text(json.dumps(content))

@@ -103,7 +103,7 @@ def test_it_shows_all_that_there_is(browser: Browser, report: Path) -> None:
     with opened(browser, report) as shown:
         heads = shown.page.locator("h3").all_inner_texts()
         assert heads == [
-            "What can be said",
+            "Conclusions",
             "Out of domain against in domain",
             "Tables",
             "Accuracy",
@@ -348,8 +348,8 @@ def test_the_same_runs_make_the_same_bytes_from_data_or_without(cli: CommandLine
     message = cli("report", "runs", "--out", "c.html", "--catalog", catalog, "--data-dir", "elsewhere")
     assert message.returncode == 0
     assert (
-        "warning: answer distributions and changed questions are left out: tiny is not prepared here"
-        in message.stderr
+        "warning: answer distributions and changed questions are left out: tiny is not prepared; run: "
+        "vqabench data prepare tiny" in message.stderr
     )
     assert "Missing from this report" in (tmp_path / "c.html").read_text(encoding="utf-8")
     assert {path.name for path in tmp_path.iterdir()} == {"a.html", "b.html", "c.html", "data", "own", "runs"}

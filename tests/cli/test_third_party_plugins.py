@@ -63,7 +63,8 @@ def test_backbones_are_built_over_others(
     assert done.returncode == 0, done.stderr
     # All of UpDn is found, two wrappers and a transform deep.
     assert (
-        "parameters: 3 start afresh (base.inner.head.1.bias, base.inner.head.1.weight, base.scale)" in done.stderr
+        "parameters: 3 are initialised anew (base.inner.head.1.bias, base.inner.head.1.weight, base.scale)"
+        in done.stderr
     )
     (run,) = (tmp_path / "runs" / "tiny" / "twice").glob("*/seed-0")
     assert cli("predict", run, "--catalog", catalog).returncode == 0

@@ -87,7 +87,7 @@ def test_a_run_can_start_from_another_with_any_strategy(cli: CommandLine, catalo
     options = ("--from", origin, "--finetune-epochs", "2")
     done = cli("train", "updn", *sizes, "--loss", "mask+rescale", *options)
     assert done.returncode == 0, done.stderr
-    assert "head.1.weight" in done.stderr  # it says which parameters start afresh
+    assert "head.1.weight" in done.stderr  # it says which parameters are initialised anew
     (folder,) = (tmp_path / "runs" / "tiny" / "updn").glob("*mask+rescale*/seed-0")
     manifest = Run(folder).read_manifest()
     assert [stage["name"] for stage in manifest.stages] == ["finetune"]
@@ -149,7 +149,7 @@ def test_the_notes_of_a_backbone_are_kept_with_the_run(
     assert manifest.pretraining == ["it has seen the test"]
     for form in ("table", "markdown"):
         table = " ".join(cli("compare", "--format", form).stdout.split())
-        assert "‡ it has seen the test: not comparable with honest runs" in table
+        assert "‡ it has seen the test: not comparable with unmarked runs" in table
     assert json.loads(cli("compare", "--format", "json").stdout)["rows"][0]["branded"] is True
 
 
@@ -204,7 +204,7 @@ def test_stored_answers_show_the_prior_and_what_can_be_concluded(
     message = cli("compare", plain, rescale, "--explain", *where)
     assert message.returncode == 0, message.stderr
     assert message.stdout.startswith("A: updn ce-plain")
-    assert "What can be said" in message.stdout
+    assert "Conclusions" in message.stdout
     document = json.loads(cli("compare", plain, rescale, "--explain", "--format", "json", *where).stdout)
     assert document["splits"][0]["categories"]["all"]["questions"]["questions"] == 12
     swapped = cli("compare", plain, plain, "--explain", *where)

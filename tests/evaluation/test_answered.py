@@ -49,10 +49,10 @@ def test_confidences_are_of_every_question_or_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ([{"question_id": 7, "answer": "red"}], "questions never asked: 1 (ids 7)"),
+        ([{"question_id": 7, "answer": "red"}], "questions that do not exist: 1 (ids 7)"),
         (
             [{"question_id": 1, "answer": text} for text in ("red", "blue")],
-            "questions answered more than once, differently: 1 (ids 1)",
+            "questions answered more than once, with different answers: 1 (ids 1)",
         ),
         ([], "there are no answers in it"),
         ([{"question_id": 1, "answer": "red", "confidence": 1.5}], "Expected `float` <= 1.0"),

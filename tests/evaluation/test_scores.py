@@ -106,7 +106,7 @@ def test_accuracies_lie_between_0_and_100(answers: list[str]) -> None:
 def test_equal_answers_to_a_question_count_once_and_differing_ones_are_refused() -> None:
     given_ = [Prediction(1, "yes"), Prediction(2, "no"), Prediction(1, "yes")]
     assert check_predictions(given_, [1, 2], "file.json") == {1: "yes", 2: "no"}
-    with pytest.raises(InputError, match=r"file\.json: .* more than once, differently: 1 \(ids 2\)"):
+    with pytest.raises(InputError, match=r"file\.json: .* more than once, with different answers: 1 \(ids 2\)"):
         check_predictions([*given_, Prediction(2, "No")], [1, 2], "file.json")
 
 
@@ -123,9 +123,9 @@ def test_a_question_without_an_answer_is_wrong_even_where_the_right_answer_is_em
 @pytest.mark.parametrize(
     ("ids", "message"),
     [
-        ([1, 2, 7], "file.json: questions never asked: 1 (ids 7)"),
+        ([1, 2, 7], "file.json: questions that do not exist: 1 (ids 7)"),
         ([2], "file.json: questions not answered: 1 (ids 1)"),
-        ([2, 7], "questions never asked: 1 (ids 7); questions not answered: 1 (ids 1)"),
+        ([2, 7], "questions that do not exist: 1 (ids 7); questions not answered: 1 (ids 1)"),
     ],
 )
 def test_predictions_that_do_not_fit_the_questions_are_refused(ids: list[int], message: str) -> None:

@@ -69,7 +69,7 @@ def test_rows_that_do_not_compare_with_others_are_named_at_the_top(tmp_path: Pat
     write_seeds(tmp_path, "plain", [40.0, 41.5], select="test")
     write_seeds(tmp_path, "focal", [0.0, 0.0], label="lost")
     message = judge_rows(gather_written(tmp_path))
-    assert "‡ the epoch was chosen on the test split: not comparable with honest runs." in message
+    assert "‡ the epoch was chosen on the test split: not comparable with unmarked runs." in message
     assert any("do not rank it by d." in line and "focal" in line for line in message)
 
 

@@ -141,7 +141,7 @@ def test_runs_alone_are_enough(paths: Paths, tmp_path: Path) -> None:
     assert (findings.shifts, findings.pairs) == ((), ())
     assert [len(curves) for curves in findings.curves] == [1, 2]
     (why,) = findings.missing
-    assert "tiny is not prepared here; vqabench data prepare tiny does it" in why
+    assert "tiny is not prepared; run: vqabench data prepare tiny" in why
     assert why in message.messages
     assert not (tmp_path / "no-data").exists()
 

@@ -1,4 +1,4 @@
-"""A run as a command: `vqabench train ... --resume` in a process of its own.
+"""Train each run with the command `vqabench train ... --resume` in a process of its own.
 
 The parent relies on the exit code, the lines on stderr and the run folder alone. Whatever a plugin does to its
 process (exit, hang, leave threads or processes behind) does not affect the parent or other runs.
@@ -26,7 +26,7 @@ from vqabench.training.interruption import SAVING, Interruption, Stopped
 from vqabench.training.resume import has_scored_answers
 
 CHILD = "VQABENCH_CHILD"
-"""Set for a run that another process started: how many runs share its device, and on how many GPUs they train."""
+"""Environment variable of a run that another process started: runs that share its device, and GPUs in use."""
 POLL = 0.1
 """Seconds between checks of the processes."""
 GRACE = 10.0
@@ -45,23 +45,23 @@ class Task:
 
     name: str
     config: TrainConfig
-    """With its one seed."""
+    """The configuration, with exactly one seed."""
     run: Run
     afresh: bool = False
     """Whether to replace an existing run."""
     parameters: int | None = None
-    """Of its model, if an earlier run is known."""
+    """Number of parameters of its model, if an earlier run has recorded it."""
 
 
 @dataclass(frozen=True)
 class Slot:
-    """Where a run is trained, and how many others share the place."""
+    """The device on which a run is trained, and how many runs share it."""
 
     device: str | None = None
     sharers: int = 1
-    """Runs that share the device or the processors, with this one."""
+    """Number of runs that share the device or the processors, including this one."""
     gpus: int = 1
-    """GPUs of this machine on which as many runs train."""
+    """Number of GPUs of this machine that train that many runs each."""
 
 
 @dataclass
@@ -75,7 +75,7 @@ class Child:
     """Called with each line of its stderr, from another thread."""
     started: float = field(default_factory=time.monotonic)
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=20))
-    """The end of its stderr."""
+    """The last lines of its stderr."""
     has_reacted: bool = False
     """Whether it has written anything to stderr since it was asked to stop."""
     killed: str = ""
@@ -104,7 +104,7 @@ class Child:
 
     @property
     def parameters(self) -> int | None:
-        """Return the parameters of its model, if they are known."""
+        """Return the number of parameters of its model, if it is known."""
         manifest = self.manifest
         return self.task.parameters if manifest is None else manifest.parameters
 
@@ -116,7 +116,7 @@ class Child:
     def has_finished(self) -> bool:
         """Return whether its run is finished, with its scores.
 
-        If the process failed, or was to replace the run, it must have written it: one may have been there before.
+        If the process failed, or had to replace a run, the run counts only if this process has written `run.json`.
         """
         needs_change = self.task.afresh or self.process.poll() != 0
         return (not needs_change or self.has_begun()) and is_finished(self.task.run)
@@ -151,7 +151,7 @@ class Child:
         return kind(why + hint if resumable and error is None else why)
 
     def _read(self) -> None:
-        """Read what the process writes to stderr until it closes it."""
+        """Read the process's stderr to its end."""
         assert self.process.stderr is not None
         with self.process.stderr as lines:
             for raw in iter(lambda: lines.readline(LONGEST_LINE), b""):
@@ -170,7 +170,7 @@ class Child:
 
 
 Choose = Callable[[Task, Sequence[Child]], Slot | None]
-"""Given the next run and the running ones: where to start it now; None if it has to wait."""
+"""Returns where to start a run, given the running ones; None if it has to wait."""
 
 
 @dataclass
@@ -191,7 +191,7 @@ class Pool:
     """Whether to report what the processes print besides warnings."""
     children: list[Child] = field(default_factory=list)
     lost: dict[str, str] = field(default_factory=dict)
-    """Runs that were ended by a signal without saving: why."""
+    """Runs that a signal ended without saving, by name: the reason."""
     _waiting: list[Task] = field(default_factory=list)
     _elsewhere: list[Task] = field(default_factory=list)
     """Runs that another program is training."""
@@ -254,7 +254,7 @@ class Pool:
             self.emit(Warn(f"{task.name}: {text}"))
 
     def _wait_for_others(self, task: Task) -> None:
-        self.emit(Warn(f"{task.name}: another process is training it; waiting for that"))
+        self.emit(Warn(f"{task.name}: another process is training it; waiting for it to end"))
         self._elsewhere.append(task)
 
     def _check_elsewhere(self) -> None:

@@ -36,7 +36,7 @@ LISTS = {"backbones": "backbone", "losses": "loss", "objectives": "objective", "
 WHOLE = tuple(option.key for option in OPTIONS.values() if option.whole_matrix)
 """Keys of the whole matrix: where and how it is trained, not what."""
 BLOCK_KEYS = (*LISTS, "grid", *(FIELDS.keys() - {*LISTS.values(), *WHOLE}))
-"""Keys of a product."""
+"""Keys that a product may have."""
 MOST_RUNS = 10_000
 """Runs of one matrix: more are a mistake, and would take minutes to plan."""
 
@@ -48,7 +48,7 @@ class Block:
     lists: Mapping[str, Sequence[str]]
     """A key of LISTS -> its values."""
     settings: Mapping[str, object]
-    """Setting -> its value; of a grid's, a tuple of its values."""
+    """Setting -> its value; for a setting of a grid, a tuple of its values."""
     common: Mapping[str, Any]
     """Other fields of TrainConfig, the same for all."""
 
@@ -58,7 +58,7 @@ class Cell:
     """One run of the matrix."""
 
     config: TrainConfig
-    """With its one seed."""
+    """The configuration, with exactly one seed."""
     plan: Plan
     run: Run
 
@@ -75,7 +75,7 @@ class Cell:
         return f"{self.config.dataset} {plan.backbone} {plan.objective}-{plan.loss}{label} seed {self.seed}"
 
     def is_same_as(self, other: Cell) -> bool:
-        """Return whether another run of the same folder is the same run."""
+        """Return whether another run with the same folder is also trained in the same way."""
         one, two = self.config, other.config
         return (self.plan.identity(), one.precision, one.start_from) == (
             other.plan.identity(),
@@ -90,16 +90,16 @@ class Matrix:
 
     cells: tuple[Cell, ...]
     undefined: tuple[str, ...]
-    """Why combinations are left out: one of their parts is not defined for another."""
+    """Reasons why combinations are left out: one of their parts is not defined for another."""
     broken: Mapping[str, str]
-    """Runs whose plugins cannot be loaded, by name: why."""
+    """Runs whose plugins cannot be loaded, by name: the reason."""
 
 
 def read_blocks(path: Path | None, line: Mapping[str, Any]) -> list[Block]:
     """Read a matrix from a TOML file and from the command line, which takes precedence.
 
-    The file has the keys of `train`'s, but lists instead of backbone, loss, objective and dataset, and a table
-    `grid`. Each table `[[matrix]]` is a product of its own, with the keys above it as defaults.
+    The file has the keys of `train --config`, but lists instead of backbone, loss, objective and dataset, and a
+    table `grid`. Each table `[[matrix]]` is a product of its own, with the keys above it as defaults.
 
     `line` holds lists, `settings` (as `with_grid` gives them) and fields of TrainConfig, as far as they are given.
     Raises InputError if a key or a value is wrong, or the matrix is too large.
@@ -129,7 +129,7 @@ def _read_table(table: Mapping[str, Any], path: Path, valid: Sequence[str]) -> d
     for key in table:
         if key in LISTS.values():
             plural = next(name for name, field in LISTS.items() if field == key)
-            raise InputError(f"{path}: {key}: a matrix has {plural}, a list")
+            raise InputError(f"{path}: {key}: in a matrix, write {plural}, a list")
         if key in {*WHOLE, "matrix"} - set(valid):
             raise InputError(f"{path}: {key} is for the whole matrix: write it above [[matrix]]")
     lists = {key: read_names(f"{path}: {key}", table[key]) for key in LISTS if key in table}
@@ -179,7 +179,8 @@ def _make_block(file: Mapping[str, Any], line: Mapping[str, Any]) -> Block:
     given = combine(file, line)
     if "backbones" not in given:
         raise InputError(
-            "which backbones? name some, as in: vqabench bench --backbones NAME,NAME (see: vqabench plugins list)"
+            "no backbones given; name some, as in: vqabench bench --backbones NAME,NAME (list them: vqabench "
+            "plugins list)"
         )
     lists = {key: given.pop(key) for key in LISTS if key in given}
     return Block(lists, given.pop("settings"), given)
@@ -194,7 +195,7 @@ def count_runs(block: Block) -> int:
 
 
 def find_plugins(blocks: Iterable[Block]) -> list[Plugin]:
-    """Return the plugins that a matrix names, each once. Raises InputError if there is none of a name."""
+    """Return the plugins that a matrix names, each once. Raises InputError if a name is unknown."""
     found: dict[Plugin, None] = {}
     installed = set(names_of(BACKBONES))
     for block in blocks:
@@ -280,7 +281,7 @@ def _expand(block: Block) -> Iterator[TrainConfig]:
 
 
 def _settings_of(block: Block, loss: str) -> dict[str, object]:
-    """Return the settings of a block that apply to a strategy: not those of parts that only others have."""
+    """Return the settings of a block that apply to a strategy, without those of parts that it does not have."""
     parts = {part for other in block.lists.get("losses", ["plain"]) for part in _parts(other)}
     foreign = parts - set(_parts(loss))
     return {key: value for key, value in block.settings.items() if key.rpartition(".")[0] not in foreign}

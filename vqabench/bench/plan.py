@@ -1,4 +1,4 @@
-"""What is left to do of a matrix, and how long it may take, judging by the runs trained before."""
+"""Find the runs of a matrix that are left, and estimate their duration from earlier runs."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from vqabench.results import Run
 
 @dataclass(frozen=True)
 class Estimate:
-    """How long runs may take."""
+    """The estimated duration of runs."""
 
     seconds: float
-    """One after another."""
+    """Seconds if they are trained one after another."""
     longest: float
     """Seconds of the longest run."""
     guessed: tuple[str, ...]
     """Backbones without earlier runs on the data set; the mean of the others is assumed."""
 
     def in_parallel(self, jobs: int) -> float:
-        """Return the seconds with so many runs at a time."""
+        """Return the seconds if `jobs` runs are trained at a time."""
         return max(self.longest, self.seconds / jobs)
 
 
 @dataclass
 class Timings:
-    """How long epochs have taken, and how large models are, by data set and backbone."""
+    """Durations of epochs and sizes of models in earlier runs, by data set and backbone."""
 
     epoch_seconds: dict[tuple[str, str], list[float]] = field(default_factory=dict)
-    """One number for each run."""
+    """Mean seconds per epoch of each run."""
     parameters: dict[tuple[str, str], int] = field(default_factory=dict)
-    """Of the largest model so far."""
+    """Number of parameters of the largest model so far."""
 
     def add(self, run: Run) -> None:
         """Record a run, finished or not. Damaged runs are skipped."""
@@ -54,7 +54,7 @@ class Timings:
         return self.parameters.get((cell.config.dataset, cell.plan.backbone))
 
     def estimate(self, cells: Sequence[Cell]) -> Estimate | None:
-        """Estimate what is left of runs; None if no run was trained yet on one of their data sets."""
+        """Estimate the remaining duration; None if no run was trained yet on one of the data sets."""
         known = {dataset for dataset, _ in self.epoch_seconds}
         if not cells or not known.issuperset(cell.config.dataset for cell in cells):
             return None
@@ -72,18 +72,18 @@ class Timings:
 
 @dataclass(frozen=True)
 class MatrixPlan:
-    """The runs of a matrix by how far they are."""
+    """The runs of a matrix, grouped by their progress."""
 
     cells: tuple[Cell, ...]
-    """All that can be trained, or are finished, in the order of the matrix."""
+    """All runs that are finished or can be trained, in the order of the matrix."""
     done: tuple[Cell, ...]
     begun: tuple[Cell, ...]
     """Runs to resume."""
     new: tuple[Cell, ...]
     wrong: Mapping[str, str]
-    """Runs that cannot be trained or resumed, by name: why."""
+    """Runs that cannot be trained or resumed, by name: the reason."""
     undefined: tuple[str, ...]
-    """Why combinations are left out."""
+    """Reasons why combinations are left out."""
     warnings: tuple[str, ...]
     timings: Timings
 

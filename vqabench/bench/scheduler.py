@@ -1,4 +1,4 @@
-"""When and where each of several runs is started, depending on those that are being trained."""
+"""Decide when and where each of several runs starts, depending on the running ones."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Schedule:
     choose: Choose
     at_a_time: int
     or_more: bool = False
-    """Whether more may be, depending on what the first ones need."""
+    """Whether more may be trained, depending on the memory that the first ones need."""
 
 
 def make_schedule(cells: Sequence[Cell], timings: Timings) -> Schedule:
@@ -47,7 +47,7 @@ def make_schedule(cells: Sequence[Cell], timings: Timings) -> Schedule:
 
 
 def at_most(jobs: int) -> Choose:
-    """Start so many runs at a time."""
+    """Start up to `jobs` runs at a time."""
     return lambda _, running: Slot(sharers=jobs) if len(running) < jobs else None
 
 
@@ -94,7 +94,7 @@ def on_gpus(names: Collection[str], jobs: int | None) -> Choose:
 
 
 def gpu_memory(child: Child) -> GpuMemory | None:
-    """Return what a process has last recorded of its GPU's memory; None before it has finished an epoch."""
+    """Return the GPU memory that a process has recorded last; None before it has finished an epoch."""
     if child.manifest is None:
         return None
     for record in reversed(child.task.run.read_epochs()):

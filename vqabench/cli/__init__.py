@@ -20,7 +20,7 @@ from vqabench.errors import VqabenchError
 from vqabench.reporting.output import clean_line, say, say_on_stderr
 
 MISPLACED = (PermissionError, FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)
-"""Errors of a path that the user chose badly; others are the machine's."""
+"""Errors caused by a path that the user chose; other OSErrors are caused by the machine."""
 UNFORESEEN: dict[type[BaseException], str] = {
     MemoryError: "there is not enough memory",
     RecursionError: "lists or objects are nested too deeply",
@@ -117,7 +117,7 @@ def _report(error: BaseException, arguments: list[str]) -> int:
 
 
 def _name_command(arguments: list[str]) -> str:
-    """Return the command as one calls it, without what it was given."""
+    """Return the command as typed, without its arguments."""
     words = [word for word in arguments if not word.startswith("-")]
     group = words[:1] in (["data"], ["plugins"])
     return " ".join(["vqabench", *words[: 2 if group else 1]])

@@ -71,7 +71,7 @@ def compare(
         By,
         typer.Option(
             metavar="|".join(By),
-            help="How to group the questions. prior shows how often the answers follow the training prior; it "
+            help="How to group the questions. prior shows how closely the answers follow the training prior; it "
             "needs the data.",
             rich_help_panel=WHAT,
         ),
@@ -103,7 +103,7 @@ def compare(
         bool,
         typer.Option(
             "--published",
-            help="Show the paper's results next to ours, or alone if there are no runs.",
+            help="Show the paper's results next to yours, or alone if there are no runs.",
             rich_help_panel=WHAT,
         ),
     ] = False,

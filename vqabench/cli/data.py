@@ -60,7 +60,7 @@ def info(
 ) -> None:
     """Show a data set's facts and its answers by question type.
 
-    Once it is prepared, the answers of its most frequent question types are drawn, in train next to test.
+    If it is prepared, this also draws the answers to its most frequent question types, train next to test.
     """
     form = choose_form(out, as_json, TEXT)
     from vqabench.paths import Paths
@@ -187,7 +187,7 @@ def fetch(
 ) -> None:
     """Download a data set's questions and annotations.
 
-    Checks checksums, tries mirrors, and continues an interrupted download when it is run again.
+    Verifies checksums, tries mirrors, and continues an interrupted download when it is run again.
     """
     from vqabench.data.catalog.raw_files import FetchOptions
     from vqabench.paths import Paths

@@ -34,7 +34,7 @@ ANY = tuple(Format)
 LISTS = (Format.table, Format.markdown, Format.csv, Format.json)
 TEXT = (Format.table, Format.json)
 METRIC = {Format.table: "accuracy", Format.markdown: "accuracy", Format.latex: "accuracy"}
-"""What `train` and `bench` show; the other forms hold every metric."""
+"""Metric that `train` and `bench` show; other formats hold every metric."""
 
 Out = Annotated[
     Path | None,
@@ -81,7 +81,7 @@ def check_ending(out: Path, endings: Sequence[str]) -> None:
 
 @contextmanager
 def writing(out: Path | None) -> Iterator[None]:
-    """Write what is printed on stdout meanwhile to a file, whole or not at all."""
+    """Write what is printed on stdout in this block to a file, completely or not at all."""
     if out is None or out == STDOUT:
         yield
         return

@@ -173,9 +173,7 @@ def check(
 
 @app.command("new", cls=Command, epilog=examples("plugins new my-model", "plugins new my-loss --loss --in plugins"))
 def new(
-    name: Annotated[
-        str, typer.Argument(metavar="NAME", help="The name that users will train it by, such as my-model.")
-    ],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The plugin's name, such as my-model.")],
     loss: Annotated[bool, typer.Option("--loss", help="Create a loss instead of a backbone.")] = False,
     folder: Annotated[
         Path,

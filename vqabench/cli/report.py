@@ -46,11 +46,11 @@ def report(
     ] = None,
     published: Annotated[
         bool,
-        typer.Option("--published", help="Show the paper's results next to ours."),
+        typer.Option("--published", help="Show the paper's results next to yours."),
     ] = False,
     prior: Annotated[
         bool,
-        typer.Option("--prior", help="Show how often the answers follow the training prior; it needs the data."),
+        typer.Option("--prior", help="Show how closely the answers follow the training prior; it needs the data."),
     ] = False,
     runs: Runs = Path("runs"),
     data_dir: DataDir = None,

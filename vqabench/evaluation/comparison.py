@@ -33,7 +33,7 @@ from vqabench.results import Run
 
 METRICS = ("accuracy", "kappa")
 DECIMALS = 2
-"""Of a number in a table; numbers that look the same there are equally good."""
+"""Decimals of a number in a table; numbers that look the same there are equally good."""
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,13 @@ class Comparison:
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
     gain_notes: tuple[str, ...] = ()
-    """Needed only with gains: which rows have none, and which are not tested."""
+    """Notes for tables with gains: rows that have none, and rows that are not tested."""
     marks: tuple[str, ...] = ()
     """How the gains were tested; empty if none was."""
     published: tuple[Published, ...] = ()
     """The paper's tables, if they are requested and there are no runs."""
     left_out: tuple[str, ...] = ()
-    """Which runs are missing, and why; each damaged run has its own line."""
+    """Runs that are left out, with the reason; each damaged run has its own line."""
 
     @property
     def all_notes(self) -> tuple[str, ...]:
@@ -233,9 +233,9 @@ def _correct(rows: Sequence[Row]) -> None:
 
 
 def mark_best(rows: Sequence[Row]) -> None:
-    """Mark the highest mean of each column within a data set, among honest runs.
+    """Mark the highest mean of each column within a data set, among unmarked rows.
 
-    To be the best is a claim: it needs several seeds, and another row with several seeds to be better than.
+    The best row must have several seeds, and there must be another row with several seeds.
     """
     for dataset in {row.dataset for row in rows}:
         # A run that has seen the test split would win unfairly.

@@ -80,9 +80,9 @@ class Reply:
 
     answer: str
     confidence: float | None
-    """[0, 1]; None if it was not kept."""
+    """The model's confidence, in [0, 1]; None if it was not stored."""
     accuracy: float
-    """Official, [0, 1]."""
+    """Official accuracy, in [0, 1]."""
     attention: tuple[float, ...] | None
     """Over the regions; sums to 1. None if the backbone returns none, or its weights are not here."""
 
@@ -95,7 +95,7 @@ class ChangedQuestion:
     question: str
     question_type: str
     human_answers: tuple[tuple[str, int], ...]
-    """As written, the most frequent first, and how many gave each."""
+    """Human answers as written, the most frequent first, with the number of annotators who gave each."""
     before: Reply
     after: Reply
     regions: tuple[Region, ...]
@@ -116,7 +116,7 @@ class ChangedPair:
     best: tuple[ChangedQuestion, ...]
     worst: tuple[ChangedQuestion, ...]
     missing: tuple[str, ...]
-    """Which parts are missing, and why."""
+    """Parts that are missing, with the reason."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +130,6 @@ class DatasetFindings:
     shifts: tuple[TypeShift, ...]
     pairs: tuple[ChangedPair, ...]
     missing: tuple[str, ...]
-    """Which parts are missing, and why."""
+    """Parts that are missing, with the reason."""
     tests: tuple[Pair, ...] = ()
     """Strategies and plain rows, compared over questions."""

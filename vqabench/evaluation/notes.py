@@ -15,7 +15,7 @@ from vqabench.evaluation.rows import Row
 from vqabench.evaluation.run_answers import read_stored
 
 LEVEL = 0.01
-"""Below which the paper marks a p-value (†)."""
+"""The paper marks p-values below this (†)."""
 UNRANKED = "do not rank it by"
 """Part of each note on a row whose numbers do not show its rank."""
 ONE_SEED = "Only one seed, so gains are not tested. Use --seeds 0-4."
@@ -31,8 +31,8 @@ PRIOR_NOTE = (
 
 ABOUT_PUBLISHED = (
     f"published: {SOURCE}; run by its authors, or quoted there from another paper. It states neither seeds nor "
-    "deviations, so `differs` (ours - published) cannot be tested. It does not define its kappas, so they cannot "
-    "be compared with ours"
+    "deviations, so `differs` (yours - published) cannot be tested. It does not define its kappas, so they cannot "
+    "be compared with yours"
 )
 
 
@@ -43,7 +43,7 @@ def warn(rows: Sequence[Row]) -> list[str]:
         for brand in row.brands:
             brands.setdefault(brand, []).append(row.title)
     notes = [
-        f"‡ {f'{first_few(which, 3)}: ' if len(brands) > 1 else ''}{brand}: not comparable with honest runs"
+        f"‡ {f'{first_few(which, 3)}: ' if len(brands) > 1 else ''}{brand}: not comparable with unmarked runs"
         for brand, which in brands.items()
     ]
     for dataset in sorted({row.dataset for row in rows}):
@@ -61,7 +61,7 @@ def warn(rows: Sequence[Row]) -> list[str]:
 
 
 def is_warning(note: str) -> bool:
-    """Return whether a note says that a row's numbers do not compare with those of others."""
+    """Return whether a note warns that a row's numbers are not comparable with those of others."""
     return note.startswith("‡") or UNRANKED in note
 
 
@@ -99,13 +99,13 @@ def explain_marks(rows: Sequence[Row], against: str | None = None) -> tuple[str,
     }
     how = " or ".join(text for kind, text in kinds.items() if kind in paired)
     return (
-        f"† p < {LEVEL} against {against or 'plain'}, over seeds: two-sided {how}, each on its own",
+        f"† p < {LEVEL} against {against or 'plain'}, over seeds: two-sided {how}, without correction",
         "p (Holm): p-value of All, corrected for all rows of the table",
     )
 
 
 def describe_published(rows: Sequence[Row]) -> list[str]:
-    """Explain the published rows, and say for which rows of ours there is none, and why."""
+    """Return notes on the published rows, and on the rows of ours that have none, with the reason."""
     on = {id(row): find_split(row.manifests[0], row.test_questions) for row in rows}
     unknown = dict.fromkeys(row.dataset for row in rows if on[id(row)] is None and row.dataset not in SPLITS)
     notes = [f"{name}: the paper has no results on this data set" for name in unknown]
@@ -137,7 +137,7 @@ NAMED_TYPE = 0.5
 """Share of a question type's answers from which the note names the type."""
 
 Open = Callable[[str], Dataset]
-"""Returns the data set of a name; raises InputError where no catalogue has it."""
+"""Returns the data set of a name; raises InputError if no catalogue has it."""
 
 
 @dataclass
@@ -157,7 +157,7 @@ def warn_of_never_given(rows: Sequence[Row], open_dataset: Open) -> list[str]:
 
 
 def _warn_of(row: Row, open_dataset: Open) -> str | None:
-    """Return the note on the first split that a row is suspect on, if it calls for one: test before val."""
+    """Return the note on the first split, test before val, on which a row is suspect; None if it needs no note."""
     for split in ("test", "val"):
         lowest = _lowest_on_yes_no(row, split)
         # Reading answers is slow, so rows that beat guessing are not checked.
@@ -194,12 +194,12 @@ def _describe_never_given(row: Row, split: str, counts: _Counts) -> str | None:
 
 
 def _count(row: Row, split: str, open_dataset: Open) -> _Counts | None:
-    """Count a row's answers by question type, all seeds together; None if data or answers are not here."""
+    """Count a row's answers by question type, all seeds together; None if data or answers are missing."""
     from vqabench.files.hdf5 import reading  # h5py takes its time to load, and few rows need it
 
     try:
         with reading(open_dataset(row.dataset).prepared_file) as file:
-            # Prepared again since: then its counts say nothing about these runs.
+            # Prepared again since: its counts do not describe these runs.
             if split not in file or str(file.attrs["fingerprint"]) != row.fingerprint:
                 return None
             types = tuple(file["types"].asstr()[:])

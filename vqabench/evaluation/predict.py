@@ -59,9 +59,9 @@ def _name(given: object) -> str:
 NOT_A_NUMBER = -1
 """Stands for the answer to a question whose largest logit is not finite."""
 DIGITS = 4
-"""Of a confidence on disk."""
+"""Decimals of a stored confidence."""
 AT_ONCE = {"cpu": 1, "cuda": 4}
-"""Factor on the training batch size: nothing has to be kept for a backward pass."""
+"""Factor on the training batch size: answering keeps nothing for a backward pass."""
 
 
 def evaluation_batch(batch_size: int, data: SplitData) -> int:

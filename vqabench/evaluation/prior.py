@@ -1,4 +1,4 @@
-"""The language prior: in training, in the test, and in what models answer (Fig. 1)."""
+"""Measure the language prior in training, in the test split, and in models' answers (Fig. 1)."""
 
 from __future__ import annotations
 

@@ -74,18 +74,18 @@ class Row:
     test_domain: str
     """`out-of-domain` or `in-domain`."""
     brands: tuple[str, ...]
-    """What the training of any seed took from the test split."""
+    """How the training of any seed used the test split."""
     fingerprint: str
     """Of the data."""
     plain: bool
     """Trained with the plain loss that comes with vqabench."""
     setting: str
-    """Every setting but the strategy: a gain is against plain in the same setting."""
+    """All settings except the strategy: gains are over plain in the same setting."""
     runs: tuple[Run, ...]
     """In the order of the seeds."""
     manifests: tuple[Manifest, ...]
     test_questions: int | None = None
-    """How many questions of `test` were scored; None if there is no test."""
+    """Number of questions of `test` that were scored; None if there is no test split."""
     cells: dict[Key, Cell] = field(default_factory=dict)
     against: str = ""
     """Title of the row that its gains are over; empty if it has none."""
@@ -94,7 +94,7 @@ class Row:
 
     @property
     def branded(self) -> bool:
-        """Return whether its numbers are not comparable with honest ones."""
+        """Return whether it is marked ‡: its numbers are not comparable with those of unmarked rows."""
         return bool(self.brands)
 
     @property
@@ -166,7 +166,7 @@ def _choose_types(loaded: Sequence[Finished], left_out: dict[str, list[str]]) ->
 
 
 def describe_left_out(left_out: Mapping[str, Sequence[str]]) -> list[str]:
-    """Describe what `gather_rows` left out: damaged runs in a line each, others by what they share."""
+    """Describe what `gather_rows` left out: each damaged run in a line, other runs grouped by reason."""
     damaged = [f"left out, {DAMAGED}: {message}" for message in left_out.get(DAMAGED, ())]
     more = len(damaged) - MOST_DAMAGED
     rest = [f"left out, {DAMAGED}: {more} more"] if more > 0 else []

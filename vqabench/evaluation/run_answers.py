@@ -1,4 +1,4 @@
-"""The stored answers of runs: their accuracies, what changes between two runs, and the parts of one accuracy."""
+"""Read the stored answers of runs; compare those of two runs, and break one accuracy down."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class RunAnswers:
     """The answers to N questions, in the order of their table."""
 
     answers: list[str]
-    """As the run gave them."""
+    """The answers as stored, not normalised."""
     accuracies_N: NDArray[np.float64]
     """Official, [0, 1]."""
     confidences_N: NDArray[np.float64] | None

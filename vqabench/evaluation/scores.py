@@ -109,8 +109,8 @@ def check_predictions(
             differing.add(prediction.question_id)
     asked = set(question_ids)
     problems: dict[str, Collection[int]] = {
-        "answered more than once, differently": differing,
-        "never asked": [number for number in answers if number not in asked],
+        "answered more than once, with different answers": differing,
+        "that do not exist": [number for number in answers if number not in asked],
         "not answered": [] if may_lack else [number for number in question_ids if number not in answers],
     }
     message = [f"questions {what}: {len(ids):,} (ids {first_few(ids)})" for what, ids in problems.items() if ids]

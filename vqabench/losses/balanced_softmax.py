@@ -1,4 +1,4 @@
-"""Balanced softmax: weigh the exponentials of the softmax by the prior, in training only."""
+"""Balanced softmax: weight the exponentials of the softmax by the prior, in training only."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class BalancedSoftmax(LogitAdjust):
     with τ = 1, bit for bit. The source derives it from the softmax, and adds a learned sampler, which is not part
     of the loss and not included here.
 
-    Not defined for `bce`: a sigmoid has no sum over answers whose terms the priors could weigh. `logit-adjust`
+    Not defined for `bce`: a sigmoid has no sum over answers whose terms the priors could weight. `logit-adjust`
     derives another correction for it.
 
     Soft targets and answers given fewer than `minimum` times: as in `logit-adjust`.
@@ -25,7 +25,7 @@ class BalancedSoftmax(LogitAdjust):
     capturable = True
     objectives = ("ce",)
     declarations: ClassVar[Mapping[str, str]] = {
-        "bce": "it weighs the terms of a softmax's sum over answers; logit-adjust has a form for sigmoids",
+        "bce": "it weights the terms of a softmax's sum over answers; logit-adjust has a form for sigmoids",
     }
 
     def __init__(self, spec: DataSpec, objective: str, *, minimum: int = 10) -> None:

@@ -1,4 +1,4 @@
-"""Class-balanced loss: weigh an answer by the inverse of its effective number within its question type."""
+"""Class-balanced loss: weight an answer by the inverse of its effective number within its question type."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from vqabench.losses.answer_sets import answer_sets
 def effective_number_weights(spec: DataSpec, minimum: int, beta: float) -> Tensor:
     """Return w [T, A], float32: (1 - β) / (1 - β^n_i^j), scaled to a mean of 1 over each type's answer set.
 
-    n_i^j counts human answers. Answers given to a type fewer than `minimum` times weigh 1, as do all answers of a
-    type without training questions. β = 0 weighs all answers equally; as β approaches 1, the weights approach 1 /
-    n.
+    n_i^j counts human answers. The weight is 1 for answers given to a type fewer than `minimum` times, and for all
+    answers of a type without training questions. β = 0 weights all answers equally; as β approaches 1, the weights
+    approach 1 / n.
 
     Source: Cui et al. 2019, "Class-Balanced Loss Based on Effective Number of Samples", Proposition 1 and
     Section 4 (weights that sum to the number of classes). Raises ValueError if β is not in [0, 1).
@@ -40,9 +40,9 @@ class ClassBalanced(Loss):
     0.999 for questions.
 
     Soft targets: under `ce` each answer's term has its own weight, as if every annotator were a sample. Under `bce`
-    the source weighs the whole loss of a sample by its label; here a question's weight is the mean weight of its
+    the source weights the whole loss of a sample by its label; here a question's weight is the mean weight of its
     answers, weighted by their soft targets (1 if no answer is in the vocabulary). Answers given fewer than
-    `minimum` times to a type weigh 1.
+    `minimum` times to a type have the weight 1.
     """
 
     capturable = True

@@ -1,4 +1,4 @@
-"""Equalized focal loss: focus and weigh an answer's loss more, the smaller the gradients of its own examples."""
+"""Equalized focal loss: give an answer's loss more weight, the smaller the gradients of its examples."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class AnswerMask(Transform):
             raise ValueError(f"dropout must be in [0, 1], not {dropout}")
         if base.question_width == 0:
             raise ValueError(
-                "it builds on question features, which this backbone does not return (its author sets "
+                "it builds on question features, which this backbone does not return (its author must set "
                 "question_width, and question_features_BQ in the Output)"
             )
         # The sigmoid is the paper's alternative; softplus-G has no gradient above x = 0.541, where it reaches 1.
@@ -76,7 +76,8 @@ class AnswerMask(Transform):
         if batch.targets_BA is not None:
             if "mask" in penalties:
                 raise PluginError(
-                    "the base has a penalty called 'mask', which is the answer mask's own (its author renames it)"
+                    "the base has a penalty called 'mask', a name that the answer mask uses; its author must "
+                    "rename it"
                 )
             penalties["mask"] = self.loss(mask_BA, batch.question_types_B)
         # If the loss is computed from other logits than the scored ones, both are masked.

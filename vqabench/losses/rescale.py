@@ -1,4 +1,4 @@
-"""Loss re-scaling: weigh an answer's loss by how rare the answer is within its question type."""
+"""Loss re-scaling: weight an answer's loss by how rare the answer is within its question type."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def imbalance_weights(spec: DataSpec, minimum: int, outside: float) -> Tensor:
     """Return μ [T, A] (Eqs. 7 and 8), at most 100.
 
     μ_i^j = (Σ_k n_k^j - n_i^j) / n_i^j over the answers given to type j at least `minimum` times, then min(100,
-    log(1 + e^μ)). The paper prints max, but says that larger values are truncated to 100. All other answers weigh
-    `outside`.
+    log(1 + e^μ)). The paper prints max, but says that larger values are truncated to 100. All other answers
+    have the weight `outside`.
     """
     kept_TA = answer_sets(spec, minimum)
     counts_TA = torch.where(kept_TA, spec.answer_counts_TA.double(), 0.0)
@@ -34,13 +34,14 @@ def imbalance_weights(spec: DataSpec, minimum: int, outside: float) -> Tensor:
 class Rescale(Loss):
     """The objective with the weights μ of the question's type (Eqs. 11 and 13).
 
-    `variant=paper` weighs an answer's whole loss, and answers outside the type's set by 1.
+    `variant=paper` weights an answer's whole loss; answers outside the type's set have the weight 1.
 
-    `variant=released` follows the published code: under `bce` it weighs the positive term alone, and answers
-    outside the set by 1 + log 2. The published learned mixins weigh both terms: `variant=released-both`. In both
-    variants, all answers to a question without an answer in the vocabulary weigh 1 + log 2.
+    `variant=released` follows the published code: under `bce` it weights the positive term alone, and answers
+    outside the set have the weight 1 + log 2. The published learned mixins weight both terms:
+    `variant=released-both`. In both variants, all answers to a question without an answer in the vocabulary have
+    the weight 1 + log 2.
 
-    In every variant, all answers of a type without training questions weigh 1.
+    In every variant, all answers of a type without training questions have the weight 1.
     """
 
     capturable = True

@@ -24,17 +24,17 @@ DASHES: tuple[tuple[int, ...], ...] = (
 )
 """Of lines, by style: lengths of strokes and gaps."""
 LONGEST_LABEL = 44
-"""Letters of a name in a drawing."""
+"""Maximum number of letters of a name in a drawing."""
 MOST_ROWS = 40
-"""In one bar chart."""
+"""Maximum number of rows in one bar chart."""
 MOST_DOTS = 24
-"""In the scatter plot."""
+"""Maximum number of points in the scatter plot."""
 MOST_GROUPS = 12
-"""Line charts, each of one backbone and objective."""
+"""Maximum number of line charts, each of one backbone and objective."""
 MOST_STRATEGIES = 6
-"""Bar charts of gains."""
+"""Maximum number of bar charts of gains."""
 MOST_TYPES = 20
-"""Question types in each of them."""
+"""Maximum number of question types in each bar chart of gains."""
 
 Interval = tuple[float, float]
 Position = tuple[float, float]
@@ -149,11 +149,11 @@ class Figure:
     """One chart and its names."""
 
     name: str
-    """What sets it apart from others of its kind: part of a file's name."""
+    """Distinguishes it from other charts of its kind: part of a file's name."""
     caption: str
     plot: BarChart | DotChart | LineChart | Overlay
     title: str = ""
-    """What it shows, if the caption alone does not say so."""
+    """What it shows, if the caption alone does not explain it."""
 
 
 @dataclass(frozen=True)
@@ -393,7 +393,7 @@ def build_gains(findings: DatasetFindings) -> tuple[Charts, ...]:
         figures.append(Figure(row.title, name, chart, f"{name}, {what}"))
     notes = [
         "Against the plain runs of the same backbone and objective in the same setting. Lines across the ends show "
-        "the 95 % confidence interval over the seeds, if there are several, each on its own: among many types "
+        "the 95 % confidence interval over the seeds, if there are several, without correction: among many types "
         "some exclude 0 by chance."
     ]
     notes += [f"The {len(shown)} rows of {len(gaining)} that differ the most."] * (len(shown) < len(gaining))

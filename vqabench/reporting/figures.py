@@ -45,7 +45,7 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#66
 """Okabe and Ito's palette, which colour-blind readers can tell apart; light colours come late."""
 MARKERS = ("o", "s", "^", "D", "v", "x", "+", "_")
 MOST_MARKERS = 12
-"""On one line."""
+"""Maximum number of markers on one line."""
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same on every machine
     "font.size": 7,

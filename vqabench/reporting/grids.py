@@ -1,4 +1,4 @@
-"""A comparison as grids of text, from which every form of table is drawn."""
+"""Turn a comparison into grids of text, from which tables of every format are drawn."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ class Text:
     """One cell."""
 
     mean: str
-    """Or a name."""
+    """A mean, or a name."""
     spread: str = ""
     """Text after a mean: ` ±1.25`."""
     mark: str = ""
-    """Text after that: `†`."""
+    """Text after the mean and the spread: `†`."""
     best: bool = False
     display: str | None = None
     """How a paper writes a name; None if there is no other form."""
@@ -119,7 +119,7 @@ def lay_out(
 
 
 def parse_columns(text: str, by: By) -> tuple[str, ...]:
-    """Return the heads of the columns that a user names, with commas between. Raises InputError."""
+    """Return the heads of the columns in a comma-separated list. Raises InputError."""
     if by == "question-type":
         raise InputError("--columns: tables by question type have one column per run; choose runs instead")
     valid = list_columns(by)
@@ -139,7 +139,7 @@ def list_columns(by: By) -> list[str]:
 
 
 def keep_columns(grid: Grid, heads: Sequence[str]) -> Grid:
-    """Return a grid with its names and the columns of these heads, in their order, as far as it has them."""
+    """Return a grid with its names and those columns of these heads that it has, in their order."""
     kept = [grid.head.index(head) for head in heads if head in grid.head]
     return choose(grid, [*range(grid.names), *kept])
 
@@ -289,7 +289,7 @@ def _share_objective(rows: Sequence[Row]) -> bool:
 
 
 def _describe_all(rows: Sequence[Row]) -> str:
-    """Return what all rows share and their names leave out: a caption has it."""
+    """Return what all rows share and their names leave out, for a caption."""
     return f"objective {rows[0].objective.upper()}" if _share_objective(rows) else ""
 
 

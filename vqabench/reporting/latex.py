@@ -28,11 +28,11 @@ NAMES = 46.0
 GAP, DIGIT, SIGN, DOT, SMALL = 4.0, 4.9, 6.3, 2.7, 0.75
 """Points: between columns; of a bold digit, a plus or minus and a point of 8 points; share of that at 6 points."""
 LINES = 40
-"""Of one table: more do not fit on a page."""
+"""Maximum number of lines of one table, so that it fits on a page."""
 LONGEST_WORD, LONGEST_RUN = 10, 7
 """Letters of a word that never breaks, and those of a longer word between two places to break it."""
 DEFAULT = (*HEADS.values(), "in-domain")
-"""Columns if none are chosen; a note, or the name, has the number of seeds."""
+"""Columns if none are chosen; the number of seeds is in a note or in the name."""
 IN_DOMAIN = "ID"
 _PACKAGES = (
     r"% Needs in the preamble: \usepackage{booktabs} \usepackage{tabularx} (\usepackage[T1]{fontenc} is best)"
@@ -92,7 +92,7 @@ def _number_heads(grid: Grid) -> tuple[Grid, list[str]]:
 
 
 def _explain(grid: Grid, rows: Sequence[Row]) -> Iterator[str]:
-    """Yield notes on what the numbers are; the paper's own tables have no rows of ours."""
+    """Yield notes that explain our numbers; tables of the paper alone have none."""
     counts = {len(row.seeds) for row in rows}
     if len(counts) > 1:
         yield "Means over the seeds of a row, ± one standard deviation if there are several."
@@ -105,7 +105,7 @@ def _explain(grid: Grid, rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _cut(grid: Grid) -> Iterator[Grid]:
-    """Cut a grid into such as fit a column and a page."""
+    """Cut a grid into grids that fit a column and a page."""
     if not _fits(grid):
         grid = without_spreads(grid)
     for part in deal(grid, _fits):
@@ -175,7 +175,7 @@ def _number(cell: Text) -> str:
 def _escape(text: str, *, number: bool = False) -> str:
     """Return a text for LaTeX. Long words may break; letters that LaTeX has no name for stay, in UTF-8."""
     text = " ".join(text.split())
-    opens = text.startswith(("[", "*"))  # the end of the line before would take it for an argument
+    opens = text.startswith(("[", "*"))  # LaTeX would read it as an argument of the line before
     if number:
         text = re.sub(r"(?<!\w)-(?=\d)", "−", text)
     return ("{}" if opens else "") + " ".join(map(_escape_word, text.split(" ")))

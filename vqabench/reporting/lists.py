@@ -25,7 +25,7 @@ _FORMULA = tuple("=+-@＝＋－＠")
 
 
 def list_to_csv(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a list of things as CSV, one a row; no text in it is a formula."""
+    """Return a list of things as CSV, one per row; no text in it is a formula."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerows([disarm(cell) for cell in row] for row in (head, *rows))
@@ -33,13 +33,13 @@ def list_to_csv(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def disarm(text: str) -> str:
-    """Return a text that a spreadsheet does not take for a formula: a quotation mark goes in front."""
+    """Return a text with a quotation mark in front if a spreadsheet would take it for a formula."""
     text = clean_line(text)
     return f"'{text}" if text.lstrip().startswith(_FORMULA) else text
 
 
 def draw_list(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    """Draw a list of things, one a row."""
+    """Draw a list of things, one per row."""
     table = Table(box=None, pad_edge=False)
     for name in head:
         table.add_column(name, overflow="fold")
@@ -49,7 +49,7 @@ def draw_list(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
 
 
 def draw_facts(facts: Mapping[str, str]) -> Table:
-    """Draw names and what they are."""
+    """Draw names and their descriptions."""
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
@@ -59,7 +59,7 @@ def draw_facts(facts: Mapping[str, str]) -> Table:
 
 
 def draw_finding(what: str, state: str, found: str, fix: str) -> Table:
-    """Draw what a check found, with what helps on a line of its own."""
+    """Draw the result of each check, with its fix on a line of its own."""
     table = Table(box=None, pad_edge=False, show_header=False)
     for width in (6, 17):
         table.add_column(no_wrap=True, min_width=width)

@@ -35,9 +35,9 @@ class Provenance:
 
     name: str
     shared: tuple[tuple[str, str], ...]
-    """What is the same for all seeds."""
+    """Settings that are the same for all seeds."""
     own: Grid
-    """What differs, one line per seed."""
+    """Settings that differ, one line per seed."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def describe_runs(name: str, manifests: Sequence[Manifest]) -> Provenance:
         for manifest, one in zip(manifests, flat, strict=True)
     )
     facts = [(key, flat[0][key]) for key in shared]
-    facts += [("not comparable with honest runs", brands)] if brands else []
+    facts += [("not comparable with unmarked runs", brands)] if brands else []
     grid = Grid(f"{name}: what differs between the seeds", ("seed", *differ), 1, lines)
     return Provenance(name, tuple(facts), grid)
 

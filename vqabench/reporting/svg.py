@@ -41,7 +41,7 @@ MARKERS = (
 ROOM_FOR_TEXT = 22.0
 """Percent of the width, at each end that may have a number."""
 MOST_MARKERS = 12
-"""On one line."""
+"""Maximum number of markers on one line."""
 PLOT_HEIGHT, LABEL_HEIGHT, BAR_HEIGHT = 190, 16, 13
 DOTS_HEIGHT, OVERLAY_HEIGHT = 260, 36
 

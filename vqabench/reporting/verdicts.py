@@ -1,4 +1,4 @@
-"""What can be concluded from rows, and what cannot, in words: `compare --explain`, and the top of a report."""
+"""Explain what can be concluded from rows, and what cannot: `compare --explain`, and the top of a report."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from vqabench.reporting.grids import HEADS, SPLITS, format_p
 from vqabench.reporting.output import clean_line
 
 CERTAIN = 0.05
-"""A p-value below it is called a difference."""
+"""A p-value below it counts as a difference."""
 FEW_IMAGES = 50
-"""With fewer, bootstrap intervals are too narrow."""
+"""With fewer images, bootstrap intervals are too narrow."""
 MOST_VERDICTS = 8
-"""Rows that a report has a verdict on."""
+"""Maximum number of rows with a verdict in a report."""
 
 
 def explain(pair: Pair, questions: Mapping[int, str], notes: Sequence[str] = ()) -> str:
@@ -34,7 +34,7 @@ def explain(pair: Pair, questions: Mapping[int, str], notes: Sequence[str] = ())
     for split in pair.splits:
         paragraphs += [_explain_split(split, pair), _list_changes(split, questions)]
     conclusions = [f"  {line}" for split in pair.splits for line in _conclude(split, pair)]
-    return "\n\n".join([*paragraphs, "\n".join(["What can be said", *conclusions])])
+    return "\n\n".join([*paragraphs, "\n".join(["Conclusions", *conclusions])])
 
 
 def explanation_to_json(pair: Pair, questions: Mapping[int, str], notes: Sequence[str] = ()) -> dict[str, Any]:
@@ -63,9 +63,9 @@ def _introduce(pair: Pair, notes: Sequence[str]) -> str:
     )
     lines = [
         f"A: {first}, B: {second}, on {pair.before.dataset}.",
-        "Differences are B - A, in points of accuracy; by Holm: p corrected for the categories of a split.",
-        *(f"B is branded: {brand}." for brand in pair.after.brands),
-        *(f"A is branded: {brand}." for brand in pair.before.brands),
+        "Differences are B - A, in points of accuracy; p by Holm is corrected for the categories of a split.",
+        *(f"B is marked ‡: {brand}." for brand in pair.after.brands),
+        *(f"A is marked ‡: {brand}." for brand in pair.before.brands),
         *(f"Note: {note}." for note in notes),
     ]
     if pair.settings:
@@ -138,7 +138,7 @@ def _conclude(split: SplitPair, pair: Pair) -> list[str]:
     """Return the conclusions on a split from its overall accuracy: over seeds, and over questions."""
     where = f"{split.domain} {split.split}"
     if not split.gained and not split.lost:
-        return [f"{where}: the two are as accurate on every question"]
+        return [f"{where}: both are equally accurate on every question"]
     one = split.categories["all"]
     lines = [_conclude_seeds(one, pair), _conclude_questions(one.questions)]
     if one.seeds is not None and (one.seeds.p < CERTAIN) != (one.questions.permutation_p < CERTAIN):
@@ -167,7 +167,7 @@ def _conclude_seeds(one: CategoryPair, pair: Pair) -> str:
 def _conclude_questions(test: QuestionTest) -> str:
     if test.permutation_p < CERTAIN:
         return "on other images of this kind, these models would differ in the same direction"
-    return "these models may differ only on these images"
+    return "these models might not differ on other images"
 
 
 def _relate(p: float) -> str:

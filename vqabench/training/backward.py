@@ -1,4 +1,4 @@
-"""Forward and backward pass of a batch, with as much memory as there is: whole, in pieces, or as a CUDA graph."""
+"""Compute the losses and gradients of a batch as memory allows: whole, in pieces, or as a CUDA graph."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vqabench.training.device import Autocast
 from vqabench.training.session import Session
 
 WARM_UP = 10
-"""Batches of an epoch before the CUDA graph is recorded: libraries choose kernels and allocate memory in them."""
+"""Batches of an epoch before the CUDA graph is recorded, while libraries choose kernels and allocate memory."""
 
 
 class BackwardPass:
@@ -210,7 +210,7 @@ def can_capture(model: Backbone, loss: nn.Module, device: torch.device) -> bool:
 
 
 def is_capturable(part: Backbone | Loss) -> bool:
-    """Return whether a part's own class is declared `capturable`: its base cannot know what it adds."""
+    """Return whether a part's own class declares `capturable`; a declaration of its base does not count."""
     return bool(vars(type(part)).get("capturable"))
 
 

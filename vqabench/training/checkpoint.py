@@ -1,4 +1,4 @@
-"""What a run saves: its weights, and all that its next step depends on."""
+"""Save and load a run's weights, and everything that its next step depends on."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from vqabench.training.processes import Processes
 
 RESTORE = "restore it from a copy, or train the run again with --force"
 MISMATCHES = (KeyError, TypeError, RuntimeError, ValueError)
-"""Errors of loading a state that belongs to something else."""
+"""Exceptions on loading a state that belongs to something else."""
 
 
 @dataclass
 class Position:
-    """How far a run has come. Saved in `resume.pt` under the names of its fields."""
+    """The progress of a run. Saved in `resume.pt` under the names of its fields."""
 
     epochs: int = 0
     """Finished epochs, over all stages."""
@@ -89,7 +89,7 @@ class State:
         }
 
     def restore(self, saved: Mapping[str, Any], processes: Processes) -> None:
-        """Continue from what this version, or an earlier one, has saved. Raises one of MISMATCHES if it cannot."""
+        """Restore what this version, or an earlier one, has saved. Raises one of MISMATCHES if it cannot."""
         self.model.load_state_dict(saved["model"])
         self.losses.load_state_dict(saved["losses"])
         self.optimizer.load_state_dict(saved["optimizer"])
@@ -110,7 +110,7 @@ class State:
 
 
 def _read_position(saved: Mapping[str, Any]) -> Position:
-    """Return a position that any version has saved: fields that it lacks have their initial values."""
+    """Return a position saved by this or an earlier version; missing fields have their initial values."""
     names = {one.name for one in fields(Position)} - {"tally"}
     known = {name: value for name, value in saved.items() if name in names}
     tally = saved.get("tally", {})
@@ -120,7 +120,7 @@ def _read_position(saved: Mapping[str, Any]) -> Position:
 
 
 def _buffers(module: nn.Module) -> dict[str, Tensor]:
-    """Return the saved buffers of a module: they may depend on a process's share of the batches."""
+    """Return the persistent buffers of a module, which may depend on a process's share of the batches."""
     saved = module.state_dict()
     return {name: saved[name].cpu() for name, _ in module.named_buffers() if name in saved}
 

@@ -22,7 +22,7 @@ class Tally:
     steps: int = 0
     loss: float = 0.0
     questions: int = 0
-    """Questions whose accuracy is known: a backbone may never call the criterion."""
+    """Questions whose accuracy is known; none if the backbone never calls the criterion."""
     accuracy: float = 0.0
     """Sum of soft accuracies, in percent, in each batch's first call."""
 
@@ -78,14 +78,14 @@ class Criterion:
         return torch.stack(list(parts.values())).sum()
 
     def _score(self, logits_BA: Tensor, batch: Batch) -> Tensor:
-        """Return the loss of logits. Raises OutputError unless it is a scalar: one number a question is not."""
+        """Return the loss of logits. Raises OutputError unless it is a scalar, not one number per question."""
         # bfloat16 has too few digits for logarithms of small probabilities.
         value: Tensor = self.loss(logits_BA.float(), batch)
         require_tensor(value, (), "the value that this loss returns, averaged over the batch,", self.loss)
         return value
 
     def finish_step(self, value: Tensor) -> None:
-        """Record the loss of a step: any calls of this criterion, and what a backbone adds to them."""
+        """Record the loss of a step, which may combine calls of this criterion and terms of the backbone."""
         self.steps.append((value.detach(), self.calls))
         self.calls = []
 
@@ -106,7 +106,7 @@ class Criterion:
 
 
 class Reading:
-    """Losses and accuracies on their way from the device."""
+    """Losses and accuracies that are being copied from the device."""
 
     def __init__(
         self,
@@ -125,7 +125,7 @@ class Reading:
         self.event = torch.cuda.current_stream().record_event() if on_gpu else None
 
     def is_ready(self) -> bool:
-        """Return whether `result` does not have to wait for the device."""
+        """Return whether `result` can be called without waiting for the device."""
         return self.event is None or bool(self.event.query())
 
     def result(self) -> Tally:

@@ -1,4 +1,4 @@
-"""The device, its precision, and the number of threads."""
+"""Choose the device, its precision, and the number of threads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop: it saves what it has, and can be resumed."""
+"""Handle signals that ask a run to stop: it saves its state, and can be resumed."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Interruption:
     def watching(self) -> Iterator[None]:
         """Handle the signals from now on, except those that were ignored when the program started.
 
-        Only the main thread may.
+        Only the main thread may call this.
         """
         heeded = [one for one in known_signals() if signal.getsignal(one) != signal.SIG_IGN]
         before = {one: signal.signal(one, self._take) for one in heeded}
@@ -79,7 +79,7 @@ class Interruption:
     def put_off(self) -> Iterator[None]:
         """Only record signals; the caller checks `received` now and then.
 
-        When an error leaves this block, signals stay put off: the error is what the user must see.
+        When an error leaves this block, signals stay put off, because the user must see the error.
         """
         before, self._put_off, self._has_begun = self._put_off, True, True
         self._last_step = time.monotonic()
@@ -214,7 +214,7 @@ _raised: Stopped | None = None
 
 
 def stop_without_parent() -> None:
-    """Send SIGTERM to this process when its standard input ends: the process that started it is gone then."""
+    """Send SIGTERM to this process when its standard input ends, because its parent process has then ended."""
 
     def wait() -> None:
         while os.read(0, 4096):

@@ -50,7 +50,7 @@ class Training:
     autocast: Autocast
     emit: Emit
     readings: list[Reading] = field(default_factory=list)
-    """Losses on their way from the device."""
+    """Losses that are being copied from the device."""
     order: Tensor = field(default_factory=lambda: torch.empty(0))
     """The state of the order's generator when the epoch began: resuming draws the same order again."""
 

@@ -47,7 +47,7 @@ def count_parameters(model: Backbone) -> int:
 
 
 def start_model(plan: Plan, model: Backbone) -> None:
-    """Load what a model begins with. Raises PluginError if that is missing or does not fit."""
+    """Call a model's `start`, such as to load published weights. Raises PluginError if it fails."""
     with building(plan.chain[-1], "starting"):
         model.start()
 
@@ -111,7 +111,7 @@ def adopt(model: Backbone, origin: Backbone) -> str | None:
         other = [name for name, source in sources.items() if now[name].shape != given[source].shape]
         raise InputError(f"--from: its model does not fit this one: {first_few(other)}") from error
     fresh, unused = sorted(own.keys() - sources.keys()), sorted(given.keys() - sources.values())
-    message = [f"{len(fresh)} start afresh ({first_few(fresh, 3)})"] if fresh else []
+    message = [f"{len(fresh)} are initialised anew ({first_few(fresh, 3)})"] if fresh else []
     message += [f"{len(unused)} are not used ({first_few(unused, 3)})"] if unused else []
     return f"parameters: {'; '.join(message)}" if message else None
 

@@ -1,4 +1,4 @@
-"""From names and settings to a plan: everything that decides what is trained."""
+"""Turn names and settings into a plan: everything that decides what is trained."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Part:
 
     @property
     def name(self) -> str:
-        """Return what messages call the part."""
+        """Return the name of the part in messages."""
         return self.label or self.plugin.name
 
     def changes(self) -> dict[str, Any]:
@@ -108,7 +108,7 @@ class Plan:
         return {part.label or "backbone": dict(part.options) for part in self.parts}
 
     def identity(self) -> dict[str, Any]:
-        """Return the fields of its runs' manifests: a run with others was not trained by this plan."""
+        """Return the fields of a manifest that the plan determines, by which its runs are recognised."""
         return {
             "options": self.settings(),
             "bases": {part.label: part.plugin.name for part in self.chain[1:]},
@@ -173,11 +173,13 @@ def _load_chain(name: str, settings: dict[str, object]) -> list[Part]:
         if not needed:
             return chain
         if len(chain) > 5 or len(needed) > 1:  # a backbone whose default base is itself would never end
-            raise PluginError(f"{name}: a backbone is built over at most one base, and at most five deep")
+            raise PluginError(
+                f"{name}: a backbone may have one base only, and at most five backbones may be nested"
+            )
         label = f"{label}.{needed[0]}".lstrip(".")
         chosen = settings.pop(label, None) or kind.default_base
         if chosen is None:
-            raise InputError(f"{name} is built over another backbone: choose it with --set {label}=NAME")
+            raise InputError(f"{name} needs a base: choose a backbone with --set {label}=NAME")
         name = str(chosen)
 
 
@@ -202,7 +204,7 @@ def _load_loss_part(name: str) -> Part:
 
 
 def _check_labels(labels: Sequence[str]) -> None:
-    """Raise PluginError if two parts have the same label: settings find their part by it."""
+    """Raise PluginError if two parts have the same label, by which settings find their part."""
     for label, count in Counter([*labels, *RESERVED]).items():
         if count > 1:
             raise PluginError(f"two parts of this run have the label {label!r}, so they cannot be combined")
@@ -271,7 +273,7 @@ def _given_recipe(config: TrainConfig, settings: Mapping[str, object]) -> dict[s
     given: dict[str, object] = {"epochs": config.epochs, "finetune_epochs": config.finetune_epochs}
     given = {name: value for name, value in given.items() if value is not None}
     if config.start_from is not None and "epochs" in settings:
-        raise InputError("--set recipe.epochs: a run --from another has one stage, recipe.finetune_epochs long")
+        raise InputError("--set recipe.epochs: a run started with --from has one stage; set recipe.finetune_epochs")
     twice = given.keys() & settings.keys()
     if twice:
         raise InputError(f"--set recipe.{min(twice)}: given by --{min(twice).replace('_', '-')} too")
@@ -300,22 +302,22 @@ def _changed_choices(config: TrainConfig) -> dict[str, object]:
 
 
 def origin_name(folder: Path) -> str:
-    """Return a name for what runs start from: `NAME.ce-plain`, or for a run of one seed `NAME.ce-plain.seed-0`."""
+    """Return the name of runs' starting point: `NAME.ce-plain`, or for a run of one seed `NAME.ce-plain.seed-0`."""
     kept = 3 if folder.name.startswith("seed-") else 2
     return ".".join(folder.absolute().parts[-kept:])
 
 
 def _choose_objective(config: TrainConfig, parts: Sequence[Part]) -> str:
-    """Return the objective given; by default `ce`, or `bce` if some part is defined for that alone."""
+    """Return the objective given; by default `ce`, or `bce` if some part supports only that."""
     common = [name for name in ("ce", "bce") if all(name in part.kind.objectives for part in parts)]
     if not common:
-        each = ", ".join(f"{part.plugin.name} is for {' and '.join(part.kind.objectives)}" for part in parts)
+        each = ", ".join(f"{part.plugin.name} supports {' and '.join(part.kind.objectives)}" for part in parts)
         raise NotDefinedError(f"{config.backbone} and {config.loss} have no objective in common: {each}")
     if config.objective is None:
         return common[0]
     for part in parts:
         if config.objective not in part.kind.objectives:
-            reason = part.kind.declarations.get(config.objective, f"it is for {' and '.join(part.kind.objectives)}")
+            reason = part.kind.declarations.get(config.objective, f"only {' and '.join(part.kind.objectives)}")
             message = f"{part.plugin.name} is not defined for --objective {config.objective}: {reason}"
             raise NotDefinedError(message)
     return config.objective

@@ -1,4 +1,4 @@
-"""What a run's manifest records of its plan and its code, and how that compares with a plan of today."""
+"""Record a run's plan and code in its manifest, and compare them with the current plan and code."""
 
 from __future__ import annotations
 

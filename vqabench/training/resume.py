@@ -1,4 +1,4 @@
-"""How a run starts, decided in one place from what its folder holds."""
+"""Decide how a run starts, from the contents of its folder."""
 
 from __future__ import annotations
 

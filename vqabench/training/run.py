@@ -184,7 +184,7 @@ def _continue(job: Job, before: Manifest, manifest: Manifest) -> Manifest:
 
 
 def _start_model(job: Job, start: Start, model: Backbone, manifest: Manifest) -> Manifest:
-    """Load what a model's training starts from; record what that was, and which test questions it had seen."""
+    """Load what a model's training starts from; record its origin, and the test questions that it has seen."""
     pretraining: list[str] = []
     if start.origin is None:
         start_model(job.plan, model)
@@ -244,7 +244,7 @@ def _recording(job: Job, start: Start, record: Record, emit: Emit) -> Iterator[N
 
 
 def _make_state(job: Job, model: Backbone, losses: torch.nn.ModuleList, saved: Mapping[str, Any] | None) -> State:
-    """Return a new state, or the one that was saved. Raises InputError if that does not fit."""
+    """Return a new state, or the saved one. Raises InputError if the saved one does not fit."""
     run, session = job.run, job.session
     state = State(model, losses, job.plan.recipe, job.seed)
     if saved is not None:

@@ -21,7 +21,7 @@ from vqabench.training.processes import Processes
 
 
 class Action(IntEnum):
-    """What to do after a batch; the largest wins."""
+    """What to do after a batch; if processes differ, all take the largest."""
 
     CONTINUE = 0
     SAVE = 1
@@ -41,9 +41,9 @@ class Session:
     interruption: Interruption = field(default_factory=Interruption)
     checkpoint_minutes: float = 10.0
     sharers: int = 1
-    """Processes that train runs of their own at the same time, on the same processors or GPU."""
+    """Number of processes that train runs of their own at the same time, on the same processors or GPU."""
     gpus: int = 1
-    """GPUs of the machine on which as many do so."""
+    """Number of GPUs of the machine with that many processes each."""
     threads: int = field(default_factory=torch.get_num_threads)
     """Threads for a model that needs several."""
     _saved: float = field(default_factory=time.monotonic)
@@ -75,7 +75,7 @@ class Session:
 
 @dataclass(frozen=True)
 class Job:
-    """One run: what is trained, on which data, where it is kept, and with what."""
+    """One run: its plan, seed, folder, data and session."""
 
     plan: Plan
     seed: int

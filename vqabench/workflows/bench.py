@@ -55,7 +55,7 @@ def plan_matrix(blocks: Sequence[Block], paths: Paths) -> MatrixPlan:
 
 
 def _find_state(cell: Cell) -> str:
-    """Return how far a run is. Raises InputError if it cannot be resumed or started."""
+    """Return the progress of a run. Raises InputError if it cannot be resumed or started."""
     start = begin(cell.plan, cell.seed, cell.run, "resume")
     if start.kind == "finished":
         return "done"
@@ -64,7 +64,7 @@ def _find_state(cell: Cell) -> str:
 
 @dataclass
 class MatrixRun:
-    """A matrix while it is trained, and what has become of its runs."""
+    """A matrix that is being trained, and the outcome of its runs."""
 
     plan: MatrixPlan
     emit: Emit
@@ -73,7 +73,7 @@ class MatrixRun:
     finished: int = field(init=False)
     failures: dict[str, str] = field(init=False)
     lost: dict[str, str] = field(default_factory=dict)
-    """Runs that were ended by a signal without saving: why."""
+    """Runs that a signal ended without saving, by name: the reason."""
     _at_a_time: int = 1
     _shown: dict[str, tuple[int, int]] = field(default_factory=dict)
 
@@ -144,7 +144,7 @@ class MatrixRun:
         self.emit(CellEnded(task.name, message, failure is not None, self._seconds_left()))
 
     def _follow(self, children: Sequence[Child]) -> None:
-        """Report how far the runs are whose records have changed."""
+        """Report the progress of the runs whose records have changed."""
         for child in children:
             name, run = child.task.name, child.task.run
             try:

@@ -48,7 +48,7 @@ class DatasetLine:
     fetched: bool | None
     """None if there is nothing to fetch."""
     prepared: Literal["yes", "no", "outdated", "damaged"]
-    """Outdated: from other files or settings than the present ones."""
+    """Outdated: prepared from other files or settings than the current ones."""
 
 
 def list_datasets(paths: Paths) -> list[DatasetLine]:
@@ -75,7 +75,7 @@ def _is_fetched(dataset: Dataset) -> bool | None:
 
 
 def describe_dataset(name: str, paths: Paths) -> dict[str, str | int]:
-    """Return what the catalogue says of a data set, and the sizes of its prepared form if there is one."""
+    """Return the facts in the catalogue about a data set, and its sizes if it is prepared."""
     dataset = paths.dataset(name)
     entry = dataset.entry
     facts: dict[str, str | int] = {"name": name, "title": entry.title, "licence": entry.licence}
@@ -149,7 +149,7 @@ def fetch_dataset(name: str, paths: Paths, options: FetchOptions, emit: Emit) ->
     """Get a data set's raw files. For a derived data set, get its parent's files and make its splits from them.
 
     Raises InputError if a file is not the expected one, or is missing offline; VqabenchError if one cannot be
-    fetched, or the splits do not hold what the catalogue says. Files fetched before an error are kept.
+    fetched, or the splits do not have the counts in the catalogue. Files fetched before an error are kept.
     """
     if options.force and options.offline:
         raise InputError("--force fetches again, --offline fetches nothing: choose one")

@@ -240,7 +240,7 @@ def check_folder(what: str, folder: Path, other: str) -> Finding:
             os.fsync(file.fileno())
     except OSError as error:
         return Finding(what, "broken", f"{place} cannot be written to: {error.strerror}", fix)
-    made = "" if folder.exists() else " (made when needed)"
+    made = "" if folder.exists() else " (created when needed)"
     if free < LITTLE_DISK:
         return Finding(
             what, "broken", f"{folder}{made}: only {format_bytes(free)} free", f"free some space, or {fix}"

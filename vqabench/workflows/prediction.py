@@ -53,7 +53,7 @@ def predict_run(
     try:
         find_place(path)  # now, because computing the answers takes long
     except InputError as error:
-        raise InputError(f"{error}; choose another place with --out FILE") from error
+        raise InputError(f"{error}; choose another file with --out FILE") from error
     device = choose_device(device_name)
     tune(device)
     prepared = prepare(dataset, emit)

@@ -49,7 +49,7 @@ EXAMPLES = 4
 """Of gains, and of losses."""
 
 Pairs = list[tuple[Row, Row]]
-"""Strategies with their plain rows."""
+"""Pairs of a strategy and its plain row."""
 
 
 @dataclass(frozen=True)

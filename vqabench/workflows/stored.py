@@ -73,7 +73,7 @@ class StoredAnswers:
         dataset = self.paths.dataset(name)
         summary = summarise(dataset)
         if summary is None or not summary.current:
-            raise InputError(f"{name} is not prepared here; vqabench data prepare {name} does it")
+            raise InputError(f"{name} is not prepared; run: vqabench data prepare {name}")
         self.say(f"{name}: reading questions and annotations")
         raw = dataset.read_splits()
         if fingerprint_of(dataset) != summary.fingerprint:

@@ -165,7 +165,7 @@ def choose_jobs(plan: Plan, prepared: Prepared, runs: int, session: Session) -> 
 
 def warnings_of(plan: Plan) -> list[str]:
     """Return warnings about a plan."""
-    chosen = "--select test chooses the epoch on the test split; the run and every table will say so"
+    chosen = "--select test chooses the epoch on the test split; the run and every table made from it are marked"
     return [chosen] * (plan.config.select == "test") + plan.warnings()
 
 

@@ -23,7 +23,7 @@ class QuestionOnly(Wrapper):
     default_base = "vqabench-updn:updn"
     declarations: ClassVar[Mapping[str, str]] = {
         "gradients": "the base's layers for regions see only zeros",
-        "learning": "it answers the same words alike, whatever the image",
+        "learning": "the same words get the same answer, whatever the image",
     }
 
     def forward(self, batch: Batch) -> Output:

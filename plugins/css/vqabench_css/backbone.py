@@ -125,8 +125,8 @@ class Css(Wrapper):
         if free_BL.shape != contributions_BL.shape:
             raise PluginError(
                 f"css: the base embeds {contributions_BL.shape[1]} words of a question, but has masks for "
-                f"{free_BL.shape[1]} (its author overrides word_masks and hide_words); only branch=visual works "
-                "around it"
+                f"{free_BL.shape[1]} (its author must override word_masks and hide_words); only branch=visual "
+                "works around it"
             )
         rows = free_BL.any(1).nonzero()[:, 0]
         if len(rows) == 0:

@@ -240,7 +240,7 @@ MISTAKES: dict[str, tuple[Callable[[Path], object], dict[str, Any], str]] = {
     "too many layers": (
         lambda folder: (folder / "config.json").unlink(),
         {"language_layers": 1},
-        r"they have, but this model has not, 16 \(encoder\.layer\.1\.",
+        r"they hold parameters that this model lacks: 16 \(encoder\.layer\.1\.",
     ),
     "one missing": (
         lambda folder: change_state(folder, lambda state: state.pop(POOLER)),

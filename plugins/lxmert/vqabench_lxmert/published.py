@@ -141,7 +141,10 @@ def load_transformer(transformer: nn.Module, published: Published) -> None:
     # Unknown heads are ignored, but an unknown layer of the encoder means other sizes.
     problems = [
         ("lack", sorted(own.keys() - given.keys())),
-        ("have, but this model has not,", sorted(name for name in given.keys() - own.keys() if "encoder." in name)),
+        (
+            "hold parameters that this model lacks:",
+            sorted(name for name in given.keys() - own.keys() if "encoder." in name),
+        ),
         ("have other sizes:", _other_sizes(own, given)),
     ]
     if POSITIONS in given and len(given[POSITIONS]) < len(own[POSITIONS]):

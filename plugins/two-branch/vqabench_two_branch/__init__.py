@@ -38,7 +38,7 @@ class LearnedMixin(Wrapper):
         if base.joint_width == 0:
             raise ValueError(
                 "it computes the prior's weight from joint features, which this base does not return (its author "
-                "sets joint_width, and joint_features_BH in the Output)"
+                "must set joint_width, and joint_features_BH in the Output)"
             )
         self.scale = nn.Linear(base.joint_width, 1)
         self.smoothing = nn.Parameter(torch.tensor([FIRST_SMOOTHING]))

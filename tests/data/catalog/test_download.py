@@ -169,7 +169,7 @@ def test_a_web_page_in_place_of_the_file_is_refused(server: FileServer, tmp_path
 def test_wrong_bytes_never_get_the_final_name(server: FileServer, tmp_path: Path, known: bool) -> None:
     expected = digest(FIRST) if known else None
     server.faults = ["wrong"]
-    with pytest.raises(VqabenchError, match="the download is not the file"):
+    with pytest.raises(VqabenchError, match="the download is not the expected file"):
         fetch(server, tmp_path / "raw", sha256=expected)
     assert finals(tmp_path / "raw") == {}
     fetch(server, tmp_path / "raw", sha256=expected)

@@ -137,7 +137,7 @@ def format_place(placed: PlacedFeatures) -> str:
     where = {
         "device": f"on {placed.device}",
         "host": "in memory",
-        "disk": "read from the disk, batches ahead",
+        "disk": "read from the disk, some batches ahead",
     }[placed.place]
     return f"features: {format_bytes(size)} of {kind}, {where}"
 

@@ -131,7 +131,7 @@ class Dataset:
         fetched = [path for path in missing if path.name in self.entry.files or self.entry.derived]
         if fetched:
             names = first_few(path.name for path in fetched)
-            raise InputError(f"{self.source}: lacks {names}: vqabench data fetch {self.name} gets them")
+            raise InputError(f"{self.source}: lacks {names}; run: vqabench data fetch {self.name}")
         raise InputError(f"{self.name}: {len(missing)} of its files are missing: {first_few(missing)}")
 
     def files(self) -> list[Path]:
@@ -250,7 +250,7 @@ def find_dataset(name: str, own_catalog: Path | Sequence[Path] | None, data_dir:
     """Return the data set of that name. Raises InputError, with the nearest name, if there is none."""
     catalog = read_catalog(own_catalog)
     if name not in catalog:
-        raise InputError(f"{unknown('dataset', name, catalog)}; your own come with --catalog FILE")
+        raise InputError(f"{unknown('dataset', name, catalog)}; add your own with --catalog FILE")
     entry, source = catalog[name]
     folder = data_folder(data_dir) / name
     if entry.generator:

@@ -160,7 +160,7 @@ class _Mirror:
             self.part.clear()
             return path
         self.part.clear()
-        message = f"the download is not the file: {fault}"
+        message = f"the download is not the expected file: {fault}"
         raise _TryAgainError(message) if self.doubtful else _MirrorError(message)
 
     def _usable(self) -> int:

@@ -21,7 +21,7 @@ from vqabench.events import Emit, Warn
 from vqabench.files.atomic import read_json, write_file, write_through
 from vqabench.files.folders import list_files_below
 
-AGAIN = "vqabench data fetch --force fetches it again"
+AGAIN = "to fetch it again, use vqabench data fetch --force"
 PARTIAL = "coming"
 """Subfolder of files whose download is not complete."""
 
@@ -97,7 +97,7 @@ def fetch_lock(folder: Path, emit: Emit) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
-        emit(f"{folder}: another vqabench is fetching; waiting for it")
+        emit(f"{folder}: another vqabench process is fetching; waiting for it")
         lock.acquire()
     try:
         yield
