@@ -45,14 +45,14 @@ def compare_seeds(ours_SK: Floats, theirs_SK: Floats, *, paired: bool) -> SeedTe
     rise and fall together, their difference varies less than they do.
     """
     assert not paired or len(ours_SK) == len(theirs_SK), "paired seeds come in pairs"
-    from scipy import stats  # half a second to import, and one seed needs no test
-
     with np.errstate(divide="ignore", invalid="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # no seeds, or no spread: both give NaN
         differences_K = ours_SK.mean(0) - theirs_SK.mean(0)
         undefined_K = np.full_like(differences_K, nan)
         if min(len(ours_SK), len(theirs_SK)) < 2:
             return SeedTests(differences_K, undefined_K, undefined_K, undefined_K, undefined_K)
+        from scipy import stats  # half a second to import, and one seed needs no test
+
         if paired:
             found = stats.ttest_rel(ours_SK, theirs_SK)
             errors_K = stats.sem(ours_SK - theirs_SK)
