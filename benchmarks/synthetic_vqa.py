@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.full_scale import Zipf
-from vqabench.data.features.rows import Regions, Rounding
+from vqabench.data.features.regions import Regions, Rounding
 from vqabench.data.features.writer import FeatureWriter
 from vqabench.data.vqa.annotations import Annotation, Answer, Question, write_annotations, write_questions
 from vqabench.paths import Paths

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from vqabench.bench.commands import Child, Choose, Slot, Task
 from vqabench.bench.matrix import Cell
-from vqabench.bench.plan import Timings
+from vqabench.bench.matrix_plan import Timings
 from vqabench.files.resources import count_processors
 from vqabench.training.device import GpuMemory, choose_device, count_gpus, is_small, threads_of_small
 

@@ -12,8 +12,8 @@ from vqabench.cli.completion import (
     complete_objective_list,
     complete_settings,
 )
+from vqabench.cli.formats import METRIC, TEXT, Format, Out, choose_form, print_comparison, writing
 from vqabench.cli.help import examples
-from vqabench.cli.output import METRIC, TEXT, Format, Out, choose_form, print_comparison, writing
 from vqabench.cli.parameters import AsJson, Catalog, DataDir, Runs, reporting_signals, with_options
 from vqabench.config import HOW, WHAT, read_line
 from vqabench.errors import InputError
@@ -121,7 +121,7 @@ def bench(
 
     from vqabench.paths import Paths
     from vqabench.reporting import exports
-    from vqabench.reporting.matrix import describe_plan, plan_to_json
+    from vqabench.reporting.plans import describe_plan, plan_to_json
     from vqabench.reporting.progress import Display
     from vqabench.training.interruption import Interruption
     from vqabench.workflows import bench as workflow

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vqabench.cli.completion import complete_columns, complete_datasets, complete_rows
+from vqabench.cli.formats import ANY, TEXT, Format, Out, choose_form, print_comparison, writing
 from vqabench.cli.help import examples
-from vqabench.cli.output import ANY, TEXT, Format, Out, choose_form, print_comparison, writing
 from vqabench.cli.parameters import AsJson, Catalog, DataDir, Runs
 from vqabench.errors import InputError
 from vqabench.reporting.output import say, say_json

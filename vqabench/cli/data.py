@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vqabench.cli.formats import LISTS, TEXT, Format, choose_form, print_list, writing
+from vqabench.cli.formats import Out as OutFile
 from vqabench.cli.help import Command, Group, examples
-from vqabench.cli.output import LISTS, TEXT, Format, choose_form, print_list, writing
-from vqabench.cli.output import Out as OutFile
 from vqabench.cli.parameters import AsJson, Catalog, DataDir, DatasetName, Device, reporting_signals
 from vqabench.errors import counted, first_few
 from vqabench.reporting.output import say, say_json

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import typer
 
+from vqabench.cli.formats import TEXT, Format, Out, choose_form, writing
 from vqabench.cli.help import examples
-from vqabench.cli.output import TEXT, Format, Out, choose_form, writing
 from vqabench.cli.parameters import AsJson, Catalog, DataDir, Runs
 from vqabench.reporting.output import say_json
 

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from vqabench.cli.completion import complete_datasets
+from vqabench.cli.formats import LISTS, Format, Out, choose_form, print_list, writing
 from vqabench.cli.help import examples
-from vqabench.cli.output import LISTS, Format, Out, choose_form, print_list, writing
 from vqabench.cli.parameters import AsJson, Catalog, DataDir, SplitName, one_of
 from vqabench.errors import InputError, counted
 from vqabench.reporting.output import say_json

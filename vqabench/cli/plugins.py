@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vqabench.cli.completion import complete_plugins, complete_settings
+from vqabench.cli.formats import LISTS, TEXT, Format, Out, choose_form, print_list, writing
 from vqabench.cli.help import Command, Group, examples
-from vqabench.cli.output import LISTS, TEXT, Format, Out, choose_form, print_list, writing
 from vqabench.cli.parameters import AsJson
 from vqabench.reporting.output import say, say_json
 

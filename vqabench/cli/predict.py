@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
+from vqabench.cli.formats import check_ending
 from vqabench.cli.help import examples
-from vqabench.cli.output import check_ending
 from vqabench.cli.parameters import Catalog, DataDir, Device, SplitName, one_of
 from vqabench.errors import counted
 from vqabench.reporting.output import say

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from vqabench.cli.completion import complete_datasets
+from vqabench.cli.formats import check_ending
 from vqabench.cli.help import examples
-from vqabench.cli.output import check_ending
 from vqabench.cli.parameters import Catalog, DataDir, Runs
 from vqabench.reporting.output import say
 

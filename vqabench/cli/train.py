@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from vqabench.cli.formats import METRIC, Out, choose_form, print_comparison, writing
 from vqabench.cli.help import examples
-from vqabench.cli.output import METRIC, Out, choose_form, print_comparison, writing
 from vqabench.cli.parameters import AsJson, Catalog, DataDir, Runs, rank, reporting_signals, with_options
 from vqabench.config import HOW, OPTIONS, WHAT, combine, make_config, read_config_file, read_line
 from vqabench.errors import InputError

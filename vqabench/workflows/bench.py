@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from vqabench.bench.commands import Child, Pool, Task
 from vqabench.bench.matrix import Block, Cell, find_plugins, make_matrix
-from vqabench.bench.plan import MatrixPlan, Timings
+from vqabench.bench.matrix_plan import MatrixPlan, Timings
 from vqabench.bench.probe import find_broken
 from vqabench.bench.scheduler import make_schedule
 from vqabench.data.prepare.prepared import Prepared, prepare

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vqabench.data.features.rows import LARGEST_HALF, Rounding, round_to_half
+from vqabench.data.features.regions import LARGEST_HALF, Rounding, round_to_half
 
 NUMBERS = st.lists(st.floats(-LARGEST_HALF, LARGEST_HALF, width=32), min_size=1, max_size=30)
 

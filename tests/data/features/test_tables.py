@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.region_sources import WIDTH, Array, bottom_up, convert, lxmert, pack, regions_of
-from vqabench.data.features import tables
+from vqabench.data.features import tsv
 from vqabench.data.features.conversion import convert_features
 from vqabench.data.features.store import FeatureStore, open_features
 from vqabench.errors import InputError
@@ -243,7 +243,7 @@ def test_the_mark_of_utf_8_and_line_ends_of_windows_do_no_harm(tmp_path: Path) -
 
 
 def test_a_file_without_line_ends_is_not_read_into_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "LONGEST_LINE", 1 << 20)
+    monkeypatch.setattr(tsv, "LONGEST_LINE", 1 << 20)
     (tmp_path / "f.tsv").write_bytes(b"A" * (3 << 20))
     with pytest.raises(InputError, match=r"f\.tsv, line 1: longer than 1 MB: not a table of region features"):
         convert_features([tmp_path / "f.tsv"], tmp_path / "features.h5", {7})

@@ -20,7 +20,7 @@ from typing import IO, Any
 import numpy as np
 
 from vqabench.data.features.names import WantedImages
-from vqabench.data.features.rows import Array, Regions, Row, check_count, parse_record
+from vqabench.data.features.regions import Array, Regions, Row, check_count, parse_record
 from vqabench.errors import InputError, first_few
 from vqabench.files.folders import list_below, require_file
 from vqabench.files.packed import UNREADABLE, list_members

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from vqabench.data.features.boxes import LayoutError, share_boxes
 from vqabench.data.features.names import WantedImages, canonical_name
-from vqabench.data.features.rows import (
+from vqabench.data.features.regions import (
     COUNTS,
     FEATURES,
     IDS,

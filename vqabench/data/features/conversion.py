@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from vqabench.data.features.boxes import Extent, LayoutError
 from vqabench.data.features.names import AllImages, WantedImages
-from vqabench.data.features.rows import LARGEST_HALF, Regions, Rounding, Row, round_to_half
+from vqabench.data.features.regions import LARGEST_HALF, Regions, Rounding, Row, round_to_half
 from vqabench.data.features.seal import break_seal, is_sealed, seal
 from vqabench.data.features.sources import list_files, read_rows
 from vqabench.data.features.store import check_numbers, is_contiguous, open_features, read_origin

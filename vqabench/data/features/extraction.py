@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vqabench.data.features.images import ImageFile, decode, list_images
-from vqabench.data.features.rows import LARGEST_HALF, Regions, round_to_half
+from vqabench.data.features.regions import LARGEST_HALF, Regions, round_to_half
 from vqabench.data.features.vision import VisionModel, load_model
 from vqabench.data.features.writer import Entry, FeatureWriter, only_writer
 from vqabench.errors import InputError, first_few

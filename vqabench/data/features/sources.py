@@ -8,8 +8,8 @@ from pathlib import Path
 from vqabench.data.features.archives import holds_images, list_image_files, read_archive, read_folder
 from vqabench.data.features.arrays import find_map, read_hdf5
 from vqabench.data.features.names import WantedImages
-from vqabench.data.features.rows import Row
-from vqabench.data.features.tables import read_table
+from vqabench.data.features.regions import Row
+from vqabench.data.features.tsv import read_table
 from vqabench.data.vqa.annotations import ImageId
 from vqabench.errors import InputError
 from vqabench.files.folders import require_file

@@ -28,7 +28,7 @@ import h5py
 import numpy as np
 from msgspec import DecodeError, Struct, msgpack
 
-from vqabench.data.features.rows import Array, Regions, Rounding
+from vqabench.data.features.regions import Array, Regions, Rounding
 from vqabench.data.features.store import read_origin, write_ids
 from vqabench.data.vqa.annotations import ImageId
 from vqabench.errors import InputError, VqabenchError

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from vqabench.bench.matrix import make_matrix, read_blocks
-from vqabench.bench.plan import MatrixPlan, Timings
+from vqabench.bench.matrix_plan import MatrixPlan, Timings
 from vqabench.events import Warn
 from vqabench.paths import Paths
-from vqabench.reporting.matrix import describe_plan, plan_to_json
+from vqabench.reporting.plans import describe_plan, plan_to_json
 
 
 def plan_of(folder: Path, timings: Timings) -> MatrixPlan:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vqabench.bench.plan import Estimate, MatrixPlan
+from vqabench.bench.matrix_plan import Estimate, MatrixPlan
 from vqabench.errors import counted
 from vqabench.events import Warn
 from vqabench.reporting.progress import format_time

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from vqabench.data.features.boxes import COLUMNS, check_float32, share_boxes
 from vqabench.data.features.names import WantedImages
-from vqabench.data.features.rows import LONGEST_SIDE, MOST_REGIONS, Regions, Row, check_count, refuse
+from vqabench.data.features.regions import LONGEST_SIDE, MOST_REGIONS, Regions, Row, check_count, refuse
 from vqabench.errors import InputError
 from vqabench.files.packed import UNREADABLE, is_packed, open_packed, split_member
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.runs import make_manifest
 from vqabench.bench.matrix import make_matrix, read_blocks
-from vqabench.bench.plan import Estimate, Timings
+from vqabench.bench.matrix_plan import Estimate, Timings
 from vqabench.paths import Paths
 from vqabench.results import Run
 from vqabench.workflows.bench import plan_matrix
