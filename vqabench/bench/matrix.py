@@ -54,7 +54,7 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Cell:
+class MatrixCell:
     """One run of the matrix."""
 
     config: TrainConfig
@@ -74,7 +74,7 @@ class Cell:
         label = f" @{plan.label}" if plan.label else ""
         return f"{self.config.dataset} {plan.backbone} {plan.objective}-{plan.loss}{label} seed {self.seed}"
 
-    def is_same_as(self, other: Cell) -> bool:
+    def is_same_as(self, other: MatrixCell) -> bool:
         """Return whether another run with the same folder is also trained in the same way."""
         one, two = self.config, other.config
         return (self.plan.identity(), one.precision, one.start_from) == (
@@ -88,7 +88,7 @@ class Cell:
 class Matrix:
     """Runs, in the order in which they are trained, and those that cannot be trained."""
 
-    cells: tuple[Cell, ...]
+    cells: tuple[MatrixCell, ...]
     undefined: tuple[str, ...]
     """Reasons why combinations are left out: one of their parts is not defined for another."""
     broken: Mapping[str, str]
@@ -219,7 +219,7 @@ def make_matrix(blocks: Sequence[Block], paths: Paths, broken: Mapping[str, str]
     Raises InputError if a name or a setting is wrong, two configurations share a name, or nothing is left to
     train.
     """
-    found: dict[Path, tuple[int, Cell]] = {}
+    found: dict[Path, tuple[int, MatrixCell]] = {}
     undefined: dict[str, None] = {}
     failed: dict[str, str] = {}
     for block, config in ((one, config) for one in blocks for config in _expand(one)):
@@ -244,7 +244,7 @@ def make_matrix(blocks: Sequence[Block], paths: Paths, broken: Mapping[str, str]
         check_splits(config, dataset)
         for number, seed in enumerate(config.seeds):
             run = Run(plan.folder(paths.runs, seed))
-            cell = Cell(replace(config, seeds=(seed,)), plan, run)
+            cell = MatrixCell(replace(config, seeds=(seed,)), plan, run)
             _, first = found.setdefault(run.folder, (number, cell))
             if not cell.is_same_as(first):
                 raise InputError(f"{cell.name}: two configurations share this name; give each a distinct label")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
-from vqabench.bench.matrix import Cell
+from vqabench.bench.matrix import MatrixCell
 from vqabench.errors import InputError
 from vqabench.results import Run
 
@@ -49,11 +49,11 @@ class Timings:
         if epochs and manifest.seconds:
             self.epoch_seconds.setdefault(key, []).append(manifest.seconds / epochs)
 
-    def parameters_of(self, cell: Cell) -> int | None:
+    def parameters_of(self, cell: MatrixCell) -> int | None:
         """Return the parameters of the largest model of a run's backbone; None if it was never trained."""
         return self.parameters.get((cell.config.dataset, cell.plan.backbone))
 
-    def estimate(self, cells: Sequence[Cell]) -> Estimate | None:
+    def estimate(self, cells: Sequence[MatrixCell]) -> Estimate | None:
         """Estimate the remaining duration; None if no run was trained yet on one of the data sets."""
         known = {dataset for dataset, _ in self.epoch_seconds}
         if not cells or not known.issuperset(cell.config.dataset for cell in cells):
@@ -74,12 +74,12 @@ class Timings:
 class MatrixPlan:
     """The runs of a matrix, grouped by their progress."""
 
-    cells: tuple[Cell, ...]
+    cells: tuple[MatrixCell, ...]
     """All runs that are finished or can be trained, in the order of the matrix."""
-    done: tuple[Cell, ...]
-    begun: tuple[Cell, ...]
+    done: tuple[MatrixCell, ...]
+    begun: tuple[MatrixCell, ...]
     """Runs to resume."""
-    new: tuple[Cell, ...]
+    new: tuple[MatrixCell, ...]
     wrong: Mapping[str, str]
     """Runs that cannot be trained or resumed, by name: the reason."""
     undefined: tuple[str, ...]
@@ -88,7 +88,7 @@ class MatrixPlan:
     timings: Timings
 
     @property
-    def left(self) -> tuple[Cell, ...]:
+    def left(self) -> tuple[MatrixCell, ...]:
         """Return the runs that are to be trained; those to resume come first."""
         return (*self.begun, *self.new)
 

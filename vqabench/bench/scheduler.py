@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from vqabench.bench.commands import Child, Choose, Slot, Task
-from vqabench.bench.matrix import Cell
+from vqabench.bench.matrix import MatrixCell
 from vqabench.bench.matrix_plan import Timings
 from vqabench.files.resources import count_processors
 from vqabench.training.device import GpuMemory, choose_device, count_gpus, is_small, threads_of_small
@@ -27,7 +27,7 @@ class Schedule:
     """Whether more may be trained, depending on the memory that the first ones need."""
 
 
-def make_schedule(cells: Sequence[Cell], timings: Timings) -> Schedule:
+def make_schedule(cells: Sequence[MatrixCell], timings: Timings) -> Schedule:
     """Choose how many runs to train at a time. The device and `jobs` are those of the whole matrix."""
     first = cells[0].config
     device, jobs = choose_device(first.device), first.jobs

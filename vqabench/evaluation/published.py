@@ -59,7 +59,7 @@ class Published:
 
 
 @dataclass(frozen=True)
-class Split:
+class PublishedSplit:
     """A data set as published: what distinguishes its splits from others of the same name."""
 
     train: int
@@ -86,9 +86,11 @@ class Split:
 
 
 SPLITS = {
-    "vqa-cp-v2": Split(438_183, 219_928),
-    "vqa-cp-v1": Split(244_547, 125_314, "862b112f52b51411f01d9aac9f747c04ab192f2cfcb88d8b8ba585a056dc08a3"),
-    "vqa-v2": Split(443_757, 214_354),
+    "vqa-cp-v2": PublishedSplit(438_183, 219_928),
+    "vqa-cp-v1": PublishedSplit(
+        244_547, 125_314, "862b112f52b51411f01d9aac9f747c04ab192f2cfcb88d8b8ba585a056dc08a3"
+    ),
+    "vqa-v2": PublishedSplit(443_757, 214_354),
 }
 """The data sets of the tables."""
 

@@ -60,7 +60,7 @@ class Narrow:
         yield from console.render(self.content, options.update_width(max(1, options.max_width - len("^C^C "))))
 
 
-class Bars(Progress):
+class ProgressBars(Progress):
     """Progress bars that leave room for ^C."""
 
     def get_renderables(self) -> Iterable[RenderableType]:
@@ -73,7 +73,7 @@ class Display:
 
     def __init__(self) -> None:
         self.console = stderr_console()
-        self.bars: Bars | None = None
+        self.bars: ProgressBars | None = None
         self._printed_at = time.monotonic()
 
     def __call__(self, event: Event) -> None:
@@ -118,10 +118,10 @@ class Display:
     def _is_due(self, kind: str) -> bool:
         return time.monotonic() - self._printed_at > SECONDS_OF_SILENCE[kind]
 
-    def _start_bars(self, *columns: ProgressColumn, expand: bool = False) -> Bars | None:
+    def _start_bars(self, *columns: ProgressColumn, expand: bool = False) -> ProgressBars | None:
         """Start bars if stderr is a terminal."""
         if self.console.is_terminal:
-            self.bars = Bars(*columns, console=self.console, transient=True, expand=expand)
+            self.bars = ProgressBars(*columns, console=self.console, transient=True, expand=expand)
             self.bars.start()
         return self.bars
 

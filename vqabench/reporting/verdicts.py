@@ -155,7 +155,7 @@ def _conclude_seeds(one: CategoryPair, pair: Pair) -> str:
     if seeds.p < CERTAIN:
         strictly = f"also at the paper's {LEVEL}" if seeds.p < LEVEL else f"but not at the paper's {LEVEL}"
         return (
-            f"trained again with other seeds, B would be {more} accurate than A on these questions "
+            f"trained again with other seeds, B would probably be {more} accurate than A on these questions "
             f"(p < {CERTAIN}, {strictly})"
         )
     return (
@@ -166,7 +166,7 @@ def _conclude_seeds(one: CategoryPair, pair: Pair) -> str:
 
 def _conclude_questions(test: QuestionTest) -> str:
     if test.permutation_p < CERTAIN:
-        return "on other images of this kind, these models would differ in the same direction"
+        return "on other images of this kind, these models would probably differ in the same direction"
     return "these models might not differ on other images"
 
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from vqabench.bench.commands import Child, Pool, Task
-from vqabench.bench.matrix import Block, Cell, find_plugins, make_matrix
+from vqabench.bench.matrix import Block, MatrixCell, find_plugins, make_matrix
 from vqabench.bench.matrix_plan import MatrixPlan, Timings
 from vqabench.bench.probe import find_broken
 from vqabench.bench.scheduler import make_schedule
@@ -39,7 +39,7 @@ def plan_matrix(blocks: Sequence[Block], paths: Paths) -> MatrixPlan:
     with suppress(InputError):  # there may be no run yet
         for run in find_runs([paths.runs]):
             timings.add(run)
-    found: dict[str, list[Cell]] = {"done": [], "begun": [], "new": []}
+    found: dict[str, list[MatrixCell]] = {"done": [], "begun": [], "new": []}
     wrong = dict(matrix.broken)
     for cell in matrix.cells:
         try:
@@ -54,7 +54,7 @@ def plan_matrix(blocks: Sequence[Block], paths: Paths) -> MatrixPlan:
     )
 
 
-def _find_state(cell: Cell) -> str:
+def _find_state(cell: MatrixCell) -> str:
     """Return the progress of a run. Raises InputError if it cannot be resumed or started."""
     start = begin(cell.plan, cell.seed, cell.run, "resume")
     if start.kind == "finished":
@@ -68,7 +68,7 @@ class MatrixRun:
 
     plan: MatrixPlan
     emit: Emit
-    waiting: dict[str, Cell] = field(init=False)
+    waiting: dict[str, MatrixCell] = field(init=False)
     """Runs that have not ended, by name."""
     finished: int = field(init=False)
     failures: dict[str, str] = field(init=False)

@@ -20,7 +20,7 @@ from typing import IO, Any
 import numpy as np
 
 from vqabench.data.features.names import WantedImages
-from vqabench.data.features.regions import Array, Regions, Row, check_count, parse_record
+from vqabench.data.features.regions import Array, RegionRow, Regions, check_count, parse_record
 from vqabench.errors import InputError, first_few
 from vqabench.files.folders import list_below, require_file
 from vqabench.files.packed import UNREADABLE, list_members
@@ -37,7 +37,7 @@ _LOADING = threading.Lock()
 
 
 @dataclass(frozen=True)
-class ImageFile:
+class RegionFile:
     """A file with the features of one image, not read yet."""
 
     path: str
@@ -61,12 +61,12 @@ def list_image_files(folder: Path) -> list[Path]:
     return files
 
 
-def read_folder(folder: Path, wanted: WantedImages) -> Iterator[Row]:
+def read_folder(folder: Path, wanted: WantedImages) -> Iterator[RegionRow]:
     """Yield the wanted images of a folder. Raises InputError if it holds no such files."""
     files = list_image_files(folder)
     yield from _rows(
         [
-            ImageFile(path.relative_to(folder).as_posix(), str(path), path.stat().st_size, path.read_bytes)
+            RegionFile(path.relative_to(folder).as_posix(), str(path), path.stat().st_size, path.read_bytes)
             for path in files
         ],
         wanted,
@@ -94,13 +94,13 @@ def holds_images(archive: Path) -> bool:
     return bool(images)
 
 
-def read_archive(path: Path, wanted: WantedImages) -> Iterator[Row]:
+def read_archive(path: Path, wanted: WantedImages) -> Iterator[RegionRow]:
     """Yield the wanted images of a zip, which stays open while a row of it is referenced."""
     members = list_members(path, ENDINGS)
-    yield from _rows([ImageFile(one.name, f"{path}::{one.name}", one.size, one.read) for one in members], wanted)
+    yield from _rows([RegionFile(one.name, f"{path}::{one.name}", one.size, one.read) for one in members], wanted)
 
 
-def _rows(files: list[ImageFile], wanted: WantedImages) -> Iterator[Row]:
+def _rows(files: list[RegionFile], wanted: WantedImages) -> Iterator[RegionRow]:
     there = {file.path: file for file in files}
     for file in files:
         stem, _, ending = file.path.rpartition(".")
@@ -111,10 +111,10 @@ def _rows(files: list[ImageFile], wanted: WantedImages) -> Iterator[Row]:
             image_id = wanted.find(stem.rpartition("/")[2])
         if image_id is not None:
             info = there.get(stem + INFO) if ending == "npy" else None
-            yield Row(image_id, file.where, partial(_decode, file, info, f"{file.where}: image {image_id}"))
+            yield RegionRow(image_id, file.where, partial(_decode, file, info, f"{file.where}: image {image_id}"))
 
 
-def _decode(file: ImageFile, info: ImageFile | None, what: str) -> Regions:
+def _decode(file: RegionFile, info: RegionFile | None, what: str) -> Regions:
     try:
         found = _load(file, what)
         if info is not None:
@@ -137,7 +137,7 @@ def _shorten(error: Exception) -> str:
     return message.splitlines()[0]
 
 
-def _load(file: ImageFile, what: str) -> Any:
+def _load(file: RegionFile, what: str) -> Any:
     check_count(file.size, LARGEST_IMAGE, f"{what}: bytes")
     content = file.read()
     ending = file.path[file.path.rindex(".") :].lower()

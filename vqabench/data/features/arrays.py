@@ -27,8 +27,8 @@ from vqabench.data.features.regions import (
     LONGEST_SIDE,
     MOST_REGIONS,
     SPANS,
+    RegionRow,
     Regions,
-    Row,
     check_count,
     find_boxes,
     find_name,
@@ -51,7 +51,7 @@ CHUNK_CACHE = 1 << 25
 """Bytes: compressed arrays come in chunks of several images."""
 
 
-def read_hdf5(source: Path, wanted: WantedImages) -> Iterator[Row]:
+def read_hdf5(source: Path, wanted: WantedImages) -> Iterator[RegionRow]:
     """Yield the wanted images of an HDF5 file, in its order; the file stays open while a row of it is referenced.
 
     Raises InputError if it is damaged or of another form.
@@ -65,7 +65,7 @@ def read_hdf5(source: Path, wanted: WantedImages) -> Iterator[Row]:
         raise InputError(f"{name}: not a features file, or a damaged one: {error}") from error
 
 
-def _own_rows(file: h5py.File, source: Path, wanted: WantedImages) -> Iterator[Row]:
+def _own_rows(file: h5py.File, source: Path, wanted: WantedImages) -> Iterator[RegionRow]:
     # Read, not mapped: mapped pages count as memory of this process.
     store = read_arrays(file, lambda dataset: dataset)
     check_form(source, store)
@@ -73,7 +73,9 @@ def _own_rows(file: h5py.File, source: Path, wanted: WantedImages) -> Iterator[R
         image_id = wanted.find(name)
         if image_id is not None:
             where = f"{source}, row {number}"
-            yield Row(image_id, where, partial(_guard, _take_own, store, number, f"{where}: image {image_id}"))
+            yield RegionRow(
+                image_id, where, partial(_guard, _take_own, store, number, f"{where}: image {image_id}")
+            )
 
 
 def _guard(take: Callable[[Any, int, str], Regions], arrays: Any, number: int, what: str) -> Regions:
@@ -110,13 +112,13 @@ class _Published:
         return len(self.features) if self.spans is None else len(self.spans)
 
 
-def _published_rows(file: h5py.File, path: Path, member: str, wanted: WantedImages) -> Iterator[Row]:
+def _published_rows(file: h5py.File, path: Path, member: str, wanted: WantedImages) -> Iterator[RegionRow]:
     arrays = _find_arrays(file, path)
     for number, name in _name_rows(file, path, member, arrays.images):
         image_id = wanted.find(name)
         if image_id is not None:
             where = f"{path}, row {number}"
-            yield Row(image_id, where, partial(_guard, _take, arrays, number, f"{where}: image {image_id}"))
+            yield RegionRow(image_id, where, partial(_guard, _take, arrays, number, f"{where}: image {image_id}"))
 
 
 def _find_arrays(file: h5py.File, path: Path) -> _Published:

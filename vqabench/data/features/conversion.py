@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from vqabench.data.features.boxes import Extent, LayoutError
 from vqabench.data.features.names import AllImages, WantedImages
-from vqabench.data.features.regions import LARGEST_HALF, Regions, Rounding, Row, round_to_half
+from vqabench.data.features.regions import LARGEST_HALF, RegionRow, Regions, Rounding, round_to_half
 from vqabench.data.features.seal import break_seal, is_sealed, seal
 from vqabench.data.features.sources import list_files, read_rows
 from vqabench.data.features.store import check_numbers, is_contiguous, open_features, read_origin
@@ -194,7 +194,7 @@ def _gather(
         )
 
 
-def _check_repeated(writer: FeatureWriter, row: Row, image: Regions) -> None:
+def _check_repeated(writer: FeatureWriter, row: RegionRow, image: Regions) -> None:
     """Drop a row that equals an earlier one of the same image. Raises InputError if it differs."""
     before = writer.paths[row.image_id]
     if not writer.equals(row.image_id, image):
@@ -202,7 +202,7 @@ def _check_repeated(writer: FeatureWriter, row: Row, image: Regions) -> None:
     writer.drop(row.image_id, row.where, f"{row.where}: image {row.image_id} equals {before}", repeats=True)
 
 
-def _decode(row: Row, options: ConversionOptions) -> tuple[Regions, Rounding]:
+def _decode(row: RegionRow, options: ConversionOptions) -> tuple[Regions, Rounding]:
     what = f"{row.where}: image {row.image_id}"
     try:
         image = row.decode()

@@ -37,7 +37,7 @@ class Regions:
 
 
 @dataclass(frozen=True)
-class Row:
+class RegionRow:
     """One image of a source, not decoded yet: `decode` raises InputError if the row is broken."""
 
     image_id: ImageId

@@ -8,7 +8,7 @@ from pathlib import Path
 from vqabench.data.features.archives import holds_images, list_image_files, read_archive, read_folder
 from vqabench.data.features.arrays import find_map, read_hdf5
 from vqabench.data.features.names import WantedImages
-from vqabench.data.features.regions import Row
+from vqabench.data.features.regions import RegionRow
 from vqabench.data.features.tsv import read_table
 from vqabench.data.vqa.annotations import ImageId
 from vqabench.errors import InputError
@@ -19,7 +19,7 @@ HDF5 = b"\x89HDF"
 ZIP = b"PK\x03\x04"
 
 
-def read_rows(sources: Sequence[Path], wanted: Collection[ImageId]) -> Iterator[Row]:
+def read_rows(sources: Sequence[Path], wanted: Collection[ImageId]) -> Iterator[RegionRow]:
     """Yield the wanted images of all sources, each in its file's order.
 
     Raises InputError if a file is missing, truncated or of an unknown form.
@@ -29,7 +29,7 @@ def read_rows(sources: Sequence[Path], wanted: Collection[ImageId]) -> Iterator[
         yield from _read_source(source, images)
 
 
-def _read_source(source: Path, wanted: WantedImages) -> Iterator[Row]:
+def _read_source(source: Path, wanted: WantedImages) -> Iterator[RegionRow]:
     path, member = split_member(source)
     if path.is_dir():
         return read_folder(path, wanted)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from vqabench.data.features.boxes import COLUMNS, check_float32, share_boxes
 from vqabench.data.features.names import WantedImages
-from vqabench.data.features.regions import LONGEST_SIDE, MOST_REGIONS, Regions, Row, check_count, refuse
+from vqabench.data.features.regions import LONGEST_SIDE, MOST_REGIONS, RegionRow, Regions, check_count, refuse
 from vqabench.errors import InputError
 from vqabench.files.packed import UNREADABLE, is_packed, open_packed, split_member
 
@@ -35,7 +35,7 @@ SHOWN = 20
 """Characters of a broken column that a message shows."""
 
 
-def read_table(source: Path, wanted: WantedImages) -> Iterator[Row]:
+def read_table(source: Path, wanted: WantedImages) -> Iterator[RegionRow]:
     """Yield the wanted images of a table, and every line that lacks columns, since its image is not known.
 
     Raises InputError if the file is truncated or not such a table.
@@ -47,7 +47,7 @@ def read_table(source: Path, wanted: WantedImages) -> Iterator[Row]:
         name = _unquote(columns[0]).decode("utf-8", "replace")
         problem = _find_problem(len(columns), name)
         if problem:
-            yield Row(name[:SHOWN], where, partial(refuse, f"{where}: {problem}"))
+            yield RegionRow(name[:SHOWN], where, partial(refuse, f"{where}: {problem}"))
             continue
         image_id = wanted.find(name)
         if image_id is not None:
@@ -55,7 +55,7 @@ def read_table(source: Path, wanted: WantedImages) -> Iterator[Row]:
             if bytes(features[:1]) == b"b":
                 features = memoryview(_unquote(bytes(features)))
             columns = [_unquote(column) for column in columns[:-1]]
-            yield Row(image_id, where, partial(_parse, columns, features, f"{where}: image {image_id}"))
+            yield RegionRow(image_id, where, partial(_parse, columns, features, f"{where}: image {image_id}"))
 
 
 def _unquote(column: bytes) -> bytes:
