@@ -46,10 +46,7 @@ def test_both_sides_and_every_category_are_told_with_both_tests(rows: tuple[Row,
 
 def test_a_sure_difference_may_be_expected_again(tmp_path: Path) -> None:
     said = verdict(pair_of(tmp_path, range(60), range(230), 3))
-    assert (
-        "out-of-domain test: trained again with other seeds, B would probably be more accurate than A on these questions"
-        in said
-    )
+    assert "out-of-domain test: trained again with other seeds, B would probably be more accurate than A on" in said
     assert "on other images of this kind, these models would probably differ in the same direction" in said
     assert "only one of the two tests" not in said
 
@@ -69,7 +66,7 @@ def test_one_seed_a_side_says_nothing_of_the_methods(tmp_path: Path) -> None:
     assert "not tested, because one side has only one seed. Use --seeds 0-4" in explain(pair, WORDING)
     said = verdict(pair)
     assert "this is about these models, not about the methods" in said
-    assert "would differ in the same direction" in said  # which these models do
+    assert "would probably differ in the same direction" in said  # which these models do
 
 
 def test_where_one_kind_of_chance_alone_is_ruled_out_nothing_is_claimed_in_general(tmp_path: Path) -> None:
