@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from vqabench.evaluation.findings import Curve, Point
 from vqabench.reporting.charts import (
     DASHES,
-    LONGEST_LABEL,
     STYLES,
     Bar,
     BarChart,
@@ -20,7 +19,6 @@ from vqabench.reporting.charts import (
     Line,
     LineChart,
     Scale,
-    shorten,
 )
 from vqabench.reporting.svg import MARKERS, choose_ticks, draw, draw_markers, place
 
@@ -128,13 +126,6 @@ def test_ticks_are_round_few_and_reach_the_highest_number(highest: float) -> Non
 
 def test_ticks_of_nothing_are_there() -> None:
     assert choose_ticks(0.0) == [0.0]
-
-
-@given(st.text(max_size=120))
-def test_a_long_name_keeps_its_beginning_and_its_end(name: str) -> None:
-    short = shorten(name)
-    assert len(short) <= LONGEST_LABEL
-    assert short == name or (name.startswith(short.split("…")[0]) and len(name) > LONGEST_LABEL)
 
 
 def test_text_from_outside_stays_text() -> None:

@@ -3,7 +3,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from tests.runs import write_run
 from vqabench.errors import InputError
 from vqabench.evaluation.comparison import Comparison, compare
 from vqabench.reporting.exports import comparison_to_json, narrow, to_csv, to_markdown
-from vqabench.reporting.grids import By, choose_notes, lay_out, parse_columns
+from vqabench.reporting.grids import By, lay_out
 from vqabench.reporting.latex import to_latex
 from vqabench.reporting.tables import draw
 from vqabench.results import find_runs
@@ -179,41 +178,6 @@ def test_the_same_runs_give_the_same_bytes(comparison: Comparison, tmp_path: Pat
     assert to_latex(comparison, None, "answer-type") == to_latex(again, None, "answer-type")
 
 
-@pytest.mark.parametrize(
-    ("chosen", "by", "heads"),
-    [
-        ("all,gain", "answer-type", ("All", "gain")),
-        ("ALL, y/n ,yes/no,seeds", "answer-type", ("All", "Y/N", "seeds")),
-        ("ci,p,in-domain", "answer-type", ("95 % CI", "p (Holm)", "in-domain")),
-        ("tail,head,against", "prior", ("Tail", "Head", "Against")),
-    ],
-)
-def test_columns_are_chosen_by_their_heads(chosen: str, by: By, heads: tuple[str, ...]) -> None:
-    assert parse_columns(chosen, by) == heads
-
-
-@pytest.mark.parametrize(
-    ("chosen", "by", "message"),
-    [
-        ("gian", "answer-type", "unknown column 'gian': did you mean 'gain'"),
-        (" , ", "answer-type", "expected at least one column; valid: seeds, Y/N"),
-        ("gain", "prior", "unknown column 'gain'"),
-        ("all", "question-type", "have one column per run"),
-    ],
-)
-def test_a_column_that_does_not_exist_is_an_error(chosen: str, by: By, message: str) -> None:
-    with pytest.raises(InputError, match=re.escape(message)):
-        parse_columns(chosen, by)
-
-
-def test_tables_hold_the_chosen_split_and_columns_in_their_order(comparison: Comparison) -> None:
-    (grid,) = lay_out(comparison, "accuracy", "answer-type", "val", ("All", "gain", "in-domain"))
-    assert grid.title == "d, in-domain val: accuracy in percent"
-    assert grid.head == ("backbone", "strategy", "All", "gain")  # val has no in-domain column of its own
-    with pytest.raises(InputError, match="no run has scores for accuracy of train"):
-        lay_out(comparison, "accuracy", "answer-type", "train")
-
-
 def test_csv_and_json_can_be_narrowed_to_a_split_and_a_metric(comparison: Comparison) -> None:
     narrowed = narrow(comparison, "kappa", "val")
     lines = list(csv.DictReader(io.StringIO(to_csv(narrowed))))
@@ -223,28 +187,3 @@ def test_csv_and_json_can_be_narrowed_to_a_split_and_a_metric(comparison: Compar
     assert {split: list(metrics) for split, metrics in row["scores"].items()} == {"val": ["kappa"]}
     with pytest.raises(InputError, match="no run has scores for accuracy of train"):
         narrow(comparison, "accuracy", "train")
-
-
-NOTES = ("‡ the epoch", "† p < 0.01", "p (Holm): p-value", "Only one seed of")
-
-
-@pytest.mark.parametrize(
-    ("by", "columns", "kept"),
-    [
-        ("answer-type", "", NOTES),
-        ("answer-type", "all", NOTES[:2]),  # the numbers have marks, but there are no gains
-        ("answer-type", "gain", (NOTES[0], NOTES[3])),
-        ("question-type", "", NOTES[:1]),
-    ],
-)
-def test_a_table_has_only_the_notes_on_what_stands_in_it(
-    tmp_path: Path, by: By, columns: str, kept: tuple[str, ...]
-) -> None:
-    for seed, noise in enumerate((0.0, 0.5, 0.25)):
-        write_run(tmp_path, 40.0 + noise, seed=seed)
-        write_run(tmp_path, 60.0 - noise, seed=seed, loss="rescale")
-    write_run(tmp_path, 50.0, loss="focal", select="test")
-    comparison = compare(find_runs([tmp_path]))
-    grids = lay_out(comparison, "accuracy", by, columns=parse_columns(columns, by) if columns else ())
-    notes = choose_notes(comparison, grids)
-    assert tuple(one for one in NOTES if any(note.startswith(one) for note in notes)) == kept
