@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vqabench.bench import scheduler
-from vqabench.bench.commands import Child, Choose, Slot, Task
+from vqabench.bench.child_runs import Child, Choose, Slot, Task
 from vqabench.bench.scheduler import gpu_memory as measured
 from vqabench.config import TrainConfig
 from vqabench.results import Run

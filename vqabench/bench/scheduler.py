@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from vqabench.bench.commands import Child, Choose, Slot, Task
+from vqabench.bench.child_runs import Child, Choose, Slot, Task
 from vqabench.bench.matrix import MatrixCell
 from vqabench.bench.matrix_plan import Timings
 from vqabench.files.resources import count_processors

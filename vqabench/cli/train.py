@@ -52,7 +52,7 @@ def train(
     form = choose_form(out, as_json)
     made = make_config(combine(read_config_file(config) if config else {}, read_line(given)))
 
-    from vqabench.bench.commands import CHILD
+    from vqabench.bench.child_runs import CHILD
     from vqabench.events import Emit, ignore
     from vqabench.paths import Paths
     from vqabench.reporting.progress import Display

@@ -16,7 +16,7 @@ from vqabench.results import Run
 from vqabench.training.device import number_type
 from vqabench.training.guard import calling
 from vqabench.training.model import load_model
-from vqabench.training.record import recall_plan
+from vqabench.training.provenance import recall_plan
 
 Attention = tuple[float, ...]
 

@@ -157,7 +157,8 @@ class Training:
         # Running statistics, as of batch normalisation, come from each process's own share of the batches.
         session.processes.average_buffers(self.state.model, self.state.losses)
         began, accuracies = time.perf_counter(), {}
-        with session.interruption.saving():  # of several processes, none may stop before the others
+        # It may take long. A single process still stops between two batches; several finish together.
+        with session.interruption.saving():
             for split in watched:
                 data = self.splits[split]
                 chosen = answer(self.job, self.state.model, data)

@@ -18,7 +18,7 @@ from vqabench.results import Run
 from vqabench.training.checkpoint import MISMATCHES, RESTORE, restore
 from vqabench.training.guard import building
 from vqabench.training.plan import Part, Plan
-from vqabench.training.record import changed_code, recall_plan
+from vqabench.training.provenance import changed_code, recall_plan
 
 
 def build_model(plan: Plan, spec: DataSpec) -> Backbone:

@@ -13,7 +13,7 @@ from vqabench.evaluation.scores import read_scores
 from vqabench.results import Manifest, Run
 from vqabench.training.checkpoint import RESTORE, load_weights
 from vqabench.training.plan import Plan
-from vqabench.training.record import check_same, complete
+from vqabench.training.provenance import check_same, complete
 
 IfExists = Literal["refuse", "resume", "force"]
 

@@ -37,13 +37,13 @@ from vqabench.training.model import (
     restore_unfinished,
     start_model,
 )
-from vqabench.training.record import changed_code, check_same, sources, versions
+from vqabench.training.provenance import changed_code, check_same, sources, versions
 from vqabench.training.resume import Start
 from vqabench.training.session import Job
 
 
-class Record:
-    """The manifest of a run in training. It is written when training begins, and when the run ends."""
+class ManifestInProgress:
+    """Holds the manifest of a run in training, which `_recording` writes when training begins and ends."""
 
     def __init__(self, job: Job, manifest: Manifest) -> None:
         self.run, self.manifest, self.writes = job.run, manifest, job.session.processes.writes
@@ -88,7 +88,7 @@ def train_run(job: Job, start: Start) -> dict[str, Scores]:
         splits = {
             split: load_split(model, job.prepared, job.dataset, split, features) for split in job.dataset.scored
         }
-    record = Record(job, manifest)
+    record = ManifestInProgress(job, manifest)
     emit = logged(plan.config.log if record.writes else (), run, manifest, session.emit)
     with _recording(job, start, record, emit):
         if start.kind != "rescore" and not any(True for _ in model.parameters()):
@@ -205,7 +205,7 @@ def _start_model(job: Job, start: Start, model: Backbone, manifest: Manifest) ->
 
 
 @contextmanager
-def _recording(job: Job, start: Start, record: Record, emit: Emit) -> Iterator[None]:
+def _recording(job: Job, start: Start, record: ManifestInProgress, emit: Emit) -> Iterator[None]:
     """Write the manifest when training begins, and again, with status and time, when it ends in any way."""
     run, session = job.run, job.session
     session.processes.wait()  # until all have read what was there before

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from vqabench.bench.commands import Child, Pool, Task
+from vqabench.bench.child_runs import Child, Pool, Task
 from vqabench.bench.matrix import Block, MatrixCell, find_plugins, make_matrix
 from vqabench.bench.matrix_plan import MatrixPlan, Timings
 from vqabench.bench.probe import find_broken
@@ -20,7 +20,7 @@ from vqabench.results import find_runs
 from vqabench.training.device import choose_device
 from vqabench.training.interruption import Interruption
 from vqabench.training.logs import check_ready
-from vqabench.training.record import check_same
+from vqabench.training.provenance import check_same
 from vqabench.training.resume import begin
 from vqabench.workflows.training import format_scores, warnings_of
 

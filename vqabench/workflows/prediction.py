@@ -19,7 +19,7 @@ from vqabench.results import Run
 from vqabench.training.device import choose_device, number_type, tune
 from vqabench.training.guard import calling
 from vqabench.training.model import load_model
-from vqabench.training.record import recall_plan
+from vqabench.training.provenance import recall_plan
 
 
 def predict_run(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 
-from vqabench.bench.commands import Pool, Task, read_peers
+from vqabench.bench.child_runs import Pool, Task, read_peers
 from vqabench.bench.scheduler import at_most
 from vqabench.config import TrainConfig
 from vqabench.data.catalog.dataset import Dataset
@@ -24,7 +24,7 @@ from vqabench.training.logs import check_ready
 from vqabench.training.model import build_model, count_parameters
 from vqabench.training.plan import Plan, check_splits, make_plan
 from vqabench.training.processes import joined, read_local_rank
-from vqabench.training.record import check_same
+from vqabench.training.provenance import check_same
 from vqabench.training.resume import IfExists as IfExists
 from vqabench.training.resume import begin
 from vqabench.training.run import train_run

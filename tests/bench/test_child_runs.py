@@ -13,7 +13,7 @@ from tests.conftest import CommandLine
 from tests.plugin_installation import install_fixture
 from tests.tiny import write_tiny
 from tests.training.runs import run_in, same_bits, start
-from vqabench.bench.commands import Task, command_of, read_peers
+from vqabench.bench.child_runs import Task, command_of, read_peers
 from vqabench.config import OPTIONS, TrainConfig, make_config, parse_settings
 from vqabench.paths import Paths
 from vqabench.results import Run
