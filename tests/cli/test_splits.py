@@ -140,7 +140,7 @@ def test_what_cannot_be_split_is_one_line(cli: CommandLine, catalog: Path, tmp_p
     own = ("--out", "x", "--catalog", catalog)
     done = cli("data", "rebuild-cp", "tiny", "--test-ids", "all", *own)
     fails(done, "all 84 questions would be in the test")
-    fails(cli("data", "rebuild-cp", "vqa-v2", "--test-ids", "all", "--out", "x"), "vqabench data fetch vqa-v2 gets")
+    fails(cli("data", "rebuild-cp", "vqa-v2", "--test-ids", "all", "--out", "x"), "run: vqabench data fetch vqa-v2")
     (tmp_path / "file").write_text("")
     fails(cli("data", "resplit", "tiny", "--out", "file/x", "--catalog", catalog), "File exists")
     (catalog.parent / "test_questions.json").unlink()
