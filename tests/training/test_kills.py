@@ -16,6 +16,7 @@ from tests.tiny import write_tiny
 from tests.training.kills import Doomed, Forked, Process, check_whole, commanded, contents, has, kill, where_it_fell
 from vqabench.paths import Paths
 
+PHASES = ("preparation", "training", "checkpointing", "evaluation", "scoring")
 KILLS = 26  # each aim twice
 COMMANDED = (3, 17)
 """The kills of the real command line, whose processes take seconds to start."""
@@ -67,7 +68,7 @@ def test_whatever_is_killed_wherever_goes_on_to_the_same_bits(tmp_path: Path) ->
     fallen: Counter[str] = Counter()
     for doomed, whole in doomed_runs(tmp_path):
         assert Forked(whole).wait() == 0
-        for sign, longest in AIMS[: KILLS - fallen.total()]:
+        for sign, longest in AIMS:
             before, began = doomed.position(), time.time()
             process: Process = commanded(doomed) if fallen.total() in COMMANDED else Forked(doomed)
             if not kill(process, partial(sign, doomed, began), chance.uniform(0, longest)):
@@ -77,7 +78,7 @@ def test_whatever_is_killed_wherever_goes_on_to_the_same_bits(tmp_path: Path) ->
             assert doomed.position() >= before
         assert Forked(doomed).wait() == 0
         assert contents(doomed) == contents(whole)
-        if fallen.total() == KILLS:
+        # How long a phase takes depends on the machine, so one may be missed for a while.
+        if (fallen.total() >= KILLS and all(fallen[phase] for phase in PHASES)) or fallen.total() > 4 * KILLS:
             break
-    phases = ("preparation", "training", "checkpointing", "evaluation", "scoring")
-    assert all(fallen[phase] for phase in phases), fallen
+    assert all(fallen[phase] for phase in PHASES), fallen

@@ -73,12 +73,12 @@ class StoredAnswers:
         dataset = self.paths.dataset(name)
         summary = summarise(dataset)
         if summary is None or not summary.current:
-            raise InputError(f"{name} is not prepared; run: {self.paths.prepare_command(name)}")
+            raise InputError(f"{name} is not prepared; run: vqabench data prepare {name}")
         self.say(f"{name}: reading questions and annotations")
         raw = dataset.read_splits()
         if fingerprint_of(dataset) != summary.fingerprint:
             raise InputError(
-                f"{name}: its files have changed since it was prepared; run: {self.paths.prepare_command(name)}"
+                f"{name}: its files have changed since it was prepared; run: vqabench data prepare {name}"
             )
         return OpenedDataset(
             dataset,
