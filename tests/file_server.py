@@ -1,4 +1,4 @@
-"""A real HTTP server on loopback that misbehaves as it is told."""
+"""A real HTTP server on loopback that misbehaves on request."""
 
 from __future__ import annotations
 

@@ -284,11 +284,16 @@ def test_a_table_of_other_numbers_is_refused_although_its_length_fits(
     assert_refused(prepare(source, **settings), f"features look like {dtype}")
 
 
-@pytest.mark.parametrize("form", ["hdf5", "npz", "npy", "pth", "pkl"])
-@pytest.mark.parametrize("dtype", ["float16", "float64", ">f4"])
+@pytest.mark.parametrize(
+    ("form", "dtype"),
+    [
+        (form, dtype)
+        for form in ("hdf5", "npz", "npy", "pth", "pkl")
+        for dtype in ("float16", "float64", ">f4")
+        if (form, dtype) != ("pth", ">f4")  # tensors have no order of bytes
+    ],
+)
 def test_a_type_that_a_file_declares_is_read_as_declared(prepare: Prepare, form: str, dtype: str) -> None:
-    if dtype == ">f4" and form == "pth":
-        pytest.skip("tensors have no order of bytes")
     assert_done(prepare(FORMS[form](prepare.folder, Given(PIXELS, features=FEATURES.astype(dtype)))))
     check(prepare)
 
