@@ -27,10 +27,12 @@ def test_a_digit_is_drawn_as_its_pixels_tinted(tmp_path: Path) -> None:
         assert rest.mean() < 0.15
 
 
-def test_pixels_beyond_the_range_become_its_ends() -> None:
+def test_pixels_beyond_the_range_become_its_ends(tmp_path: Path) -> None:
     features = np.zeros((1, 8 * 8 * 3 + 4), np.float16)
     features[0, :3] = (-3.0, 8.0, 40.0)
-    assert digits.object_pixels(features)[0, 0, 0].tolist() == [0, 128, 255]
+    pictures = picture_regions(find_dataset("digits-cp", None, tmp_path), features)
+    assert pictures is not None
+    assert list(pictures[0].rgb[:3]) == [0, 128, 255]
 
 
 def test_images_of_other_data_sets_are_not_known(tmp_path: Path) -> None:

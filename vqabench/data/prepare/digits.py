@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,109 +85,60 @@ class Scene:
         return min(left, key=lambda o: (centres[o][0] - x) ** 2 + (centres[o][1] - y) ** 2, default=None)
 
 
-Candidates = Iterator[tuple[str, str]]
-"""Pairs of a question and its true answer."""
-
-
-def _is_there_a(scene: Scene) -> Candidates:
-    objects = set(zip(scene.colors, scene.digits, strict=True))
-    for color in dict.fromkeys(scene.colors):
-        for digit in dict.fromkeys(scene.digits):
-            yield f"Is there a {color} {digit}?", "yes" if (color, digit) in objects else "no"
-
-
-def _is_the(scene: Scene) -> Candidates:
-    for index in scene.only(scene.digits):
-        for color in dict.fromkeys(scene.colors):
-            yield f"Is the {scene.digits[index]} {color}?", "yes" if color == scene.colors[index] else "no"
-
-
-def _are_there_any(scene: Scene) -> Candidates:
-    for color in COLORS:
-        yield f"Are there any {color} digits?", "yes" if color in scene.colors else "no"
-
-
-def _is_there_more_than_one(scene: Scene) -> Candidates:
-    for digit, count in Counter(scene.digits).items():
-        yield f"Is there more than one {digit}?", "yes" if count > 1 else "no"
-
-
-def _how_many(scene: Scene) -> Candidates:
-    for digit in range(10):
-        yield f"How many {digit}s are there?", str(scene.digits.count(digit))
-
-
-def _how_many_digits_are(scene: Scene) -> Candidates:
-    for color in COLORS:
-        yield f"How many digits are {color}?", str(scene.colors.count(color))
-
-
-def _what_number_is(scene: Scene) -> Candidates:
-    for index in scene.only(scene.colors):
-        yield f"What number is {scene.colors[index]}?", str(scene.digits[index])
-
-
-def _what_number_is_on_the(scene: Scene) -> Candidates:
-    for side in SIDES:
-        index = scene.outermost(side)
-        if index is not None:
-            yield f"What number is on the {side}?", str(scene.digits[index])
-
-
-def _what_is_left_of_the(scene: Scene) -> Candidates:
-    for index in scene.only(scene.digits):
-        neighbour = scene.left_neighbour(index)
-        if neighbour is not None:
-            yield f"What is left of the {scene.digits[index]}?", str(scene.digits[neighbour])
-
-
-def _what_color_is_the(scene: Scene) -> Candidates:
-    for index in scene.only(scene.digits):
-        yield f"What color is the {scene.digits[index]}?", scene.colors[index]
-
-
-def _what_color_is_on_the(scene: Scene) -> Candidates:
-    for side in SIDES:
-        index = scene.outermost(side)
-        if index is not None:
-            yield f"What color is on the {side}?", scene.colors[index]
-
-
-def _what_color_is_left_of_the(scene: Scene) -> Candidates:
-    for index in scene.only(scene.digits):
-        neighbour = scene.left_neighbour(index)
-        if neighbour is not None:
-            yield f"What color is left of the {scene.digits[index]}?", scene.colors[neighbour]
-
-
-def _where_is_the(scene: Scene) -> Candidates:
-    for index in scene.only(scene.digits):
-        x, y = scene.centre(index)
-        place = f"{'top' if y < 0.5 else 'bottom'} {'left' if x < 0.5 else 'right'}"
-        yield f"Where is the {scene.digits[index]}?", place
-
-
 _COUNTS = ("2", "1", "3", "0", "4")
 _DIGITS = tuple(str(digit) for digit in range(10))
 _YES_NO = ("yes", "no")
-_PLACES = ("top left", "top right", "bottom left", "bottom right")
 
-QUESTION_TYPES: dict[str, tuple[Callable[[Scene], Candidates], tuple[str, ...]]] = {
-    "is there a": (_is_there_a, _YES_NO),
-    "is the": (_is_the, _YES_NO),
-    "are there any": (_are_there_any, _YES_NO),
-    "is there more than one": (_is_there_more_than_one, _YES_NO),
-    "how many": (_how_many, _COUNTS),
-    "how many digits are": (_how_many_digits_are, _COUNTS),
-    "what number is": (_what_number_is, _DIGITS),
-    "what number is on the": (_what_number_is_on_the, _DIGITS),
-    "what is left of the": (_what_is_left_of_the, _DIGITS),
-    "what color is the": (_what_color_is_the, tuple(COLORS)),
-    "what color is on the": (_what_color_is_on_the, tuple(COLORS)),
-    "what color is left of the": (_what_color_is_left_of_the, tuple(COLORS)),
-    "where is the": (_where_is_the, _PLACES),
+QUESTION_TYPES: dict[str, tuple[str, ...]] = {
+    "is there a": _YES_NO,
+    "is the": _YES_NO,
+    "are there any": _YES_NO,
+    "is there more than one": _YES_NO,
+    "how many": _COUNTS,
+    "how many digits are": _COUNTS,
+    "what number is": _DIGITS,
+    "what number is on the": _DIGITS,
+    "what is left of the": _DIGITS,
+    "what color is the": tuple(COLORS),
+    "what color is on the": tuple(COLORS),
+    "what color is left of the": tuple(COLORS),
+    "where is the": ("top left", "top right", "bottom left", "bottom right"),
 }
-"""Question type -> a function from a scene to its questions, and the possible answers."""
+"""Question type -> the possible answers."""
+
+
+def ask(scene: Scene) -> Iterator[tuple[str, str, str]]:
+    """Yield every question about a scene: its type, the words after the type, and the true answer."""
+    digits, colors = scene.digits, scene.colors
+    objects = set(zip(colors, digits, strict=True))
+    for color in dict.fromkeys(colors):
+        for digit in dict.fromkeys(digits):
+            yield "is there a", f"{color} {digit}", "yes" if (color, digit) in objects else "no"
+    for color in COLORS:
+        yield "are there any", f"{color} digits", "yes" if color in colors else "no"
+        yield "how many digits are", color, str(colors.count(color))
+    for digit, count in Counter(digits).items():
+        yield "is there more than one", str(digit), "yes" if count > 1 else "no"
+    for digit in range(10):
+        yield "how many", f"{digit}s are there", str(digits.count(digit))
+    for index in scene.only(colors):
+        yield "what number is", colors[index], str(digits[index])
+    for side in SIDES:
+        outermost = scene.outermost(side)
+        if outermost is not None:
+            yield "what number is on the", side, str(digits[outermost])
+            yield "what color is on the", side, colors[outermost]
+    for index in scene.only(digits):
+        named = str(digits[index])
+        for color in dict.fromkeys(colors):
+            yield "is the", f"{named} {color}", "yes" if color == colors[index] else "no"
+        yield "what color is the", named, colors[index]
+        x, y = scene.centre(index)
+        yield "where is the", named, f"{'top' if y < 0.5 else 'bottom'} {'left' if x < 0.5 else 'right'}"
+        neighbour = scene.left_neighbour(index)
+        if neighbour is not None:
+            yield "what is left of the", named, str(digits[neighbour])
+            yield "what color is left of the", named, colors[neighbour]
 
 
 def generate(folder: Path) -> None:
@@ -201,8 +152,8 @@ def generate(folder: Path) -> None:
         scenes = [_compose(rng) for _ in range(SCENES[split])]
         _write_questions(folder, split, scenes, first_image)
         for scene in scenes:
-            pixels, scene_boxes = _draw(scene, images[split], rng)
-            regions.append(pixels)
+            scene_regions, scene_boxes = _draw(scene, images[split], rng)
+            regions.append(scene_regions)
             boxes.append(scene_boxes)
             counts.append(len(scene.digits))
         first_image += len(scenes)
@@ -269,16 +220,9 @@ def _draw(
     return regions, boxes
 
 
-def object_pixels(regions: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
-    """Return the pixels of N objects from their features [N, 8 * 8 * 3 + 4]: red, green and blue, [N, 8, 8, 3]."""
-    shares = regions[:, : 8 * 8 * 3].astype(np.float32).reshape(-1, 8, 8, 3) / SCALE
-    pixels: NDArray[np.uint8] = np.rint(255 * shares.clip(0, 1)).astype(np.uint8)
-    return pixels
-
-
 def prior(question_type: str, split: str) -> dict[str, float]:
     """Return the share of each answer among a type's questions: Zipf's law, reversed in `test`."""
-    answers = list(QUESTION_TYPES[question_type][1])
+    answers = list(QUESTION_TYPES[question_type])
     if answers != list(_COUNTS):  # 2 is the most frequent count, as in VQA; the other orders are arbitrary
         random.Random(f"{VERSION} {question_type}").shuffle(answers)
     weights = [1 / rank for rank in range(1, len(answers) + 1)]
@@ -288,49 +232,36 @@ def prior(question_type: str, split: str) -> dict[str, float]:
 
 
 def _write_questions(folder: Path, split: str, scenes: list[Scene], first_image: int) -> None:
+    """Choose distinct questions of each type, equally many, whose answers follow the split's prior."""
     draw = random.Random(f"{VERSION} {split}")
-    asked = [
-        (question_type, answer, image, text)
-        for question_type, total in _even_shares(QUESTIONS[split], list(QUESTION_TYPES)).items()
-        for answer, image, text in _choose(question_type, split, total, scenes, draw)
-    ]
+    candidates: dict[tuple[str, str], list[tuple[int, str]]] = defaultdict(list)
+    for image, scene in enumerate(scenes, first_image):
+        for question_type, rest, answer in ask(scene):
+            candidates[question_type, answer].append((image, f"{question_type.capitalize()} {rest}?"))
+    asked: list[tuple[str, str, int, str]] = []
+    each, remaining = divmod(QUESTIONS[split], len(QUESTION_TYPES))
+    for position, question_type in enumerate(QUESTION_TYPES):
+        total = each + (position < remaining)
+        shares = prior(question_type, split)
+        wanted = {answer: round(share * total) for answer, share in shares.items()}
+        wanted[max(shares, key=lambda answer: shares[answer])] += total - sum(wanted.values())
+        for answer, count in wanted.items():
+            chosen = draw.sample(candidates[question_type, answer], count)
+            asked += [(question_type, answer, image, text) for image, text in chosen]
     draw.shuffle(asked)
     questions, annotations = [], []
-    for number, (question_type, answer, image, text) in enumerate(asked):
-        question_id, image_id = first_image * 1000 + number, first_image + image
-        questions.append(Question(question_id, image_id, text))
-        annotations.append(_annotate(question_id, image_id, question_type, answer, draw))
+    for question_id, (question_type, answer, image, text) in enumerate(asked, first_image * 1000):
+        questions.append(Question(question_id, image, text))
+        annotations.append(_annotate(question_id, image, question_type, answer, draw))
     write_questions(folder / f"{split}_questions.json", questions)
     write_annotations(folder / f"{split}_annotations.json", annotations)
-
-
-def _even_shares(total: int, names: list[str]) -> dict[str, int]:
-    each, rest = divmod(total, len(names))
-    return {name: each + (position < rest) for position, name in enumerate(names)}
-
-
-def _choose(
-    question_type: str, split: str, total: int, scenes: list[Scene], draw: random.Random
-) -> Iterator[tuple[str, int, str]]:
-    """Yield distinct questions of one type whose answers follow the split's prior."""
-    candidates: dict[str, list[tuple[int, str]]] = defaultdict(list)
-    for image, scene in enumerate(scenes):
-        for text, answer in QUESTION_TYPES[question_type][0](scene):
-            candidates[answer].append((image, text))
-    shares = prior(question_type, split)
-    wanted = {answer: round(share * total) for answer, share in shares.items()}
-    wanted[max(shares, key=lambda answer: shares[answer])] += total - sum(wanted.values())
-    for answer, count in wanted.items():
-        for image, text in draw.sample(candidates[answer], count):
-            yield answer, image, text
 
 
 def _annotate(
     question_id: int, image_id: int, question_type: str, true_answer: str, draw: random.Random
 ) -> Annotation:
     """Return the answers of ten simulated annotators."""
-    possible = QUESTION_TYPES[question_type][1]
-    others = [answer for answer in possible if answer != true_answer]
+    others = [answer for answer in QUESTION_TYPES[question_type] if answer != true_answer]
     given = [true_answer if draw.random() < AGREEMENT else draw.choice(others) for _ in range(10)]
     modal = Counter(given).most_common(1)[0][0]
     spelled = [
@@ -361,4 +292,6 @@ def picture_regions(dataset: Dataset, regions: NDArray[np.floating[Any]]) -> lis
     """Return pictures of regions from their features [N, V]; None if the features are not pixels."""
     if dataset.entry.generator != "digits":
         return None
-    return [Picture(pixels.shape[1], pixels.shape[0], pixels.tobytes()) for pixels in object_pixels(regions)]
+    shares = regions[:, : 8 * 8 * 3].astype(np.float32) / SCALE
+    pixels = np.rint(255 * shares.clip(0, 1)).astype(np.uint8)
+    return [Picture(8, 8, rgb.tobytes()) for rgb in pixels]
