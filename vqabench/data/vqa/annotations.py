@@ -11,7 +11,6 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 
 from vqabench.errors import InputError, first_few
-from vqabench.files import json_files
 from vqabench.files.atomic import write_file
 from vqabench.files.json_files import as_id, explaining, read_entries, read_json
 
@@ -73,16 +72,15 @@ def read_questions(path: Path) -> list[Question]:
 
     Raises InputError, naming file and entry, if it is missing, broken, or names a question twice.
     """
-    questions = list(
-        read_entries(path, "questions", _QUESTION, lambda entry: msgspec.convert(_with_ids(entry), Question))
-    )
+    entries = read_entries(path, "questions", _QUESTION, lambda one: msgspec.convert(_with_ids(one), Question))
+    questions = [question for question, _ in entries]
     check_ids([question.question_id for question in questions], path)
     return questions
 
 
 def read_annotations(path: Path) -> Iterator[Annotation]:
     """Yield the entries of an annotations file, likewise, without a check for repeated questions."""
-    return read_entries(path, "annotations", _ANNOTATION, _as_annotation)
+    return (annotation for annotation, _ in read_entries(path, "annotations", _ANNOTATION, _as_annotation))
 
 
 def read_raw_entries(path: Path, kind: Literal["questions", "annotations"]) -> Iterator[tuple[int, msgspec.Raw]]:
@@ -90,15 +88,8 @@ def read_raw_entries(path: Path, kind: Literal["questions", "annotations"]) -> I
 
     Raises InputError if the file is broken or an entry has no id.
     """
-    for number, raw in enumerate(json_files.read_raw_entries(path, kind), 1):
-        try:
-            identified = _IDENTIFIED.decode(raw)
-        except json_files.UNUSUAL:
-            where = f"{path}: entry {number} of the {kind}"
-            identified = json_files.decode_slowly(
-                where, raw, lambda entry: msgspec.convert(_with_ids(entry), _Identified)
-            )
-        yield identified.question_id, raw
+    entries = read_entries(path, kind, _IDENTIFIED, lambda one: msgspec.convert(_with_ids(one), _Identified))
+    return ((identified.question_id, raw) for identified, raw in entries)
 
 
 def write_raw_entries(path: Path, kind: Literal["questions", "annotations"], entries: list[msgspec.Raw]) -> None:
