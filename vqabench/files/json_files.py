@@ -23,6 +23,7 @@ from vqabench.files.packed import read_packed
 Entry = TypeVar("Entry")
 LARGEST_FLOAT = 2**53
 """Whole numbers up to this one are exact as floats."""
+LARGEST_ID = 2**63 - 1
 _UNUSUAL = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """Errors of msgspec for input that Python may be able to read."""
 
@@ -134,6 +135,12 @@ def as_id(value: object) -> object:
     """Convert a whole number that is written as a float (7.0) or as text ("7") to int; return other values."""
     if isinstance(value, float) and value.is_integer() and abs(value) <= LARGEST_FLOAT:
         return int(value)
-    if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,19}(\.0+)?", value):
+    if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,19}(\.0*)?", value):
         return int(value.partition(".")[0])
     return value
+
+
+def find_id(value: object) -> int | None:
+    """Return the id that a value holds, also as a float or text as in `as_id`; None if it holds none."""
+    found = as_id(value)
+    return found if type(found) is int and abs(found) <= LARGEST_ID else None

@@ -17,11 +17,10 @@ import msgspec
 
 from vqabench.data.vqa.annotations import Prediction
 from vqabench.errors import InputError, first_few
-from vqabench.files.json_files import as_id, broken, decode_text, describe, explaining, read_json
+from vqabench.files.json_files import broken, decode_text, describe, explaining, find_id, read_json
 
 WANTED = 'a results file is a list: [{"question_id": 1, "answer": "yes"}, ...]'
 FORMS = f'{WANTED}, one such object per line, or an object {{"1": "yes", ...}}'
-LARGEST_ID = 2**63 - 1
 _OFFICIAL = msgspec.json.Decoder(list[Prediction])
 
 
@@ -54,8 +53,15 @@ def _parse(path: Path, text: str) -> tuple[Any, str]:
             raise InputError(f"{path}: not JSON: it starts with {start!r}; {FORMS}") from error
         if not is_lines:
             raise broken(path, text, error.pos, error.msg) from error
-    lines = enumerate(text.split("\n"), 1)
-    return [_decode_line(path, number, line) for number, line in lines if line.strip()], "-s "
+    documents = []
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            try:
+                documents.append(_decode(path, line))
+            except json.JSONDecodeError as error:
+                place = f"in line {number}, column {error.colno}"
+                raise InputError(f"{path}: broken JSON {place}: {error.msg}") from error
+    return documents, "-s "
 
 
 def _is_whole(line: str) -> bool:
@@ -64,13 +70,6 @@ def _is_whole(line: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _decode_line(path: Path, number: int, line: str) -> Any:
-    try:
-        return _decode(path, line)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}: broken JSON in line {number}, column {error.colno}: {error.msg}") from error
 
 
 def _decode(path: Path, text: str) -> Any:
@@ -95,19 +94,15 @@ def _read_entries(path: Path, document: Any, option: str, select: str = "") -> I
     """Yield the results of a document, which jq prints with `option` and `select`."""
     if isinstance(document, list):
         for number, entry in enumerate(document, 1):
-            yield _read_entry(
-                path,
-                f"entry {number}",
-                entry,
-                _format_command(option, f"{select}map({{}})", path),
-            )
+            command = _format_command(option, f"{select}map({{}})", path)
+            yield _read_entry(path, f"entry {number}", entry, command)
     elif not isinstance(document, dict):
         raise InputError(f"{path}: holds {describe(document)}; {WANTED}")
     elif "question_id" in document or _rename(document):  # a single line of JSONL
         yield _read_entry(path, "its only entry", document, _format_command("", "[{}]", path))
-    elif document and all(isinstance(value, str) and _is_id(key) for key, value in document.items()):
+    elif _is_mapping(document):
         for key, answer in document.items():
-            yield Prediction(_read_id(path, as_id(key)), answer)
+            yield Prediction(_read_id(path, key), answer)
     else:
         key = _find_list(path, document)
         yield from _read_entries(path, document[key], option, f".{_format_key(key)} | ")
@@ -115,11 +110,10 @@ def _read_entries(path: Path, document: Any, option: str, select: str = "") -> I
 
 def _find_list(path: Path, document: Mapping[str, Any]) -> str:
     """Return the only key of an object that holds results."""
-    for looks_like_results in (
-        _has_ids,
-        lambda value: isinstance(value, list) and value and isinstance(value[0], dict),
-    ):
-        keys = [key for key, value in document.items() if looks_like_results(value)]
+    firsts = {key: value[0] for key, value in document.items() if isinstance(value, list) and value}
+    lists = [key for key, first in firsts.items() if isinstance(first, dict)]
+    with_ids = [k for k in document if _is_mapping(document[k]) or (k in lists and "question_id" in firsts[k])]
+    for keys in (with_ids, lists):
         if len(keys) == 1:
             return keys[0]
         if keys:
@@ -127,8 +121,8 @@ def _find_list(path: Path, document: Mapping[str, Any]) -> str:
                 f"{path}: several keys hold results: {first_few(keys)}; {WANTED}. "
                 f"Choose one: {_format_command('', f'.{_format_key(keys[0])}', path)}"
             )
-    values = list(document.values())
-    if values and all(map(_is_id, document)) and isinstance(values[0], dict) and "answer" in values[0]:
+    value = next(iter(document.values()), None)
+    if isinstance(value, dict) and "answer" in value and all(find_id(key) is not None for key in document):
         raise InputError(
             f"{path}: an object of objects by question id; {WANTED}. Convert it: "
             f"{_format_command('', 'map_values(.answer)', path)}"
@@ -137,13 +131,12 @@ def _find_list(path: Path, document: Mapping[str, Any]) -> str:
     raise InputError(f"{path}: {found}; {WANTED}")
 
 
-def _has_ids(value: object) -> bool:
-    if isinstance(value, list):
-        return bool(value) and isinstance(value[0], dict) and "question_id" in value[0]
+def _is_mapping(value: object) -> bool:
+    """Return whether a value maps question ids to answers."""
     return (
         isinstance(value, dict)
         and bool(value)
-        and all(_is_id(key) and isinstance(value[key], str) for key in value)
+        and all(isinstance(answer, str) and find_id(key) is not None for key, answer in value.items())
     )
 
 
@@ -156,7 +149,7 @@ def _read_entry(path: Path, what: str, entry: Any, command: str) -> Prediction:
         filter_ = _rename(entry)
         advice = f". Convert it: {command.replace('{}', filter_, 1)}" if filter_ else ""
         raise InputError(f"{where} has the keys {first_few(entry, 8) or '(none)'}; {WANTED}{advice}")
-    question_id, answer = _read_id(where, as_id(entry["question_id"])), entry["answer"]
+    question_id, answer = _read_id(where, entry["question_id"]), entry["answer"]
     if not isinstance(answer, str):
         is_number = isinstance(answer, int | float) and not isinstance(answer, bool)
         advice = f". Convert it: {command.replace('{}', '.answer |= tostring', 1)}" if is_number else ""
@@ -165,13 +158,10 @@ def _read_entry(path: Path, what: str, entry: Any, command: str) -> Prediction:
 
 
 def _read_id(where: object, value: object) -> int:
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST_ID:
-        return value
-    raise InputError(f"{where}: the question_id {json.dumps(value)[:80]} is not a whole number")
-
-
-def _is_id(key: str) -> bool:
-    return isinstance(as_id(key), int)
+    found = find_id(value)
+    if found is None:
+        raise InputError(f"{where}: the question_id {json.dumps(value)[:80]} is not a whole number")
+    return found
 
 
 def _rename(entry: Mapping[str, Any]) -> str:
