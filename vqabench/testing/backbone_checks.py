@@ -13,7 +13,7 @@ from torch import Tensor
 from vqabench.api import Backbone, Batch, DataSpec, Output
 from vqabench.errors import PluginError, VqabenchError
 from vqabench.losses.plain import Plain
-from vqabench.testing.checks import FailedCheckError, SkippedCheckError, Trial, describe_error, require
+from vqabench.testing.checks import FailedCheckError, SkippedCheckError, describe_error, require
 from vqabench.testing.samples import Innermost, LogitsAlone, OwnTokens, make_sample, make_spec
 from vqabench.training.checkpoint import own_tensors
 from vqabench.training.criterion import Criterion
@@ -33,26 +33,33 @@ CLOSE_AT_ALL = 1e-5
 
 
 class BackboneChecks:
-    """The checks of one backbone's outputs; every call of `build` makes a new one with other weights."""
+    """The checks of one backbone's outputs; every call of `build` makes a new one with other weights.
+
+    ESSENTIAL checks come first.
+    """
+
+    ESSENTIAL = ("questions", "output")
 
     def __init__(self, build: Build, objective: str) -> None:
         self.build, self.objective = build, objective
         self.spec = make_spec()
         self.sample = make_sample(self.spec, 8, odd=True)
 
-    def trials(self) -> list[Trial]:
-        """Return the checks."""
-        return [
-            Trial("questions", self.check_questions, essential=True),
-            Trial("output", self.check_output, essential=True),
-            Trial("data", self.check_data),
-            Trial("attention", self.check_attention),
-            Trial("words", self.check_words),
-            Trial("targets", self.check_targets),
-            Trial("padding", self.check_padding),
-            Trial("repetition", self.check_repetition),
-            Trial("state", self.check_state),
-        ]
+    def _build_tested(self) -> tuple[Backbone, Batch]:
+        """Return a new model in evaluation mode, and its batch without targets."""
+        model = build_seeded(self.build, self.spec).eval()
+        return model, self.sample.given_to(model).replace(targets_BA=None)
+
+    def check_questions(self) -> str:
+        """Check that `prepare_questions` returns a row per question, and the same each time."""
+        model = build_seeded(self.build, self.spec)
+        texts = [*self.sample.questions, "Zyzzyva?"]
+        made, again = model.prepare_questions(texts), model.prepare_questions(texts)
+        for name, rows in made.items():
+            require(isinstance(rows, Tensor), f"{name} is a {type(rows).__name__}, not a tensor")
+            require(len(rows) == len(texts), f"{name} has {len(rows)} rows for {len(texts)} questions")
+            require(torch.equal(rows, again[name]), f"{name} is different the second time")
+        return f"makes {', '.join(made)}" if made else "uses the batch's tokens"
 
     def check_output(self) -> str:
         """Check shapes and types, with targets and without, that all is finite, and that the batch is unchanged."""
@@ -82,8 +89,7 @@ class BackboneChecks:
 
     def check_attention(self) -> str:
         """Check that attention sums to 1 over real regions and is exactly 0 elsewhere."""
-        model = build_seeded(self.build, self.spec).eval()
-        batch = self.sample.given_to(model)
+        model, batch = self._build_tested()
         attention_BR = model(batch).attention_BR
         if attention_BR is None:
             raise SkippedCheckError("it returns none (attention_BR)")
@@ -95,21 +101,9 @@ class BackboneChecks:
         require(torch.allclose(attention_BR.sum(1), torch.ones(len(batch))), "attention does not sum to 1")
         return "sums to 1, 0 where there is no region"
 
-    def check_questions(self) -> str:
-        """Check that `prepare_questions` returns a row per question, and the same each time."""
-        model = build_seeded(self.build, self.spec)
-        texts = [*self.sample.questions, "Zyzzyva?"]
-        made, again = model.prepare_questions(texts), model.prepare_questions(texts)
-        for name, rows in made.items():
-            require(isinstance(rows, Tensor), f"{name} is a {type(rows).__name__}, not a tensor")
-            require(len(rows) == len(texts), f"{name} has {len(rows)} rows for {len(texts)} questions")
-            require(torch.equal(rows, again[name]), f"{name} is different the second time")
-        return f"makes {', '.join(made)}" if made else "uses the batch's tokens"
-
     def check_words(self) -> str:
         """Check that the words it embeds can be distinguished from padding, and hidden."""
-        model = build_seeded(self.build, self.spec).eval()
-        batch = self.sample.given_to(model)
+        model, batch = self._build_tested()
         words_BLE = model(batch).word_embeddings_BLE
         if words_BLE is None:
             raise SkippedCheckError("it returns none (word_embeddings_BLE)")
@@ -128,15 +122,15 @@ class BackboneChecks:
 
     def check_targets(self) -> str:
         """Check that logits in evaluation mode do not depend on the targets."""
-        model = build_seeded(self.build, self.spec).eval()
-        batch = self.sample.given_to(model)
-        agree(model(batch.replace(targets_BA=None)).logits_BA, model(batch).logits_BA, "with targets and without")
+        model, batch = self._build_tested()
+        given = batch.replace(targets_BA=self.sample.batch.targets_BA)
+        agree(model(batch).logits_BA, model(given).logits_BA, "with targets and without")
         return "the same logits with targets and without"
 
     def check_padding(self) -> str:
         """Check that a question's logits do not depend on the rest of the batch, nor on padding."""
-        model = build_seeded(self.build, self.spec).eval()
-        together_BA = model(self.sample.given_to(model).replace(targets_BA=None)).logits_BA
+        model, batch = self._build_tested()
+        together_BA = model(batch).logits_BA
         alone = [self.sample.alone(row).given_to(model) for row in range(len(together_BA))]
         alone_BA = torch.cat([model(one.replace(targets_BA=None)).logits_BA for one in alone])
         agree(together_BA, alone_BA, "alone and in a padded batch")
@@ -144,8 +138,7 @@ class BackboneChecks:
 
     def check_repetition(self) -> str:
         """Check that logits in evaluation mode are not random, and do not depend on earlier batches."""
-        model = build_seeded(self.build, self.spec).eval()
-        batch = self.sample.given_to(model).replace(targets_BA=None)
+        model, batch = self._build_tested()
         first = model(batch).logits_BA
         model(make_sample(self.spec, 3, seed=1).given_to(model).replace(targets_BA=None))
         require(torch.equal(first, model(batch).logits_BA), "the same batch has different logits the second time")
@@ -162,16 +155,16 @@ class BackboneChecks:
             torch.equal(model(batch).logits_BA, other(batch).logits_BA),
             "a copy loaded from its state dict has different logits; keep state in persistent buffers",
         )
-        alike = torch.equal(self._training_loss(model), self._training_loss(other))
+        losses = []
+        for one in (model, other):
+            torch.manual_seed(0)
+            batch, criterion = self.sample.given_to(one), Criterion(Plain(self.spec, self.objective))
+            losses.append(next(iter(one.train().training_losses(batch, criterion))))
         require(
-            alike, "a copy loaded from its state dict trains differently; keep all state in parameters or buffers"
+            torch.equal(*losses),
+            "a copy loaded from its state dict trains differently; keep all state in parameters or buffers",
         )
         return f"{len(model.state_dict())} tensors through safetensors"
-
-    def _training_loss(self, model: Backbone) -> Tensor:
-        torch.manual_seed(0)
-        batch, criterion = self.sample.given_to(model), Criterion(Plain(self.spec, self.objective))
-        return next(iter(model.train().training_losses(batch, criterion))).detach()
 
 
 def check_bases(kind: type[Backbone], options: Mapping[str, Any], parameter: str, objective: str) -> str:

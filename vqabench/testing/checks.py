@@ -6,7 +6,7 @@ import re
 import sysconfig
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -52,6 +52,12 @@ class Trial:
     """If it fails, later checks cannot run."""
 
 
+def list_trials(checks: object, essential: Collection[str] = ()) -> list[Trial]:
+    """Return the methods `check_NAME` of an object, in the order in which its class defines them."""
+    names = [name.removeprefix("check_") for name in vars(type(checks)) if name.startswith("check_")]
+    return [Trial(name, getattr(checks, f"check_{name}"), name in essential) for name in names]
+
+
 def run_checks(trials: Iterable[Trial], declarations: Mapping[str, str]) -> Iterator[Check]:
     """Run checks one by one, up to the first essential one that fails.
 
@@ -91,13 +97,9 @@ def describe_error(error: BaseException) -> str:
     origin = error if error.__cause__ is None else error.__cause__
     paths = [(one.filename, one.lineno) for one in traceback.extract_tb(origin.__traceback__)]
     paths += [(name, int(line)) for name, line in re.findall(r'File "(.+)", line (\d+)', str(error))]
-    own = [(Path(name).name, line) for name, line in paths if not _is_foreign(name)]
-    return f"{kind}{lines[0]}" + (f" ({own[-1][0]}, line {own[-1][1]})" if own else "")
-
-
-def _is_foreign(name: str) -> bool:
-    standard = name.startswith(STANDARD) and "site-packages" not in name
-    return standard or name.startswith((*FOREIGN, "<"))
+    paths = [one for one in paths if not one[0].startswith((*FOREIGN, "<"))]
+    own = [one for one in paths if not one[0].startswith(STANDARD) or "site-packages" in one[0]]
+    return f"{kind}{lines[0]}" + (f" ({Path(own[-1][0]).name}, line {own[-1][1]})" if own else "")
 
 
 def _run(trial: Trial) -> Check:

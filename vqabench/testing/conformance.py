@@ -19,14 +19,9 @@ from vqabench.errors import InputError, PluginError, unknown
 from vqabench.options import base_parameters, convert, options_of, resolve_options
 from vqabench.plugins import LOSSES, Plugin, contained, load
 from vqabench.testing.backbone_checks import BackboneChecks, check_bases
-from vqabench.testing.checks import Check, FailedCheckError, Trial, require, run_checks
+from vqabench.testing.checks import Check, FailedCheckError, Trial, list_trials, require, run_checks
 from vqabench.testing.loss_checks import loss_trials
-from vqabench.testing.process_checks import (
-    Observed,
-    check_processes,
-    observe_backbone,
-    observe_loss,
-)
+from vqabench.testing.process_checks import Observed, check_processes, observe_backbone, observe_loss
 from vqabench.testing.samples import Innermost, make_spec
 from vqabench.testing.strategies import BuildUnder, check_strategies
 from vqabench.testing.training_checks import TrainingChecks
@@ -77,24 +72,23 @@ def check_plugin(
         except ValueError as error:
             raise InputError(f"{plugin.name}: {error}") from error
     plan = _plan_small(plugin, given)
-
-    def build(spec: DataSpec, transform: Part | None) -> Backbone:
-        transforms = () if transform is None else (transform,)
-        model = build_model(dataclasses.replace(plan, transforms=transforms), spec)
-        start_model(plan, model)
-        return model
-
     if given:
-        build(make_spec(), None)  # raises InputError for an invalid setting, before any check runs
-
+        _build_planned(plan, make_spec())  # raises InputError for an invalid setting, before any check runs
     declarations: dict[str, str] = {}
     for part in reversed(plan.chain):
         declarations |= part.kind.declarations
     objectives = [name for name in OBJECTIVES if all(name in part.kind.objectives for part in plan.chain)]
-    trials = _trials(build, objectives, declarations)
+    trials = _backbone_trials(partial(_build_planned, plan), objectives, declarations)
     for parameter in base_parameters(kind):
         trials.append(Trial("bases", partial(check_bases, kind, plan.chain[0].options, parameter, objectives[0])))
     return _check(kind, [*trials, processes], declarations, only)
+
+
+def _build_planned(plan: Plan, spec: DataSpec, transform: Part | None = None) -> Backbone:
+    transforms = () if transform is None else (transform,)
+    model = build_model(dataclasses.replace(plan, transforms=transforms), spec)
+    start_model(plan, model)
+    return model
 
 
 def observe_plugin(plugin: Plugin, given: Mapping[str, object]) -> Observed:
@@ -106,14 +100,7 @@ def observe_plugin(plugin: Plugin, given: Mapping[str, object]) -> Observed:
             return observe_loss(lambda spec, objective: kind(spec, objective, **options), kind.objectives)
         options = {**kind.check_options, **options}
         return observe_backbone(lambda spec: kind(spec, Innermost(spec), **options))
-    plan = _plan_small(plugin, given)
-
-    def build(spec: DataSpec) -> Backbone:
-        model = build_model(plan, spec)
-        start_model(plan, model)
-        return model
-
-    return observe_backbone(build)
+    return observe_backbone(partial(_build_planned, _plan_small(plugin, given)))
 
 
 def observe_from_stdin() -> None:
@@ -155,7 +142,7 @@ def check_class(
     if options:
         build(make_spec(), None)  # raises ValueError for an invalid option
     transforms = not issubclass(kind, Transform)
-    trials = _trials(build, kind.objectives, kind.declarations, transforms=transforms)
+    trials = _backbone_trials(build, kind.objectives, kind.declarations, transforms=transforms)
     for parameter in bases:
         trials.append(Trial("bases", partial(check_bases, kind, given, parameter, kind.objectives[0])))
     return _check(kind, [*trials, *further], kind.declarations, only)
@@ -167,14 +154,11 @@ def assert_conforms(kind: type[Backbone] | type[Loss], **options: Any) -> None:
     assert not failed, "\n".join(failed)
 
 
-def _trials(
+def _backbone_trials(
     build: BuildUnder, objectives: Collection[str], declarations: Mapping[str, str], *, transforms: bool = True
 ) -> list[Trial]:
-    idle = {
-        name.removeprefix(GRADIENTS_OF): reason
-        for name, reason in declarations.items()
-        if name.startswith(GRADIENTS_OF)
-    }
+    of_gradients = {name: reason for name, reason in declarations.items() if name.startswith(GRADIENTS_OF)}
+    idle = {name.removeprefix(GRADIENTS_OF): reason for name, reason in of_gradients.items()}
 
     def build_alone(spec: DataSpec) -> Backbone:
         return build(spec, None)
@@ -183,8 +167,8 @@ def _trials(
     no_gradients = "gradients" in declarations
     strategies = partial(check_strategies, build, chosen, transforms=transforms, idle=no_gradients)
     return [
-        *BackboneChecks(build_alone, chosen[0]).trials(),
-        *TrainingChecks(build_alone, chosen, idle).trials(),
+        *list_trials(BackboneChecks(build_alone, chosen[0]), BackboneChecks.ESSENTIAL),
+        *list_trials(TrainingChecks(build_alone, chosen, idle)),
         Trial("strategies", strategies),
     ]
 

@@ -12,7 +12,14 @@ from torch import Tensor
 
 from vqabench.api import DataSpec, Loss
 from vqabench.testing.backbone_checks import require_unchanged
-from vqabench.testing.checks import FailedCheckError, SkippedCheckError, Trial, find_stray_tensors, require
+from vqabench.testing.checks import (
+    FailedCheckError,
+    SkippedCheckError,
+    Trial,
+    find_stray_tensors,
+    list_trials,
+    require,
+)
 from vqabench.testing.meta import MetaDevice, to_meta
 from vqabench.testing.samples import make_sample, make_spec
 from vqabench.testing.training_checks import bfloat16
@@ -23,21 +30,16 @@ LARGE = 100.0
 """A logit larger than those of any trained model."""
 
 
-ESSENTIAL = ("values", "seeds", "gradients")
-"""If one of these fails, the checks after it would only repeat the failure."""
-OTHERS = ("average", "descent", "state", "stages", "autocast", "devices", "synchronisation")
-
-
 def loss_trials(build: BuildLoss, objectives: Sequence[str]) -> list[Trial]:
     """Return the checks of a loss, each under all of its objectives."""
-    checks = {objective: LossChecks(build, objective) for objective in objectives}
+    under_each = [list_trials(LossChecks(build, objective), LossChecks.ESSENTIAL) for objective in objectives]
     return [
         Trial(
-            name,
-            partial(_check_under_each, {one: getattr(checks[one], f"check_{name}") for one in checks}),
-            essential=name in ESSENTIAL,
+            trials[0].name,
+            partial(_check_under_each, {one: trial.run for one, trial in zip(objectives, trials, strict=True)}),
+            trials[0].essential,
         )
-        for name in (*ESSENTIAL, *OTHERS)
+        for trials in zip(*under_each, strict=True)
     ]
 
 
@@ -57,7 +59,9 @@ def _check_under_each(checks: Mapping[str, Callable[[], str]]) -> str:
 
 
 class LossChecks:
-    """The checks of one loss under one objective."""
+    """The checks of one loss under one objective. ESSENTIAL checks come first."""
+
+    ESSENTIAL = ("values", "seeds", "gradients")
 
     def __init__(self, build: BuildLoss, objective: str) -> None:
         self.build, self.objective = build, objective
@@ -92,6 +96,23 @@ class LossChecks:
         )
         return "the same loss for the same seed"
 
+    def check_gradients(self) -> str:
+        """Check that gradients reach logits and parameters, and are finite for large logits."""
+        loss = self._loss()
+        for scale in (1.0, LARGE):
+            logits_BA = (scale * self.logits_BA).requires_grad_()
+            value = loss(logits_BA, self.batch)
+            require(value.requires_grad, "it does not depend on the logits")
+            torch.autograd.backward(value)
+            found = logits_BA.grad
+            require(
+                found is not None and bool(found.isfinite().all()) and bool(found.any()),
+                f"the gradient at logits of size {scale:g} is missing, 0 or not finite",
+            )
+        idle = [name for name, one in loss.named_parameters() if one.requires_grad and one.grad is None]
+        require(not idle, f"no gradient reaches {', '.join(idle)}")
+        return "finite"
+
     def check_average(self) -> str:
         """Check that it is averaged over the batch: the loss of a batch repeated is that of the batch."""
         logits_BA = self.logits_BA.double()
@@ -111,23 +132,6 @@ class LossChecks:
             f"{twice:.6g} for a repeated batch, but {once:.6g} for the batch",
         )
         return "averaged over the batch"
-
-    def check_gradients(self) -> str:
-        """Check that gradients reach logits and parameters, and are finite for large logits."""
-        loss = self._loss()
-        for scale in (1.0, LARGE):
-            logits_BA = (scale * self.logits_BA).requires_grad_()
-            value = loss(logits_BA, self.batch)
-            require(value.requires_grad, "it does not depend on the logits")
-            torch.autograd.backward(value)
-            found = logits_BA.grad
-            require(
-                found is not None and bool(found.isfinite().all()) and bool(found.any()),
-                f"the gradient at logits of size {scale:g} is missing, 0 or not finite",
-            )
-        idle = [name for name, one in loss.named_parameters() if one.requires_grad and one.grad is None]
-        require(not idle, f"no gradient reaches {', '.join(idle)}")
-        return "finite"
 
     def check_descent(self) -> str:
         """Check that gradient descent on the logits raises the probability of right answers."""

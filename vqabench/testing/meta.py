@@ -56,11 +56,10 @@ class MetaDevice(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self._record("copies from the CPU")
             return func(*args, **given)
         self.operations.append((name, tuple(tuple(tensor.shape) for tensor in tensors)))
-        answer = _ANSWERS.get(name)
-        if answer is not None:
-            what, made = answer
+        if name in _ANSWERS:
+            what, answer = _ANSWERS[name]
             self._record(what)
-            return made(*args, **given)
+            return answer(*args, **given)
         if name in ("aten::_to_copy", "aten::copy_") and _is_copy_to_cpu(args, given):
             self._record("copies to the CPU")
             return torch.zeros_like(args[0], **(given | {"device": given.get("device", torch.device("cpu"))}))
@@ -91,7 +90,8 @@ class MetaDevice(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _record(self, what: str) -> None:
         """Record the last line of code that is neither PyTorch's nor this module's."""
-        frames = [frame for frame in traceback.extract_stack() if not _is_machinery(frame.filename)]
+        foreign = (TORCH, "<", __file__)
+        frames = [frame for frame in traceback.extract_stack() if not frame.filename.startswith(foreign)]
         place = f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else "an unknown line"
         self.waits.setdefault(place, what)
 
@@ -108,31 +108,22 @@ def _is_copy_to_cpu(args: tuple[Any, ...], given: Mapping[str, Any]) -> bool:
     return bool(to_cpu or onto_cpu)
 
 
-def _is_machinery(filename: str) -> bool:
-    return filename.startswith((TORCH, "<")) or filename == __file__
-
-
-def _number(tensor: Tensor) -> bool | int | float:
-    return tensor.dtype == torch.bool or (1.0 if tensor.is_floating_point() else 1)
-
-
-def _nonzero(tensor: Tensor) -> Tensor:
-    return torch.empty((tensor.numel(), tensor.ndim), dtype=torch.int64, device=META)
-
-
-def _selected(tensor: Tensor, mask: Tensor) -> Tensor:
-    return torch.empty(torch.where(mask, tensor, tensor).numel(), dtype=tensor.dtype, device=META)
-
-
-def _equal(*_: Tensor) -> bool:
-    return True
-
-
 _ANSWERS: Mapping[str, tuple[str, Callable[..., Any]]] = {
-    "aten::_local_scalar_dense": ("reads a number", _number),
-    "aten::equal": ("compares two tensors", _equal),
-    "aten::nonzero": ("asks which elements are not zero", _nonzero),
-    "aten::masked_select": ("asks which elements of a mask are set", _selected),
+    "aten::_local_scalar_dense": (
+        "reads a number",
+        lambda tensor: tensor.dtype == torch.bool or (1.0 if tensor.is_floating_point() else 1),
+    ),
+    "aten::equal": ("compares two tensors", lambda *_: True),
+    "aten::nonzero": (
+        "asks which elements are not zero",
+        lambda tensor: torch.empty((tensor.numel(), tensor.ndim), dtype=torch.int64, device=META),
+    ),
+    "aten::masked_select": (
+        "asks which elements of a mask are set",
+        lambda tensor, mask: torch.empty(
+            torch.where(mask, tensor, tensor).numel(), dtype=tensor.dtype, device=META
+        ),
+    ),
 }
 """Operation -> why it waits, and the result used instead."""
 

@@ -37,19 +37,6 @@ Observed = dict[str, Tensor]
 
 def check_processes(plugin: Plugin, settings: Mapping[str, object], here: Observed) -> str:
     """Check that a second process, with another PYTHONHASHSEED, computes the same as `here`."""
-    there = _observe_elsewhere(plugin, settings)
-    cause = "does it depend on Python's hash(), or on the order of a set?"
-    require(here.keys() == there.keys(), f"its parameters or extras differ in another process; {cause}")
-    for name, one in here.items():
-        if name.startswith("logits"):
-            agree(one, there[name], f"in another process ({cause})")
-        else:
-            same = one.shape == there[name].shape and torch.equal(one, there[name])
-            require(same, f"{name} differ in another process; {cause}")
-    return "the same in a second process, where Python's hash() differs"
-
-
-def _observe_elsewhere(plugin: Plugin, settings: Mapping[str, object]) -> Observed:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "observed.safetensors"
         request = {"plugin": dataclasses.asdict(plugin), "settings": dict(settings), "out": str(out)}
@@ -67,7 +54,16 @@ def _observe_elsewhere(plugin: Plugin, settings: Mapping[str, object]) -> Observ
         )
         lines = ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"]
         require(ended.returncode == 0 and out.is_file(), f"it fails in another process: {lines[-1]}")
-        return load_file(out)
+        there = load_file(out)
+    cause = "does it depend on Python's hash(), or on the order of a set?"
+    require(here.keys() == there.keys(), f"its parameters or extras differ in another process; {cause}")
+    for name, one in here.items():
+        if name.startswith("logits"):
+            agree(one, there[name], f"in another process ({cause})")
+        else:
+            same = one.shape == there[name].shape and torch.equal(one, there[name])
+            require(same, f"{name} differ in another process; {cause}")
+    return "the same in a second process, where Python's hash() differs"
 
 
 def observe_backbone(build: Callable[[DataSpec], Backbone]) -> Observed:

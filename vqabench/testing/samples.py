@@ -85,7 +85,9 @@ def make_sample(spec: DataSpec, size: int, seed: int = 0, *, odd: bool = False) 
     nouns = torch.randint(len(NOUNS), (size,), generator=generator).tolist()
     pairs = zip(types_B.tolist(), nouns, strict=True)
     questions = [f"{spec.question_types[kind].capitalize()} {NOUNS[noun]}?" for kind, noun in pairs]
-    targets_BA = _draw_targets(spec, size, generator)
+    first_B1 = torch.randint(len(spec.answers) - 1, (size, 1), generator=generator)
+    targets_BA = torch.zeros(size, len(spec.answers))
+    targets_BA.scatter_(1, (first_B1 + 1) % len(spec.answers), 0.3).scatter_(1, first_B1, 1.0)
     if odd:
         targets_BA[1], questions[2] = 0, ""
     tokens_BL, typed_BL = _tokenise(spec, questions, types_B)
@@ -126,13 +128,6 @@ def _tokenise(spec: DataSpec, questions: Sequence[str], types_B: Tensor) -> tupl
         tokens_BL[row, first:] = torch.tensor([numbers.get(word, UNKNOWN) for word in words])
         typed_BL[row, first : first + len(spec.question_types[kind].split())] = True
     return tokens_BL, typed_BL
-
-
-def _draw_targets(spec: DataSpec, size: int, generator: torch.Generator) -> Tensor:
-    targets_BA = torch.zeros(size, len(spec.answers))
-    first_B = torch.randint(len(spec.answers) - 1, (size, 1), generator=generator)
-    targets_BA.scatter_(1, (first_B + 1) % len(spec.answers), 0.3)
-    return targets_BA.scatter_(1, first_B, 1.0)
 
 
 def take(batch: Batch, rows: Tensor) -> Batch:

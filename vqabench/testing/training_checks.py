@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from fnmatch import fnmatch
 from typing import Any
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from vqabench.api import Backbone, Batch, DataSpec, Output
 from vqabench.losses.plain import Plain
 from vqabench.testing.backbone_checks import Build, agree, build_seeded, train_briefly
-from vqabench.testing.checks import FailedCheckError, SkippedCheckError, Trial, find_stray_tensors, require
+from vqabench.testing.checks import FailedCheckError, SkippedCheckError, find_stray_tensors, require
 from vqabench.testing.meta import MetaDevice, to_meta
 from vqabench.testing.samples import make_sample, make_spec
 from vqabench.training.backward import CapturedPass, is_capturable, under
@@ -47,19 +47,6 @@ class TrainingChecks:
         self.spec = make_spec()
         self.sample = make_sample(self.spec, 8, odd=True)
 
-    def trials(self) -> list[Trial]:
-        """Return the checks."""
-        return [
-            Trial("seeds", self.check_seeds),
-            Trial("gradients", self.check_gradients),
-            Trial("learning", self.check_learning),
-            Trial("autocast", self.check_autocast),
-            Trial("compile", self.check_compile),
-            Trial("devices", self.check_devices),
-            Trial("synchronisation", self.check_synchronisation),
-            Trial("capture", self.check_capture),
-        ]
-
     def check_seeds(self) -> str:
         """Check that training is the same for the same seed, and that it leaves the run's seed alone."""
         kind, generators, states = torch.get_default_dtype(), [], []
@@ -90,19 +77,19 @@ class TrainingChecks:
                 batch = make_sample(self.spec, 32, seed, odd=True).given_to(model)
                 for value in model.training_losses(batch, criterion_of(self.spec, objective)):
                     _take_gradient(model, value)
-                    largest |= {name: max(size, largest[name]) for name, size in _gradient_sizes(model).items()}
+                    for name, one in model.named_parameters():
+                        if one.grad is not None and one.numel():
+                            largest[name] = max(float(one.grad.abs().max()), largest[name])
             enough = NONE_AT_ALL * max(largest.values())
             allowed = [name for name in largest for pattern in self.idle if fnmatch(name, f"*{pattern}")]
             idle = [name for name, size in largest.items() if size <= enough and name not in allowed]
             more = " and others" if len(idle) > 5 else ""
             require(not idle, f"{objective}: no gradient reaches {', '.join(idle[:5])}{more}")
-        return f"reach all {len(largest)} parameters{self._format_idle()}"
-
-    def _format_idle(self) -> str:
         of_reason: dict[str, list[str]] = {}
         for pattern, reason in self.idle.items():
             of_reason.setdefault(reason, []).append(pattern)
-        return "".join(f"; except {', '.join(patterns)}: {reason}" for reason, patterns in of_reason.items())
+        excepted = [f"; except {', '.join(patterns)}: {reason}" for reason, patterns in of_reason.items()]
+        return f"reach all {len(largest)} parameters{''.join(excepted)}"
 
     def check_learning(self) -> str:
         """Check that it can memorise 64 questions, with its own optimiser at a higher learning rate."""
@@ -147,18 +134,24 @@ class TrainingChecks:
         """Check that torch.compile captures it as one graph, in training and in testing, with the same logits."""
         model = build_seeded(self.build, self.spec)
         batch = self.sample.given_to(model)
-        counter = _Counter()
+        operations = 0
+
+        def count(graph: Any, _: object) -> Any:
+            nonlocal operations
+            operations += sum(node.op.startswith("call") for node in graph.graph.nodes)
+            return graph.forward
+
         torch._dynamo.reset()
         with torch._dynamo.config.patch(allow_rnn=True), _silent("torch._dynamo"):
-            compiled: Any = torch.compile(copy.deepcopy(model).train(), backend=counter, fullgraph=True)
+            compiled: Any = torch.compile(copy.deepcopy(model).train(), backend=count, fullgraph=True)
             compiled(batch)
-            compiled = torch.compile(model.eval(), backend=counter, fullgraph=True)
+            compiled = torch.compile(model.eval(), backend=count, fullgraph=True)
             tested = batch.replace(targets_BA=None)
             agree(model(tested).logits_BA, compiled(tested).logits_BA, "with and without torch.compile")
-        require(counter.operations > 0, "torch.compile captured no operation")
+        require(operations > 0, "torch.compile captured no operation")
         recurrent = any(isinstance(part, nn.RNNBase) for part in model.modules())
         needs = "; recurrent layers need torch._dynamo.config.allow_rnn" if recurrent else ""
-        return f"captured as one graph, in training and in testing: {counter.operations} operations{needs}"
+        return f"captured as one graph, in training and in testing: {operations} operations{needs}"
 
     def check_devices(self) -> str:
         """Check that all its tensors move to a GPU, and that its logits are the same there.
@@ -231,7 +224,7 @@ class TrainingChecks:
         recorded, other = (
             make_sample(self.spec, 8, seed)
             .batch.replace(extras=dict(self.sample.given_to(model).extras))
-            .map(to_cuda)
+            .map(lambda tensor: tensor.cuda())
             for seed in range(2)
         )
         parameters = list(model.parameters())
@@ -273,11 +266,6 @@ class TrainingChecks:
         return device.describe()
 
 
-def to_cuda(tensor: Tensor) -> Tensor:
-    """Return a tensor on the current GPU."""
-    return tensor.cuda()
-
-
 def bfloat16() -> torch.autocast:
     """Return a context for forward passes in bfloat16."""
     return torch.autocast("cpu", torch.bfloat16)
@@ -301,31 +289,11 @@ def _take_gradient(model: nn.Module, value: Tensor) -> None:
     require(not infinite, f"the gradient of {', '.join(infinite[:5])} is not finite")
 
 
-def _gradient_sizes(model: nn.Module) -> dict[str, float]:
-    return {
-        name: float(one.grad.abs().max())
-        for name, one in model.named_parameters()
-        if one.grad is not None and one.numel()
-    }
-
-
 def _accuracy(model: nn.Module, batch: Batch) -> float:
     assert batch.targets_BA is not None
     with torch.no_grad():
         output: Output = model.eval()(batch.replace(targets_BA=None))
     return float(soft_accuracy(output.logits_BA, batch.targets_BA))
-
-
-class _Counter:
-    """A backend of torch.compile that runs graphs unchanged and counts their operations."""
-
-    def __init__(self) -> None:
-        self.operations = 0
-
-    def __call__(self, graph: Any, _: object) -> Callable[..., object]:
-        self.operations += sum(node.op.startswith("call") for node in graph.graph.nodes)
-        forward: Callable[..., object] = graph.forward
-        return forward
 
 
 @contextmanager
