@@ -120,9 +120,7 @@ _ANSWERS: Mapping[str, tuple[str, Callable[..., Any]]] = {
     ),
     "aten::masked_select": (
         "asks which elements of a mask are set",
-        lambda tensor, mask: torch.empty(
-            torch.where(mask, tensor, tensor).numel(), dtype=tensor.dtype, device=META
-        ),
+        lambda row, mask: torch.empty(torch.where(mask, row, row).numel(), dtype=row.dtype, device=META),
     ),
 }
 """Operation -> why it waits, and the result used instead."""
