@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +19,6 @@ from vqabench.data.features.store import FeatureStore, check_texts, open_feature
 from vqabench.data.prepare import digits
 from vqabench.data.prepare.fingerprint import fingerprint_of, stamp_of
 from vqabench.data.vqa.accuracy import best_accuracies, explain_oddities, find_oddities, mean_percent
-from vqabench.data.vqa.annotation_table import Categorical
 from vqabench.data.vqa.annotations import ANSWER_TYPES, Question, hash_ids
 from vqabench.data.vqa.answers import vocabulary
 from vqabench.data.vqa.encoding import (
@@ -38,6 +37,8 @@ from vqabench.files.hdf5 import change_hdf5, reading, store, write_hdf5
 
 Array = NDArray[Any]
 Say = Callable[[str], None]
+VOCABULARIES = ("answers", "words", "types")
+"""Arrays of strings in `prepared.h5`, and attributes of an Encoder."""
 
 
 @dataclass(frozen=True)
@@ -243,30 +244,25 @@ def read_language(dataset: Dataset, raw: Raw) -> Language:
 
     Raises InputError if no answer is common enough, a text cannot be stored, or the vectors are broken.
     """
-    types = tuple(dict.fromkeys(name for _, table in raw.values() for name in table.question_types.counts()))
-    if dataset.scored != dataset.splits:
-        types = tuple(dict.fromkeys([*types, NO_TYPE]))
-    train_questions = dict.fromkeys(question.question for question in raw["train"][0])
-    words = collect_words(map(split_words, train_questions))
-    encoder = Encoder(dataset.entry.question_length, _vocabulary(raw, dataset), types, words)
-    for name, strings in _vocabularies(encoder):
-        check_texts(f"{dataset.name}: one of the {name},", strings)
-    path = dataset.word_vectors_file
-    return Language(encoder, read_word_vectors(path, encoder.words) if path else None)
-
-
-def _vocabulary(raw: Raw, dataset: Dataset) -> tuple[str, ...]:
-    minimum = dataset.entry.minimum_answer_count
+    entry = dataset.entry
     counts: Counter[str] = Counter()
-    for split in dataset.entry.vocabulary.split("+"):
+    for split in entry.vocabulary.split("+"):
         counts.update(raw[split][1].modal_answers.counts() if split in raw else {})
-    answers = vocabulary(counts, minimum)
+    answers = vocabulary(counts, entry.minimum_answer_count)
     if not answers:
         raise InputError(
-            f"{dataset.name}: no answer is the most common one of {minimum} training questions; "
+            f"{dataset.name}: no answer is the most common one of {entry.minimum_answer_count} training questions; "
             "set a smaller minimum_answer_count in the catalogue"
         )
-    return answers
+    types = dict.fromkeys(name for _, table in raw.values() for name in table.question_types.counts())
+    if dataset.scored != dataset.splits:
+        types[NO_TYPE] = None
+    train_questions = dict.fromkeys(question.question for question in raw["train"][0])
+    encoder = Encoder(entry.question_length, answers, types, collect_words(map(split_words, train_questions)))
+    for name in VOCABULARIES:
+        check_texts(f"{dataset.name}: one of the {name},", getattr(encoder, name))
+    path = dataset.word_vectors_file
+    return Language(encoder, read_word_vectors(path, encoder.words) if path else None)
 
 
 def fill_prepared(
@@ -274,25 +270,36 @@ def fill_prepared(
 ) -> None:
     """Write everything that training needs of the questions. Raises InputError if an input is invalid."""
     encoder, answers, types = language.encoder, language.encoder.answers, language.encoder.types
-    given = {split: count_human_answers(table.answers, encoder.answers) for split, (_, table) in raw.items()}
-    train_types = encoder.number_types(raw["train"][1].question_types)
+    given = {split: count_human_answers(table.answers, answers) for split, (_, table) in raw.items()}
+    train_types = raw["train"][1].question_types.number(types)
     priors = count_priors(train_types, given["train"], len(answers), len(types))
     _write_spec(file, dataset, language, priors, features)
-    for split, (questions, table) in raw.items():
-        rows, kept = _locate_images(dataset, split, questions, features, say)
-        chosen = [questions[n] for n in kept]
-        types_N = table.question_types.take(kept)
-        _write_split(file.create_group(split), encoder, chosen, types_N, given[split].take(kept), rows)
+    parts = {split: (questions, table.question_types, given[split]) for split, (questions, table) in raw.items()}
     for split, questions in dataset.read_unanswered().items():
+        parts[split] = questions, encoder.guess_types(questions), no_answers(len(questions))
+    for split, (questions, every_type, every_answer) in parts.items():
         rows, kept = _locate_images(dataset, split, questions, features, say)
-        chosen = [questions[n] for n in kept]
-        guessed_N = encoder.guess_types(chosen)
-        _write_split(file.create_group(split), encoder, chosen, guessed_N, no_answers(len(chosen)), rows)
-        untyped = guessed_N.counts().get(NO_TYPE, 0)
-        say(
-            f"{split}: no annotations, so it can be answered but not scored; the types of its questions are "
-            f"guessed from their first words ({untyped:,} of {len(chosen):,} begin with no known type)"
+        chosen, types_N, answers_N = [questions[n] for n in kept], every_type[kept], every_answer.take(kept)
+        tokens, type_word_counts = encoder.encode(chosen, types_N)
+        arrays = SplitArrays(
+            question_ids=np.array([question.question_id for question in chosen], np.int64),
+            image_rows=rows.astype(np.int64),
+            types=types_N.number(types),
+            tokens=tokens,
+            type_word_counts=type_word_counts,
+            starts=np.append(0, np.cumsum(np.bincount(answers_N.questions, minlength=answers_N.size))),
+            target_answers=answers_N.answers,
+            target_values=answers_N.targets,
         )
+        group = file.create_group(split)
+        for name, array in vars(arrays).items():
+            store(group, name, array)
+        if split not in raw:
+            untyped = types_N.counts().get(NO_TYPE, 0)
+            say(
+                f"{split}: no annotations, so it can be answered but not scored; the types of its questions are "
+                f"guessed from their first words ({untyped:,} of {len(chosen):,} begin with no known type)"
+            )
     warnings = _report(raw, given, language, priors, say)
     file.attrs["warnings"] = warnings  # repeated whenever these questions are used
     for warning in warnings:
@@ -340,36 +347,13 @@ def _locate_images(
     return features.rows([questions[n].image_id for n in kept]), kept
 
 
-def _write_split(
-    group: h5py.Group,
-    encoder: Encoder,
-    questions: Sequence[Question],
-    types: Categorical,
-    given: HumanAnswers,
-    image_rows: Array,
-) -> None:
-    tokens, type_word_counts = encoder.encode(questions, types)
-    arrays = SplitArrays(
-        question_ids=np.array([question.question_id for question in questions], np.int64),
-        image_rows=image_rows.astype(np.int64),
-        types=encoder.number_types(types),
-        tokens=tokens,
-        type_word_counts=type_word_counts,
-        starts=np.append(0, np.cumsum(np.bincount(given.questions, minlength=given.size))),
-        target_answers=given.answers,
-        target_values=given.targets,
-    )
-    for name, array in vars(arrays).items():
-        store(group, name, array)
-
-
 def _write_spec(
     file: h5py.File, dataset: Dataset, language: Language, priors: Priors, features: FeatureStore
 ) -> None:
     encoder = language.encoder
     file.attrs["question_length"] = encoder.length
-    for name, strings in _vocabularies(encoder):
-        file.create_dataset(name, data=list(strings), dtype=h5py.string_dtype())
+    for name in VOCABULARIES:
+        file.create_dataset(name, data=list(getattr(encoder, name)), dtype=h5py.string_dtype())
     for name, array in vars(priors).items():
         store(file, f"priors/{name}", array)
     if language.vectors is not None:
@@ -377,8 +361,3 @@ def _write_spec(
     if dataset.entry.object_names:
         names = read_object_names(dataset.source / dataset.entry.object_names, features)
         file.create_dataset("object_names", data=list(names), dtype=h5py.string_dtype())
-
-
-def _vocabularies(encoder: Encoder) -> Iterator[tuple[str, Iterable[str]]]:
-    """Yield the names of the arrays of strings in `prepared.h5`, and the strings."""
-    yield from (("answers", encoder.answers), ("words", encoder.words), ("types", encoder.types))

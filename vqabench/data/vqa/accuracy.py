@@ -100,7 +100,7 @@ def find_oddities(answers: Categorical, records: NDArray[np.int8]) -> Oddities:
     for row in repeating.tolist():
         pairs = set(zip(records[row].tolist(), forms.codes_NK[row].tolist(), strict=True))
         equal_N[row] = len(pairs) < ANNOTATORS
-    spellings = answers.take(np.flatnonzero(forms.same_N)).regroup(strip_space)
+    spellings = answers[np.flatnonzero(forms.same_N)].regroup(strip_space)
     changed = {text: count // ANNOTATORS for text, count in spellings.counts().items() if normalise(text) != text}
     example = max(changed, key=lambda text: changed[text], default="")
     return Oddities(len(answers), int(equal_N.sum()), sum(changed.values()), example)
@@ -131,7 +131,7 @@ def _form(answers: Categorical) -> _Forms:
     normalised = answers.regroup(normalise)
     codes_NK = normalised.codes.copy()
     (alike,) = np.nonzero((codes_NK == codes_NK[:, :1]).all(1))  # equal stripped answers are equal normalised ones
-    stripped = answers.take(alike).regroup(strip_space)
+    stripped = answers[alike].regroup(strip_space)
     same_M = (stripped.codes == stripped.codes[:, :1]).all(1)
     same_N = np.zeros(len(answers), bool)
     same_N[alike[same_M]] = True

@@ -52,7 +52,7 @@ class Categorical:
     def __len__(self) -> int:
         return len(self.codes)
 
-    def take(self, rows: NDArray[Any]) -> Categorical:
+    def __getitem__(self, rows: NDArray[Any]) -> Categorical:
         """Return the rows at some positions (int or bool)."""
         return Categorical(self.names, self.codes[rows])
 
@@ -106,15 +106,8 @@ class AnnotationTable:
         if chosen == range(len(self)):
             return self
         rows = np.array(chosen, np.int64)
-        return AnnotationTable(
-            self.question_ids[rows],
-            [self.image_ids[row] for row in chosen],
-            self.question_types.take(rows),
-            self.answer_types.take(rows),
-            self.modal_answers.take(rows),
-            self.answers.take(rows),
-            self.records[rows],
-        )
+        columns = {name: column[rows] for name, column in vars(self).items() if name != "image_ids"}
+        return AnnotationTable(image_ids=[self.image_ids[row] for row in chosen], **columns)
 
     def choose(self, question_ids: Container[int]) -> AnnotationTable:
         """Return the questions with some ids, in the order of this table."""
@@ -191,18 +184,16 @@ def concatenate(tables: Sequence[AnnotationTable]) -> AnnotationTable:
     """Return the questions of all tables, concatenated."""
     if len(tables) == 1:
         return tables[0]
-    return AnnotationTable(
-        np.concatenate([table.question_ids for table in tables]),
-        [image for table in tables for image in table.image_ids],
-        _concatenate_columns([table.question_types for table in tables]),
-        _concatenate_columns([table.answer_types for table in tables]),
-        _concatenate_columns([table.modal_answers for table in tables]),
-        _concatenate_columns([table.answers for table in tables]),
-        np.concatenate([table.records for table in tables]),
-    )
+    columns = {name: [vars(table)[name] for table in tables] for name in vars(tables[0])}
+    images = columns.pop("image_ids")
+    joined: dict[str, Any] = {
+        name: _join(parts) if isinstance(parts[0], Categorical) else np.concatenate(parts)
+        for name, parts in columns.items()
+    }
+    return AnnotationTable(image_ids=[*chain.from_iterable(images)], **joined)
 
 
-def _concatenate_columns(several: Sequence[Categorical]) -> Categorical:
+def _join(several: Sequence[Categorical]) -> Categorical:
     names, codes = Numbering(), []
     for one in several:
         numbers = names.number(one.names)

@@ -175,21 +175,6 @@ class _Identified(msgspec.Struct, gc=False):
     question_id: Int64
 
 
-class _LooseAnnotation(msgspec.Struct):
-    """An annotation whose records may have any fields."""
-
-    question_id: Int64
-    image_id: ImageId
-    question_type: str
-    answer_type: str
-    answers: list[dict[str, Any]]
-    multiple_choice_answer: str | None = None
-
-
-class _Text(msgspec.Struct):
-    answer: str
-
-
 Given = TypeVar("Given")
 _QUESTION = msgspec.json.Decoder(Question)
 _ANNOTATION = msgspec.json.Decoder(Annotation)
@@ -199,19 +184,17 @@ _SURE_PREDICTIONS = msgspec.json.Decoder(list[SurePrediction])
 
 
 def _as_annotation(entry: Any) -> Annotation:
-    loose = msgspec.convert(_with_ids(entry), _LooseAnnotation)
-    texts = msgspec.convert(entry["answers"], list[_Text])
-    rests = [{key: value for key, value in record.items() if key != "answer"} for record in loose.answers]
-    numbers = [rests.index(rest) for rest in rests]  # by Python's equality, as in the official evaluation
-    answers = tuple(Answer(text.answer, answer_id=number) for text, number in zip(texts, numbers, strict=True))
-    return Annotation(
-        loose.question_id,
-        loose.image_id,
-        loose.question_type,
-        loose.answer_type,
-        answers,
-        loose.multiple_choice_answer,
-    )
+    entry = _with_ids(entry)
+    records = entry.get("answers") if isinstance(entry, Mapping) else None
+    if isinstance(records, list) and all(isinstance(record, Mapping) for record in records):
+        rests = [{key: value for key, value in record.items() if key != "answer"} for record in records]
+        answers = [
+            # Numbered by Python's equality, as in the official evaluation.
+            {key: value for key, value in record.items() if key == "answer"} | {"answer_id": rests.index(rest)}
+            for record, rest in zip(records, rests, strict=True)
+        ]
+        entry = {**entry, "answers": answers}
+    return msgspec.convert(entry, Annotation)
 
 
 def _with_ids(entry: Any) -> Any:

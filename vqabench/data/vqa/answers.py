@@ -38,7 +38,9 @@ def normalise(answer: str) -> str:
     Space, punctuation, number words, articles and contractions, in this order and with all peculiarities of
     `vqaEval.py` of GT-Vision-Lab/VQA.
     """
-    return _normalise_words(_strip_punctuation(strip_space(answer)))
+    words = _strip_punctuation(strip_space(answer)).lower().split()
+    numbers = [NUMBER_WORDS.get(word, word) for word in words]
+    return " ".join(CONTRACTIONS.get(word, word) for word in numbers if word not in ARTICLES)
 
 
 def _strip_punctuation(answer: str) -> str:
@@ -50,11 +52,6 @@ def _strip_punctuation(answer: str) -> str:
         touches_space = f"{mark} " in answer or f" {mark}" in answer
         stripped = stripped.replace(mark, "" if touches_space or has_comma_between_digits else " ")
     return _PERIOD.sub("", stripped, count=_MOST_PERIODS) if "." in stripped else stripped
-
-
-def _normalise_words(answer: str) -> str:
-    words = [NUMBER_WORDS.get(word, word) for word in answer.lower().split()]
-    return " ".join(CONTRACTIONS.get(word, word) for word in words if word not in ARTICLES)
 
 
 def count_answers(annotation: Annotation) -> Counter[str]:

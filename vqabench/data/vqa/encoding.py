@@ -46,8 +46,7 @@ class HumanAnswers:
         row = np.full(self.size, -1, np.int64)
         row[kept] = np.arange(len(kept))
         inside = row[self.questions] >= 0
-        chosen: list[NDArray[Any]] = [array[inside] for array in (self.questions, self.answers, self.annotators)]
-        return HumanAnswers(len(kept), row[chosen[0]], chosen[1], chosen[2])
+        return HumanAnswers(len(kept), row[self.questions[inside]], self.answers[inside], self.annotators[inside])
 
 
 def no_answers(size: int) -> HumanAnswers:
@@ -107,10 +106,6 @@ class Encoder:
         self.words = {name: number for number, name in enumerate(words)}
         self.length = length
         self.type_words = {name: split_words(name) for name in self.types}
-
-    def number_types(self, types: Categorical) -> NDArray[np.int64]:
-        """Return the number of each question's type: int64 [N]."""
-        return types.number(self.types)
 
     def guess_types(self, questions: Sequence[Question]) -> Categorical:
         """Return types of questions without annotations, guessed from the first words, which define types."""
