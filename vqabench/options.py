@@ -8,22 +8,15 @@ import inspect
 import math
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Union, get_args, get_origin
 
 from vqabench.errors import InputError, PluginError, unknown
 
-_BOOLEANS = {
-    "true": True,
-    "yes": True,
-    "on": True,
-    "1": True,
-    "false": False,
-    "no": False,
-    "off": False,
-    "0": False,
-}
+_BOOLEANS = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(("false", "no", "off", "0"), False)
+_ACCEPTED: dict[Any, Any] = {bool: bool, int: str | int, float: str | int | float, str: str}
+"""Type of an option -> types of values that are converted to it."""
 
 
 @dataclass(frozen=True)
@@ -124,17 +117,14 @@ def _make_option(owner: str, name: str, annotation: Any, default: Any) -> Option
     if default in (inspect.Parameter.empty, dataclasses.MISSING):
         raise PluginError(f"{owner}: its option {name!r} has no default")
     kind, _ = _split_optional(annotation)
-    if kind not in _CONVERTERS and not _is_plain_literal(kind):
+    is_literal = get_origin(kind) is Literal and all(type(choice) in (str, int) for choice in get_args(kind))
+    if kind not in _ACCEPTED and not is_literal:
         given = "no type" if annotation is None else f"the type {annotation}"
         raise PluginError(
             f"{owner}: its option {name!r} has {given}; supported: bool, int, float, str, "
             "Literal of strings or integers, each or None"
         )
     return Option(name, annotation, default)
-
-
-def _is_plain_literal(kind: Any) -> bool:
-    return get_origin(kind) is Literal and all(type(choice) in (str, int) for choice in get_args(kind))
 
 
 def _split_optional(annotation: Any) -> tuple[Any, bool]:
@@ -146,38 +136,17 @@ def _split_optional(annotation: Any) -> tuple[Any, bool]:
 
 
 def _convert_to(kind: Any, value: object) -> Any:
+    """Convert a value to a type without None. Raises ValueError or OverflowError."""
     if get_origin(kind) is Literal:
         chosen = {str(choice): choice for choice in get_args(kind)}.get(str(value))
         if chosen is None or isinstance(value, bool):
             raise ValueError
         return chosen
-    return _CONVERTERS[kind](value)
-
-
-def _to_bool(value: object) -> bool:
-    if isinstance(value, str) and value.lower() in _BOOLEANS:
-        return _BOOLEANS[value.lower()]
-    if not isinstance(value, bool):
+    if kind is bool and isinstance(value, str):
+        value = _BOOLEANS.get(value.lower())
+    if not isinstance(value, _ACCEPTED[kind]) or (isinstance(value, bool) and kind is not bool):
         raise ValueError
-    return value
-
-
-def _to_int(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, str | int):
+    converted = kind(value)
+    if kind is float and not math.isfinite(converted):
         raise ValueError
-    return int(value)
-
-
-def _to_float(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, str | int | float) or not math.isfinite(float(value)):
-        raise ValueError
-    return float(value)
-
-
-def _to_str(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError
-    return value
-
-
-_CONVERTERS: dict[type, Callable[[object], Any]] = {bool: _to_bool, int: _to_int, float: _to_float, str: _to_str}
+    return converted

@@ -7,6 +7,7 @@ without importing torch or the plugin.
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib.machinery
 import sys
 from collections.abc import Iterator
@@ -109,7 +110,12 @@ def _check_imports(module_name: str) -> None:
                 where = f"{spec.origin}, line {statement.lineno}"
                 if isinstance(statement, ast.Raise):
                     raise SourceError(f"{where}: importing it raises an error")
-                for imported in _imported_modules(module, statement) if module else []:
+                imports: list[str] = []
+                if isinstance(statement, ast.Import):
+                    imports = [alias.name for alias in statement.names]
+                elif isinstance(statement, ast.ImportFrom) and module:
+                    imports = [_absolute(module, statement)]
+                for imported in imports:
                     package = imported.partition(".")[0]
                     if package == root:
                         waiting.append(imported)
@@ -117,33 +123,22 @@ def _check_imports(module_name: str) -> None:
                         raise SourceError(f"{where}: it needs the package {package}, which is not installed")
 
 
-def _imported_modules(module: _Module, statement: ast.stmt) -> list[str]:
-    """Return the modules that a statement imports unconditionally."""
-    if isinstance(statement, ast.Import):
-        return [alias.name for alias in statement.names]
-    return [_absolute(module, statement)] if isinstance(statement, ast.ImportFrom) else []
-
-
 def _find_spec(name: str) -> importlib.machinery.ModuleSpec | None:
     """Find a module without importing the packages around it, as `importlib.util.find_spec` would."""
-    path = None
+    path: list[str] | None = None
     parts = name.split(".")
     spec = None
     for depth in range(1, len(parts) + 1):
-        partial = ".".join(parts[:depth])
-        spec = next(filter(None, (_ask(finder, partial, path) for finder in sys.meta_path)), None)
+        spec = None
+        for finder in sys.meta_path:
+            with contextlib.suppress(Exception):  # a finder of a strange package must not spoil the others
+                spec = finder.find_spec(".".join(parts[:depth]), path)
+            if spec is not None:
+                break
         if spec is None:
             return None
         path = list(spec.submodule_search_locations or [])
     return spec
-
-
-def _ask(finder: object, name: str, path: list[str] | None) -> importlib.machinery.ModuleSpec | None:
-    try:
-        found: importlib.machinery.ModuleSpec | None = finder.find_spec(name, path)  # type: ignore[attr-defined]
-        return found
-    except Exception:  # a finder of a strange package must not spoil the others
-        return None
 
 
 def _read_module(name: str) -> _Module | None:
@@ -168,28 +163,25 @@ def _parse(file: str, changed: int) -> ast.Module:
 
 
 def _find_class(module: _Module | None, attribute: str, followed: int = 0) -> _Class | None:
-    """Find a class by its name, through the imports of its module."""
+    """Find a class by its name, `Class` or `Outer.Class`, through the imports of its module."""
     if module is None or followed > MOST_FOLLOWED:
         return None
     first, _, rest = attribute.partition(".")
     for statement in reversed(module.tree.body):
         if isinstance(statement, ast.ClassDef) and statement.name == first:
-            return _find_inner(_Class(module, statement), rest)
+            node = statement
+            for name in filter(None, rest.split(".")):
+                inner = [one for one in node.body if isinstance(one, ast.ClassDef) and one.name == name]
+                if not inner:
+                    return None
+                node = inner[-1]
+            return _Class(module, node)
         if isinstance(statement, ast.ImportFrom):
             for alias in statement.names:
                 if (alias.asname or alias.name) == first:
                     source = _read_module(_absolute(module, statement))
                     return _find_class(source, alias.name + (f".{rest}" if rest else ""), followed + 1)
     return None
-
-
-def _find_inner(found: _Class, rest: str) -> _Class | None:
-    for name in filter(None, rest.split(".")):
-        inner = [node for node in found.node.body if isinstance(node, ast.ClassDef) and node.name == name]
-        if not inner:
-            return None
-        found = _Class(found.module, inner[-1])
-    return found
 
 
 def _absolute(module: _Module, statement: ast.ImportFrom) -> str:
@@ -225,25 +217,19 @@ def _with_bases(found: _Class, followed: int = 0) -> Iterator[_Class]:
 
 def _read_parameters(line: list[_Class]) -> tuple[dict[str, tuple[str, ...]], str | None]:
     """Return the options of the first `__init__`, and the parameter that receives a backbone."""
-    for one in line:
-        for node in one.node.body:
+    for found in line:
+        for node in found.node.body:
             if isinstance(node, ast.FunctionDef) and node.name == "__init__":
-                return _read_arguments(node.args, one.module)
+                annotations = {one.arg: one.annotation for one in (*node.args.args, *node.args.kwonlyargs)}
+                bases = [
+                    name
+                    for name, annotation in annotations.items()
+                    if annotation is not None and ast.unparse(annotation).strip("'\"").endswith("Backbone")
+                ]
+                names = [one.arg for one in node.args.kwonlyargs if one.arg not in bases]
+                options = {name: _read_choices(annotations[name], found.module) for name in names}
+                return options, bases[0] if bases else None
     return {}, None
-
-
-def _read_arguments(arguments: ast.arguments, module: _Module) -> tuple[dict[str, tuple[str, ...]], str | None]:
-    bases = [
-        argument.arg
-        for argument in (*arguments.args, *arguments.kwonlyargs)
-        if argument.annotation is not None and ast.unparse(argument.annotation).strip("'\"").endswith("Backbone")
-    ]
-    options = {
-        argument.arg: _read_choices(argument.annotation, module)
-        for argument in arguments.kwonlyargs
-        if argument.arg not in bases
-    }
-    return options, bases[0] if bases else None
 
 
 def _read_choices(annotation: ast.expr | None, module: _Module) -> tuple[str, ...]:
