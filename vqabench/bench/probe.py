@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from vqabench.errors import PluginError
-from vqabench.files.python_process import child_environment, killed_at_end, python_command
+from vqabench.files.python_process import child_environment, kill_group, python_command
 from vqabench.plugins import BACKBONES, KINDS, LIBRARY, Plugin, find, load
 
 PATIENCE = 30.0
@@ -43,7 +43,7 @@ def _probe(plugins: Sequence[Plugin]) -> dict[int, str]:
     lines: queue.Queue[bytes] = queue.Queue()
     threading.Thread(target=_forward, args=(process, lines), daemon=True).start()
     found: dict[int, str] = {}
-    with killed_at_end(process):
+    try:
         while len(found) < len(plugins):
             seconds = PATIENCE if found else 4 * PATIENCE
             try:
@@ -61,6 +61,8 @@ def _probe(plugins: Sequence[Plugin]) -> dict[int, str]:
                 _, found[len(found)] = json.loads(line)
             except ValueError:  # printed by a plugin
                 continue
+    finally:
+        kill_group(process)
     return found
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from vqabench.data.vqa.accuracy import best_accuracies, mean_percent, question_accuracies
 from vqabench.data.vqa.annotation_table import AnnotationTable
-from vqabench.data.vqa.annotations import Prediction, SurePrediction, read_sure_predictions
+from vqabench.data.vqa.annotations import Prediction, SurePrediction, read_predictions
 from vqabench.errors import InputError
 from vqabench.evaluation.prior import Reliance, TrainPrior, group_questions, prior_reliance
 from vqabench.evaluation.scores import check_predictions
@@ -49,7 +49,7 @@ def read_answered(run: Run, split: str, table: AnnotationTable) -> tuple[Annotat
     run.check_file(file, ANSWER_AGAIN)
     # A pipe or a device would block or never end.
     require_regular(file)
-    predictions = read_sure_predictions(file)
+    predictions = read_predictions(file)
     if not predictions:
         raise InputError(f"{file}: there are no answers in it")
     sure = {prediction.question_id: prediction.confidence for prediction in predictions}
@@ -74,7 +74,7 @@ def read_stored(run: Run, file: Path) -> list[SurePrediction] | None:
     if not file.exists():
         return None
     run.check_file(file, ANSWER_AGAIN)
-    return read_sure_predictions(file)
+    return read_predictions(file)
 
 
 def count_differences(stored: Sequence[Prediction], given: Sequence[Prediction]) -> int:

@@ -7,8 +7,7 @@ import signal
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +35,3 @@ def kill_group(process: subprocess.Popen[Any]) -> None:
     process.wait()
     if process.stdin is not None:
         process.stdin.close()
-
-
-@contextmanager
-def killed_at_end(process: subprocess.Popen[Any]) -> Iterator[None]:
-    """Kill a process group when the block ends, for whatever reason."""
-    try:
-        yield
-    finally:
-        kill_group(process)

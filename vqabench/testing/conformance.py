@@ -61,7 +61,11 @@ def check_plugin(
         kind = load(plugin)
     except PluginError as error:
         return iter([Check("load", "failed", str(error))])
-    broken = [one for one in run_checks(_class_trials(kind), {}) if one.status == "failed" and one.name != "docs"]
+    broken = [
+        one
+        for one in run_checks(list_trials(ClassChecks(kind)), {})
+        if one.status == "failed" and one.name != "docs"
+    ]
     if broken:  # the other checks need its options and objectives
         return iter(broken)
     processes = Trial("processes", lambda: check_processes(plugin, given, observe_plugin(plugin, given)))
@@ -194,7 +198,7 @@ def _without_prefix(settings: Mapping[str, object], name: str) -> dict[str, obje
 def _check(
     kind: type[Any], trials: list[Trial], declarations: Mapping[str, str], only: Collection[str]
 ) -> Iterator[Check]:
-    every = [*_class_trials(kind), *trials]
+    every = [*list_trials(ClassChecks(kind)), *trials]
     names = [trial.name for trial in every]
     for name in only:
         if name not in names:
@@ -203,68 +207,68 @@ def _check(
     return run_checks(chosen, {name: reason for name, reason in declarations.items() if name in DECLARABLE})
 
 
-def _class_trials(kind: type[Any]) -> list[Trial]:
-    return [
-        Trial("api", lambda: _check_api(kind)),
-        Trial("docs", lambda: _check_docs(kind)),
-        Trial("options", lambda: _check_options(kind)),
-        Trial("declarations", lambda: _check_declarations(kind)),
-    ]
+class ClassChecks:
+    """The checks of a class that need no data."""
 
+    def __init__(self, kind: type[Any]) -> None:
+        self.kind = kind
 
-def _check_api(kind: type[Any]) -> str:
-    require(
-        kind.api_version == API_VERSION,
-        f"it was built for version {kind.api_version!r} of the plugin API; this is version {API_VERSION}",
-    )
-    require(
-        bool(kind.objectives) and set(kind.objectives) <= set(OBJECTIVES),
-        f"objectives must be some of bce and ce, not {kind.objectives}",
-    )
-    if issubclass(kind, Backbone):
-        given = vars(kind.recipe)
-        try:
-            same = vars(change_recipe(Recipe(), given, "recipe")) == given
-        except InputError as error:
-            raise FailedCheckError(str(error)) from error
-        require(same, f"its recipe has values of the wrong type: {kind.recipe}")
-    return f"version {API_VERSION}; {' and '.join(kind.objectives)}"
-
-
-def _check_docs(kind: type[Any]) -> str:
-    require(bool((kind.__doc__ or "").strip()), "the class has no docstring; `vqabench plugins show` prints it")
-    return "the class has a docstring"
-
-
-def _check_options(kind: type[Any]) -> str:
-    """Check that every option is keyword-only, with a type and a default of that type."""
-    options = options_of(kind)
-    parameters = list(inspect.signature(kind.__init__).parameters.values())[1:]
-    for parameter in parameters:
+    def check_api(self) -> str:
+        """Check the version of the API, the objectives, and the types of a recipe."""
+        kind = self.kind
         require(
-            parameter.kind is not inspect.Parameter.VAR_KEYWORD,
-            f"**{parameter.name}: such options cannot be set or listed; name each one after a `*`",
+            kind.api_version == API_VERSION,
+            f"it was built for version {kind.api_version!r} of the plugin API; this is version {API_VERSION}",
         )
         require(
-            parameter.default is inspect.Parameter.empty or parameter.name in options,
-            f"{parameter.name} is not an option, because it is not keyword-only: move it after a `*`",
+            bool(kind.objectives) and set(kind.objectives) <= set(OBJECTIVES),
+            f"objectives must be some of bce and ce, not {kind.objectives}",
         )
-    for option in options.values():
-        try:
-            same = convert(option, option.default, option.name) == option.default
-        except InputError:
-            same = False
-        require(same, f"{option.name}: the default {option.default!r} is not of the annotated type")
-    small = ", ".join(f"{name}={value}" for name, value in getattr(kind, "check_options", {}).items())
-    message = f"{len(options)}, each with a type and a default" if options else "none"
-    return f"{message}; for the checks: {small}" if small else message
+        if issubclass(kind, Backbone):
+            given = vars(kind.recipe)
+            try:
+                same = vars(change_recipe(Recipe(), given, "recipe")) == given
+            except InputError as error:
+                raise FailedCheckError(str(error)) from error
+            require(same, f"its recipe has values of the wrong type: {kind.recipe}")
+        return f"version {API_VERSION}; {' and '.join(kind.objectives)}"
 
+    def check_docs(self) -> str:
+        """Check that the class has a docstring."""
+        has_docs = bool((self.kind.__doc__ or "").strip())
+        require(has_docs, "the class has no docstring; `vqabench plugins show` prints it")
+        return "the class has a docstring"
 
-def _check_declarations(kind: type[Any]) -> str:
-    for name, reason in kind.declarations.items():
-        require(
-            name in (*DECLARABLE, *OBJECTIVES) or name.startswith(GRADIENTS_OF),
-            unknown("declaration", name, (*DECLARABLE, f"{GRADIENTS_OF}PATTERN", *OBJECTIVES)),
-        )
-        require(bool(reason.strip()), f"{name!r} is declared without a reason")
-    return f"{len(kind.declarations)} declared not to hold"
+    def check_options(self) -> str:
+        """Check that every option is keyword-only, with a type and a default of that type."""
+        options = options_of(self.kind)
+        parameters = list(inspect.signature(self.kind.__init__).parameters.values())[1:]
+        for parameter in parameters:
+            require(
+                parameter.kind is not inspect.Parameter.VAR_KEYWORD,
+                f"**{parameter.name}: such options cannot be set or listed; name each one after a `*`",
+            )
+            require(
+                parameter.default is inspect.Parameter.empty or parameter.name in options,
+                f"{parameter.name} is not an option, because it is not keyword-only: move it after a `*`",
+            )
+        for option in options.values():
+            try:
+                same = convert(option, option.default, option.name) == option.default
+            except InputError:
+                same = False
+            require(same, f"{option.name}: the default {option.default!r} is not of the annotated type")
+        small = ", ".join(f"{name}={value}" for name, value in getattr(self.kind, "check_options", {}).items())
+        message = f"{len(options)}, each with a type and a default" if options else "none"
+        return f"{message}; for the checks: {small}" if small else message
+
+    def check_declarations(self) -> str:
+        """Check that what is declared not to hold is a check or an objective, and has a reason."""
+        declarations = self.kind.declarations
+        for name, reason in declarations.items():
+            require(
+                name in (*DECLARABLE, *OBJECTIVES) or name.startswith(GRADIENTS_OF),
+                unknown("declaration", name, (*DECLARABLE, f"{GRADIENTS_OF}PATTERN", *OBJECTIVES)),
+            )
+            require(bool(reason.strip()), f"{name!r} is declared without a reason")
+        return f"{len(declarations)} declared not to hold"

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from vqabench.data.vqa.annotations import (
     Annotation,
     Answer,
-    Prediction,
     Question,
+    SurePrediction,
     match,
     read_annotations,
     read_predictions,
@@ -66,9 +66,9 @@ def test_annotations_come_back_as_they_were_written(kind: str, type_: str, answe
         assert list(read_annotations(path)) == [annotation]
 
 
-@given(st.lists(st.builds(Prediction, IDS, TEXT)))
+@given(st.lists(st.builds(SurePrediction, IDS, TEXT)))
 def test_predictions_come_back_as_they_were_written_in_the_official_format(
-    predictions: list[Prediction],
+    predictions: list[SurePrediction],
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "predictions.json"

@@ -72,7 +72,9 @@ class PlacedFeatures:
             return
         if self.stream is None:
             for _, read in prefetch(rows, self._read, 1, PREFETCHED):
-                yield _convert(read.result(), self.dtype)
+                regions = read.result()
+                # On the CPU, float16 to bfloat16 is three times as fast through float32.
+                yield (regions.float() if regions.dtype == torch.float16 else regions).to(self.dtype)
             return
         for _, fetched in prefetch(rows, self._fetch, THREADS, PREFETCHED):
             regions, event = fetched.result()
@@ -97,11 +99,6 @@ class PlacedFeatures:
         buffer = self._read(rows, pinned=True)
         with torch.cuda.device(self.device), torch.cuda.stream(self.stream):
             return buffer.to(self.device, non_blocking=True), self.stream.record_event()
-
-
-def _convert(regions: Tensor, dtype: torch.dtype) -> Tensor:
-    """Convert on the CPU, where float16 to bfloat16 is three times as fast through float32."""
-    return regions.float().to(dtype) if regions.dtype == torch.float16 else regions.to(dtype)
 
 
 def choose_place(

@@ -35,12 +35,16 @@ def verify(dataset: Dataset) -> Iterator[FileCheck]:
     yield files
     if dataset.entry.files:
         yield _check("fetched files", lambda: _compare_fetched(dataset))
-    raw: dict[str, Raw] = {}
+    raw: Raw = {}
+
+    def read() -> str:
+        raw.update(read_raw(dataset))
+        return ", ".join(f"{split} {len(questions):,}" for split, (questions, _) in raw.items())
+
     if files.fine:
-        questions = _check("questions and annotations", lambda: _read(dataset, raw))
-        yield questions
+        yield _check("questions and annotations", read)
     if raw and dataset.entry.counts:
-        yield _check("expected counts", lambda: _compare_counts(dataset, raw["all"]))
+        yield _check("expected counts", lambda: _compare_counts(dataset, raw))
     if summarise(dataset) is None:
         exists = dataset.prepared_file.exists()
         yield FileCheck("prepared files", not exists, "damaged: prepare the data again" if exists else "none yet")
@@ -48,7 +52,7 @@ def verify(dataset: Dataset) -> Iterator[FileCheck]:
     features = open_features(dataset.features_file)
     yield _check("region features", lambda: _check_features(dataset.features_file, features))
     if raw:
-        yield _check("prepared arrays", lambda: _compare_arrays(dataset, raw["all"], features))
+        yield _check("prepared arrays", lambda: _compare_arrays(dataset, raw, features))
 
 
 def _check(what: str, check: Callable[[], str]) -> FileCheck:
@@ -98,12 +102,6 @@ def _compare_counts(dataset: Dataset, raw: Raw) -> str:
         if difference := expected.find_difference(found):
             raise InputError(f"{split} {difference}")
     return ", ".join(dataset.entry.counts)
-
-
-def _read(dataset: Dataset, raw: dict[str, Raw]) -> str:
-    """Read all splits into `raw`; raises InputError unless each question is annotated and in one split only."""
-    raw["all"] = read_raw(dataset)
-    return ", ".join(f"{split} {len(questions):,}" for split, (questions, _) in raw["all"].items())
 
 
 def _check_features(path: Path, features: FeatureStore) -> str:

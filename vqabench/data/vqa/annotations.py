@@ -6,7 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -97,14 +97,16 @@ def write_raw_entries(path: Path, kind: Literal["questions", "annotations"], ent
     write_file(path, msgspec.json.encode({kind: entries}))
 
 
-def read_predictions(path: Path) -> list[Prediction]:
-    """Read a results file in the official format, without a check for repeated questions."""
-    return _decode_predictions(path, _PREDICTIONS)
-
-
-def read_sure_predictions(path: Path) -> list[SurePrediction]:
-    """Read a run's results file with its confidences."""
-    return _decode_predictions(path, _SURE_PREDICTIONS)
+def read_predictions(path: Path) -> list[SurePrediction]:
+    """Read a results file in the official format, with confidences or without, which may repeat questions."""
+    with explaining(path):
+        content = read_json(path)
+        try:
+            return _PREDICTIONS.decode(content)
+        except msgspec.ValidationError as error:
+            raise InputError(f"{path}: not a file of predictions: {error}") from error
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: broken JSON: {error} ({len(content):,} bytes in all)") from error
 
 
 def write_questions(path: Path, questions: Sequence[Question]) -> None:
@@ -175,12 +177,10 @@ class _Identified(msgspec.Struct, gc=False):
     question_id: Int64
 
 
-Given = TypeVar("Given")
 _QUESTION = msgspec.json.Decoder(Question)
 _ANNOTATION = msgspec.json.Decoder(Annotation)
 _IDENTIFIED = msgspec.json.Decoder(_Identified)
-_PREDICTIONS = msgspec.json.Decoder(list[Prediction])
-_SURE_PREDICTIONS = msgspec.json.Decoder(list[SurePrediction])
+_PREDICTIONS = msgspec.json.Decoder(list[SurePrediction])
 
 
 def _as_annotation(entry: Any) -> Annotation:
@@ -207,17 +207,6 @@ def _with_ids(entry: Any) -> Any:
         "image_id": as_id(image) if isinstance(image, float) else image,
     }
     return {**entry, **{key: value for key, value in ids.items() if key in entry}}
-
-
-def _decode_predictions(path: Path, decoder: msgspec.json.Decoder[list[Given]]) -> list[Given]:
-    with explaining(path):
-        content = read_json(path)
-        try:
-            return decoder.decode(content)
-        except msgspec.ValidationError as error:
-            raise InputError(f"{path}: not a file of predictions: {error}") from error
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise InputError(f"{path}: broken JSON: {error} ({len(content):,} bytes in all)") from error
 
 
 def check_ids(ids: Sequence[int], path: Path) -> None:
