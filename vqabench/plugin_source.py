@@ -69,10 +69,7 @@ def read_class(target: str) -> ClassSource:
     options, base = _read_parameters(line)
     default_base = _read_constant(line, "default_base")
     return ClassSource(
-        options,
-        base,
-        default_base if isinstance(default_base, str) else None,
-        _read_constant(line, "api_version"),
+        options, base, default_base if isinstance(default_base, str) else None, _read_constant(line, "api_version")
     )
 
 

@@ -216,8 +216,7 @@ def agree(
     allowed = close * spread + close_at_all * float(expected_BA.abs().max())
     difference = float((expected_BA - found_BA).abs().max())
     require(
-        difference <= allowed,
-        f"logits differ by {difference:.2g} {when}, and by {spread:.2g} between questions",
+        difference <= allowed, f"logits differ by {difference:.2g} {when}, and by {spread:.2g} between questions"
     )
 
 

@@ -91,8 +91,7 @@ class LossChecks:
             torch.manual_seed(0)
             values.append(loss(self.logits_BA, self.batch))
         require(
-            torch.equal(*values),
-            f"{values[0]} and {values[1]} with the same seed; use only PyTorch's generators",
+            torch.equal(*values), f"{values[0]} and {values[1]} with the same seed; use only PyTorch's generators"
         )
         return "the same loss for the same seed"
 
@@ -128,8 +127,7 @@ class LossChecks:
         batch = self.batch.map(lambda tensor: torch.cat([tensor, tensor]))
         twice = self._loss()(logits_BA.repeat(2, 1), batch)
         require(
-            torch.isclose(once, twice, rtol=1e-5),
-            f"{twice:.6g} for a repeated batch, but {once:.6g} for the batch",
+            torch.isclose(once, twice, rtol=1e-5), f"{twice:.6g} for a repeated batch, but {once:.6g} for the batch"
         )
         return "averaged over the batch"
 
@@ -144,15 +142,9 @@ class LossChecks:
             torch.autograd.backward(loss(logits_BA, self.batch))
             optimizer.step()
         last = loss(logits_BA, self.batch).detach()
-        require(
-            last < first,
-            f"{float(last):.4g} after 100 steps of gradient descent, {float(first):.4g} before",
-        )
+        require(last < first, f"{float(last):.4g} after 100 steps of gradient descent, {float(first):.4g} before")
         now = self._right(logits_BA)
-        require(
-            now > right,
-            f"while it falls, the probability of right answers goes from {right:.3f} to {now:.3f}",
-        )
+        require(now > right, f"while it falls, the probability of right answers goes from {right:.3f} to {now:.3f}")
         return "falls in gradient descent, while right answers become more probable"
 
     def _right(self, logits_BA: Tensor) -> float:
@@ -170,8 +162,7 @@ class LossChecks:
             torch.manual_seed(0)
             values.append(one(self.logits_BA, self.batch))
         require(
-            torch.equal(*values),
-            "a copy loaded from its state dict has a different loss; keep state in buffers",
+            torch.equal(*values), "a copy loaded from its state dict has a different loss; keep state in buffers"
         )
         return f"{len(loss.state_dict())} tensors through safetensors"
 
@@ -217,8 +208,7 @@ class LossChecks:
         """Check that a training step does not wait for the GPU."""
         waits = self._run_on_meta()
         require(
-            not waits,
-            f"a step waits for the GPU at {waits}; if this cannot be avoided, declare it with the reason",
+            not waits, f"a step waits for the GPU at {waits}; if this cannot be avoided, declare it with the reason"
         )
         return "no step waits for the GPU"
 

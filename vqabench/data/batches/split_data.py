@@ -25,11 +25,7 @@ class SplitData:
     """
 
     def __init__(
-        self,
-        prepared: Prepared,
-        split: str,
-        features: PlacedFeatures,
-        extras: Mapping[str, Tensor] | None = None,
+        self, prepared: Prepared, split: str, features: PlacedFeatures, extras: Mapping[str, Tensor] | None = None
     ) -> None:
         arrays = prepared.splits[split]
         self.features = features
