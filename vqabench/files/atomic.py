@@ -66,7 +66,8 @@ def read_file(path: Path, largest: int = LARGEST_RECORD) -> bytes:
     device, which might never end.
     """
     try:
-        with open(path, "rb", opener=_open_at_once) as file:
+        # Without O_NONBLOCK, opening a pipe would wait for a writer.
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
             require_regular(path, file.fileno())
             content = file.read(largest + 1)
     except FileNotFoundError:
@@ -93,10 +94,6 @@ def require_own(path: Path) -> None:
     """Raise InputError if a file or folder that a run writes is a link, which could lead anywhere."""
     if path.is_symlink():
         raise InputError(f"{path}: a link; a run does not write through links; delete it")
-
-
-def _open_at_once(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)  # or opening a pipe would wait for a writer
 
 
 def open_own(path: str, flags: int) -> int:

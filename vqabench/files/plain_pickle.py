@@ -43,10 +43,10 @@ class PlainArray:
         if not isinstance(state, tuple) or len(state) != 5:
             raise pickle.UnpicklingError("an array in a form that numpy does not write")
         _, shape, kind, by_columns, content = state
-        self.array = make_array(shape, kind, "F" if by_columns else "C", content)
+        self.array = make_array(content, kind, shape, "F" if by_columns else "C")
 
 
-def make_array(shape: object, kind: object, order: str, content: object) -> NDArray[Any]:
+def make_array(content: object, kind: object, shape: object, order: str) -> NDArray[Any]:
     """Make an array. Raises UnpicklingError if the size of the content does not match the shape."""
     sides = shape if isinstance(shape, tuple) else (shape,)
     if not isinstance(kind, PlainDtype) or not all(type(side) is int and side >= 0 for side in sides):
@@ -65,12 +65,8 @@ def make_array(shape: object, kind: object, order: str, content: object) -> NDAr
     return np.frombuffer(content, dtype).reshape(sides, order="F" if order == "F" else "C")
 
 
-def _frombuffer(content: object, kind: object, shape: object, order: str) -> NDArray[Any]:
-    return make_array(shape, kind, order, content)
-
-
 def _scalar(kind: object, content: object) -> Any:
-    return make_array((), kind, "C", content)[()]
+    return make_array(content, kind, (), "C")[()]
 
 
 def _encode(text: str, *_: object) -> bytes:
@@ -89,7 +85,7 @@ _KNOWN: dict[tuple[str, str], Any] = {
     for module, name, meant in (
         ("multiarray", "_reconstruct", PlainArray),
         ("multiarray", "scalar", _scalar),
-        ("numeric", "_frombuffer", _frombuffer),
+        ("numeric", "_frombuffer", make_array),
     )
 }
 NAMES: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [

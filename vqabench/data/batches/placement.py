@@ -56,7 +56,7 @@ class PlacedFeatures:
         if place == "device":
             self.resident = _load(features, device, _kept_as(features.regions, dtype))
         elif place == "host":
-            self.regions = _load(features, torch.device("cpu"), _kept_as(features.regions, None)).numpy()
+            self.regions = _load(features, torch.device("cpu"), _torch_type(features.regions)).numpy()
             self.file = None
         streams = device.type == "cuda" and place != "device"
         self.stream = torch.cuda.Stream(device) if streams else None  # type: ignore[no-untyped-call]
@@ -139,7 +139,7 @@ def format_place(placed: PlacedFeatures) -> str:
     return f"features: {format_bytes(size)} of {kind}, {where}"
 
 
-def _kept_as(regions: NDArray[Any], dtype: torch.dtype | None) -> torch.dtype:
+def _kept_as(regions: NDArray[Any], dtype: torch.dtype) -> torch.dtype:
     """Return the type that regions are kept in: that of the model, unless it is larger than theirs."""
     return torch.bfloat16 if dtype == torch.bfloat16 else _torch_type(regions)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,12 +34,29 @@ def read_answer_shares(dataset: Dataset, against: str, types: int, answers: int)
     prepared.
     """
     with reading(dataset.prepared_file) as file:
-        names = file["types"].asstr()[:].tolist(), file["answers"].asstr()[:].tolist()
-        splits: list[str] = [split for split in SPLITS if split in file and split in ("train", against)]
-        masses = {split: _sum_targets(file[split], len(names[0]), len(names[1])) for split in splits}
-        counts = {split: np.bincount(file[split]["types"][:], minlength=len(names[0])) for split in splits}
-    largest = np.argsort(-sum(counts.values()), kind="stable")[:types]
-    return [_compare(int(row), names, masses, counts, answers) for row in largest]
+        type_names, answer_names = (file[name].asstr()[:].tolist() for name in ("types", "answers"))
+        counts, shares_TA = {}, {}
+        for split in SPLITS:
+            if split in file and split in ("train", against):
+                counts[split] = np.bincount(file[split]["types"][:], minlength=len(type_names))
+                sums_TA = _sum_targets(file[split], len(type_names), len(answer_names))
+                shares_TA[split] = sums_TA / np.maximum(sums_TA.sum(1, keepdims=True), 1e-12)
+    found = []
+    for row in np.argsort(-sum(counts.values()), kind="stable")[:types].tolist():
+        shares = {split: every_TA[row] for split, every_TA in shares_TA.items()}
+        seen = [share_A for share_A in shares.values() if share_A.any()]
+        largest = np.argsort(-np.max(list(shares.values()), axis=0), kind="stable")[:answers].tolist()
+        chosen = [n for n in largest if any(share_A[n] for share_A in seen)]
+        chosen.sort(key=lambda n: -shares["train"][n])
+        found.append(
+            TypeShares(
+                type_names[row],
+                {split: int(count_T[row]) for split, count_T in counts.items()},
+                float(np.abs(seen[0] - seen[1]).sum() / 2) if len(seen) == 2 else None,
+                {answer_names[n]: {split: float(share_A[n]) for split, share_A in shares.items()} for n in chosen},
+            )
+        )
+    return found
 
 
 def _sum_targets(split: h5py.Group, types: int, answers: int) -> NDArray[Any]:
@@ -48,22 +64,3 @@ def _sum_targets(split: h5py.Group, types: int, answers: int) -> NDArray[Any]:
     rows = np.repeat(split["types"][:], np.diff(split["starts"][:]))
     cells = rows * answers + split["target_answers"][:]
     return np.bincount(cells, split["target_values"][:], types * answers).reshape(types, answers)
-
-
-def _compare(
-    row: int,
-    names: tuple[Sequence[str], Sequence[str]],
-    masses: Mapping[str, NDArray[Any]],
-    counts: Mapping[str, NDArray[Any]],
-    answers: int,
-) -> TypeShares:
-    shares = {split: mass[row] / max(mass[row].sum(), 1e-12) for split, mass in masses.items()}
-    seen = [share for share in shares.values() if share.any()]
-    largest = np.argsort(-np.max(list(shares.values()), axis=0), kind="stable")[:answers]
-    chosen = sorted((int(n) for n in largest if any(share[n] for share in seen)), key=lambda n: -shares["train"][n])
-    return TypeShares(
-        names[0][row],
-        {split: int(count[row]) for split, count in counts.items()},
-        float(np.abs(seen[0] - seen[1]).sum() / 2) if len(seen) == 2 else None,
-        {names[1][n]: {split: float(share[n]) for split, share in shares.items()} for n in chosen},
-    )
