@@ -113,7 +113,7 @@ class Fussy(Sound):
         (Averaging, "autocast", "in bfloat16"),
         (Rooted, "autocast", "the gradient of"),
         (Eager, "compile", "data-dependent"),
-        (Stray, "devices", "neither parameters nor buffers, so they are not moved to a GPU: twice"),
+        (Stray, "devices", "neither parameters nor buffers, so they are not moved to a GPU and not saved: twice"),
         (Fussy, "strategies", "bce-focal: RuntimeError: not with this one (test_training_checks.py, line"),
     ],
 )

@@ -71,7 +71,7 @@ class BackboneChecks:
                 output = mode(given)
                 require(isinstance(output, Output), f"a backbone returns an Output, not a {type(output).__name__}")
                 _check_form(output, given, model, (len(batch), len(self.spec.answers)))
-        losses = model.train().training_losses(batch, Criterion(Plain(self.spec, self.objective)))
+        losses = model.train().training_losses(batch, criterion_of(self.spec, self.objective))
         require(
             isinstance(losses, Iterator), f"training_losses must yield losses; it returns a {type(losses).__name__}"
         )
@@ -158,7 +158,7 @@ class BackboneChecks:
         losses = []
         for one in (model, other):
             torch.manual_seed(0)
-            batch, criterion = self.sample.given_to(one), Criterion(Plain(self.spec, self.objective))
+            batch, criterion = self.sample.given_to(one), criterion_of(self.spec, self.objective)
             losses.append(next(iter(one.train().training_losses(batch, criterion))))
         require(
             torch.equal(*losses),
@@ -189,9 +189,14 @@ def build_seeded(build: Build, spec: DataSpec, seed: int = 0) -> Backbone:
     return build(spec)
 
 
+def criterion_of(spec: DataSpec, objective: str, device: str = "cpu") -> Criterion:
+    """Return the criterion of the plain loss."""
+    return Criterion(Plain(spec, objective).to(device))
+
+
 def train_briefly(model: Backbone, spec: DataSpec, objective: str) -> Backbone:
     """Take a few steps with the plain loss, each on other questions; return the model."""
-    criterion = Criterion(Plain(spec, objective))
+    criterion = criterion_of(spec, objective)
     parameters = [one for one in model.parameters() if one.requires_grad]
     optimizer = torch.optim.SGD(parameters, lr=0.1) if parameters else None
     for step in range(STEPS):

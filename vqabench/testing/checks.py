@@ -80,14 +80,24 @@ def require(holds: bool | Tensor, message: str) -> None:
         raise FailedCheckError(message)
 
 
-def find_stray_tensors(module: nn.Module) -> list[str]:
-    """Return the names of tensors that are neither parameters nor buffers: not saved, and not moved to a GPU."""
-    return [
+def require_registered(module: nn.Module) -> None:
+    """Raise FailedCheckError if a tensor is neither a parameter nor a buffer."""
+    stray = [
         f"{name}.{attribute}".lstrip(".")
         for name, part in module.named_modules()
         for attribute, value in vars(part).items()
         if isinstance(value, Tensor)
     ]
+    names = ", ".join(stray)
+    require(not stray, f"neither parameters nor buffers, so they are not moved to a GPU and not saved: {names}")
+
+
+def require_no_waits(waits: str) -> str:
+    """Raise FailedCheckError if there are lines that wait for a GPU, else return what holds."""
+    require(
+        not waits, f"a step waits for the GPU at {waits}; if this cannot be avoided, declare it with the reason"
+    )
+    return "no step waits for the GPU"
 
 
 def describe_error(error: BaseException) -> str:

@@ -16,9 +16,10 @@ from vqabench.testing.checks import (
     FailedCheckError,
     SkippedCheckError,
     Trial,
-    find_stray_tensors,
     list_trials,
     require,
+    require_no_waits,
+    require_registered,
 )
 from vqabench.testing.meta import MetaDevice, to_meta
 from vqabench.testing.samples import make_sample, make_spec
@@ -191,11 +192,7 @@ class LossChecks:
     def check_devices(self) -> str:
         """Check that all its tensors move to a GPU, and that the loss is the same there."""
         loss = self._loss()
-        stray = find_stray_tensors(loss)
-        require(
-            not stray,
-            f"neither parameters nor buffers, so they are not moved to a GPU and not saved: {', '.join(stray)}",
-        )
+        require_registered(loss)
         self._run_on_meta()
         if not torch.cuda.is_available():
             return "all tensors are on one device (no GPU here: checked on PyTorch's meta device)"
@@ -206,11 +203,7 @@ class LossChecks:
 
     def check_synchronisation(self) -> str:
         """Check that a training step does not wait for the GPU."""
-        waits = self._run_on_meta()
-        require(
-            not waits, f"a step waits for the GPU at {waits}; if this cannot be avoided, declare it with the reason"
-        )
-        return "no step waits for the GPU"
+        return require_no_waits(self._run_on_meta())
 
     def _run_on_meta(self) -> str:
         """Compute the loss and its gradient on the meta device; return the lines that would wait for a GPU."""

@@ -12,14 +12,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vqabench.api import Backbone, Batch, DataSpec, Output
-from vqabench.losses.plain import Plain
-from vqabench.testing.backbone_checks import Build, agree, build_seeded, train_briefly
-from vqabench.testing.checks import FailedCheckError, SkippedCheckError, find_stray_tensors, require
+from vqabench.api import Backbone, Batch, Output
+from vqabench.testing.backbone_checks import Build, agree, build_seeded, criterion_of, train_briefly
+from vqabench.testing.checks import (
+    FailedCheckError,
+    SkippedCheckError,
+    require,
+    require_no_waits,
+    require_registered,
+)
 from vqabench.testing.meta import MetaDevice, to_meta
 from vqabench.testing.samples import make_sample, make_spec
 from vqabench.training.backward import CapturedPass, is_capturable, under
-from vqabench.training.criterion import Criterion, soft_accuracy
+from vqabench.training.criterion import soft_accuracy
 from vqabench.training.optimizer import make_optimizer
 
 NONE_AT_ALL = 1e-7
@@ -159,8 +164,7 @@ class TrainingChecks:
         Without a GPU, the meta device is used instead.
         """
         model = build_seeded(self.build, self.spec)
-        stray = find_stray_tensors(model)
-        require(not stray, f"neither parameters nor buffers, so they are not moved to a GPU: {', '.join(stray)}")
+        require_registered(model)
         self._run_on_meta()
         if not torch.cuda.is_available():
             return "all tensors of a step are on one device (no GPU here: checked on PyTorch's meta device)"
@@ -176,11 +180,7 @@ class TrainingChecks:
 
     def check_synchronisation(self) -> str:
         """Check that neither training nor testing waits for the GPU."""
-        waits = self._run_on_meta()
-        require(
-            not waits, f"a step waits for the GPU at {waits}; if this cannot be avoided, declare it with the reason"
-        )
-        return "no step waits for the GPU"
+        return require_no_waits(self._run_on_meta())
 
     def check_capture(self) -> str:
         """Check that a `capturable` class runs the same operations for every batch; on CUDA, compare a graph."""
@@ -269,11 +269,6 @@ class TrainingChecks:
 def bfloat16() -> torch.autocast:
     """Return a context for forward passes in bfloat16."""
     return torch.autocast("cpu", torch.bfloat16)
-
-
-def criterion_of(spec: DataSpec, objective: str, device: str = "cpu") -> Criterion:
-    """Return the criterion of the plain loss."""
-    return Criterion(Plain(spec, objective).to(device))
 
 
 def _take_gradient(model: nn.Module, value: Tensor) -> None:
