@@ -1,7 +1,7 @@
 """Read a plugin's options from its source, without running any of it.
 
-Shell completion, hints and `vqabench doctor` need a plugin's options, or whether it can work at all, at once and
-without importing torch or the plugin.
+Shell completion, hints and `vqabench doctor` need a plugin's options, or whether it can work at all, within
+milliseconds and without importing torch or the plugin.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def _find_spec(name: str) -> importlib.machinery.ModuleSpec | None:
     for depth in range(1, len(parts) + 1):
         spec = None
         for finder in sys.meta_path:
-            with contextlib.suppress(Exception):  # a finder of a strange package must not spoil the others
+            with contextlib.suppress(Exception):  # another package's finder may fail
                 spec = finder.find_spec(".".join(parts[:depth]), path)
             if spec is not None:
                 break

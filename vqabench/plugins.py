@@ -210,7 +210,7 @@ def contained() -> Iterator[None]:
     """Run code of a plugin: keep its prints away from stdout, and restore the working folder."""
     folder = _working_folder()
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # stdout is for what was asked for
+        with contextlib.redirect_stdout(sys.stderr):  # stdout is for results
             yield
     finally:
         if folder is not None and _working_folder() != folder:

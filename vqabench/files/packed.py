@@ -158,17 +158,16 @@ def _read_pipe(path: Path) -> bytes:
 
 
 def _choose(name: Path, archive: zipfile.ZipFile, member: str, wanted: str, unless: str) -> str:
-    meant = [one.filename for one in _list(archive) if wanted in one.filename]
-    if member and member not in meant:
-        raise InputError(f"{name}: {unknown('member', member, meant)}")
-    chosen = [member] if member else meant
+    names = [one.filename for one in _list(archive) if wanted in one.filename]
+    if member and member not in names:
+        raise InputError(f"{name}: {unknown('member', member, names)}")
+    chosen = [member] if member else names
     if len(chosen) > 1:
-        chosen = [one for one in meant if unless not in one]
-    if not meant:
-        raise InputError(f"{name}: holds no {wanted or 'files'}")
-    if len(chosen) != 1:
-        raise InputError(f"{name}: holds {first_few(meant)}; name one as {name}::MEMBER")
-    return chosen[0]
+        chosen = [one for one in names if unless not in one]
+    if len(chosen) == 1:
+        return chosen[0]
+    found = f"{first_few(names)}; name one as {name}::MEMBER" if names else f"no {wanted or 'files'}"
+    raise InputError(f"{name}: holds {found}")
 
 
 def _list(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
@@ -192,14 +191,14 @@ class Member:
 
 def list_members(path: Path, endings: Sequence[str]) -> list[Member]:
     """List the members of a zip with some endings, by name. The zip stays open while one of them is referenced."""
-    archive, turn = zipfile.ZipFile(path), threading.Lock()
+    archive, lock = zipfile.ZipFile(path), threading.Lock()
+
+    def read(member: zipfile.ZipInfo) -> bytes:
+        with lock:  # a ZipFile counts its readers, but not thread-safely
+            return archive.read(member)
+
     return [
-        Member(one.filename, one.file_size, one.CRC, partial(_read, archive, one, turn))
+        Member(one.filename, one.file_size, one.CRC, partial(read, one))
         for one in _list(archive)
         if one.filename.lower().endswith(tuple(endings))
     ]
-
-
-def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo, turn: threading.Lock) -> bytes:
-    with turn:  # a ZipFile counts its readers, but not thread-safely
-        return archive.read(member)

@@ -80,16 +80,16 @@ _KNOWN: dict[tuple[str, str], Any] = {
     ("_codecs", "encode"): _encode,
     ("collections", "OrderedDict"): OrderedDict,
 } | {
-    (f"numpy.{core}.{module}", name): meant
+    (f"numpy.{core}.{module}", name): stand_in
     for core in ("core", "_core")
-    for module, name, meant in (
+    for module, name, stand_in in (
         ("multiarray", "_reconstruct", PlainArray),
         ("multiarray", "scalar", _scalar),
         ("numeric", "_frombuffer", make_array),
     )
 }
 NAMES: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
-    (meant, ".".join(name)) for name, meant in _KNOWN.items() if name[0] != "collections"
+    (stand_in, ".".join(name)) for name, stand_in in _KNOWN.items() if name[0] != "collections"
 ]
 """The stand-ins for the names of numpy, for `torch.serialization.safe_globals`."""
 
