@@ -31,6 +31,7 @@ SEVEN_AND_NINE = [
     '{"1": "train", "7": "test", "9": "test", "2": "val"}',
     '[{"qid": 1, "split": "train"}, {"qid": 7, "split": "test"}, {"qid": 9, "split": "test"}]',
     '{"question_id": 7}\n{"question_id": 9}\n',
+    '{"question_id": 7, "x": "\u2028"}\n{"question_id": 9}\n',
     "7\n9\n",
     "7\r\n9\r\n",
     " 7 9",

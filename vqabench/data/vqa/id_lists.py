@@ -64,7 +64,7 @@ def _read_json(text: str) -> list[Listed]:
     except RecursionError:
         raise InputError("is nested too deeply") from None
     except msgspec.DecodeError as error:
-        lines = text.splitlines()
+        lines = text.encode().splitlines()  # as bytes: a text may hold other line ends, such as U+2028
         if not text.startswith("{") or len(lines) == 1:
             raise InputError(f"broken JSON: {error}") from error
     listed = []
