@@ -60,9 +60,13 @@ class Discovery:
     problems: tuple[str, ...] = ()
 
 
-def available(group: str) -> Discovery:
-    """Return a group's plugins, by name, from metadata alone, which is read once for each state of `sys.path`."""
-    return _discover(group, tuple((entry, _changed_at(entry)) for entry in map(str, sys.path)))
+def available(group: str | None = None) -> Discovery:
+    """Return the plugins of a group, or of both, by group and name.
+
+    They are found from metadata alone, which is read once for each state of `sys.path`.
+    """
+    found = _discover(tuple((entry, _changed_at(entry)) for entry in map(str, sys.path)))
+    return Discovery(tuple(plugin for plugin in found.plugins if group in (None, plugin.group)), found.problems)
 
 
 def _changed_at(entry: str) -> int | None:
@@ -77,32 +81,25 @@ def names(group: str) -> list[str]:
     return list(dict.fromkeys(plugin.name for plugin in available(group).plugins))
 
 
-def find(group: str, name: str) -> Plugin:
-    """Find a plugin by its name, or by `distribution:name`.
+def find(group: str | None, name: str) -> Plugin:
+    """Find a plugin of a group, or of any, by its name, or by `distribution:name`.
 
-    Raises PluginError if there is none, or two distributions offer one of that name.
+    Raises PluginError if there is none, two distributions offer one of that name, or there is one of each kind.
     """
-    return _choose(name, KINDS[group], [available(group)])
-
-
-def find_of_any_kind(name: str) -> Plugin:
-    """Find a backbone or a loss. Raises PluginError as `find` does, and if there is one of each."""
-    return _choose(name, "plugin", [available(group) for group in KINDS])
-
-
-def _choose(name: str, kind: str, discoveries: Sequence[Discovery]) -> Plugin:
+    kind = "plugin" if group is None else KINDS[group]
     distribution, colon, plain = name.rpartition(":")
-    every = [plugin for discovery in discoveries for plugin in discovery.plugins]
+    found = available(group)
     matches = [
         plugin
-        for plugin in every
+        for plugin in found.plugins
         if plugin.name == plain and (not colon or plugin.distribution == _normalise(distribution))
     ]
     if not matches:
         if colon and _version(distribution) is None:
             raise PluginError(f"unknown {kind} {name!r}: the distribution {distribution} is not installed")
-        problems = dict.fromkeys(problem for discovery in discoveries for problem in discovery.problems)
-        raise PluginError("; ".join([unknown(kind, name, {plugin.name for plugin in every}), *problems]))
+        raise PluginError(
+            "; ".join([unknown(kind, name, {plugin.name for plugin in found.plugins}), *found.problems])
+        )
     if len({plugin.qualified for plugin in matches}) < len(matches):
         raise PluginError(f"{plain!r} is both a backbone and a loss of {matches[0].distribution}: which is meant?")
     if len(matches) > 1:
@@ -258,7 +255,7 @@ def _working_folder() -> str | None:
 
 
 @functools.lru_cache(maxsize=8)
-def _discover(group: str, entries: tuple[tuple[str, int | None], ...]) -> Discovery:
+def _discover(entries: tuple[tuple[str, int | None], ...]) -> Discovery:
     """Read each distribution by itself, so that a malformed one does not affect the others."""
     plugins: list[Plugin] = []
     problems: list[str] = []
@@ -266,20 +263,20 @@ def _discover(group: str, entries: tuple[tuple[str, int | None], ...]) -> Discov
     for distribution in metadata.distributions(path=[entry or "." for entry, _ in entries]):
         try:
             text = (distribution.read_text("entry_points.txt") or "").strip()
-            # Of other projects, only a file without any section, which may be a plugin's, is looked into.
-            if not text or (text.startswith("[") and f"[{group}]" not in text):
+            # A file without any section may be a plugin's; other projects' files need not be well-formed.
+            if not text or (text.startswith("[") and not any(f"[{group}]" in text for group in KINDS)):
                 continue
             name, version = _name_and_version(distribution)
             if name in seen:  # found earlier on the path, which is what an import would find
                 continue
             seen.add(name)
-            targets, complaints = _read_targets(text, group)
-            plugins += [Plugin(one, group, name, version, target) for one, target in targets.items()]
+            targets, complaints = _read_targets(text)
+            plugins += [Plugin(one, group, name, version, target) for group, one, target in targets]
             problems += [f"{name}: {complaint}" for complaint in complaints]
         except Exception as error:  # not text, or without any section
             name, _ = _name_and_version(distribution)
             problems.append(f"{name}: its plugins cannot be read: {one_line(error)}")
-    return Discovery(tuple(sorted(plugins, key=lambda p: (p.name, p.distribution))), tuple(problems))
+    return Discovery(tuple(sorted(plugins, key=lambda p: (p.group, p.name, p.distribution))), tuple(problems))
 
 
 class _CaseSensitiveParser(configparser.RawConfigParser):
@@ -287,20 +284,21 @@ class _CaseSensitiveParser(configparser.RawConfigParser):
         return optionstr
 
 
-def _read_targets(text: str, group: str) -> tuple[dict[str, str], list[str]]:
-    """Return the names and targets of a group, and a message for each malformed part, which is skipped."""
+def _read_targets(text: str) -> tuple[list[tuple[str, str, str]], list[str]]:
+    """Return the group, name and target of each plugin, and a message for each malformed part, which is skipped."""
     lines = _CaseSensitiveParser(delimiters=("=",), strict=False, allow_no_value=True)
     lines.read_string(text)
-    targets, complaints = {}, []
+    targets, complaints = [], []
     try:
         _CaseSensitiveParser(delimiters=("=",)).read_string(text, source="entry_points.txt")
     except configparser.Error as error:  # repeated keys and sections, lines without "="
         complaints.append(f"malformed entry points: {one_line(error)}")
-    for name, value in lines.items(group) if lines.has_section(group) else []:
-        if match := _TARGET.fullmatch(value or ""):
-            targets[name] = f"{match['module']}:{match['attribute'] or ''}"
-        elif value is not None:
-            complaints.append(f"malformed entry point: {name} = {value}; write module:Class")
+    for group in filter(lines.has_section, KINDS):
+        for name, value in lines.items(group):
+            if match := _TARGET.fullmatch(value or ""):
+                targets.append((group, name, f"{match['module']}:{match['attribute'] or ''}"))
+            elif value is not None:
+                complaints.append(f"malformed entry point: {name} = {value}; write module:Class")
     return targets, complaints
 
 

@@ -37,11 +37,10 @@ def list_plugins(as_json: AsJson = False, out: Out = None) -> None:
     from vqabench import plugins
     from vqabench.reporting import lists
 
-    found = [plugins.available(group) for group in plugins.KINDS]
-    every = [plugin for discovery in found for plugin in discovery.plugins]
-    clashes = plugins.find_clashes(every)
+    found = plugins.available()
+    clashes = plugins.find_clashes(found.plugins)
     marked = {plugin for clash in clashes for plugin in clash}
-    for problem in dict.fromkeys(problem for discovery in found for problem in discovery.problems):
+    for problem in found.problems:
         lists.warn(problem)
     for clash in clashes:
         names = " or ".join(plugin.qualified for plugin in clash)
@@ -49,7 +48,7 @@ def list_plugins(as_json: AsJson = False, out: Out = None) -> None:
     head = ("name", "kind", "distribution", "version", "entry_point", "clash")
     rows = [
         (one.name, plugins.KINDS[one.group], one.distribution, one.version, one.target, one in marked)
-        for one in every
+        for one in found.plugins
     ]
     with writing(out):
         if form is Format.json:
@@ -144,11 +143,11 @@ def check(
     """
     form = choose_form(out, as_json, TEXT)
     from vqabench.config import parse_settings
-    from vqabench.plugins import find_of_any_kind
+    from vqabench.plugins import find
     from vqabench.reporting import exports, lists
     from vqabench.workflows import plugins as workflow
 
-    plugin = find_of_any_kind(name)
+    plugin = find(None, name)
     results = workflow.check_plugin(plugin, parse_settings(settings or []), only or ())
     with writing(out):
         console = lists.stdout_console()

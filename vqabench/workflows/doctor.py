@@ -252,12 +252,12 @@ def check_plugins() -> Iterator[Finding]:
     """Check every plugin by its metadata and source, without running any of its code."""
     from vqabench import plugins
 
-    found = [plugins.available(group) for group in plugins.KINDS]
-    every = [plugin for discovery in found for plugin in discovery.plugins]
+    found = plugins.available()
+    every = found.plugins
     counts = Counter(plugins.KINDS[plugin.group] for plugin in every)
     message = f"{counts['backbone']} backbones, {counts['loss']} losses"
     yield Finding("plugins", "ok", message) if every else Finding("plugins", "broken", message)
-    for problem in dict.fromkeys(problem for discovery in found for problem in discovery.problems):
+    for problem in found.problems:
         distribution = problem.partition(":")[0]
         yield Finding("plugins", "broken", problem, f"pip install --force-reinstall {distribution}")
     for clashing in plugins.find_clashes(every):

@@ -52,7 +52,7 @@ class PluginDetails:
 
 def show_plugin(name: str) -> PluginDetails:
     """Load a backbone or a loss, and describe it. Raises PluginError if that fails."""
-    plugin = plugins.find_of_any_kind(name)
+    plugin = plugins.find(None, name)
     kind = plugins.load(plugin)
     bases = options.base_parameters(kind) if plugin.group == plugins.BACKBONES else []
     return PluginDetails(
@@ -124,10 +124,10 @@ def _check_name(name: str, kind: Kind) -> None:
             f"{name!r} is not a valid plugin name: use at most {LONGEST_NAME} lower-case letters, digits and "
             f"single hyphens, as in my-{kind}"
         )
-    for group, other in KINDS.items():  # `plugins show` and `check` take either by its name
-        taken = [plugin for plugin in available(group).plugins if plugin.name == name]
-        if taken:
-            raise InputError(f"{other} {name!r} exists already, from {taken[0].distribution}; choose another name")
+    for plugin in available().plugins:
+        if plugin.name == name:  # of either kind: `plugins show` and `check` take both by their names
+            other = KINDS[plugin.group]
+            raise InputError(f"{other} {name!r} exists already, from {plugin.distribution}; choose another name")
     if kind == "loss" and name in RESERVED:
         raise InputError(f"{name!r} cannot name a loss: --set {name}.KEY is the run's own; choose another name")
     if any(True for _ in metadata.distributions(name=f"vqabench-{name}")):
