@@ -190,7 +190,7 @@ def _locked(dataset: Dataset, say: Say) -> Iterator[None]:
 
 def _build(dataset: Dataset, fingerprint: str, say: Say) -> None:
     raw = read_raw(dataset)
-    language = read_language(dataset, raw)
+    encoder = build_encoder(dataset, raw)
     for split in dataset.splits:
         if repeated := dataset.find_repeated(split):
             say(f"{split}: {len(repeated):,} questions are dropped because they are also in val or test")
@@ -204,7 +204,7 @@ def _build(dataset: Dataset, fingerprint: str, say: Say) -> None:
 
     def fill(file: h5py.File) -> None:
         file.attrs["fingerprint"], file.attrs["stamp"] = fingerprint, stamp_of(dataset)
-        fill_prepared(file, dataset, raw, language, features, say)
+        fill_prepared(file, dataset, raw, encoder, features, say)
         if fingerprint_of(dataset) != fingerprint:
             raise InputError(f"{dataset.name}: its files changed while they were prepared; prepare it again")
 
@@ -230,16 +230,7 @@ def _all_questions(dataset: Dataset, raw: Raw) -> list[list[Question]]:
     return [*(questions for questions, _ in raw.values()), *dataset.read_unanswered().values()]
 
 
-@dataclass(frozen=True)
-class Language:
-    """Answers, words and question types as numbers, and words as vectors."""
-
-    encoder: Encoder
-    vectors: NDArray[np.float32] | None
-    """[words, E]; None if the data set has no word vectors."""
-
-
-def read_language(dataset: Dataset, raw: Raw) -> Language:
+def build_encoder(dataset: Dataset, raw: Raw) -> Encoder:
     """Build the vocabularies and read the word vectors, whose errors should precede hours of reading features.
 
     Raises InputError if no answer is common enough, a text cannot be stored, or the vectors are broken.
@@ -261,19 +252,20 @@ def read_language(dataset: Dataset, raw: Raw) -> Language:
     encoder = Encoder(entry.question_length, answers, types, collect_words(map(split_words, train_questions)))
     for name in VOCABULARIES:
         check_texts(f"{dataset.name}: one of the {name},", getattr(encoder, name))
-    path = dataset.word_vectors_file
-    return Language(encoder, read_word_vectors(path, encoder.words) if path else None)
+    if dataset.word_vectors_file:
+        encoder.vectors = read_word_vectors(dataset.word_vectors_file, encoder.words)
+    return encoder
 
 
 def fill_prepared(
-    file: h5py.File, dataset: Dataset, raw: Raw, language: Language, features: FeatureStore, say: Say
+    file: h5py.File, dataset: Dataset, raw: Raw, encoder: Encoder, features: FeatureStore, say: Say
 ) -> None:
     """Write everything that training needs of the questions. Raises InputError if an input is invalid."""
-    encoder, answers, types = language.encoder, language.encoder.answers, language.encoder.types
+    answers, types = encoder.answers, encoder.types
     given = {split: count_human_answers(table.answers, answers) for split, (_, table) in raw.items()}
     train_types = raw["train"][1].question_types.number(types)
     priors = count_priors(train_types, given["train"], len(answers), len(types))
-    _write_spec(file, dataset, language, priors, features)
+    _write_spec(file, dataset, encoder, priors, features)
     parts = {split: (questions, table.question_types, given[split]) for split, (questions, table) in raw.items()}
     for split, questions in dataset.read_unanswered().items():
         parts[split] = questions, encoder.guess_types(questions), no_answers(len(questions))
@@ -300,23 +292,22 @@ def fill_prepared(
                 f"{split}: no annotations, so it can be answered but not scored; the types of its questions are "
                 f"guessed from their first words ({untyped:,} of {len(chosen):,} begin with no known type)"
             )
-    warnings = _report(raw, given, language, priors, say)
+    warnings = _report(raw, given, encoder, priors, say)
     file.attrs["warnings"] = warnings  # repeated whenever these questions are used
     for warning in warnings:
         say(warning)
 
 
-def _report(raw: Raw, given: dict[str, HumanAnswers], language: Language, priors: Priors, say: Say) -> list[str]:
+def _report(raw: Raw, given: dict[str, HumanAnswers], encoder: Encoder, priors: Priors, say: Say) -> list[str]:
     """Describe the prepared questions; return warnings about those whose official score is surprising."""
-    encoder = language.encoder
     words = len(encoder.words) - SPECIAL_WORDS
     say(f"{len(encoder.answers):,} answers, {words:,} words, {len(encoder.types):,} question types")
     own = (priors.answer_counts > 0).sum(1)
     say(f"answers given to a question type in train: {own.min():,} to {own.max():,}, median {np.median(own):,.0f}")
-    if language.vectors is None:
+    if encoder.vectors is None:
         say("no word vectors: words start at random")
     else:
-        found = int(language.vectors[SPECIAL_WORDS:].any(1).sum())
+        found = int(encoder.vectors[SPECIAL_WORDS:].any(1).sum())
         say(f"word vectors for {found:,} of {words:,} words; the others start at zero")
     answer_types: Counter[str] = Counter()
     for _, table in raw.values():
@@ -348,16 +339,15 @@ def _locate_images(
 
 
 def _write_spec(
-    file: h5py.File, dataset: Dataset, language: Language, priors: Priors, features: FeatureStore
+    file: h5py.File, dataset: Dataset, encoder: Encoder, priors: Priors, features: FeatureStore
 ) -> None:
-    encoder = language.encoder
     file.attrs["question_length"] = encoder.length
     for name in VOCABULARIES:
         file.create_dataset(name, data=list(getattr(encoder, name)), dtype=h5py.string_dtype())
     for name, array in vars(priors).items():
         store(file, f"priors/{name}", array)
-    if language.vectors is not None:
-        store(file, "word_vectors", language.vectors)
+    if encoder.vectors is not None:
+        store(file, "word_vectors", encoder.vectors)
     if dataset.entry.object_names:
         names = read_object_names(dataset.source / dataset.entry.object_names, features)
         file.create_dataset("object_names", data=list(names), dtype=h5py.string_dtype())

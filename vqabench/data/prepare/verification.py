@@ -13,7 +13,7 @@ from vqabench.data.catalog.raw_files import check_unchanged, read_record
 from vqabench.data.features.seal import check_unbroken
 from vqabench.data.features.store import FeatureStore, check_numbers, open_features
 from vqabench.data.prepare.fingerprint import fingerprint_of, total_size
-from vqabench.data.prepare.preparation import fill_prepared, read_language, read_raw, summarise
+from vqabench.data.prepare.preparation import build_encoder, fill_prepared, read_raw, summarise
 from vqabench.data.vqa.annotations import ANNOTATORS
 from vqabench.errors import InputError, first_few
 from vqabench.files.hdf5 import differing, in_memory, reading
@@ -116,9 +116,9 @@ def _check_features(path: Path, features: FeatureStore) -> str:
 
 def _compare_arrays(dataset: Dataset, raw: Raw, features: FeatureStore) -> str:
     """Compute all arrays again from the raw files, and compare."""
-    language = read_language(dataset, raw)
+    encoder = build_encoder(dataset, raw)
     with (
-        in_memory(lambda file: fill_prepared(file, dataset, raw, language, features, lambda _: None)) as again,
+        in_memory(lambda file: fill_prepared(file, dataset, raw, encoder, features, lambda _: None)) as again,
         reading(dataset.prepared_file) as file,
     ):
         if file.attrs["fingerprint"] != fingerprint_of(dataset):

@@ -98,13 +98,15 @@ NO_TYPE = "none of the above"
 
 
 class Encoder:
-    """Map answers, question types and words to numbers."""
+    """Map answers, question types and words to numbers. `length` is that of an encoded question, in words."""
 
     def __init__(self, length: int, answers: Iterable[str], types: Iterable[str], words: Iterable[str]) -> None:
         self.answers = {name: number for number, name in enumerate(answers)}
         self.types = {name: number for number, name in enumerate(types)}
         self.words = {name: number for number, name in enumerate(words)}
         self.length = length
+        self.vectors: NDArray[np.float32] | None = None
+        """[words, E]: pre-trained vectors of the words."""
         self.type_words = {name: split_words(name) for name in self.types}
 
     def guess_types(self, questions: Sequence[Question]) -> Categorical:
