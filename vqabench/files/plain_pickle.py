@@ -65,26 +65,18 @@ def make_array(content: object, kind: object, shape: object, order: str) -> NDAr
     return np.frombuffer(content, dtype).reshape(sides, order="F" if order == "F" else "C")
 
 
-def _scalar(kind: object, content: object) -> Any:
-    return make_array(content, kind, (), "C")[()]
-
-
-def _encode(text: str, *_: object) -> bytes:
-    """Return the bytes that pickle protocols before 3 write as text."""
-    return text.encode("latin-1")
-
-
 _KNOWN: dict[tuple[str, str], Any] = {
     ("numpy", "ndarray"): PlainArray,
     ("numpy", "dtype"): PlainDtype,
-    ("_codecs", "encode"): _encode,
+    # Pickle protocols before 3 write bytes as text.
+    ("_codecs", "encode"): lambda text, *_: text.encode("latin-1"),
     ("collections", "OrderedDict"): OrderedDict,
 } | {
     (f"numpy.{core}.{module}", name): stand_in
     for core in ("core", "_core")
     for module, name, stand_in in (
         ("multiarray", "_reconstruct", PlainArray),
-        ("multiarray", "scalar", _scalar),
+        ("multiarray", "scalar", lambda kind, content: make_array(content, kind, (), "C")[()]),
         ("numeric", "_frombuffer", make_array),
     )
 }

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vqabench.api import Backbone, Batch, Output
+from vqabench.api import Backbone
 from vqabench.testing.backbone_checks import Build, agree, build_seeded, criterion_of, train_briefly
 from vqabench.testing.checks import (
     FailedCheckError,
@@ -102,6 +102,8 @@ class TrainingChecks:
         objective = "ce" if "ce" in self.objectives else self.objectives[0]
         model, criterion = build_seeded(self.build, spec), criterion_of(spec, objective)
         batch = make_sample(spec, 64).given_to(model)
+        targets_BA = batch.targets_BA
+        assert targets_BA is not None
         require(any(True for _ in model.parameters()), "it has no parameters")
         optimizer = make_optimizer(model.recipe, model.parameters())
         for group in optimizer.param_groups:
@@ -114,7 +116,9 @@ class TrainingChecks:
                 torch.autograd.backward(value)
                 optimizer.step()
             if step % 20 == 0:
-                best = max(best, _accuracy(model, batch))
+                with torch.no_grad():
+                    logits_BA = model.eval()(batch.replace(targets_BA=None)).logits_BA
+                best = max(best, float(soft_accuracy(logits_BA, targets_BA)))
                 if best >= LEARNED:
                     return f"memorised 64 questions in {step} steps"
         raise FailedCheckError(f"64 questions are not memorised in {MOST_STEPS} steps: soft accuracy {best:.2f}")
@@ -282,13 +286,6 @@ def _take_gradient(model: nn.Module, value: Tensor) -> None:
         name for name, one in model.named_parameters() if one.grad is not None and not one.grad.isfinite().all()
     ]
     require(not infinite, f"the gradient of {', '.join(infinite[:5])} is not finite")
-
-
-def _accuracy(model: nn.Module, batch: Batch) -> float:
-    assert batch.targets_BA is not None
-    with torch.no_grad():
-        output: Output = model.eval()(batch.replace(targets_BA=None))
-    return float(soft_accuracy(output.logits_BA, batch.targets_BA))
 
 
 @contextmanager

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-import h5py
 import numpy as np
-from numpy.typing import NDArray
 
 from vqabench.data.catalog.dataset import Dataset
 from vqabench.data.catalog.entries import SPLITS
@@ -38,8 +35,12 @@ def read_answer_shares(dataset: Dataset, against: str, types: int, answers: int)
         counts, shares_TA = {}, {}
         for split in SPLITS:
             if split in file and split in ("train", against):
-                counts[split] = np.bincount(file[split]["types"][:], minlength=len(type_names))
-                sums_TA = _sum_targets(file[split], len(type_names), len(answer_names))
+                types_N = file[split]["types"][:]
+                counts[split] = np.bincount(types_N, minlength=len(type_names))
+                rows = np.repeat(types_N, np.diff(file[split]["starts"][:]))
+                cells = rows * len(answer_names) + file[split]["target_answers"][:]
+                size = len(type_names) * len(answer_names)
+                sums_TA = np.bincount(cells, file[split]["target_values"][:], size).reshape(len(type_names), -1)
                 shares_TA[split] = sums_TA / np.maximum(sums_TA.sum(1, keepdims=True), 1e-12)
     found = []
     for row in np.argsort(-sum(counts.values()), kind="stable")[:types].tolist():
@@ -57,10 +58,3 @@ def read_answer_shares(dataset: Dataset, against: str, types: int, answers: int)
             )
         )
     return found
-
-
-def _sum_targets(split: h5py.Group, types: int, answers: int) -> NDArray[Any]:
-    """Return the sums of the soft targets: [T, A]."""
-    rows = np.repeat(split["types"][:], np.diff(split["starts"][:]))
-    cells = rows * answers + split["target_answers"][:]
-    return np.bincount(cells, split["target_values"][:], types * answers).reshape(types, answers)
