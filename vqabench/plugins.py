@@ -166,38 +166,42 @@ def load(plugin: Plugin) -> type[Any]:
             raise
         place = (find_culprit(error, [plugin]) or (plugin, ""))[1]
         raise PluginError(f"{where} cannot be loaded: {one_line(error)}{place}") from error
-    for fault in _find_faults(plugin, loaded):
-        raise PluginError(f"{where}: {fault}")
-    return loaded  # type: ignore[return-value]  # `_find_faults` has checked that it is a class
-
-
-def _find_faults(plugin: Plugin, loaded: Any) -> Iterator[str]:
-    """Yield faults of the object that an entry point names; later ones may follow from the first."""
     from vqabench import api
 
+    fault: str | None
     wanted = (api.Backbone,) if plugin.group == BACKBONES else (api.Loss, api.Transform)
-    base = next((kind for kind in wanted if isinstance(loaded, type) and issubclass(loaded, kind)), None)
-    if base is None:
+    if not isinstance(loaded, type) or not issubclass(loaded, wanted):
         bases = " or ".join(kind.__name__ for kind in wanted)
-        yield f"{plugin.target} is not a class derived from {bases} of vqabench.api"
-        return
-    if plugin.group == BACKBONES and issubclass(loaded, api.Transform):
-        yield f"a transform belongs in the group {LOSSES}"
-    if plugin.group == BACKBONES and not isinstance(loaded.recipe, api.Recipe):
-        yield f"its recipe is a {type(loaded.recipe).__name__}, not a Recipe of vqabench.api"
-    objectives = loaded.objectives
+        fault = f"{plugin.target} is not a class derived from {bases} of vqabench.api"
+    elif plugin.group == BACKBONES and issubclass(loaded, api.Transform):
+        fault = f"a transform belongs in the group {LOSSES}"
+    else:
+        fault = next(find_faults(loaded), None)
+    if fault is not None:
+        raise PluginError(f"{where}: {fault}")
+    return loaded
+
+
+def find_faults(kind: type[Any]) -> Iterator[str]:
+    """Yield what is wrong with a plugin's class; later faults may follow from the first."""
+    from vqabench import api
+
+    base = next(base for base in (api.Transform, api.Backbone, api.Loss) if issubclass(kind, base))
+    if issubclass(kind, api.Backbone) and not isinstance(kind.recipe, api.Recipe):
+        yield f"its recipe is a {type(kind.recipe).__name__}, not a Recipe of vqabench.api"
+    objectives = kind.objectives
     if not isinstance(objectives, tuple | list) or not objectives or not set(objectives) <= {"bce", "ce"}:
         yield f"its objectives must be some of 'bce' and 'ce', not {objectives!r}"
     for name in dir(base):
-        if callable(getattr(base, name)) and not callable(getattr(loaded, name)):
+        if callable(getattr(base, name)) and not callable(getattr(kind, name)):
             yield f"its {name} must be a method"
     for name in ("declarations", "advises_against"):
-        value = getattr(loaded, name, {})
+        value = getattr(kind, name, {})
         if not isinstance(value, Mapping):
             yield f"its {name} must be a mapping of names to reasons, not {value!r}"
-    if loaded.api_version != api.API_VERSION:
+    if kind.api_version != api.API_VERSION:
         yield (
-            f"built for version {loaded.api_version!r} of the plugin API, but this vqabench has {api.API_VERSION}; "
+            f"built for version {kind.api_version!r} of the plugin API, but this vqabench has {api.API_VERSION}; "
             "install versions that match"
         )
 

@@ -17,7 +17,7 @@ from vqabench.api import API_VERSION, Backbone, DataSpec, Loss, Recipe, Transfor
 from vqabench.config import make_config
 from vqabench.errors import InputError, PluginError, unknown
 from vqabench.options import base_parameters, convert, options_of, resolve_options
-from vqabench.plugins import LOSSES, Plugin, contained, load
+from vqabench.plugins import LOSSES, Plugin, contained, find_faults, load
 from vqabench.testing.backbone_checks import BackboneChecks, check_bases
 from vqabench.testing.checks import Check, FailedCheckError, Trial, list_trials, require, run_checks
 from vqabench.testing.loss_checks import loss_trials
@@ -216,14 +216,8 @@ class ClassChecks:
     def check_api(self) -> str:
         """Check the version of the API, the objectives, and the types of a recipe."""
         kind = self.kind
-        require(
-            kind.api_version == API_VERSION,
-            f"it was built for version {kind.api_version!r} of the plugin API; this is version {API_VERSION}",
-        )
-        require(
-            bool(kind.objectives) and set(kind.objectives) <= set(OBJECTIVES),
-            f"objectives must be some of bce and ce, not {kind.objectives}",
-        )
+        for fault in find_faults(kind):
+            raise FailedCheckError(fault)
         if issubclass(kind, Backbone):
             given = vars(kind.recipe)
             try:
