@@ -14,7 +14,6 @@ from msgspec import structs
 from vqabench.data.catalog.changing_priors import Shift
 from vqabench.data.catalog.dataset import Dataset, FileChoice, check_chosen, remember_choice
 from vqabench.data.catalog.entries import SplitCounts, read_catalog
-from vqabench.data.catalog.integrity import hash_content
 from vqabench.data.catalog.raw_files import (
     AGAIN,
     FetchOptions,
@@ -33,7 +32,7 @@ from vqabench.data.prepare.preparation import Summary, prepare_files, summarise
 from vqabench.data.prepare.verification import FileCheck, verify
 from vqabench.errors import InputError, VqabenchError
 from vqabench.events import Emit, ignore
-from vqabench.files.atomic import find_place
+from vqabench.files.atomic import find_place, hash_file
 from vqabench.paths import Paths
 from vqabench.training.device import choose_device
 from vqabench.workflows.splits import rebuild_cp
@@ -182,7 +181,7 @@ def _derive(dataset: Dataset, parent: Dataset, record: FetchRecord, paths: Paths
     """
     assert dataset.entry.derived is not None
     test_ids = dataset.source / dataset.entry.derived.test_ids
-    inputs = {path.name: hash_content(path) for path in (*parent.archives(), test_ids)}
+    inputs = {path.name: hash_file(path) for path in (*parent.archives(), test_ids)}
     made = dataset.question_files()
     if record.made_of == inputs and record.counts and all(path.is_file() for path in made):
         for path in made:

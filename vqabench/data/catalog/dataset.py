@@ -11,11 +11,10 @@ import msgspec
 import platformdirs
 
 from vqabench.data.catalog.entries import SPLITS, DatasetEntry, SplitCounts, SplitFiles, SplitName, read_catalog
-from vqabench.data.catalog.integrity import hash_content
 from vqabench.data.vqa.annotation_table import AnnotationTable, concatenate, read_annotation_table
 from vqabench.data.vqa.annotations import Question, match, read_questions
 from vqabench.errors import InputError, VqabenchError, first_few, unknown
-from vqabench.files.atomic import read_json, write_file
+from vqabench.files.atomic import hash_file, read_json, write_file
 from vqabench.files.folders import require_file
 from vqabench.files.packed import split_member
 
@@ -72,7 +71,7 @@ class Dataset:
     @property
     def scored(self) -> tuple[str, ...]:
         """Return the splits that have annotations. The others can be answered but not scored."""
-        return tuple(split for split in self.splits if self._files_of(split).annotations)
+        return tuple(split for split in self.splits if self.entry.splits[self._source_of(split)].annotations)
 
     @property
     def chosen(self) -> FileChoice:
@@ -196,9 +195,6 @@ class Dataset:
         """Return the split whose files contain this one: train for a `val` that is carved from it."""
         return "train" if split == "val" and self.entry.validation else split  # type: ignore[return-value]
 
-    def _files_of(self, split: str) -> SplitFiles:
-        return self.entry.splits[self._source_of(split)]
-
     def _read_question_files(self, split: SplitName) -> list[Question]:
         names = self.entry.splits[split].questions
         return [question for name in names for question in read_questions(self.source / name)]
@@ -240,10 +236,7 @@ Raw = dict[str, tuple[list[Question], AnnotationTable]]
 
 def data_folder(given: Path | None) -> Path:
     """Return the data folder: the one given, `$VQABENCH_DATA`, or the platform's."""
-    if given is not None:
-        return given
-    from_environment = os.environ.get("VQABENCH_DATA")
-    return Path(from_environment) if from_environment else platformdirs.user_data_path("vqabench", False)
+    return given or Path(os.environ.get("VQABENCH_DATA") or platformdirs.user_data_path("vqabench", False))
 
 
 def find_dataset(name: str, own_catalog: Path | Sequence[Path] | None, data_dir: Path | None) -> Dataset:
@@ -271,10 +264,7 @@ def hash_questions(dataset: Dataset) -> dict[Path, str]:
 
     Raises InputError if one cannot be read.
     """
-    try:
-        return {path: hash_content(path) for path in dataset.archives()}
-    except OSError as error:
-        raise InputError(f"{error.filename}: cannot be read: {error.strerror or error}") from error
+    return {path: hash_file(path) for path in dataset.archives()}
 
 
 NOT_SCORED = (
@@ -288,6 +278,6 @@ def check_questions(known: Mapping[Path, str], consequence: str = NOT_SCORED) ->
 
     Call it after reading them, so that what was read is what was hashed.
     """
-    changed = [path for path, digest in known.items() if not path.is_file() or hash_content(path) != digest]
+    changed = [path for path, digest in known.items() if not path.is_file() or hash_file(path) != digest]
     if changed:
         raise VqabenchError(f"{first_few(changed)}: changed while this command was running, so {consequence}")

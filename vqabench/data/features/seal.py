@@ -7,10 +7,9 @@ from pathlib import Path
 
 import msgspec
 
-from vqabench.data.catalog.integrity import hash_content
 from vqabench.data.features.store import open_features, read_origin
 from vqabench.errors import InputError, VqabenchError
-from vqabench.files.atomic import write_file
+from vqabench.files.atomic import hash_file, write_file
 
 
 class Seal(msgspec.Struct, frozen=True):
@@ -26,7 +25,7 @@ class Seal(msgspec.Struct, frozen=True):
 
 def seal(features: Path, origin: str) -> None:
     """Record the content of a features file that was just made or linked."""
-    _write(features, origin, hash_content(features))
+    _write(features, origin, hash_file(features))
 
 
 def _write(features: Path, origin: str, sha256: str) -> None:
@@ -70,7 +69,7 @@ def is_sealed(features: Path, origin: str) -> bool:
 def check_unbroken(features: Path) -> None:
     """Raise InputError if the content of a features file differs from its record."""
     noted = _read(features)
-    if noted is not None and hash_content(features) != noted.sha256:
+    if noted is not None and hash_file(features) != noted.sha256:
         raise InputError("its content has changed since it was made")
 
 
