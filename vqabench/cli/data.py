@@ -1,9 +1,8 @@
 """`vqabench data`."""
 
 from dataclasses import replace
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -150,16 +149,14 @@ def resplit(
 def _print_split(derived: "Derived", paths: "Paths") -> None:
     say(f"{derived.name}: train {derived.train_questions:,}, test {derived.test_questions:,} questions")
     _print_shift(derived.shift)
-    next_command = replace(paths, catalog=[derived.catalog]).prepare_command(
-        derived.name, has_features=derived.has_features
-    )
-    say(f"next: {next_command}")
+    paths = replace(paths, catalog=[derived.catalog])
+    say(f"next: {paths.prepare_command(derived.name, has_features=derived.has_features)}")
 
 
 def _print_shift(shift: "Shift") -> None:
-    distance, covered = f"{shift.distance:.3f}", f"{shift.concepts_covered:.1%}"
-    say(f"shift of the priors (total variation distance between a type's answers in train and test): {distance}")
-    say(f"words of types and answers of the test split that are also in train: {covered}")
+    what = "total variation distance between a type's answers in train and test"
+    say(f"shift of the priors ({what}): {shift.distance:.3f}")
+    say(f"words of types and answers of the test split that are also in train: {shift.concepts_covered:.1%}")
     both = shift.types - len(shift.train_only) - len(shift.test_only)
     say(f"question types in both splits: {both} of {shift.types}")
     for message, names in (
@@ -260,13 +257,6 @@ def prepare(
     say(f"{dataset.folder}: {sizes} questions; {counted(summary.answers, 'answer')}; ready")
 
 
-class Broken(StrEnum):
-    """What to do with an image that cannot be decoded."""
-
-    refuse = "refuse"
-    skip = "skip"
-
-
 @app.command(
     "extract",
     cls=Command,
@@ -296,8 +286,9 @@ def extract(
     batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Images per batch.")] = 32,
     revision: Annotated[str | None, typer.Option(metavar="NAME", help="Revision of the model on the hub.")] = None,
     broken: Annotated[
-        Broken, typer.Option(metavar="|".join(Broken), help="What to do with an image that cannot be decoded.")
-    ] = Broken.refuse,
+        Literal["refuse", "skip"],
+        typer.Option(metavar="refuse|skip", help="What to do with an image that cannot be decoded."),
+    ] = "refuse",
     device: Device = "auto",
 ) -> None:
     """Compute region features of images with a vision model.
@@ -309,7 +300,7 @@ def extract(
     from vqabench.reporting.progress import Display
     from vqabench.workflows import datasets
 
-    asked = Extraction(model, revision, regions, batch_size, broken.value)
+    asked = Extraction(model, revision, regions, batch_size, broken)
     display = Display()
     with reporting_signals(display, FEATURES_KEPT):
         count = datasets.extract(images, out, asked, device, display)

@@ -52,17 +52,17 @@ class DatasetLine:
 
 def list_datasets(paths: Paths) -> list[DatasetLine]:
     """List the data sets of the catalogue."""
-    return [_describe_in_a_line(paths.dataset(name)) for name in read_catalog(paths.catalog)]
-
-
-def _describe_in_a_line(dataset: Dataset) -> DatasetLine:
-    summary = summarise(dataset)
-    prepared: Literal["yes", "no", "outdated", "damaged"]
-    if summary is None:
-        prepared = "damaged" if dataset.prepared_file.exists() else "no"
-    else:
-        prepared = "yes" if summary.current else "outdated"
-    return DatasetLine(dataset.name, dataset.entry.title, _is_fetched(dataset), prepared)
+    lines = []
+    for name in read_catalog(paths.catalog):
+        dataset = paths.dataset(name)
+        summary = summarise(dataset)
+        prepared: Literal["yes", "no", "outdated", "damaged"]
+        if summary is None:
+            prepared = "damaged" if dataset.prepared_file.exists() else "no"
+        else:
+            prepared = "yes" if summary.current else "outdated"
+        lines.append(DatasetLine(name, dataset.entry.title, _is_fetched(dataset), prepared))
+    return lines
 
 
 def _is_fetched(dataset: Dataset) -> bool | None:
