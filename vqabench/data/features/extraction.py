@@ -7,7 +7,6 @@ import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
@@ -18,12 +17,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vqabench.data.features.images import ImageFile, decode, list_images
+from vqabench.data.features.images import decode, list_images
 from vqabench.data.features.regions import LARGEST_HALF, Regions, round_to_half
 from vqabench.data.features.vision import VisionModel, load_model
 from vqabench.data.features.writer import Entry, FeatureWriter, only_writer
-from vqabench.errors import InputError, first_few
+from vqabench.data.vqa.annotations import ImageId
+from vqabench.errors import InputError, counted, first_few
 from vqabench.files.pace import Pace
+from vqabench.files.packed import Member
 from vqabench.files.resources import prefetch
 
 FORMAT = 1
@@ -54,17 +55,16 @@ def extract(
     Raises InputError if images or model cannot be used; VqabenchError if the disk is full.
     """
     parse_regions(options.regions)
-    images = list_images(source, say)
+    images = list(list_images(source, say).items())
     say(f"loading {options.model}{'' if Path(options.model).is_dir() else ' from the Hugging Face hub'}")
     model = load_model(options.model, options.revision, device)
     about = _describe(options, model)
+    listed = [(file.where, file.version) for _, file in images]
 
     def keeps(number: int, entry: Entry) -> bool:
-        image = images[number] if number < len(images) else None
-        same = image is not None and (image.name, image.version) == (entry.where, entry.version)
+        same = number < len(images) and listed[number] == (entry.where, entry.version)
         return same and not (entry.problem and options.broken == "refuse")
 
-    listed = [(image.name, image.version) for image in images]
     origin = hashlib.sha256(json.dumps([about, listed]).encode()).hexdigest()
     with (
         only_writer(destination),
@@ -82,8 +82,7 @@ def extract(
             raise
         writer.finish()
     if writer.dropped:
-        images_are = "1 image is" if len(writer.dropped) == 1 else f"{len(writer.dropped):,} images are"
-        say(f"{images_are} left out: {first_few(one.problem for one in writer.dropped)}")
+        say(f"{counted(len(writer.dropped), 'image')} left out: {first_few(one.problem for one in writer.dropped)}")
     return len(writer.counts)
 
 
@@ -144,7 +143,7 @@ def _describe(options: Extraction, model: VisionModel) -> str:
 
 def _extract_all(
     writer: FeatureWriter,
-    images: Sequence[ImageFile],
+    images: Sequence[tuple[ImageId, Member]],
     options: Extraction,
     model: VisionModel,
     device: torch.device,
@@ -153,19 +152,26 @@ def _extract_all(
     grid = parse_regions(options.regions)
     say(f"extracting {len(images):,} images with {options.model} on {device}")
     pace = Pace(writer.seen + len(images), "images", say)
-    decoded = prefetch(images, partial(_try_decode, model=model), DECODERS, most=16 * DECODERS)
+
+    def decode_image(image: tuple[ImageId, Member]) -> NDArray[np.float32] | InputError:
+        try:
+            return model.prepare(decode(image[1]))
+        except InputError as error:
+            return error
+
+    decoded = prefetch(images, decode_image, DECODERS, most=16 * DECODERS)
     while batch := [(image, ready.result()) for image, ready in islice(decoded, options.batch_size)]:
         pixels = [ready for _, ready in batch if not isinstance(ready, InputError)]
         computed = iter(_compute(model, np.stack(pixels), grid, device)) if pixels else iter(())
-        for image, ready in batch:
+        for (image_id, file), ready in batch:
             if not isinstance(ready, InputError):
                 regions, boxes = next(computed)
                 half, rounding = round_to_half(regions)
-                writer.append(image.image_id, image.name, Regions(half, boxes), rounding, image.version)
+                writer.append(image_id, file.where, Regions(half, boxes), rounding, file.version)
             elif options.broken == "refuse":
                 raise ready
             else:
-                writer.drop(image.image_id, image.name, str(ready), image.version)
+                writer.drop(image_id, file.where, str(ready), file.version)
         pace.update(writer.seen)
 
 
@@ -185,11 +191,3 @@ def _compute(
         if not largest <= LARGEST_HALF:  # nan, too
             raise InputError(f"--model {model.name}: returns features that float16 cannot hold ({largest})")
         yield np.ascontiguousarray(regions), boxes
-
-
-def _try_decode(image: ImageFile, model: VisionModel) -> NDArray[np.float32] | InputError:
-    """Return the model's input for an image, or why it cannot be decoded."""
-    try:
-        return model.prepare(decode(image))
-    except InputError as error:
-        return error

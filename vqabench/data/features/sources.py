@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
-from vqabench.data.features.archives import holds_images, list_image_files, read_archive, read_folder
+from vqabench.data.features.archives import holds_images, list_image_files, read_files
 from vqabench.data.features.arrays import find_map, read_hdf5
 from vqabench.data.features.names import WantedImages
 from vqabench.data.features.regions import RegionRow
@@ -32,12 +32,12 @@ def read_rows(sources: Sequence[Path], wanted: Collection[ImageId]) -> Iterator[
 def _read_source(source: Path, wanted: WantedImages) -> Iterator[RegionRow]:
     path, member = split_member(source)
     if path.is_dir():
-        return read_folder(path, wanted)
+        return read_files(path, wanted)
     magic = _magic(path)
     if magic == HDF5:
         return read_hdf5(source, wanted)
     if magic == ZIP and not member and holds_images(path):
-        return read_archive(path, wanted)
+        return read_files(path, wanted)
     return read_table(source, wanted)
 
 
@@ -45,7 +45,7 @@ def list_files(source: Path) -> list[Path]:
     """List the files that a source consists of: itself, the files of a folder, the map next to an HDF5 file."""
     path, member = split_member(source)
     if path.is_dir():
-        return list_image_files(path)
+        return [Path(file.where) for file in list_image_files(path)]
     map_file = find_map(path, member) if _magic(path) == HDF5 else None
     return [path, map_file] if map_file else [path]
 
