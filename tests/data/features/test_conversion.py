@@ -20,6 +20,7 @@ from tests.region_sources import (
     write_table,
 )
 from vqabench.data.features.conversion import ConversionOptions, convert_features
+from vqabench.data.features.names import make_finder
 from vqabench.data.features.sources import read_rows
 from vqabench.data.features.store import FeatureStore, check_numbers, open_features
 from vqabench.errors import InputError
@@ -160,7 +161,7 @@ def test_what_is_there_already_is_left_as_it_is_until_a_source_or_a_setting_chan
 
 def test_the_reader_leaves_no_file_open(tmp_path: Path) -> None:
     source = write_published(tmp_path / "f.hdf5", {7: 2, 8: 2})
-    rows = list(read_rows([source], {7, 8}))
+    rows = list(read_rows([source], make_finder([7, 8])))
     assert rows[0].decode().regions.shape == (2, 3)
     del rows
     with h5py.File(source, "a"):

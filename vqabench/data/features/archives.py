@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+import pickle
 import threading
 import warnings
 import zipfile
@@ -18,7 +19,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from vqabench.data.features.names import WantedImages
+from vqabench.data.features.names import Finder
 from vqabench.data.features.regions import Array, RegionRow, Regions, check_count, parse_record
 from vqabench.errors import InputError, first_few
 from vqabench.files.packed import UNREADABLE, Member, list_members
@@ -62,7 +63,7 @@ def holds_images(archive: Path) -> bool:
     return bool(images)
 
 
-def read_files(source: Path, wanted: WantedImages) -> Iterator[RegionRow]:
+def read_files(source: Path, find: Finder) -> Iterator[RegionRow]:
     """Yield the wanted images of a folder, or of a zip, which stays open while a row of it is referenced."""
     files = list_image_files(source)
     there = {file.name: file for file in files}
@@ -70,30 +71,22 @@ def read_files(source: Path, wanted: WantedImages) -> Iterator[RegionRow]:
         stem, _, ending = file.name.rpartition(".")
         if file.name.endswith(INFO) and file.name.removesuffix(INFO) + ".npy" in there:
             continue
-        image_id = wanted.find(stem)
+        image_id = find(stem)
         if image_id is None:
-            image_id = wanted.find(stem.rpartition("/")[2])
+            image_id = find(stem.rpartition("/")[2])
         if image_id is not None:
             info = there.get(stem + INFO) if ending == "npy" else None
             yield RegionRow(image_id, file.where, partial(_decode, file, info, f"{file.where}: image {image_id}"))
 
 
 def _decode(file: Member, info: Member | None, what: str) -> Regions:
-    try:
-        found = _load(file, what)
-        if info is not None:
-            other = _load(info, f"{what}, {Path(info.name).name}")
-            if isinstance(found, Mapping) or not isinstance(other, Mapping):
-                raise InputError(f"{what}: {info.where} must hold a dict, and {file.where} an array")
-            found = {**other, "features": found}
-        return parse_record(found, what)
-    except InputError:
-        raise
-    except Exception as error:  # a broken pickle may raise anything
-        message = (str(error) or type(error).__name__).splitlines()[0]
-        if "weights_only" in str(error):  # torch adds advice that would run code of the file
-            message = "it is broken, or refers to functions; only tensors, arrays, lists and dicts are allowed"
-        raise InputError(f"{what}: no region features, or damaged: {message}") from error
+    found = _load(file, what)
+    if info is not None:
+        other = _load(info, f"{what}, {Path(info.name).name}")
+        if isinstance(found, Mapping) or not isinstance(other, Mapping):
+            raise InputError(f"{what}: {info.where} must hold a dict, and {file.where} an array")
+        found = {**other, "features": found}
+    return parse_record(found, what)
 
 
 def _load(file: Member, what: str) -> Any:
@@ -146,4 +139,8 @@ def _load_torch(content: bytes) -> Any:
                 raise ValueError(f"unpacks to more than {LARGEST_IMAGE >> 20} MB")
     with _LOADING, warnings.catch_warnings(), torch.serialization.safe_globals(NAMES):
         warnings.simplefilter("ignore")
-        return unwrap(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
+        try:
+            return unwrap(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
+        except pickle.UnpicklingError as error:  # its advice would run code of the file
+            message = "it is broken, or refers to functions; only tensors, arrays, lists and dicts are allowed"
+            raise ValueError(message) from error

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqabench.data.features.boxes import LayoutError, share_boxes
-from vqabench.data.features.names import WantedImages, canonical_name
+from vqabench.data.features.names import Finder, canonical_name
 from vqabench.data.features.regions import (
     IDS,
     LONGEST_SIDE,
@@ -50,7 +50,7 @@ CHUNK_CACHE = 1 << 25
 """Bytes: compressed arrays come in chunks of several images."""
 
 
-def read_hdf5(source: Path, wanted: WantedImages) -> Iterator[RegionRow]:
+def read_hdf5(source: Path, find: Finder) -> Iterator[RegionRow]:
     """Yield the wanted images of an HDF5 file, in its order; the file stays open while a row of it is referenced.
 
     Raises InputError if it is damaged or of another form.
@@ -69,19 +69,12 @@ def read_hdf5(source: Path, wanted: WantedImages) -> Iterator[RegionRow]:
             arrays = _find_arrays(file, path)
             take, rows = partial(_take_published, arrays), _name_rows(file, path, member, arrays.images)
         for number, name in rows:
-            image_id = wanted.find(name)
+            image_id = find(name)
             if image_id is not None:
                 where = f"{path}, row {number}"
-                yield RegionRow(image_id, where, partial(_take, take, number, f"{where}: image {image_id}"))
+                yield RegionRow(image_id, where, partial(take, number, f"{where}: image {image_id}"))
     except (OSError, KeyError, RuntimeError, ValueError, TypeError, MemoryError, OverflowError) as error:
         raise InputError(f"{path}: not a features file, or a damaged one: {error}") from error
-
-
-def _take(take: Callable[[int, str], Regions], number: int, what: str) -> Regions:
-    try:
-        return take(number, what)
-    except (OSError, RuntimeError) as error:
-        raise InputError(f"{what}: cannot be read, the file is damaged: {error}") from error
 
 
 def _take_own(store: FeatureStore, number: int, what: str) -> Regions:

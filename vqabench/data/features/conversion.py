@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqabench.data.features.boxes import Extent, LayoutError
-from vqabench.data.features.names import AllImages, WantedImages
+from vqabench.data.features.names import canonical_name, make_finder
 from vqabench.data.features.regions import LARGEST_HALF, RegionRow, Regions, Rounding, round_to_half
 from vqabench.data.features.seal import break_seal, is_sealed, seal
 from vqabench.data.features.sources import list_files, read_rows
@@ -72,7 +72,7 @@ def convert_features(
     Raises InputError, naming file, line and image, if a row is broken, a number is not finite, widths differ or an
     image is repeated with other features; VqabenchError if the disk is full.
     """
-    wanted = WantedImages(wanted)
+    wanted = set(wanted)
     origin = _hash_origin(sources, wanted, options)
     if is_sealed(destination, origin):
         return
@@ -88,7 +88,7 @@ def convert_features(
 def _convert(
     sources: Sequence[Path],
     destination: Path,
-    wanted: WantedImages,
+    wanted: Set[ImageId],
     options: ConversionOptions,
     origin: str,
     say: Callable[[str], None],
@@ -121,7 +121,7 @@ def _convert(
     _report(writer, say)
 
 
-def _adopt(source: Path, destination: Path, wanted: WantedImages, options: ConversionOptions) -> bool:
+def _adopt(source: Path, destination: Path, wanted: Set[ImageId], options: ConversionOptions) -> bool:
     """Link a complete features file of our own form instead of copying it. Return whether that was possible."""
     try:
         if not is_contiguous(source):
@@ -131,7 +131,7 @@ def _adopt(source: Path, destination: Path, wanted: WantedImages, options: Conve
     except InputError:
         return False  # another form, or broken: the conversion will name the row
     ids = store.image_ids.tolist()
-    found = {wanted.find(image_id) for image_id in ids} - {None}
+    found = set(map(make_finder(wanted), ids)) - {None}
     if store.regions.dtype != options.precision or not found or not found <= set(ids):
         return False
     link = destination.with_name(f".{destination.name}.link-{os.getpid()}")
@@ -159,24 +159,28 @@ def _hash_origin(sources: Iterable[Path], wanted: Collection[ImageId], options: 
 def _gather(
     writer: FeatureWriter,
     sources: Sequence[Path],
-    wanted: WantedImages,
+    wanted: Set[ImageId],
     options: ConversionOptions,
     workers: int,
     say: Callable[[str], None],
 ) -> None:
     """Write the rows that follow those of an interrupted call."""
-    afresh, rows = not writer.seen, islice(read_rows(sources, wanted), writer.seen, None)
+    afresh, rows = not writer.seen, islice(read_rows(sources, make_finder(wanted)), writer.seen, None)
     pace, extent = Pace(len(wanted), "images", say), Extent()
     decode = partial(_decode, options=options)
     for row, decoded in prefetch(rows, decode, workers, most=2 * workers):
         try:
             image, rounding = decoded.result()
-            if row.image_id in writer.paths:
-                _check_repeated(writer, row, image)
-            else:
+            before = writer.paths.get(row.image_id)
+            if before is None:
                 writer.append(row.image_id, row.where, image, rounding)
                 if image.pixels and image.boxes is not None:
                     extent.add(image.boxes)
+            elif writer.equals(row.image_id, image):
+                message = f"{row.where}: image {row.image_id} equals {before}"
+                writer.drop(row.image_id, row.where, message, repeats=True)
+            else:
+                raise InputError(f"{row.where}: image {row.image_id} is also in {before}, with other features")
         except LayoutError:
             raise
         except InputError as error:
@@ -194,14 +198,6 @@ def _gather(
         )
 
 
-def _check_repeated(writer: FeatureWriter, row: RegionRow, image: Regions) -> None:
-    """Drop a row that equals an earlier one of the same image. Raises InputError if it differs."""
-    before = writer.paths[row.image_id]
-    if not writer.equals(row.image_id, image):
-        raise InputError(f"{row.where}: image {row.image_id} is also in {before}, with other features")
-    writer.drop(row.image_id, row.where, f"{row.where}: image {row.image_id} equals {before}", repeats=True)
-
-
 def _decode(row: RegionRow, options: ConversionOptions) -> tuple[Regions, Rounding]:
     what = f"{row.where}: image {row.image_id}"
     try:
@@ -215,8 +211,9 @@ def _decode(row: RegionRow, options: ConversionOptions) -> tuple[Regions, Roundi
         return replace(image, regions=half), rounding
     except InputError:
         raise
-    except (MemoryError, OSError, RuntimeError, ValueError, TypeError, LookupError, ArithmeticError) as error:
-        raise InputError(f"{what}: cannot be read: {type(error).__name__}: {error}") from error
+    except Exception as error:  # a damaged file may make its reader raise anything
+        message = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(f"{what}: no region features, or damaged: {message}") from error
 
 
 def _make_boxes(regions: NDArray[Any], options: ConversionOptions, what: str) -> NDArray[np.float32]:
@@ -244,11 +241,11 @@ def _check_numbers(numbers: NDArray[Any], precision: Precision, what: str) -> No
         raise InputError(f"{what}: has a feature of {largest:.3g}, beyond float16; {advice}")
 
 
-def _describe_why_none(writer: FeatureWriter, sources: Sequence[Path], wanted: WantedImages) -> str:
+def _describe_why_none(writer: FeatureWriter, sources: Sequence[Path], wanted: Set[ImageId]) -> str:
     none = f"no features for any of the {len(wanted):,} images of the questions"
     if writer.dropped:
         return f"{none}; the first of {len(writer.dropped):,} broken rows: {writer.dropped[0].problem}"
-    there = next((row.image_id for row in read_rows(sources, AllImages())), None)
+    there = next((row.image_id for row in read_rows(sources, lambda name: canonical_name(str(name)))), None)
     found = "the source is empty" if there is None else f"the first image of the source is {there}"
     return f"{none}, for example {next(iter(wanted))}; {found}"
 

@@ -38,7 +38,7 @@ class Regions:
 
 @dataclass(frozen=True)
 class RegionRow:
-    """One image of a source, not decoded yet: `decode` raises InputError if the row is broken."""
+    """One image of a source, not decoded yet. `decode` raises some exception if the row is broken."""
 
     image_id: ImageId
     where: str

@@ -20,7 +20,7 @@ import pybase64
 from numpy.typing import NDArray
 
 from vqabench.data.features.boxes import COLUMNS, check_float32, share_boxes
-from vqabench.data.features.names import WantedImages
+from vqabench.data.features.names import Finder
 from vqabench.data.features.regions import LONGEST_SIDE, MOST_REGIONS, RegionRow, Regions, check_count, refuse
 from vqabench.errors import InputError
 from vqabench.files.packed import UNREADABLE, is_packed, open_packed, split_member
@@ -35,7 +35,7 @@ SHOWN = 20
 """Characters of a broken column that a message shows."""
 
 
-def read_table(source: Path, wanted: WantedImages) -> Iterator[RegionRow]:
+def read_table(source: Path, find: Finder) -> Iterator[RegionRow]:
     """Yield the wanted images of a table, and every line that lacks columns, since its image is not known.
 
     Raises InputError if the file is truncated or not such a table.
@@ -49,7 +49,7 @@ def read_table(source: Path, wanted: WantedImages) -> Iterator[RegionRow]:
         if problem:
             yield RegionRow(name[:SHOWN], where, partial(refuse, f"{where}: {problem}"))
             continue
-        image_id = wanted.find(name)
+        image_id = find(name)
         if image_id is not None:
             features = memoryview(line)[last : len(line) - _count_line_end(line)]
             if bytes(features[:1]) == b"b":
