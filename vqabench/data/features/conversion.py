@@ -20,7 +20,7 @@ from vqabench.data.features.names import canonical_name, make_finder
 from vqabench.data.features.regions import LARGEST_HALF, RegionRow, Regions, Rounding, round_to_half
 from vqabench.data.features.seal import break_seal, is_sealed, seal
 from vqabench.data.features.sources import list_files, read_rows
-from vqabench.data.features.store import check_numbers, is_contiguous, open_features, read_origin
+from vqabench.data.features.store import check_numbers, open_features, read_origin
 from vqabench.data.features.writer import SHARD_IMAGES, Entry, FeatureWriter, only_writer, remove_unfinished
 from vqabench.data.vqa.annotations import ImageId
 from vqabench.errors import InputError, first_few
@@ -124,12 +124,10 @@ def _convert(
 def _adopt(source: Path, destination: Path, wanted: Set[ImageId], options: ConversionOptions) -> bool:
     """Link a complete features file of our own form instead of copying it. Return whether that was possible."""
     try:
-        if not is_contiguous(source):
-            return False
         store = open_features(source)
         check_numbers(store)
     except InputError:
-        return False  # another form, or broken: the conversion will name the row
+        return False  # another form, compressed, or broken: the conversion will name the row
     ids = store.image_ids.tolist()
     found = set(map(make_finder(wanted), ids)) - {None}
     if store.regions.dtype != options.precision or not found or not found <= set(ids):

@@ -23,14 +23,11 @@ class Seal(msgspec.Struct, frozen=True):
     """If neither size nor time has changed since, the content is assumed to be the same."""
 
 
-def seal(features: Path, origin: str) -> None:
-    """Record the content of a features file that was just made or linked."""
-    _write(features, origin, hash_file(features))
-
-
-def _write(features: Path, origin: str, sha256: str) -> None:
+def seal(features: Path, origin: str, sha256: str | None = None) -> None:
+    """Record the content of a features file: one that was just made or linked, or whose hash is known."""
     stat = features.stat()
-    write_file(_beside(features), msgspec.json.encode(Seal(origin, sha256, stat.st_size, stat.st_mtime_ns)))
+    record = Seal(origin, sha256 or hash_file(features), stat.st_size, stat.st_mtime_ns)
+    write_file(_beside(features), msgspec.json.encode(record))
 
 
 def require_unchanged(features: Path) -> None:
@@ -46,7 +43,7 @@ def require_unchanged(features: Path) -> None:
     except InputError as error:
         raise InputError(f"{features}: {error}; delete it and prepare the data again") from error
     with suppress(VqabenchError, OSError):  # the folder may be read-only
-        _write(features, noted.origin, noted.sha256)
+        seal(features, noted.origin, noted.sha256)
 
 
 def break_seal(features: Path) -> None:

@@ -277,9 +277,11 @@ class FeatureWriter:
         columns |= {name: ((images, regions), "<i4") for name, named in self._named.items() if named}
         ids = sum(64 + len(str(image_id).encode()) for image_id in self.paths)
         reserved = SPARE + ids + sum(4 * math.prod(shape) for shape, _ in columns.values())
+        empty = io.BytesIO()
+        h5py.File(empty, "w").close()
         with path.open("wb") as file:
             # HDF5 crashes on a full disk, so its space is taken first, which raises an OSError instead.
-            file.write(_empty_hdf5().ljust(BLOCK, b"\0"))
+            file.write(empty.getvalue().ljust(BLOCK, b"\0"))
             file.seek(math.prod(self.shape) * self.dtype.itemsize, os.SEEK_CUR)
             file.write(bytes(reserved))
         with h5py.File(path, "r+") as file:
@@ -375,9 +377,3 @@ def _create_contiguous(file: h5py.File, name: str, shape: tuple[int, ...], dtype
     early.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
     space = h5py.h5s.create_simple(shape)
     h5py.h5d.create(file.id, name.encode(), h5py.h5t.py_create(np.dtype(dtype)), space, early)
-
-
-def _empty_hdf5() -> bytes:
-    content = io.BytesIO()
-    h5py.File(content, "w").close()
-    return content.getvalue()
