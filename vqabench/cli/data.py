@@ -16,7 +16,6 @@ from vqabench.reporting.output import say, say_json
 if TYPE_CHECKING:
     from vqabench.data.catalog.changing_priors import Shift
     from vqabench.paths import Paths
-    from vqabench.workflows.datasets import Outcome
     from vqabench.workflows.splits import Derived
 
 app = typer.Typer(
@@ -196,10 +195,6 @@ def fetch(
     advice = "all other files are unchanged" if force else "rerun the same command to continue"
     with reporting_signals(display, f"downloaded data is kept: {advice}"):
         outcome = datasets.fetch_dataset(name, paths, FetchOptions(own_folder, offline, force), display)
-    _print_fetched(outcome, paths)
-
-
-def _print_fetched(outcome: "Outcome", paths: "Paths") -> None:
     dataset = outcome.dataset
     next_command = paths.prepare_command(dataset.name, has_features=dataset.has_features())
     if not outcome.counts:

@@ -95,18 +95,14 @@ def describe_dataset(name: str, paths: Paths) -> dict[str, str | int]:
     if entry.validation:
         facts["val"] = f"{entry.validation.share:.1%} of train's images, seed {entry.validation.seed}"
     facts |= {f"recipe.{key}": value for key, value in entry.recipe.items()}
-    return facts | _describe_prepared(dataset)
-
-
-def _describe_prepared(dataset: Dataset) -> dict[str, str | int]:
     summary = summarise(dataset)
     if summary is None:
-        damaged = dataset.prepared_file.exists()
-        return {"prepared": "damaged; prepare it again" if damaged else "no"}
+        return facts | {"prepared": "damaged; prepare it again" if dataset.prepared_file.exists() else "no"}
     if not summary.current:
-        return {"prepared": "outdated: files or settings have changed, or files were touched; prepare it again"}
-    facts: dict[str, str | int] = {f"{split} questions": count for split, count in summary.questions.items()}
+        outdated = "outdated: files or settings have changed, or files were touched; prepare it again"
+        return facts | {"prepared": outdated}
     return facts | {
+        **{f"{split} questions": count for split, count in summary.questions.items()},
         "answers": summary.answers,
         "words": summary.words,
         "question types": summary.question_types,

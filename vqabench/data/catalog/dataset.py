@@ -26,14 +26,6 @@ class FileChoice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     word_vectors: str | None = None
 
 
-def read_choice(folder: Path) -> FileChoice:
-    """Read the files chosen before. Raises InputError if the record is damaged."""
-    path = folder / "chosen.json"
-    if not path.is_file():
-        return FileChoice()
-    return read_json(path, FileChoice, "delete it, and name the files again with data prepare --features FILE")
-
-
 def remember_choice(folder: Path, choice: FileChoice) -> None:
     """Write the chosen files next to the prepared data."""
     write_file(folder / "chosen.json", msgspec.json.encode(choice))
@@ -79,7 +71,10 @@ class Dataset:
 
         Raises InputError if the record of those named before is damaged.
         """
-        return self.named or read_choice(self.folder)
+        path = self.folder / "chosen.json"
+        if self.named or not path.is_file():
+            return self.named or FileChoice()
+        return read_json(path, FileChoice, "delete it, and name the files again with data prepare --features FILE")
 
     @property
     def prepared_file(self) -> Path:
@@ -121,17 +116,17 @@ class Dataset:
 
     def check_questions_readable(self) -> None:
         """Raise InputError, with the command that gets them, if files of questions or annotations are missing."""
+        missing = []
         for path in self.archives():
             if path.exists():
                 require_file(path, "file of questions or annotations")
-        missing = [path for path in self.archives() if not path.is_file()]
-        if not missing:
-            return
-        fetched = [path for path in missing if path.name in self.entry.files or self.entry.derived]
+            else:
+                missing.append(path)
+        fetched = [path.name for path in missing if path.name in self.entry.files or self.entry.derived]
         if fetched:
-            names = first_few(path.name for path in fetched)
-            raise InputError(f"{self.source}: lacks {names}; run: vqabench data fetch {self.name}")
-        raise InputError(f"{self.name}: {len(missing)} of its files are missing: {first_few(missing)}")
+            raise InputError(f"{self.source}: lacks {first_few(fetched)}; run: vqabench data fetch {self.name}")
+        if missing:
+            raise InputError(f"{self.name}: {len(missing)} of its files are missing: {first_few(missing)}")
 
     def files(self) -> list[Path]:
         """Return every file that the data set is prepared from."""
@@ -246,17 +241,15 @@ def find_dataset(name: str, own_catalog: Path | Sequence[Path] | None, data_dir:
         raise InputError(f"{unknown('dataset', name, catalog)}; add your own with --catalog FILE")
     entry, source = catalog[name]
     folder = data_folder(data_dir) / name
+    # Splits that are written here instead of fetched have files of these names.
+    written = {one: SplitFiles((f"{one}_questions.json",), (f"{one}_annotations.json",)) for one in SPLITS}
     if entry.generator:
-        made = msgspec.structs.replace(entry, splits=_written_splits(SPLITS), features=("features.h5",))
+        made = msgspec.structs.replace(entry, splits=written, features=("features.h5",))
         return Dataset(name, made, folder / "raw", folder)
     if entry.derived:
-        entry = msgspec.structs.replace(entry, splits=_written_splits(("train", "test")))
+        splits = {split: files for split, files in written.items() if split != "val"}
+        entry = msgspec.structs.replace(entry, splits=splits)
     return Dataset(name, entry, folder / "raw" if entry.files else source, folder)
-
-
-def _written_splits(splits: Sequence[SplitName]) -> dict[SplitName, SplitFiles]:
-    """Return the files of splits that are written here instead of fetched."""
-    return {split: SplitFiles((f"{split}_questions.json",), (f"{split}_annotations.json",)) for split in splits}
 
 
 def hash_questions(dataset: Dataset) -> dict[Path, str]:

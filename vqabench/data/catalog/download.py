@@ -227,23 +227,23 @@ class _Mirror:
         # If the size is unknown, a tenth of the disk is kept free.
         most = limit or int(0.9 * shutil.disk_usage(self.part.content.parent).free)
         chunks = response.iter_content(CHUNK)
-        first = next(chunks, b"")
+        chunk = next(chunks, b"")
         if not continues:
-            if looks_like_web_page(first):
+            if looks_like_web_page(chunk):
                 raise _MirrorError("answers with a web page instead of the file")
             self.part.begin(PartOrigin(self.url, _strong(response.headers.get("ETag")), total))
         self.emit(DownloadStarted(self.name, have, total))
         with self.part.content.open("ab") as stream:
-            while first:
-                have += len(first)
+            while chunk:
+                have += len(chunk)
                 if have > most:
                     self.part.clear()
                     what = "its" if limit else "there is space for:"
                     raise _MirrorError(f"sends more than {what} {most:,} bytes")
-                stream.write(first)
-                self.emit(BytesReceived(len(first)))
+                stream.write(chunk)
+                self.emit(BytesReceived(len(chunk)))
                 guard.feed()
-                first = next(chunks, b"")
+                chunk = next(chunks, b"")
         if guard.message:
             raise _TryAgainError(guard.message)
         if total is not None and self.part.size() != total:

@@ -20,13 +20,11 @@ from typing import IO, Any
 import numpy as np
 
 from vqabench.data.features.names import Finder
-from vqabench.data.features.regions import Array, RegionRow, Regions, check_count, parse_record
+from vqabench.data.features.regions import LARGEST_IMAGE, Array, RegionRow, Regions, check_count, parse_record
 from vqabench.errors import InputError, first_few
 from vqabench.files.packed import UNREADABLE, Member, list_members
 from vqabench.files.plain_pickle import NAMES, load_plain, unwrap
 
-LARGEST_IMAGE = 1 << 28
-"""Bytes of one image's file."""
 ENDINGS = (".npz", ".npy", ".pth", ".pt", ".pkl", ".pickle")
 INFO = "_info.npy"
 TORCH = (b"PK\x03\x04", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.")

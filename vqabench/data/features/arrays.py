@@ -22,6 +22,7 @@ from vqabench.data.features.boxes import LayoutError, share_boxes
 from vqabench.data.features.names import Finder, canonical_name
 from vqabench.data.features.regions import (
     IDS,
+    LARGEST_IMAGE,
     LONGEST_SIDE,
     MOST_REGIONS,
     SPANS,
@@ -42,8 +43,6 @@ from vqabench.files.hdf5 import check_stored, get_array
 from vqabench.files.packed import split_member
 from vqabench.files.plain_pickle import load_plain
 
-LARGEST_IMAGE = 1 << 28
-"""Bytes of one image's features."""
 LARGEST_MAP = 1 << 28
 """Bytes; the map of all of COCO takes 3 MB."""
 CHUNK_CACHE = 1 << 25

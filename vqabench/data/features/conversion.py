@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Collection, Iterable, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -88,7 +88,7 @@ def convert_features(
 def _convert(
     sources: Sequence[Path],
     destination: Path,
-    wanted: Set[ImageId],
+    wanted: set[ImageId],
     options: ConversionOptions,
     origin: str,
     say: Callable[[str], None],
@@ -121,7 +121,7 @@ def _convert(
     _report(writer, say)
 
 
-def _adopt(source: Path, destination: Path, wanted: Set[ImageId], options: ConversionOptions) -> bool:
+def _adopt(source: Path, destination: Path, wanted: set[ImageId], options: ConversionOptions) -> bool:
     """Link a complete features file of our own form instead of copying it. Return whether that was possible."""
     try:
         store = open_features(source)
@@ -157,7 +157,7 @@ def _hash_origin(sources: Iterable[Path], wanted: Collection[ImageId], options: 
 def _gather(
     writer: FeatureWriter,
     sources: Sequence[Path],
-    wanted: Set[ImageId],
+    wanted: set[ImageId],
     options: ConversionOptions,
     workers: int,
     say: Callable[[str], None],
@@ -239,7 +239,7 @@ def _check_numbers(numbers: NDArray[Any], precision: Precision, what: str) -> No
         raise InputError(f"{what}: has a feature of {largest:.3g}, beyond float16; {advice}")
 
 
-def _describe_why_none(writer: FeatureWriter, sources: Sequence[Path], wanted: Set[ImageId]) -> str:
+def _describe_why_none(writer: FeatureWriter, sources: Sequence[Path], wanted: set[ImageId]) -> str:
     none = f"no features for any of the {len(wanted):,} images of the questions"
     if writer.dropped:
         return f"{none}; the first of {len(writer.dropped):,} broken rows: {writer.dropped[0].problem}"

@@ -58,7 +58,20 @@ def extract(
     images = list(list_images(source, say).items())
     say(f"loading {options.model}{'' if Path(options.model).is_dir() else ' from the Hugging Face hub'}")
     model = load_model(options.model, options.revision, device)
-    about = _describe(options, model)
+    about = json.dumps(
+        {
+            "format": FORMAT,
+            "model": options.model,
+            "revision": options.revision,
+            "regions": options.regions,
+            "side": model.side,
+            "mean": model.mean.tolist(),
+            "deviation": model.deviation.tolist(),
+            "weights": model.hash_weights(),
+            "transformers": version("transformers"),
+            "torch": str(torch.__version__),
+        }
+    )
     listed = [(file.where, file.version) for _, file in images]
 
     def keeps(number: int, entry: Entry) -> bool:
@@ -122,23 +135,6 @@ def _edges(cells: int, patches: int) -> list[tuple[float, float]]:
     return [
         (cell * patches // cells / patches, -(-(cell + 1) * patches // cells) / patches) for cell in range(cells)
     ]
-
-
-def _describe(options: Extraction, model: VisionModel) -> str:
-    """Describe how the features were made, for an attribute of the file."""
-    facts = {
-        "format": FORMAT,
-        "model": options.model,
-        "revision": options.revision,
-        "regions": options.regions,
-        "side": model.side,
-        "mean": model.mean.tolist(),
-        "deviation": model.deviation.tolist(),
-        "weights": model.hash_weights(),
-        "transformers": version("transformers"),
-        "torch": str(torch.__version__),
-    }
-    return json.dumps(facts)
 
 
 def _extract_all(

@@ -16,6 +16,8 @@ from vqabench.errors import InputError
 
 Array = NDArray[Any]
 LARGEST_HALF = float(np.finfo(np.float16).max)
+LARGEST_IMAGE = 1 << 28
+"""Bytes of the features of one image."""
 MOST_REGIONS = 10_000
 LONGEST_SIDE = 1_000_000
 

@@ -214,13 +214,9 @@ def _find_side(settings: _ProcessorSettings, network: Any, name: str) -> int:
 @contextlib.contextmanager
 def _quiet(transformers: Any) -> Any:
     """Suppress progress bars and warnings: weights that the text part lacks do not matter."""
-    loggers = [logging.getLogger(name) for name in ("transformers", "huggingface_hub")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
     transformers.utils.logging.disable_progress_bar()
+    logging.disable(logging.WARNING)
     try:
         yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        logging.disable(logging.NOTSET)

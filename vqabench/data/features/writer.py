@@ -20,7 +20,7 @@ import os
 import shutil
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO, Any, NoReturn, Self
 
@@ -331,8 +331,7 @@ class FeatureWriter:
             raise VqabenchError(f"{self.destination.parent}: {problem}: {error}") from error
 
 
-@contextmanager
-def only_writer(destination: Path) -> Iterator[None]:
+def only_writer(destination: Path) -> AbstractContextManager[None]:
     """Exclude other processes. Raises VqabenchError if one is writing the features, InputError if none can."""
     destination = find_place(destination)  # through links, so that one file has one lock
 
@@ -340,8 +339,7 @@ def only_writer(destination: Path) -> Iterator[None]:
         message = "another process is making these features; rerun when it has ended"
         raise VqabenchError(f"{destination.parent}: {message}")
 
-    with holding(_hidden(destination, "lock"), refuse):
-        yield
+    return holding(_hidden(destination, "lock"), refuse)
 
 
 def remove_unfinished(destination: Path, but: Path | None = None) -> None:
