@@ -23,12 +23,10 @@ from vqabench.data.features.names import Finder, canonical_name
 from vqabench.data.features.regions import (
     IDS,
     LARGEST_IMAGE,
-    LONGEST_SIDE,
     MOST_REGIONS,
     SPANS,
     RegionRow,
     Regions,
-    check_count,
     find_name,
     find_names,
     make_regions,
@@ -193,16 +191,13 @@ def _take_published(arrays: _Published, number: int, what: str) -> Regions:
         if not 0 <= begin < end <= min(len(arrays.features), begin + MOST_REGIONS):
             raise InputError(f"{what}: its regions are from {begin} to {end} of {len(arrays.features)}")
         part = slice(begin, end)
-    size = None
-    if arrays.sides is not None:
-        width, height = (
-            check_count(int(side[number]), LONGEST_SIDE, f"{what}: its {name}")
-            for name, side in zip(("width", "height"), arrays.sides, strict=True)
-        )
-        size = width, height
-    boxes = None if arrays.boxes is None else arrays.boxes[part]
-    count = None if arrays.counts is None else int(arrays.counts[number])
-    return make_regions(arrays.features[part], boxes, size, count, what)
+    return make_regions(
+        arrays.features[part],
+        None if arrays.boxes is None else arrays.boxes[part],
+        None if arrays.sides is None else (int(arrays.sides[0][number]), int(arrays.sides[1][number])),
+        None if arrays.counts is None else int(arrays.counts[number]),
+        what,
+    )
 
 
 def find_map(source: Path, member: str) -> Path | None:

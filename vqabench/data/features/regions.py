@@ -95,6 +95,8 @@ def make_regions(
     Features are [R, V] or [V, R]; boxes [R, 4 to 7] or [4 to 7, R], in pixels of an image of width and height
     `size`, or as shares; the first `count` regions are real. Raises InputError if they do not fit.
     """
+    for side, name in zip(size or (), ("width", "height"), strict=False):
+        check_count(side, LONGEST_SIDE, f"{what}: its {name}")
     features = features[0] if features.ndim == 3 and len(features) == 1 else features
     boxes = boxes[0] if boxes is not None and boxes.ndim == 3 and len(boxes) == 1 else boxes
     if boxes is not None:
@@ -164,17 +166,11 @@ def parse_record(record: Mapping[str, Any] | Array, what: str) -> Regions:
     if not isinstance(record, Mapping):
         return make_regions(as_array(record, f"{what}: features"), None, None, None, what)
     names = find_names([name for name in record if isinstance(name, str)], what)
-    size = None
-    if names.sides is not None:
-        width, height = (
-            check_count(_whole(record, side, what), LONGEST_SIDE, f"{what}: {side}") for side in names.sides
-        )
-        size = width, height
     return make_regions(
         as_array(record[names.features], f"{what}: {names.features}"),
-        None if names.boxes is None else as_array(record[names.boxes], f"{what}: {names.boxes}"),
-        size,
-        None if names.counts is None else _whole(record, names.counts, what),
+        as_array(record[names.boxes], f"{what}: {names.boxes}") if names.boxes else None,
+        (_whole(record, names.sides[0], what), _whole(record, names.sides[1], what)) if names.sides else None,
+        _whole(record, names.counts, what) if names.counts else None,
         what,
     )
 
