@@ -481,7 +481,7 @@ def test_several_tables_or_forms_in_a_zip_are_never_chosen_from_in_silence(prepa
 def test_equal_repeats_are_left_out_and_counted(prepare: Prepare) -> None:
     source = prepare.folder / write_tsv(prepare.folder, Given(PIXELS))
     source.write_text(source.read_text() * 2)
-    assert_done(prepare("f.tsv"), "6 rows repeat an image with the same features and are skipped")
+    assert_done(prepare("f.tsv"), "skipped 6 rows that repeat an image with the same features")
     check(prepare)
 
 

@@ -87,11 +87,8 @@ class Carving(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def choose(self, images: Collection[ImageId]) -> set[ImageId]:
         """Return the chosen images. Each is drawn by its own id, independent of the others."""
-        return {image for image in images if self._draw(image) < self.share}
-
-    def _draw(self, image: ImageId) -> float:
-        digest = hashlib.sha256(f"{self.seed}:{image}".encode()).digest()
-        return int.from_bytes(digest[:8]) / 2**64
+        digests = {image: hashlib.sha256(f"{self.seed}:{image}".encode()).digest() for image in images}
+        return {image for image, digest in digests.items() if int.from_bytes(digest[:8]) / 2**64 < self.share}
 
 
 SplitName = Literal["train", "val", "test"]
@@ -179,22 +176,17 @@ def read_catalog(own: Path | Sequence[Path] | None) -> dict[str, tuple[DatasetEn
     bundled = package / "datasets.toml"  # in a checkout, it is at the root instead
     entries = _read_entries(bundled if bundled.is_file() else package.parent / "datasets.toml")
     owners: dict[str, Path] = {}
-    for path in _choose_catalogs(own):
-        for name, entry in _read_entries(path).items():
-            if name in owners:
-                raise InputError(f"{path}: [{name}] is also in {owners[name]}; rename one of them")
-            entries[name], owners[name] = entry, path
-    return entries
-
-
-def _choose_catalogs(own: Path | Sequence[Path] | None) -> list[Path]:
-    """Return the user's catalogues, each once."""
     if isinstance(own, Path):
         own = [own]
     if not own:
         named = os.environ.get("VQABENCH_CATALOG", "")
         own = [Path(one) for one in ([named] if Path(named).exists() else named.split(os.pathsep)) if one]
-    return list({path.absolute(): path for path in own}.values())
+    for path in {path.absolute(): path for path in own}.values():  # each once
+        for name, entry in _read_entries(path).items():
+            if name in owners:
+                raise InputError(f"{path}: [{name}] is also in {owners[name]}; rename one of them")
+            entries[name], owners[name] = entry, path
+    return entries
 
 
 def _read_entries(path: Path) -> dict[str, tuple[DatasetEntry, Path]]:

@@ -160,11 +160,7 @@ def _find_own(names: Collection[str], folder: Path) -> dict[str, Path]:
         raise InputError(
             f"--from {folder}: {'that is a file, not a' if folder.exists() else 'there is no such'} folder"
         )
-    found: dict[str, Path] = {}
-    for path in list_files_below(folder):
-        if path.name in names:
-            found.setdefault(path.name, path)
-    return found
+    return {path.name: path for path in reversed(list_files_below(folder)) if path.name in names}
 
 
 def _explain_unpacked(missing: Collection[str], folder: Path) -> str:
@@ -195,21 +191,20 @@ def _explain_unpacked(missing: Collection[str], folder: Path) -> str:
 
 def _take(source: Path, path: Path, file: SourceFile, emit: Emit) -> bool:
     """Copy the user's file if it is the expected one; return whether it is."""
-    faults: list[str | None] = []
 
     def copy(part: Path) -> None:
         # The copy is checked, not the source, which may change in between.
         shutil.copyfile(source, part)
         with part.open("rb") as stream:
             page = looks_like_web_page(stream.read(1024))
-        faults.append(find_fault(part, path.name, file) or ("it is a web page" if page else None))
-        if faults[0]:
-            raise ValueError
+        fault = find_fault(part, path.name, file) or ("it is a web page" if page else None)
+        if fault:
+            raise ValueError(fault)
 
     try:
         write_through(path, copy)
-    except ValueError:
-        emit(Warn(f"{source}: not used, because it is not the expected file: {faults[0]}"))
+    except ValueError as fault:
+        emit(Warn(f"{source}: not used, because it is not the expected file: {fault}"))
         return False
     except OSError as error:
         raise VqabenchError(f"{source}: cannot be copied to {path.parent}: {error.strerror or error}") from error

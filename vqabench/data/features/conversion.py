@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from vqabench.data.features.boxes import Extent, LayoutError
 from vqabench.data.features.names import canonical_name, make_finder
-from vqabench.data.features.regions import LARGEST_HALF, RegionRow, Regions, Rounding, round_to_half
+from vqabench.data.features.regions import LARGEST_HALF, RegionRow, Regions, round_to_half
 from vqabench.data.features.seal import break_seal, is_sealed, seal
 from vqabench.data.features.sources import list_files, read_rows
 from vqabench.data.features.store import check_numbers, open_features, read_origin
 from vqabench.data.features.writer import SHARD_IMAGES, Entry, FeatureWriter, only_writer, remove_unfinished
 from vqabench.data.vqa.annotations import ImageId
-from vqabench.errors import InputError, first_few
+from vqabench.errors import InputError, counted, first_few
 from vqabench.files.pace import Pace
 from vqabench.files.resources import count_processors, prefetch
 
@@ -168,10 +168,10 @@ def _gather(
     decode = partial(_decode, options=options)
     for row, decoded in prefetch(rows, decode, workers, most=2 * workers):
         try:
-            image, rounding = decoded.result()
+            image = decoded.result()
             before = writer.paths.get(row.image_id)
             if before is None:
-                writer.append(row.image_id, row.where, image, rounding)
+                writer.append(row.image_id, row.where, image)
                 if image.pixels and image.boxes is not None:
                     extent.add(image.boxes)
             elif writer.equals(row.image_id, image):
@@ -196,7 +196,7 @@ def _gather(
         )
 
 
-def _decode(row: RegionRow, options: ConversionOptions) -> tuple[Regions, Rounding]:
+def _decode(row: RegionRow, options: ConversionOptions) -> Regions:
     what = f"{row.where}: image {row.image_id}"
     try:
         image = row.decode()
@@ -204,9 +204,9 @@ def _decode(row: RegionRow, options: ConversionOptions) -> tuple[Regions, Roundi
             image = replace(image, boxes=_make_boxes(image.regions, options, what))
         _check_numbers(image.regions, options.precision, what)
         if options.precision == "float32" or image.regions.dtype == np.float16:
-            return image, Rounding()
+            return image
         half, rounding = round_to_half(np.ascontiguousarray(image.regions, np.float32))
-        return replace(image, regions=half), rounding
+        return replace(image, regions=half, rounding=rounding)
     except InputError:
         raise
     except Exception as error:  # a damaged file may make its reader raise anything
@@ -242,7 +242,7 @@ def _check_numbers(numbers: NDArray[Any], precision: Precision, what: str) -> No
 def _describe_why_none(writer: FeatureWriter, sources: Sequence[Path], wanted: set[ImageId]) -> str:
     none = f"no features for any of the {len(wanted):,} images of the questions"
     if writer.dropped:
-        return f"{none}; the first of {len(writer.dropped):,} broken rows: {writer.dropped[0].problem}"
+        return f"{none}; the first of {counted(len(writer.dropped), 'broken row')}: {writer.dropped[0].problem}"
     there = next((row.image_id for row in read_rows(sources, lambda name: canonical_name(str(name)))), None)
     found = "the source is empty" if there is None else f"the first image of the source is {there}"
     return f"{none}, for example {next(iter(wanted))}; {found}"
@@ -250,7 +250,7 @@ def _describe_why_none(writer: FeatureWriter, sources: Sequence[Path], wanted: s
 
 def _report(writer: FeatureWriter, say: Callable[[str], None]) -> None:
     images, regions, width = writer.shape
-    say(f"features of {images:,} images, {regions:,} regions at most, {width:,} wide")
+    say(f"features of {counted(images, 'image')}, {counted(regions, 'region')} at most, {width:,} wide")
     if writer.rounding.values:
         mean, largest, at = writer.rounding.mean, writer.rounding.largest, writer.rounding.at
         error = f"relative error {mean:.1e} on average, at most {largest:.1e} (of {at:.1e})"
@@ -262,9 +262,8 @@ def _report(writer: FeatureWriter, say: Callable[[str], None]) -> None:
     broken = [entry for entry in writer.dropped if not entry.repeats]
     if len(broken) < len(writer.dropped):
         repeats = len(writer.dropped) - len(broken)
-        say(f"{repeats:,} rows repeat an image with the same features and are skipped")
+        say(f"skipped {counted(repeats, 'row')} that repeat an image with the same features")
     if broken:
         ids = first_few(entry.image_id for entry in broken if entry.image_id != "")
-        rows = "1 broken row is" if len(broken) == 1 else f"{len(broken):,} broken rows are"
         of_images = f" (images {ids})" if ids else ""
-        say(f"{rows} left out{of_images}; the first: {broken[0].problem}")
+        say(f"{counted(len(broken), 'broken row')} left out{of_images}; the first: {broken[0].problem}")

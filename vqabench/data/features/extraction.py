@@ -148,33 +148,25 @@ def _extract_all(
     grid = parse_regions(options.regions)
     say(f"extracting {len(images):,} images with {options.model} on {device}")
     pace = Pace(writer.seen + len(images), "images", say)
-
-    def decode_image(image: tuple[ImageId, Member]) -> NDArray[np.float32] | InputError:
-        try:
-            return model.prepare(decode(image[1]))
-        except InputError as error:
-            return error
-
-    decoded = prefetch(images, decode_image, DECODERS, most=16 * DECODERS)
-    while batch := [(image, ready.result()) for image, ready in islice(decoded, options.batch_size)]:
-        pixels = [ready for _, ready in batch if not isinstance(ready, InputError)]
-        computed = iter(_compute(model, np.stack(pixels), grid, device)) if pixels else iter(())
-        for (image_id, file), ready in batch:
-            if not isinstance(ready, InputError):
-                regions, boxes = next(computed)
-                half, rounding = round_to_half(regions)
-                writer.append(image_id, file.where, Regions(half, boxes), rounding, file.version)
-            elif options.broken == "refuse":
-                raise ready
+    decoded = prefetch(images, lambda image: model.prepare(decode(image[1])), DECODERS, most=16 * DECODERS)
+    # `exception` waits for each image: `prefetch` cancels what is not done when its items end.
+    while batch := [(image, ready.exception(), ready) for image, ready in islice(decoded, options.batch_size)]:
+        pixels = [ready.result() for _, error, ready in batch if error is None]
+        computed = _compute(model, np.stack(pixels), grid, device) if pixels else iter(())
+        for (image_id, file), error, _ in batch:
+            if error is None:
+                writer.append(image_id, file.where, next(computed), file.version)
+            elif isinstance(error, InputError) and options.broken == "skip":
+                writer.drop(image_id, file.where, str(error), file.version)
             else:
-                writer.drop(image_id, file.where, str(ready), file.version)
+                raise error
         pace.update(writer.seen)
 
 
 def _compute(
     model: VisionModel, pixels: NDArray[np.float32], grid: tuple[int, int] | None, device: torch.device
-) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """Yield the regions [R, V] and boxes [R, 4] of each image."""
+) -> Iterator[Regions]:
+    """Yield the regions of each image."""
     patches = model.patches(pixels, device)
     if grid is not None and max(grid) > patches.shape[2]:
         side = patches.shape[2]
@@ -186,4 +178,5 @@ def _compute(
         largest = float(np.abs(regions).max())
         if not largest <= LARGEST_HALF:  # nan, too
             raise InputError(f"--model {model.name}: returns features that float16 cannot hold ({largest})")
-        yield np.ascontiguousarray(regions), boxes
+        half, rounding = round_to_half(np.ascontiguousarray(regions))
+        yield Regions(half, boxes, rounding=rounding)

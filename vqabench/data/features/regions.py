@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
@@ -22,6 +22,28 @@ MOST_REGIONS = 10_000
 LONGEST_SIDE = 1_000_000
 
 
+class Rounding(Struct, frozen=True, array_like=True):
+    """The errors of rounding some numbers; zeros, which stay as they are, do not count."""
+
+    values: int = 0
+    total: float = 0.0
+    """Sum of the relative errors."""
+    largest: float = 0.0
+    """Largest relative error; 1 if a number became 0."""
+    at: float = 0.0
+    """The number with the largest error."""
+
+    @property
+    def mean(self) -> float:
+        """Return the mean relative error."""
+        return self.total / max(1, self.values)
+
+    def add(self, other: Rounding) -> Rounding:
+        """Return the errors of both."""
+        worse = max(self, other, key=lambda one: one.largest)
+        return Rounding(self.values + other.values, self.total + other.total, worse.largest, worse.at)
+
+
 @dataclass(frozen=True)
 class Regions:
     """The n regions of one image."""
@@ -36,6 +58,8 @@ class Regions:
     """[n]"""
     pixels: bool = False
     """Whether the boxes were in pixels in the source."""
+    rounding: Rounding = field(default_factory=Rounding)
+    """Errors of the features, if they were rounded to float16."""
 
 
 @dataclass(frozen=True)
@@ -197,28 +221,6 @@ def as_array(value: Any, what: str) -> Array:
     if array.dtype.kind not in "iuf":
         raise InputError(f"{what}: holds {array.dtype}, not numbers")
     return array
-
-
-class Rounding(Struct, frozen=True, array_like=True):
-    """The errors of rounding some numbers; zeros, which stay as they are, do not count."""
-
-    values: int = 0
-    total: float = 0.0
-    """Sum of the relative errors."""
-    largest: float = 0.0
-    """Largest relative error; 1 if a number became 0."""
-    at: float = 0.0
-    """The number with the largest error."""
-
-    @property
-    def mean(self) -> float:
-        """Return the mean relative error."""
-        return self.total / max(1, self.values)
-
-    def add(self, other: Rounding) -> Rounding:
-        """Return the errors of both."""
-        worse = max(self, other, key=lambda one: one.largest)
-        return Rounding(self.values + other.values, self.total + other.total, worse.largest, worse.at)
 
 
 def round_to_half(regions: NDArray[np.float32]) -> tuple[NDArray[np.float16], Rounding]:

@@ -136,7 +136,7 @@ class FeatureWriter:
         """Return whether an earlier writer had all images and was interrupted while it joined them."""
         return self._joined.exists()
 
-    def append(self, image_id: ImageId, where: str, image: Regions, rounding: Rounding, version: int = 0) -> None:
+    def append(self, image_id: ImageId, where: str, image: Regions, version: int = 0) -> None:
         """Write the next row. Raises InputError if it is not as wide as those before."""
         count, width = image.regions.shape
         if self.width not in (0, width):
@@ -150,7 +150,7 @@ class FeatureWriter:
             boxes=image.boxes.astype("<f4").tobytes(),
             object_ids=_pack(image.object_ids),
             attribute_ids=_pack(image.attribute_ids),
-            rounding=rounding,
+            rounding=image.rounding,
             only_zeros=not image.regions.any(),
             checksum=self._checksum(image),
             version=version,
