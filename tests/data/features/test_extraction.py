@@ -112,7 +112,7 @@ def test_the_features_are_those_that_the_model_gives_of_the_whole_image(images: 
     pixels = (torch.from_numpy(np.array(resized)) / 255 - mean) / deviation
     with torch.no_grad():
         hidden = network(pixel_values=pixels.permute(2, 0, 1)[None]).last_hidden_state[0, 1:]
-    own = loaded.patches(loaded.prepare(decode(first))[None], CPU)[0].flatten(1).T
+    own = loaded.patches(loaded.prepare(decode(first))[None])[0].flatten(1).T
     torch.testing.assert_close(own, hidden, atol=1e-5, rtol=1e-4)
 
 

@@ -86,7 +86,7 @@ def extract(
         if writer.seen:
             say(f"continuing after the {writer.seen:,} images that are done")
         try:
-            _extract_all(writer, images[writer.seen :], options, model, device, say)
+            _extract_all(writer, images[writer.seen :], options, model, say)
             if not writer.counts:
                 raise InputError(f"{source}: none of the images can be decoded")
         except InputError:
@@ -142,17 +142,16 @@ def _extract_all(
     images: Sequence[tuple[ImageId, Member]],
     options: Extraction,
     model: VisionModel,
-    device: torch.device,
     say: Callable[[str], None],
 ) -> None:
     grid = parse_regions(options.regions)
-    say(f"extracting {len(images):,} images with {options.model} on {device}")
+    say(f"extracting {len(images):,} images with {options.model} on {model.device}")
     pace = Pace(writer.seen + len(images), "images", say)
     decoded = prefetch(images, lambda image: model.prepare(decode(image[1])), DECODERS, most=16 * DECODERS)
     # `exception` waits for each image: `prefetch` cancels what is not done when its items end.
     while batch := [(image, ready.exception(), ready) for image, ready in islice(decoded, options.batch_size)]:
         pixels = [ready.result() for _, error, ready in batch if error is None]
-        computed = _compute(model, np.stack(pixels), grid, device) if pixels else iter(())
+        computed = _compute(model, np.stack(pixels), grid) if pixels else iter(())
         for (image_id, file), error, _ in batch:
             if error is None:
                 writer.append(image_id, file.where, next(computed), file.version)
@@ -163,11 +162,9 @@ def _extract_all(
         pace.update(writer.seen)
 
 
-def _compute(
-    model: VisionModel, pixels: NDArray[np.float32], grid: tuple[int, int] | None, device: torch.device
-) -> Iterator[Regions]:
+def _compute(model: VisionModel, pixels: NDArray[np.float32], grid: tuple[int, int] | None) -> Iterator[Regions]:
     """Yield the regions of each image."""
-    patches = model.patches(pixels, device)
+    patches = model.patches(pixels)
     if grid is not None and max(grid) > patches.shape[2]:
         side = patches.shape[2]
         raise InputError(
