@@ -6,7 +6,7 @@ that are missing are installed from a folder of wheels, and so are vqabench and 
 
     pip wheel --no-deps --wheel-dir WHEELS . plugins/*
     pip download --no-deps --only-binary=:all: --python-version 3.12 --platform manylinux2014_x86_64 \
-        --dest WHEELS msgspec pybase64 platformdirs
+        --dest WHEELS entrypoints msgspec pybase64 platformdirs
 
 CLONE is a clone of guoyang9/class-imbalance-VQA, the published implementation, which is timed as well.
 

@@ -148,7 +148,7 @@ def test_an_unknown_distribution_is_not_ignored() -> None:
         (HEADER + "good = pkg:Good\ntwice = pkg:A\ntwice = pkg:B\n", "DuplicateOptionError"),
         (HEADER + "good = pkg:Good\n" + HEADER + "more = pkg:More\n", "DuplicateSectionError"),
         ("[console_scripts]\na = b:c\na = b:d\n" + HEADER + "good = pkg:Good\n", "DuplicateOptionError"),
-        (HEADER + "good = pkg:Good\nodd = pkg:100%\n", "malformed entry point: odd = pkg:100%"),
+        (HEADER + "good = pkg:Good\nodd = pkg:100%\n", "InterpolationSyntaxError"),
         (HEADER + "nonsense\ngood = pkg:Good\n", "nonsense"),
         (HEADER + "odd = !!!\ngood = pkg:Good\n", "malformed entry point: odd = !!!"),
     ],

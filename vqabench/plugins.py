@@ -14,11 +14,14 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+import entrypoints
 
 from vqabench.errors import PluginError, is_interruption, unknown
 
@@ -65,8 +68,10 @@ def available(group: str | None = None) -> Discovery:
 
     They are found from metadata alone, which is read once for each state of `sys.path`.
     """
-    found = _discover(tuple((entry, _changed_at(entry)) for entry in map(str, sys.path)))
-    return Discovery(tuple(plugin for plugin in found.plugins if group in (None, plugin.group)), found.problems)
+    entries = tuple((entry, _changed_at(entry)) for entry in map(str, sys.path))
+    found = [_discover(one, entries) for one in KINDS if group in (None, one)]
+    problems = dict.fromkeys(problem for discovery in found for problem in discovery.problems)
+    return Discovery(tuple(plugin for discovery in found for plugin in discovery.plugins), tuple(problems))
 
 
 def _changed_at(entry: str) -> int | None:
@@ -259,51 +264,90 @@ def _working_folder() -> str | None:
 
 
 @functools.lru_cache(maxsize=8)
-def _discover(entries: tuple[tuple[str, int | None], ...]) -> Discovery:
+def _discover(group: str, entries: tuple[tuple[str, int | None], ...]) -> Discovery:
+    """Read plugins through `entrypoints`; if one distribution fails the whole listing, read them one by one."""
+    path = [entry or "." for entry, _ in entries]
+    with warnings.catch_warnings(record=True) as dropped:
+        warnings.simplefilter("always")
+        try:
+            found = entrypoints.get_group_all(group, path=path)
+        except Exception:  # malformed metadata of any project raises errors of many kinds
+            return _discover_one_by_one(group, path)
+    if dropped:  # it leaves out, with a warning, what it cannot parse
+        return _discover_one_by_one(group, path)
+    version_of = functools.cache(_version)
+    return _sort(_describe(one, group, version_of) for one in _first_copies(found))
+
+
+def _first_copies(found: Iterable[entrypoints.EntryPoint]) -> list[entrypoints.EntryPoint]:
+    """Return the entry points without those of a second copy of a distribution further down the path.
+
+    The copy's name may be written in another way.
+    """
+    first: dict[str, entrypoints.Distribution] = {}
+    kept = []
+    for one in found:
+        assert one.distro is not None  # a listing by group always knows the distribution
+        if first.setdefault(_normalise(one.distro.name), one.distro) is one.distro:
+            kept.append(one)
+    return kept
+
+
+def _describe(found: entrypoints.EntryPoint, group: str, version_of: Callable[[str], str | None]) -> Plugin:
+    assert found.distro is not None
+    name = found.distro.name
+    version = version_of(name) or found.distro.version or "unknown"
+    return Plugin(found.name, group, _normalise(name), version, f"{found.module_name}:{found.object_name or ''}")
+
+
+def _discover_one_by_one(group: str, path: Sequence[str]) -> Discovery:
     """Read each distribution by itself, so that a malformed one does not affect the others."""
     plugins: list[Plugin] = []
     problems: list[str] = []
     seen: set[str] = set()
-    for distribution in metadata.distributions(path=[entry or "." for entry, _ in entries]):
+    for distribution in metadata.distributions(path=list(path)):
+        name = _name(distribution)
+        if name in seen:  # found earlier on the path, which is what an import would find
+            continue
+        seen.add(name)
         try:
-            text = (distribution.read_text("entry_points.txt") or "").strip()
-            # A file without any section may be a plugin's; other projects' files need not be well-formed.
-            if not text or (text.startswith("[") and not any(f"[{group}]" in text for group in KINDS)):
-                continue
-            name, version = _name_and_version(distribution)
-            if name in seen:  # found earlier on the path, which is what an import would find
-                continue
-            seen.add(name)
-            targets, complaints = _read_targets(text)
-            plugins += [Plugin(one, group, name, version, target) for group, one, target in targets]
-            problems += [f"{name}: {complaint}" for complaint in complaints]
+            text = distribution.read_text("entry_points.txt") or ""
+            version = (_version(name) if f"[{group}]" in text else None) or "unknown"
+            plugins += [Plugin(one, group, name, version, target) for one, target in _targets(text, group).items()]
+            problems += _complaints(name, text, group)
         except Exception as error:  # not text, or without any section
-            name, _ = _name_and_version(distribution)
             problems.append(f"{name}: its plugins cannot be read: {one_line(error)}")
-    return Discovery(tuple(sorted(plugins, key=lambda p: (p.group, p.name, p.distribution))), tuple(problems))
+    return _sort(plugins, problems)
 
 
-class _CaseSensitiveParser(configparser.RawConfigParser):
-    def optionxform(self, optionstr: str) -> str:
-        return optionstr
-
-
-def _read_targets(text: str) -> tuple[list[tuple[str, str, str]], list[str]]:
-    """Return the group, name and target of each plugin, and a message for each malformed part, which is skipped."""
-    lines = _CaseSensitiveParser(delimiters=("=",), strict=False, allow_no_value=True)
+def _targets(text: str, group: str) -> dict[str, str]:
+    """Read the names and targets of a group, ignoring repeated keys and sections and malformed lines."""
+    lines = entrypoints.CaseSensitiveConfigParser(
+        delimiters=("=",), strict=False, interpolation=None, allow_no_value=True
+    )
     lines.read_string(text)
-    targets, complaints = [], []
+    found = lines.items(group) if lines.has_section(group) else []
+    matches = {name: _TARGET.fullmatch(value or "") for name, value in found}
+    return {name: f"{match['module']}:{match['attribute'] or ''}" for name, match in matches.items() if match}
+
+
+def _complaints(distribution: str, text: str, group: str) -> list[str]:
+    """Return what is wrong with a distribution's entry points."""
+    lines = entrypoints.CaseSensitiveConfigParser(delimiters=("=",))
     try:
-        _CaseSensitiveParser(delimiters=("=",)).read_string(text, source="entry_points.txt")
-    except configparser.Error as error:  # repeated keys and sections, lines without "="
-        complaints.append(f"malformed entry points: {one_line(error)}")
-    for group in filter(lines.has_section, KINDS):
-        for name, value in lines.items(group):
-            if match := _TARGET.fullmatch(value or ""):
-                targets.append((group, name, f"{match['module']}:{match['attribute'] or ''}"))
-            elif value is not None:
-                complaints.append(f"malformed entry point: {name} = {value}; write module:Class")
-    return targets, complaints
+        lines.read_string(text, source="entry_points.txt")
+        found = lines.items(group) if lines.has_section(group) else []
+    except configparser.Error as error:
+        return [f"{distribution}: malformed entry points: {one_line(error)}"]
+    return [
+        f"{distribution}: malformed entry point: {name} = {value}; write module:Class"
+        for name, value in found
+        if not _TARGET.fullmatch(value)
+    ]
+
+
+def _sort(plugins: Iterable[Plugin], problems: Iterable[str] = ()) -> Discovery:
+    return Discovery(tuple(sorted(plugins, key=lambda p: (p.name, p.distribution))), tuple(problems))
 
 
 def one_line(error: BaseException, *, kind: bool = True) -> str:
@@ -320,14 +364,11 @@ def _normalise(distribution: str) -> str:
     return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
-def _name_and_version(distribution: metadata.Distribution) -> tuple[str, str]:
+def _name(distribution: metadata.Distribution) -> str:
     try:
-        name, version = distribution.metadata["Name"], distribution.metadata["Version"]
-    except Exception:  # whatever a broken METADATA may raise
-        name = None
-    if name is None:  # no METADATA: the folder's name is all there is
-        name, _, version = Path(str(getattr(distribution, "_path", "unknown"))).stem.partition("-")
-    return _normalise(name), version or "unknown"
+        return _normalise(distribution.name)
+    except Exception:  # no METADATA: the folder's name is all there is
+        return _normalise(Path(str(getattr(distribution, "_path", "unknown"))).name.split("-")[0])
 
 
 def _version(distribution: str) -> str | None:
