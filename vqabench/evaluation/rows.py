@@ -60,6 +60,13 @@ class Cell:
     """Of the gain; None if it cannot be tested."""
     best: bool = False
 
+    @property
+    def ends(self) -> tuple[float, float] | None:
+        """Return the ends of an error bar of one standard deviation."""
+        if self.mean is None or self.deviation is None:
+            return None
+        return self.mean - self.deviation, self.mean + self.deviation
+
 
 @dataclass
 class Row:
@@ -120,6 +127,10 @@ class Row:
             return True
         folder = Path(name).resolve()
         return any(folder in (run.folder.resolve(), *run.folder.resolve().parents) for run in self.runs)
+
+    def cell(self, split: str, group: str = "all", *, metric: str = "accuracy", by: str = "answer-type") -> Cell:
+        """Return a number; an undefined one if the row lacks it."""
+        return self.cells.get((split, metric, by, group), Cell(None, None))
 
     def domain(self, split: str) -> str:
         """Return the domain of a split with regard to the training split: `in-domain` or `out-of-domain`."""
