@@ -125,7 +125,7 @@ def print_comparison(
     from vqabench.reporting import exports, grids, latex, lists, tables
 
     if form is Format.json:
-        say_json(exports.comparison_to_json(exports.narrow(compared, metric, split)))
+        say_json(exports.to_json(exports.lay_flat(exports.narrow(compared, metric, split))))
     elif form is Format.csv:
         say(exports.to_csv(exports.narrow(compared, metric, split)), end="")
         for note in compared.all_notes:
