@@ -23,7 +23,7 @@ MOST_DAMAGED = 20
 """Damaged runs that are named."""
 MOST_TYPES = 1000
 """Question types in a table. VQA has 65; a hundred thousand would take minutes to test and to draw."""
-TakeApart = Callable[[Run, Manifest, str], Breakdown]
+BreakDown = Callable[[Run, Manifest, str], Breakdown]
 """Computes the breakdown of a run's answers to a split."""
 
 
@@ -261,7 +261,7 @@ def _flatten(split: str, form: Scores, types: Set[str]) -> Iterator[tuple[Key, f
         yield (split, "accuracy", "question-type", question_type), scored.accuracy
 
 
-def add_breakdowns(row: Row, break_down: TakeApart) -> None:
+def add_breakdowns(row: Row, break_down: BreakDown) -> None:
     """Add numbers on how a row's stored answers follow the training prior.
 
     Raises InputError if the answers to some split cannot be read; the numbers of other splits are added.

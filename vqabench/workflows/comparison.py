@@ -10,7 +10,7 @@ from vqabench.errors import InputError, first_few
 from vqabench.evaluation import comparison
 from vqabench.evaluation.notes import warn_of_never_given
 from vqabench.evaluation.pair import Pair, compare_pair
-from vqabench.evaluation.rows import Row, TakeApart, describe_left_out, gather_rows
+from vqabench.evaluation.rows import BreakDown, Row, describe_left_out, gather_rows
 from vqabench.paths import Paths
 from vqabench.results import find_runs
 
@@ -54,7 +54,7 @@ def compare(
     *,
     by_type: bool = True,
     published: bool = False,
-    break_down: TakeApart | None = None,
+    break_down: BreakDown | None = None,
     against: str | None = None,
 ) -> comparison.Comparison:
     """Compare the runs in the given folders, or all runs.
