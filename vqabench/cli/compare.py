@@ -148,13 +148,13 @@ def compare(
         _explain(run or [], form, out, paths)
         return
     if by is not By.answer_type and metric is Metric.kappa:
-        raise InputError(f"--by {by.value}: kappa is defined by answer type; drop --metric kappa")
+        raise InputError(f"--by {by}: kappa is defined by answer type; drop --metric kappa")
     if published and by is not By.answer_type:
-        raise InputError(f"--published: the paper's results are by answer type; drop --by {by.value}")
+        raise InputError(f"--published: the paper's results are by answer type; drop --by {by}")
     everything = form in (Format.csv, Format.json)
     if everything and (by is By.question_type or columns):
         chosen_by = "--columns" if columns else "--by question-type"
-        raise InputError(f"{chosen_by}: {form.value} output always holds every column and question type; drop it")
+        raise InputError(f"{chosen_by}: {form} output always holds every column and question type; drop it")
 
     from vqabench.reporting.grids import parse_columns
     from vqabench.workflows import comparison as workflow
@@ -175,10 +175,10 @@ def compare(
         break_down=break_down,
         against=against,
     )
-    only_metric, only_split = metric.value if metric else None, split.value if split else None
-    _check_columns(compared, chosen, only_metric, by.value, only_split)
+    if chosen:
+        _check_columns(compared, chosen, metric, by.value, split)
     with writing(out):
-        print_comparison(compared, form, only_metric, by.value, only_split, chosen)
+        print_comparison(compared, form, metric, by.value, split, chosen)
 
 
 def _check_columns(
@@ -187,8 +187,6 @@ def _check_columns(
     """Warn of requested columns that no table has; raise InputError if that leaves none."""
     from vqabench.reporting import grids, lists
 
-    if not chosen:
-        return
     heads = {head for grid in grids.lay_out(compared, metric, by, split) for head in grid.head}
     missing = [column for column in chosen if column not in heads]
     message = f"--columns: no table has {', '.join(missing)}"
@@ -207,8 +205,7 @@ def _explain(folders: list[Path], form: Format, out: Path | None, paths: "Paths"
     from vqabench.reporting.progress import Display
     from vqabench.workflows import comparison as workflow
 
-    before, after = folders
-    pair, questions, notes = workflow.explain(before, after, paths, Display())
+    pair, questions, notes = workflow.explain(*folders, paths, Display())
     with writing(out):
         if form is Format.json:
             say_json(exports.to_json(verdicts.explanation_to_json(pair, questions, notes)))

@@ -268,7 +268,6 @@ def add_breakdowns(row: Row, break_down: BreakDown) -> None:
     """
     failed: list[str] = []
     for split in dict.fromkeys(key[0] for key in row.cells):
-        values: dict[Key, list[float | None]] = {}
         try:
             forms = [
                 break_down(run, manifest, split) for run, manifest in zip(row.runs, row.manifests, strict=True)
@@ -277,21 +276,11 @@ def add_breakdowns(row: Row, break_down: BreakDown) -> None:
             # The answers to one split may be gone while those to the other are here.
             failed.append(str(error))
             continue
-        for key, value in (pair for form in forms for pair in _flatten_breakdown(split, form)):
-            values.setdefault(key, []).append(value)
-        row.cells |= {key: summarise(numbers) for key, numbers in values.items()}
+        for metric, group in forms[0]:
+            cell = summarise([form[metric, group] for form in forms])
+            row.cells[split, metric, "prior", group] = cell
     if failed:
         raise InputError("; ".join(dict.fromkeys(failed)))
-
-
-def _flatten_breakdown(split: str, form: Breakdown) -> Iterator[tuple[Key, float | None]]:
-    for name, group in form.groups.items():
-        yield (split, "accuracy", "prior", name), group.accuracy
-    yield (split, "reliance", "prior", "all"), form.reliance.score
-    sure = form.calibration
-    yield (split, "calibration error", "prior", "all"), None if sure is None else sure.error
-    yield (split, "overconfidence", "prior", "all"), None if sure is None else sure.overconfidence
-    yield (split, "upper bound", "prior", "all"), form.upper_bound
 
 
 def summarise(values: Sequence[float | None]) -> Cell:
