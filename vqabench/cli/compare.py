@@ -205,7 +205,8 @@ def _explain(folders: list[Path], form: Format, out: Path | None, paths: "Paths"
     from vqabench.reporting.progress import Display
     from vqabench.workflows import comparison as workflow
 
-    pair, questions, notes = workflow.explain(*folders, paths, Display())
+    before, after = folders
+    pair, questions, notes = workflow.explain(before, after, paths, Display())
     with writing(out):
         if form is Format.json:
             say_json(exports.to_json(verdicts.explanation_to_json(pair, questions, notes)))
