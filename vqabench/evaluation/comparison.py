@@ -24,9 +24,9 @@ from vqabench.evaluation.rows import (
     Key,
     Row,
     SeedTest,
-    add_breakdowns,
     describe_left_out,
     gather_rows,
+    summarise,
 )
 from vqabench.evaluation.significance import compare_seeds, holm
 from vqabench.results import Run
@@ -109,13 +109,21 @@ def show_tables(dataset: str | None, left_out: Sequence[str]) -> Comparison:
 
 
 def _add_breakdowns(rows: Sequence[Row], break_down: BreakDown) -> list[str]:
-    """Add numbers on the training prior to rows; return how to read them, and which rows have none."""
+    """Add numbers on how stored answers follow the training prior; return notes on them and on rows without."""
     failed: dict[str, list[str]] = {}
     for row in rows:
-        try:
-            add_breakdowns(row, break_down)
-        except InputError as error:
-            failed.setdefault(str(error), []).append(row.title)
+        reasons: dict[str, None] = {}
+        for split in dict.fromkeys(key[0] for key in row.cells):
+            try:
+                forms = [break_down(run, own, split) for run, own in zip(row.runs, row.manifests, strict=True)]
+            except InputError as error:
+                # The answers to one split may be gone while those to the other are here.
+                reasons[str(error)] = None
+                continue
+            for metric, group in forms[0]:
+                row.cells[split, metric, "prior", group] = summarise([form[metric, group] for form in forms])
+        if reasons:
+            failed.setdefault("; ".join(reasons), []).append(row.title)
     message = [f"no breakdown of {first_few(which, 3)}: {why}" for why, which in failed.items()]
     done = len(rows) - sum(map(len, failed.values()))
     return [PRIOR_NOTE, *message] if done else message

@@ -261,28 +261,6 @@ def _flatten(split: str, form: Scores, types: Set[str]) -> Iterator[tuple[Key, f
         yield (split, "accuracy", "question-type", question_type), scored.accuracy
 
 
-def add_breakdowns(row: Row, break_down: BreakDown) -> None:
-    """Add numbers on how a row's stored answers follow the training prior.
-
-    Raises InputError if the answers to some split cannot be read; the numbers of other splits are added.
-    """
-    failed: list[str] = []
-    for split in dict.fromkeys(key[0] for key in row.cells):
-        try:
-            forms = [
-                break_down(run, manifest, split) for run, manifest in zip(row.runs, row.manifests, strict=True)
-            ]
-        except InputError as error:
-            # The answers to one split may be gone while those to the other are here.
-            failed.append(str(error))
-            continue
-        for metric, group in forms[0]:
-            cell = summarise([form[metric, group] for form in forms])
-            row.cells[split, metric, "prior", group] = cell
-    if failed:
-        raise InputError("; ".join(dict.fromkeys(failed)))
-
-
 def summarise(values: Sequence[float | None]) -> Cell:
     """Return the cell of a number with one value per seed. There is a mean only if no value is undefined."""
     defined = [value for value in values if value is not None]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -187,7 +187,12 @@ def judge_rows(findings: DatasetFindings) -> list[str]:
         for pair in findings.tests
         for one in pair.splits
     }
-    gaining = [(row, split) for row in rows if (split := _choose_split(row)) is not None]
+    # A row is judged by test, or by val if there is no other.
+    gaining = [
+        (row, next(split for split in SPLITS if row.cell(split).gain is not None))
+        for row in rows
+        if any(row.cell(split).gain is not None for split in SPLITS)
+    ]
     gaining.sort(key=lambda pair: -abs(pair[0].cell(pair[1]).gain or 0.0))
     messages = [_judge(row, split, tests.get((id(row), split))) for row, split in gaining[:MOST_VERDICTS]]
     if len(gaining) > MOST_VERDICTS:
@@ -200,40 +205,31 @@ def judge_rows(findings: DatasetFindings) -> list[str]:
     return [*messages, *(f"{note}." for note in findings.comparison.notes if is_warning(note))]
 
 
-def _choose_split(row: Row) -> str | None:
-    """Return the split that a row is judged by: test, or val if there is no other."""
-    return next((split for split in SPLITS if row.cell(split).gain is not None), None)
-
-
 def _judge(row: Row, split: str, questions: QuestionTest | None) -> str:
-    sentences = [*_judge_seeds(row, split)]
-    if questions is not None:
-        p, seeds = questions.permutation_p, row.cell(split).test
-        conclusion = _conclude_questions(questions)
-        sentences.append(f"{conclusion[0].upper()}{conclusion[1:]} (p {_relate(p)}).")
-        if seeds is not None and (seeds.p_holm < CERTAIN) != (p < CERTAIN):
-            sentences.append("Only one of the two tests is significant: do not claim a difference in general.")
-    return " ".join(sentences)
-
-
-def _judge_seeds(row: Row, split: str) -> Iterator[str]:
     cell, where = row.cell(split), name_split(split, row)
-    names, gain = f"{name_row(row)} and {row.against}", cell.gain or 0.0
-    if cell.test is None:
-        why = (
-            "one side has only one seed" if len(row.seeds) == 1 or cell.deviation is None else "all seeds are equal"
-        )
-        yield f"{names} differ by {gain:+.2f} points ({where}). This is not tested over seeds: {why}."
+    names, gain, test = f"{name_row(row)} and {row.against}", cell.gain or 0.0, cell.test
+    if test is None:
+        why = "all seeds are equal"
+        if len(row.seeds) == 1 or cell.deviation is None:
+            why = "one side has only one seed"
+        sentences = [f"{names} differ by {gain:+.2f} points ({where}). This is not tested over seeds: {why}."]
     else:
         numbers = (
-            f"{gain:+.2f} points, 95 % CI {cell.test.low:+.2f} to {cell.test.high:+.2f}, p (Holm) "
-            f"{_relate(cell.test.p_holm)} over {len(row.seeds)} seeds"
+            f"{gain:+.2f} points, 95 % CI {test.low:+.2f} to {test.high:+.2f}, p (Holm) {_relate(test.p_holm)} "
+            f"over {len(row.seeds)} seeds"
         )
-        if cell.test.p_holm < CERTAIN:
+        if test.p_holm < CERTAIN:
             more = "more" if gain > 0 else "less"
-            yield f"{name_row(row)} is {more} accurate than {row.against} ({where}): {numbers}."
+            sentences = [f"{name_row(row)} is {more} accurate than {row.against} ({where}): {numbers}."]
         else:
-            yield f"No difference between {names} is shown ({where}): {numbers}. Other seeds may reverse the sign."
+            sentences = [f"No difference between {names} is shown ({where}): {numbers}."]
+            sentences.append("Other seeds may reverse the sign.")
     in_domain = row.cell("val").gain
     if split == "test" and row.test_domain == "out-of-domain" and in_domain is not None:
-        yield f"In domain (val): {in_domain:+.2f} points."
+        sentences.append(f"In domain (val): {in_domain:+.2f} points.")
+    if questions is not None:
+        p, conclusion = questions.permutation_p, _conclude_questions(questions)
+        sentences.append(f"{conclusion[0].upper()}{conclusion[1:]} (p {_relate(p)}).")
+        if test is not None and (test.p_holm < CERTAIN) != (p < CERTAIN):
+            sentences.append("Only one of the two tests is significant: do not claim a difference in general.")
+    return " ".join(sentences)

@@ -24,7 +24,7 @@ from vqabench.evaluation.findings import (
     Reply,
     read_curve,
 )
-from vqabench.evaluation.pair import Pair, compare_pair
+from vqabench.evaluation.pair import compare_pair
 from vqabench.evaluation.prior import Counts, TypeShift, compare_answers, count_by_type, largest_shifts
 from vqabench.evaluation.rows import Row
 from vqabench.evaluation.run_answers import RunAnswers, find_changes, read_answered
@@ -150,12 +150,16 @@ def _gather(
         seen = [row for row in comparison.rows if row.fingerprint == tested.prepared.fingerprint]
         # Each strategy with the plain row that its gains are against; the largest gain or loss comes first.
         pairs = sorted(find_plain(seen), key=lambda pair: -abs(_gain(pair[0])))
-        findings = replace(
-            findings,
-            shifts=_compare_answers(tested, _choose_rows(seen, pairs), missing, emit),
-            pairs=_describe_pairs(tested, pairs[:PAIRS], missing, emit),
-            tests=_test_pairs(tested, pairs[:TESTED], stored, missing),
-        )
+        shifts = _compare_answers(tested, _choose_rows(seen, pairs), missing, emit)
+        described, tests = [], []
+        for after, before in pairs[:PAIRS]:
+            emit(f"{name}: questions that {after.title} changed")
+            with _leaving_out(f"the questions that {after.title} changed are left out", missing):
+                described.append(_describe_pair(before, after, tested, emit))
+        for after, before in pairs[:TESTED]:
+            with _leaving_out(f"{after.title} is not compared over questions", missing):
+                tests.append(compare_pair(before, after, stored.read, listed=0, splits=(tested.name,)))
+        findings = replace(findings, shifts=shifts, pairs=tuple(described), tests=tuple(tests))
     for message in missing:
         emit(Warn(message))
     return replace(findings, missing=tuple(missing))
@@ -195,24 +199,6 @@ def _compare_answers(
             predicted[name] = counts
     kinds = largest_shifts(splits["train"], splits[tested.name], TYPES)
     return tuple(compare_answers(kind, splits, predicted, ANSWERS) for kind in kinds)
-
-
-def _test_pairs(tested: TestedSplit, pairs: Pairs, stored: StoredAnswers, missing: list[str]) -> tuple[Pair, ...]:
-    """Compare strategies with plain rows over the questions of the tested split."""
-    found = []
-    for after, before in pairs:
-        with _leaving_out(f"{after.title} is not compared over questions", missing):
-            found.append(compare_pair(before, after, stored.read, listed=0, splits=(tested.name,)))
-    return tuple(found)
-
-
-def _describe_pairs(tested: TestedSplit, pairs: Pairs, missing: list[str], emit: Emit) -> tuple[ChangedPair, ...]:
-    described = []
-    for after, before in pairs:
-        emit(f"{tested.dataset.name}: questions that {after.title} changed")
-        with _leaving_out(f"the questions that {after.title} changed are left out", missing):
-            described.append(_describe_pair(before, after, tested, emit))
-    return tuple(described)
 
 
 def _describe_pair(before: Row, after: Row, tested: TestedSplit, emit: Emit) -> ChangedPair:
