@@ -24,7 +24,6 @@ from vqabench.evaluation.rows import (
     Key,
     Row,
     SeedTest,
-    describe_left_out,
     gather_rows,
     summarise,
 )
@@ -75,9 +74,7 @@ def compare(
     Without a finished run, `published` returns the paper's tables alone. Raises InputError if there is neither, or
     no row of that name.
     """
-    reasons: dict[str, list[str]] = {}
-    rows = gather_rows(runs, dataset, reasons, by_type=by_type)
-    left_out = describe_left_out(reasons)
+    rows, left_out = gather_rows(runs, dataset, by_type=by_type)
     # Without runs, the paper's tables are still worth showing, unless a row of ours was requested.
     if not rows and published and against is None:
         return show_tables(dataset, left_out)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -137,67 +137,51 @@ class Row:
         return self.test_domain if split == "test" else "in-domain"
 
 
-def gather_rows(
-    runs: Iterable[Run], dataset: str | None, left_out: dict[str, list[str]], *, by_type: bool = True
-) -> list[Row]:
-    """Gather finished runs into rows, plain strategies first. Other runs are added to `left_out`: why -> which.
+def gather_rows(runs: Iterable[Run], dataset: str | None, *, by_type: bool = True) -> tuple[list[Row], list[str]]:
+    """Gather finished runs into rows, plain strategies first; return them and notes on what is left out.
 
     Without `by_type`, there are no cells for question types, which are most of them; with it, there are cells for
     MOST_TYPES of them.
     """
-    groups: dict[tuple[str, ...], list[Finished]] = {}
+    left_out: defaultdict[str, list[str]] = defaultdict(list)
+    groups: defaultdict[tuple[str, ...], dict[int, Finished]] = defaultdict(dict)
     for run in runs:
-        loaded = _load(run, dataset, left_out)
-        if loaded is not None:
-            manifest = loaded[1]
-            shown = manifest.dataset, manifest.backbone, manifest.objective, manifest.loss, manifest.label
-            group = groups.setdefault((*shown, _format_identity(manifest)), [])
-            if manifest.seed in (other.seed for _, other, _ in group):
-                left_out.setdefault("another run with this seed is already in the row", []).append(str(run.folder))
-            else:
-                group.append(loaded)
-    types = _choose_types([one for group in groups.values() for one in group], left_out) if by_type else frozenset()
-    rows = [_make_row(sorted(group, key=lambda one: one[1].seed), types) for group in groups.values()]
-    # Plain comes before the strategies that are compared with it.
-    rows.sort(key=lambda row: (row.dataset, row.backbone, row.objective, not row.plain, row.loss, row.label))
-    return rows
-
-
-def _choose_types(loaded: Sequence[Finished], left_out: dict[str, list[str]]) -> frozenset[str]:
-    """Return the question types that rows have cells for; others, if any, are added to `left_out`."""
+        try:
+            manifest = run.read_manifest()
+            if dataset is not None and manifest.dataset != dataset:
+                continue
+            if manifest.status != "finished":
+                left_out[manifest.status].append(str(run.folder))
+                continue
+            scores = read_scores(run)
+        except InputError as error:
+            # One damaged run must not hide the others.
+            left_out[DAMAGED].append(str(error))
+            continue
+        shown = manifest.dataset, manifest.backbone, manifest.objective, manifest.loss, manifest.label
+        group = groups[*shown, _format_identity(manifest)]
+        if manifest.seed in group:
+            left_out["another run with this seed is already in the row"].append(str(run.folder))
+        else:
+            group[manifest.seed] = run, manifest, scores
     questions: Counter[str] = Counter()
-    for _, _, scores in loaded:
+    for _, _, scores in (one for group in groups.values() if by_type for one in group.values()):
         for form in scores.values():
             questions |= Counter({name: scored.questions for name, scored in form.per_question_type.items()})
     # Ties are broken by name, so that the choice does not depend on the order of the runs.
-    ranked = sorted(questions, key=lambda name: (-questions[name], name))
-    if len(ranked) > MOST_TYPES:
-        left_out[f"beyond the {MOST_TYPES:,} question types with the most questions"] = ranked[MOST_TYPES:]
-    return frozenset(ranked[:MOST_TYPES])
-
-
-def describe_left_out(left_out: Mapping[str, Sequence[str]]) -> list[str]:
-    """Describe what `gather_rows` left out: each damaged run in a line, other runs grouped by reason."""
-    damaged = [f"left out, {DAMAGED}: {message}" for message in left_out.get(DAMAGED, ())]
-    more = len(damaged) - MOST_DAMAGED
-    rest = [f"left out, {DAMAGED}: {more} more"] if more > 0 else []
-    others = [f"left out, {why}: {first_few(which, 3)}" for why, which in left_out.items() if why != DAMAGED]
-    return [*damaged[:MOST_DAMAGED], *rest, *others]
-
-
-def _load(run: Run, dataset: str | None, left_out: dict[str, list[str]]) -> Finished | None:
-    try:
-        manifest = run.read_manifest()
-        if dataset is not None and manifest.dataset != dataset:
-            return None
-        if manifest.status != "finished":
-            left_out.setdefault(manifest.status, []).append(str(run.folder))
-            return None
-        return run, manifest, read_scores(run)
-    except InputError as error:
-        # One damaged run must not hide the others.
-        left_out.setdefault(DAMAGED, []).append(str(error))
-        return None
+    types = sorted(questions, key=lambda name: (-questions[name], name))
+    if len(types) > MOST_TYPES:
+        left_out[f"beyond the {MOST_TYPES:,} question types with the most questions"] = types[MOST_TYPES:]
+    rows = [
+        _make_row([group[seed] for seed in sorted(group)], set(types[:MOST_TYPES])) for group in groups.values()
+    ]
+    # Plain comes before the strategies that are compared with it.
+    rows.sort(key=lambda row: (row.dataset, row.backbone, row.objective, not row.plain, row.loss, row.label))
+    # Each damaged run has a line of its own; others are grouped by reason.
+    damaged = [f"left out, {DAMAGED}: {message}" for message in left_out.pop(DAMAGED, ())]
+    if len(damaged) > MOST_DAMAGED:
+        damaged[MOST_DAMAGED:] = [f"left out, {DAMAGED}: {len(damaged) - MOST_DAMAGED} more"]
+    return rows, [*damaged, *(f"left out, {why}: {first_few(which, 3)}" for why, which in left_out.items())]
 
 
 def _make_row(group: Sequence[Finished], types: Set[str]) -> Row:
