@@ -19,14 +19,7 @@ from vqabench.evaluation.notes import (
     warn,
 )
 from vqabench.evaluation.published import SPLITS, Published, read_tables
-from vqabench.evaluation.rows import (
-    BreakDown,
-    Key,
-    Row,
-    SeedTest,
-    gather_rows,
-    summarise,
-)
+from vqabench.evaluation.rows import BreakDown, Key, Row, SeedTest, gather_rows, summarise
 from vqabench.evaluation.significance import compare_seeds, holm
 from vqabench.results import Run
 

@@ -94,18 +94,16 @@ def list_scores(scores: Scores, *, exact: bool) -> tuple[tuple[str, ...], list[t
     def format_value(value: float | None) -> str:
         return "" if value is None else repr(value) if exact else format_number(value)
 
-    rows = [
-        ("answer type", category, "", *(format_value(one[category]) for one in (scores.accuracy, scores.kappa)))
+    rows: list[tuple[str, ...]] = [
+        ("answer type", category, "", format_value(scores.accuracy[category]), format_value(scores.kappa[category]))
         for category in CATEGORIES
     ]
-    for by, types in (
-        ("question type", scores.per_question_type),
-        ("other answer type", scores.other_answer_types),
-    ):
-        rows += [
-            (by, name, f"{one.questions:{'' if exact else ','}}", format_value(one.accuracy), "")
-            for name, one in types.items()
-        ]
+    kinds = {"question type": scores.per_question_type, "other answer type": scores.other_answer_types}
+    rows += [
+        (by, name, f"{one.questions:{'' if exact else ','}}", format_value(one.accuracy), "")
+        for by, types in kinds.items()
+        for name, one in types.items()
+    ]
     return ("by", "category", "questions", "accuracy", "kappa"), rows
 
 
