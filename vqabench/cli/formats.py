@@ -132,10 +132,16 @@ def print_comparison(
             lists.warn(note)
     elif form is Format.latex:
         say(latex.to_latex(compared, metric, by, split, columns))
-    elif form is Format.markdown:
-        laid_out = grids.lay_out(compared, metric, by, split, columns)
-        say(exports.to_markdown(laid_out, grids.choose_notes(compared, laid_out)))
     else:
-        tables.print_comparison(compared, metric, by, split, columns)
+        laid_out = grids.lay_out(compared, metric, by, split, columns)
+        notes = grids.choose_notes(compared, laid_out)
+        if form is Format.markdown:
+            say(exports.to_markdown(laid_out, notes))
+        else:
+            console = lists.stdout_console()
+            for grid in laid_out:
+                console.print(*tables.draw(grid, console.width))
+            for note in notes:
+                console.print(note)
     for message in compared.left_out:
         lists.warn(message)

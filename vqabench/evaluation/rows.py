@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -187,10 +187,14 @@ def gather_rows(runs: Iterable[Run], dataset: str | None, *, by_type: bool = Tru
 def _make_row(group: Sequence[Finished], types: Set[str]) -> Row:
     manifests = tuple(manifest for _, manifest, _ in group)
     first = manifests[0]
-    values: dict[Key, list[float | None]] = {}
+    values: defaultdict[Key, list[float | None]] = defaultdict(lambda: [None] * len(group))
     for number, (_, _, scores) in enumerate(group):
-        for key, value in (pair for split, form in scores.items() for pair in _flatten(split, form, types)):
-            values.setdefault(key, [None] * len(group))[number] = value
+        for split, form in scores.items():
+            for category in CATEGORIES:
+                values[split, "accuracy", "answer-type", category][number] = form.accuracy[category]
+                values[split, "kappa", "answer-type", category][number] = form.kappa[category]
+            for name in types & form.per_question_type.keys():
+                values[split, "accuracy", "question-type", name][number] = form.per_question_type[name].accuracy
     return Row(
         first.dataset,
         first.backbone,
@@ -234,15 +238,6 @@ def _format_setting(manifest: Manifest) -> str:
     backbones = {label: manifest.options[label] for label in ("backbone", *manifest.bases)}
     shared = [manifest.bases, backbones, recipe, origin, manifest.select, manifest.precision, manifest.fingerprint]
     return json.dumps([*shared, manifest.pretraining], sort_keys=True)
-
-
-def _flatten(split: str, form: Scores, types: Set[str]) -> Iterator[tuple[Key, float | None]]:
-    for category in CATEGORIES:
-        yield (split, "accuracy", "answer-type", category), form.accuracy[category]
-        yield (split, "kappa", "answer-type", category), form.kappa[category]
-    for question_type in sorted(types & form.per_question_type.keys()):
-        scored = form.per_question_type[question_type]
-        yield (split, "accuracy", "question-type", question_type), scored.accuracy
 
 
 def summarise(values: Sequence[float | None]) -> Cell:
