@@ -88,8 +88,7 @@ def evaluate(
             print_list(*tables.list_scores(scores, exact=form is Format.csv), form, tables.describe_gaps(scores))
         else:
             console = lists.stdout_console()
-            console.print(f"{predictions}: {counted(scores.questions, 'question')}", markup=False, soft_wrap=True)
-            for table in tables.draw_scores(scores):
-                console.print(table)
+            console.print(f"{predictions}: {counted(scores.questions, 'question')}", soft_wrap=True)
+            console.print(*tables.draw_scores(scores))
             for note in tables.describe_gaps(scores):
-                console.print(note, markup=False, highlight=False, soft_wrap=True)
+                console.print(note, soft_wrap=True)

@@ -110,7 +110,7 @@ def print_list(head: Sequence[str], rows: Iterable[Sequence[str]], form: Format,
         console = lists.stdout_console()
         console.print(lists.draw_list(head, rows))
         for note in notes:
-            console.print(note, markup=False, soft_wrap=True)
+            console.print(note, soft_wrap=True)
 
 
 def print_comparison(
