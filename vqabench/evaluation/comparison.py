@@ -15,8 +15,8 @@ from vqabench.evaluation.notes import (
     PRIOR_NOTE,
     add_published,
     describe_gains,
+    describe_incomparable,
     explain_marks,
-    warn,
 )
 from vqabench.evaluation.published import SPLITS, Published, read_tables
 from vqabench.evaluation.rows import BreakDown, Key, Row, SeedTest, gather_rows, summarise
@@ -81,7 +81,7 @@ def compare(
     add_gains(rows, bases)
     mark_best(rows)
     about_published = add_published(rows) if published else []
-    notes += [*warn(rows), *about_published]
+    notes += [*describe_incomparable(rows), *about_published]
     gain_notes = _describe_choices(bases, rows) if against is None else []
     gain_notes += describe_gains(rows, bases, against)
     marks = explain_marks(rows, against)

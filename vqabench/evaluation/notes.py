@@ -35,7 +35,7 @@ ABOUT_PUBLISHED = (
 )
 
 
-def warn(rows: Sequence[Row]) -> list[str]:
+def describe_incomparable(rows: Sequence[Row]) -> list[str]:
     """Return notes on rows that cannot be compared with others, and why."""
     brands: dict[str, list[str]] = {}
     for row in rows:

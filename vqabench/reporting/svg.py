@@ -155,7 +155,7 @@ def _draw_bar(drawing: Element, bar: Bar, middle: float, scale: Scale) -> None:
             _line(drawing, "whisker", (end, end), (middle - 3.5, middle + 3.5))
     at, dx, anchor = (min(low, left), -5, "end") if value < 0 else (max(high, right), 5, "start")
     text = "–" if bar.value is None else scale.format(bar.value)
-    _text(drawing, text, at, middle + 4, "number", dx=dx, anchor=anchor)
+    _text(drawing, text, at, middle + 4, "number", shift=(dx, 0), anchor=anchor)
 
 
 def _draw_lines(key: str, title: str, chart: LineChart) -> Markup:
@@ -207,7 +207,7 @@ def _draw_dots(key: str, title: str, chart: DotChart) -> Markup:
         return 100 * max(0.0, x) / ticks_x[-1], DOTS_HEIGHT * (1 - max(0.0, y) / ticks_y[-1])
 
     plot = _begin_plot(drawing, 9, 86, 12, DOTS_HEIGHT)
-    _text(plot, f"↑ {chart.up}", 0, -2, dx=-7)
+    _text(plot, f"↑ {chart.up}", 0, -2, shift=(-7, 0))
     for tick in ticks_y:
         _draw_tick_up(plot, tick, locate(0.0, tick)[1])
     for tick in ticks_x:
@@ -232,8 +232,8 @@ def _draw_dots(key: str, title: str, chart: DotChart) -> Markup:
         # In pixels: a hundredth of the width is some five of them.
         others = [(5 * other_x, other_y) for other_x, other_y in points if (other_x, other_y) != (x, y)]
         corners = ((9, -7), (9, 14), (-9, -7), (-9, 14))
-        dx, dy = choose_offset((5 * x, y), others, corners, (12.5, 10))
-        _text(group, str(number), x, y, "number", dx=dx, dy=dy, anchor="start" if dx > 0 else "end")
+        shift = choose_offset((5 * x, y), others, corners, (12.5, 10))
+        _text(group, str(number), x, y, "number", shift=shift, anchor="start" if shift[0] > 0 else "end")
     return finish(drawing)
 
 
@@ -273,7 +273,7 @@ def choose_ticks(highest: float) -> list[float]:
 def _draw_tick_up(plot: Element, tick: float, y: float) -> None:
     """Draw a number of the vertical axis, and its line of the grid."""
     _line(plot, "grid", (0, 100), (y, y))
-    _text(plot, f"{tick:g}", 0, y + 4, dx=-7, anchor="end")
+    _text(plot, f"{tick:g}", 0, y + 4, shift=(-7, 0), anchor="end")
 
 
 def _line(parent: Element, kind: str, xs: Position, ys: Position) -> Element:
@@ -293,11 +293,11 @@ def _text(
     y: float,
     kind: str = "tick",
     *,
-    dx: float = 0,
-    dy: float = 0,
+    shift: Position = (0, 0),
     anchor: str = "start",
 ) -> None:
-    at = {"x": _percent(x), "y": _pixels(y), "dx": f"{dx:g}", "dy": f"{dy:g}", "text-anchor": anchor}
+    """Write a text; `shift` is in pixels, to the right and down."""
+    at = {"x": _percent(x), "y": _pixels(y), "dx": f"{shift[0]:g}", "dy": f"{shift[1]:g}", "text-anchor": anchor}
     SubElement(parent, "text", {"class": kind, **at}).text = text
 
 
