@@ -116,6 +116,6 @@ def _break_down(
 ) -> Breakdown:
     asked, answered = read_answered(run, split, table)
     scores = read_json(run.scores_file, dict[str, Scores], "damaged")[split]
-    assert len(answered) == scores.questions
+    assert len(answered.answers) == scores.questions
     assert mean_percent(answered.accuracies_N) == scores.accuracy["all"]
     return break_down(answered, asked, prior, answers)

@@ -33,9 +33,6 @@ class RunAnswers:
     confidences_N: NDArray[np.float64] | None
     """[0, 1]; None if they are not stored for every question."""
 
-    def __len__(self) -> int:
-        return len(self.answers)
-
 
 def read_answered(run: Run, split: str, table: AnnotationTable) -> tuple[AnnotationTable, RunAnswers]:
     """Read a run's answers to a split with the annotations `table`, and score each.
