@@ -217,17 +217,12 @@ class Run:
                 if type(record.get("epoch")) is int:
                     yield line, record
 
-    def parts(self) -> set[Path]:
-        """Return the partial files of a killed process: ours, and those of safetensors."""
-        return {*self.folder.glob(".*.part-*"), *self.folder.glob(".tmp??????")}
-
     def has_begun(self) -> bool:
         """Return whether the folder holds any complete file of a run; a kill or a full disk may have left none.
 
         Raises InputError if the folder cannot be read.
         """
-        written = self._written()  # first, for its error messages about the folder
-        return not self.parts().issuperset(written)
+        return any(not _PARTIAL.fullmatch(path.name) for path in self._written())
 
     def _list(self) -> list[str] | None:
         """Return the names in the folder; None if there is no folder. Raises InputError if it cannot be read."""
@@ -248,8 +243,9 @@ class Run:
 
     def sweep(self) -> None:
         """Delete the partial files of a killed process."""
-        for part in self.parts():
-            part.unlink(missing_ok=True)
+        for path in self._written():
+            if _PARTIAL.fullmatch(path.name):
+                path.unlink(missing_ok=True)
 
     def tidy(self) -> None:
         """Delete the resume state of a finished run, which remains if the process was killed at its end."""
@@ -285,9 +281,11 @@ class Run:
                     path.rmdir()
 
 
+_PARTIAL = re.compile(r"\..+\.part-\d+|\.tmp.{6}")
+"""Names of the partial files of a killed process: ours, and those of safetensors."""
 _WRITTEN = re.compile(
     r"run\.json|epochs\.jsonl|model\.safetensors|scores\.json|resume\.pt|predictions\..+\.json|tensorboard|wandb"
-    r"|wandb\.jsonl|\..+\.part-\d+|\.tmp.{6}"
+    rf"|wandb\.jsonl|{_PARTIAL.pattern}"
 )
 """Names of everything that a run writes into its folder."""
 

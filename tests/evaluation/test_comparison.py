@@ -11,9 +11,8 @@ from scipy import stats
 from tests.runs import write_run
 from vqabench.errors import InputError
 from vqabench.evaluation.comparison import Comparison, compare
-from vqabench.evaluation.prior import Reliance
 from vqabench.evaluation.rows import Row
-from vqabench.evaluation.run_answers import Breakdown, GroupScore
+from vqabench.evaluation.run_answers import Breakdown
 from vqabench.evaluation.scores import CATEGORIES, Scores, TypeScore
 from vqabench.results import Manifest, Run, find_runs
 
@@ -325,7 +324,11 @@ def test_nothing_finished_is_an_error_that_says_why(tmp_path: Path) -> None:
 
 def test_what_cannot_be_taken_apart_is_told_and_the_rest_is(tmp_path: Path) -> None:
     write_run(tmp_path, 40.0)
-    form = Breakdown(10, 40.0, {"head": GroupScore(4, 50.0)}, Reliance(1.5, 0.4, 0.1), None, 90.0)
+    form: Breakdown = {
+        ("accuracy", "head"): 50.0,
+        ("reliance", "all"): 1.5,
+        ("calibration error", "all"): None,
+    }
 
     def break_down(run: Run, manifest: Manifest, split: str) -> Breakdown:
         if split == "test":

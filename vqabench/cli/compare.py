@@ -1,23 +1,21 @@
 """`vqabench compare`."""
 
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from vqabench.cli.completion import complete_columns, complete_datasets, complete_rows
 from vqabench.cli.formats import ANY, TEXT, Format, Out, choose_form, print_comparison, writing
 from vqabench.cli.help import examples
-from vqabench.cli.parameters import AsJson, Catalog, DataDir, Runs
+from vqabench.cli.parameters import AsJson, Catalog, DataDir, Runs, one_of
 from vqabench.errors import InputError
 from vqabench.reporting.output import say, say_json
 
 if TYPE_CHECKING:
     from vqabench.evaluation.comparison import Comparison
     from vqabench.paths import Paths
-    from vqabench.reporting.grids import By as ByName
 
 EXAMPLES = examples(
     "compare runs/digits-cp --against lmh/bce-plain",
@@ -27,26 +25,9 @@ EXAMPLES = examples(
 WHAT = "What to show"
 
 
-class Metric(StrEnum):
-    """Metrics to compare."""
-
-    accuracy = "accuracy"
-    kappa = "kappa"
-
-
-class By(StrEnum):
-    """Groups of questions."""
-
-    answer_type = "answer-type"
-    question_type = "question-type"
-    prior = "prior"
-
-
-class Split(StrEnum):
-    """Which split's numbers."""
-
-    val = "val"
-    test = "test"
+Metric = Literal["accuracy", "kappa"]
+By = Literal["answer-type", "question-type", "prior"]
+Split = Literal["val", "test"]
 
 
 def compare(
@@ -64,21 +45,19 @@ def compare(
         ),
     ] = None,
     metric: Annotated[
-        Metric | None,
-        typer.Option(metavar="|".join(Metric), help="Show only this metric. [default: both]", rich_help_panel=WHAT),
+        Metric | None, one_of(Metric, help="Show only this metric. [default: both]", rich_help_panel=WHAT)
     ] = None,
     by: Annotated[
         By,
-        typer.Option(
-            metavar="|".join(By),
+        one_of(
+            By,
             help="How to group the questions. prior shows how closely the answers follow the training prior; it "
             "needs the data.",
             rich_help_panel=WHAT,
         ),
-    ] = By.answer_type,
+    ] = "answer-type",
     split: Annotated[
-        Split | None,
-        typer.Option(metavar="|".join(Split), help="Show only this split. [default: both]", rich_help_panel=WHAT),
+        Split | None, one_of(Split, help="Show only this split. [default: both]", rich_help_panel=WHAT)
     ] = None,
     against: Annotated[
         str | None,
@@ -140,55 +119,53 @@ def compare(
     form = choose_form(out, as_json, TEXT if explain else ANY, form)
     paths = Paths(runs, data_dir, catalog)
     if explain:
-        if dataset or metric or published or split or against or columns or by is not By.answer_type:
+        if dataset or metric or published or split or against or columns or by != "answer-type":
             raise InputError(
                 "--explain compares two configurations as a whole: drop the other options except --format, --json "
                 "and --out"
             )
         _explain(run or [], form, out, paths)
         return
-    if by is not By.answer_type and metric is Metric.kappa:
-        raise InputError(f"--by {by.value}: kappa is defined by answer type; drop --metric kappa")
-    if published and by is not By.answer_type:
-        raise InputError(f"--published: the paper's results are by answer type; drop --by {by.value}")
+    if by != "answer-type" and metric == "kappa":
+        raise InputError(f"--by {by}: kappa is defined by answer type; drop --metric kappa")
+    if published and by != "answer-type":
+        raise InputError(f"--published: the paper's results are by answer type; drop --by {by}")
     everything = form in (Format.csv, Format.json)
-    if everything and (by is By.question_type or columns):
+    if everything and (by == "question-type" or columns):
         chosen_by = "--columns" if columns else "--by question-type"
-        raise InputError(f"{chosen_by}: {form.value} output always holds every column and question type; drop it")
+        raise InputError(f"{chosen_by}: {form} output always holds every column and question type; drop it")
 
     from vqabench.reporting.grids import parse_columns
     from vqabench.workflows import comparison as workflow
 
     break_down = None
-    if by is By.prior:
+    if by == "prior":
         from vqabench.reporting.progress import Display
         from vqabench.workflows.stored import StoredAnswers  # loads torch
 
         break_down = StoredAnswers(paths, Display()).break_down
-    chosen = parse_columns(columns, by.value) if columns is not None else ()
+    chosen = parse_columns(columns, by) if columns is not None else ()
     compared = workflow.compare(
         run or [],
         dataset,
         paths,
-        by_type=by is By.question_type or everything,
+        by_type=by == "question-type" or everything,
         published=published,
         break_down=break_down,
         against=against,
     )
-    only_metric, only_split = metric.value if metric else None, split.value if split else None
-    _check_columns(compared, chosen, only_metric, by.value, only_split)
+    if chosen:
+        _check_columns(compared, chosen, metric, by, split)
     with writing(out):
-        print_comparison(compared, form, only_metric, by.value, only_split, chosen)
+        print_comparison(compared, form, metric, by, split, chosen)
 
 
 def _check_columns(
-    compared: "Comparison", chosen: Sequence[str], metric: str | None, by: "ByName", split: str | None
+    compared: "Comparison", chosen: Sequence[str], metric: str | None, by: By, split: str | None
 ) -> None:
     """Warn of requested columns that no table has; raise InputError if that leaves none."""
     from vqabench.reporting import grids, lists
 
-    if not chosen:
-        return
     heads = {head for grid in grids.lay_out(compared, metric, by, split) for head in grid.head}
     missing = [column for column in chosen if column not in heads]
     message = f"--columns: no table has {', '.join(missing)}"

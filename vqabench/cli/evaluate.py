@@ -1,8 +1,7 @@
 """`vqabench evaluate`."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -19,11 +18,7 @@ EXAMPLES = examples(
 )
 
 
-class Missing(StrEnum):
-    """How questions without an answer are treated."""
-
-    refuse = "refuse"
-    wrong = "wrong"
+Missing = Literal["refuse", "wrong"]
 
 
 def evaluate(
@@ -49,11 +44,8 @@ def evaluate(
         Path | None, typer.Option(metavar="FILE", help="The annotations of --questions.")
     ] = None,
     missing: Annotated[
-        Missing,
-        typer.Option(
-            metavar="|".join(Missing), help="Refuse a file that lacks answers, or count the missing ones as wrong."
-        ),
-    ] = Missing.refuse,
+        Missing, one_of(Missing, help="Refuse a file that lacks answers, or count the missing ones as wrong.")
+    ] = "refuse",
     data_dir: DataDir = None,
     catalog: Catalog = None,
     as_json: AsJson = False,
@@ -76,7 +68,7 @@ def evaluate(
     from vqabench.workflows import evaluation
 
     predictions = Path("/dev/stdin") if predictions == Path("-") else predictions
-    display, as_wrong = Display(), missing is Missing.wrong
+    display, as_wrong = Display(), missing == "wrong"
     if dataset is not None:
         paths = Paths(data=data_dir, catalog=catalog)
         scores = evaluation.evaluate_on_dataset(
@@ -96,8 +88,7 @@ def evaluate(
             print_list(*tables.list_scores(scores, exact=form is Format.csv), form, tables.describe_gaps(scores))
         else:
             console = lists.stdout_console()
-            console.print(f"{predictions}: {counted(scores.questions, 'question')}", markup=False, soft_wrap=True)
-            for table in tables.draw_scores(scores):
-                console.print(table)
+            console.print(f"{predictions}: {counted(scores.questions, 'question')}", soft_wrap=True)
+            console.print(*tables.draw_scores(scores))
             for note in tables.describe_gaps(scores):
-                console.print(note, markup=False, highlight=False, soft_wrap=True)
+                console.print(note, soft_wrap=True)

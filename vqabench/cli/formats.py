@@ -110,7 +110,7 @@ def print_list(head: Sequence[str], rows: Iterable[Sequence[str]], form: Format,
         console = lists.stdout_console()
         console.print(lists.draw_list(head, rows))
         for note in notes:
-            console.print(note, markup=False, soft_wrap=True)
+            console.print(note, soft_wrap=True)
 
 
 def print_comparison(
@@ -125,17 +125,23 @@ def print_comparison(
     from vqabench.reporting import exports, grids, latex, lists, tables
 
     if form is Format.json:
-        say_json(exports.comparison_to_json(exports.narrow(compared, metric, split)))
+        say_json(exports.to_json(exports.lay_flat(exports.narrow(compared, metric, split))))
     elif form is Format.csv:
         say(exports.to_csv(exports.narrow(compared, metric, split)), end="")
         for note in compared.all_notes:
             lists.warn(note)
     elif form is Format.latex:
         say(latex.to_latex(compared, metric, by, split, columns))
-    elif form is Format.markdown:
-        laid_out = grids.lay_out(compared, metric, by, split, columns)
-        say(exports.to_markdown(laid_out, grids.choose_notes(compared, laid_out)))
     else:
-        tables.print_comparison(compared, metric, by, split, columns)
+        laid_out = grids.lay_out(compared, metric, by, split, columns)
+        notes = grids.choose_notes(compared, laid_out)
+        if form is Format.markdown:
+            say(exports.to_markdown(laid_out, notes))
+        else:
+            console = lists.stdout_console()
+            for grid in laid_out:
+                console.print(*tables.draw(grid, console.width))
+            for note in notes:
+                console.print(note)
     for message in compared.left_out:
         lists.warn(message)

@@ -45,7 +45,7 @@ def rank() -> int | None:
 def one_of(kind: Any, **declared: Any) -> Any:
     """Declare an option whose values are those of a Literal: help shows them and the shell completes them.
 
-    The workflow checks the value.
+    Typer checks the value if the option's type is the Literal, too; else the workflow does.
     """
     return typer.Option(
         metavar="|".join(get_args(kind)), autocompletion=complete_choices(get_args(kind)), **declared

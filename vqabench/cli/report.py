@@ -32,8 +32,7 @@ def report(
     figures: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR",
-            help="Also write each chart as PDF and SVG to DIR, for papers; needs the extra `plots`.",
+            metavar="DIR", help="Also write each chart as PDF and SVG to DIR, for papers; needs the extra `plots`."
         ),
     ] = None,
     dataset: Annotated[
@@ -44,10 +43,7 @@ def report(
         str | None,
         typer.Option(metavar="TEXT", help="The title of the page. [default: the names of the data sets]"),
     ] = None,
-    published: Annotated[
-        bool,
-        typer.Option("--published", help="Show the paper's results next to yours."),
-    ] = False,
+    published: Annotated[bool, typer.Option("--published", help="Show the paper's results next to yours.")] = False,
     prior: Annotated[
         bool,
         typer.Option("--prior", help="Show how closely the answers follow the training prior; it needs the data."),

@@ -13,21 +13,13 @@ from vqabench.errors import InputError, first_few
 from vqabench.evaluation.notes import (
     ABOUT_PUBLISHED,
     PRIOR_NOTE,
+    add_published,
     describe_gains,
-    describe_published,
+    describe_incomparable,
     explain_marks,
-    warn,
 )
-from vqabench.evaluation.published import SPLITS, Published, find_published, find_split, read_tables
-from vqabench.evaluation.rows import (
-    Key,
-    Row,
-    SeedTest,
-    TakeApart,
-    add_breakdowns,
-    describe_left_out,
-    gather_rows,
-)
+from vqabench.evaluation.published import SPLITS, Published, read_tables
+from vqabench.evaluation.rows import BreakDown, Key, Row, SeedTest, gather_rows, summarise
 from vqabench.evaluation.significance import compare_seeds, holm
 from vqabench.results import Run
 
@@ -63,7 +55,7 @@ def compare(
     *,
     by_type: bool = True,
     published: bool = False,
-    break_down: TakeApart | None = None,
+    break_down: BreakDown | None = None,
     against: str | None = None,
 ) -> Comparison:
     """Gather finished runs into rows, and test the gains. Runs that are not finished, or damaged, are `left_out`.
@@ -75,9 +67,7 @@ def compare(
     Without a finished run, `published` returns the paper's tables alone. Raises InputError if there is neither, or
     no row of that name.
     """
-    reasons: dict[str, list[str]] = {}
-    rows = gather_rows(runs, dataset, reasons, by_type=by_type)
-    left_out = describe_left_out(reasons)
+    rows, left_out = gather_rows(runs, dataset, by_type=by_type)
     # Without runs, the paper's tables are still worth showing, unless a row of ours was requested.
     if not rows and published and against is None:
         return show_tables(dataset, left_out)
@@ -87,15 +77,12 @@ def compare(
     bases = find_plain(rows) if against is None else find_chosen(rows, against)
     notes: list[str] = []
     if break_down is not None:
-        notes += _take_apart(rows, break_down)
+        notes += _add_breakdowns(rows, break_down)
     add_gains(rows, bases)
     mark_best(rows)
-    for row in rows if published else ():
-        on = find_split(row.manifests[0], row.test_questions)
-        row.published = find_published(row.manifests[0], on) if on else ()
-    notes += warn(rows)
-    notes += describe_published(rows) if published else []
-    gain_notes = _describe_choices(rows) if against is None else []
+    about_published = add_published(rows) if published else []
+    notes += [*describe_incomparable(rows), *about_published]
+    gain_notes = _describe_choices(bases, rows) if against is None else []
     gain_notes += describe_gains(rows, bases, against)
     marks = explain_marks(rows, against)
     return Comparison(tuple(rows), tuple(notes), tuple(gain_notes), marks, left_out=tuple(left_out))
@@ -111,32 +98,39 @@ def show_tables(dataset: str | None, left_out: Sequence[str]) -> Comparison:
     return Comparison((), (ABOUT_PUBLISHED,), published=chosen, left_out=tuple(left_out))
 
 
-def _take_apart(rows: Sequence[Row], break_down: TakeApart) -> list[str]:
-    """Add numbers on the training prior to rows; return how to read them, and which rows have none."""
+def _add_breakdowns(rows: Sequence[Row], break_down: BreakDown) -> list[str]:
+    """Add numbers on how stored answers follow the training prior; return notes on them and on rows without."""
     failed: dict[str, list[str]] = {}
     for row in rows:
-        try:
-            add_breakdowns(row, break_down)
-        except InputError as error:
-            failed.setdefault(str(error), []).append(row.title)
+        reasons: dict[str, None] = {}
+        for split in dict.fromkeys(key[0] for key in row.cells):
+            try:
+                forms = [break_down(run, own, split) for run, own in zip(row.runs, row.manifests, strict=True)]
+            except InputError as error:
+                # The answers to one split may be gone while those to the other are here.
+                reasons[str(error)] = None
+                continue
+            for metric, group in forms[0]:
+                row.cells[split, metric, "prior", group] = summarise([form[metric, group] for form in forms])
+        if reasons:
+            failed.setdefault("; ".join(reasons), []).append(row.title)
     message = [f"no breakdown of {first_few(which, 3)}: {why}" for why, which in failed.items()]
     done = len(rows) - sum(map(len, failed.values()))
     return [PRIOR_NOTE, *message] if done else message
 
 
-def find_plain(rows: Iterable[Row]) -> list[tuple[Row, Row]]:
+def find_plain(rows: Sequence[Row]) -> list[tuple[Row, Row]]:
     """Pair each strategy with the plain row of its backbone and objective, trained in the same setting.
 
     Of several, which differ only in their labels, prefer the same label, then the same seeds, then the most seeds.
     """
-    rows = list(rows)
     plain = _group_plain(rows)
-    pairs = [(row, plain.get(_setting(row), [])) for row in rows if not row.plain]
+    pairs = [(row, plain[_setting(row)]) for row in rows if not row.plain and _setting(row) in plain]
 
     def difference(row: Row, base: Row) -> tuple[bool, bool, int]:
         return base.label != row.label, base.seeds != row.seeds, -len(base.seeds)
 
-    return [(row, min(bases, key=partial(difference, row))) for row, bases in pairs if bases]
+    return [(row, min(bases, key=partial(difference, row))) for row, bases in pairs]
 
 
 def find_chosen(rows: Sequence[Row], name: str) -> list[tuple[Row, Row]]:
@@ -164,7 +158,7 @@ def find_chosen(rows: Sequence[Row], name: str) -> list[tuple[Row, Row]]:
     return [(row, base) for row, base in pairs if base is not None and base is not row]
 
 
-def _group_plain(rows: Iterable[Row]) -> dict[tuple[str, ...], list[Row]]:
+def _group_plain(rows: Sequence[Row]) -> dict[tuple[str, ...], list[Row]]:
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         if row.plain:
@@ -176,16 +170,14 @@ def _setting(row: Row) -> tuple[str, ...]:
     return row.dataset, row.backbone, row.objective, row.setting
 
 
-def _describe_choices(rows: Sequence[Row]) -> list[str]:
+def _describe_choices(bases: Sequence[tuple[Row, Row]], rows: Sequence[Row]) -> list[str]:
     """Return a note on which of several plain rows in one setting gains are against."""
-    several = {key for key, plain in _group_plain(rows).items() if len(plain) > 1}
-    chosen = {(row.title, base.title) for row, base in find_plain(rows) if _setting(row) in several}
+    plain = _group_plain(rows)
+    chosen = {(row.title, base.title) for row, base in bases if len(plain[_setting(row)]) > 1}
+    if not chosen:
+        return []
     message = first_few((f"{row} against {base}" for row, base in sorted(chosen)), 3)
-    return (
-        [f"several plain rows have the same setting; gains are against the most similar one: {message}"]
-        if chosen
-        else []
-    )
+    return [f"several plain rows have the same setting; gains are against the most similar one: {message}"]
 
 
 def add_gains(rows: Sequence[Row], bases: Sequence[tuple[Row, Row]]) -> None:

@@ -42,24 +42,23 @@ def read_curve(runs: Sequence[Run], split: str) -> Curve | None:
     Epochs that a seed lacks, such as those of a broken line, are left out: a mean over fewer seeds would look like
     a change. Raises InputError if a record cannot be read.
     """
-    # Seeds may differ in --track-test, so some may have recorded nothing.
-    recorded = [own for own in (_read(run, f"{split}_accuracy") for run in runs) if own]
+    recorded = []
+    for run in runs:
+        found = ((record["epoch"], record.get(f"{split}_accuracy")) for record in run.read_epochs())
+        own = {
+            epoch: float(value)
+            for epoch, value in found
+            # Bounded: a damaged line may hold any number, and a chart draws every epoch up to the last.
+            if isinstance(value, int | float) and 0 <= value <= 100.001 and 1 <= epoch <= LAST_EPOCH
+        }
+        if own:  # seeds may differ in --track-test, so some may have recorded nothing
+            recorded.append(own)
     if not recorded:
         return None
     shared = sorted(set.intersection(*map(set, recorded)))
     values = {epoch: [own[epoch] for own in recorded] for epoch in shared}
     points = (Point(epoch, statistics.fmean(v), min(v), max(v)) for epoch, v in values.items())
     return Curve(len(recorded), tuple(points))
-
-
-def _read(run: Run, key: str) -> dict[int, float]:
-    found = ((record["epoch"], record.get(key)) for record in run.read_epochs())
-    return {
-        epoch: float(value)
-        for epoch, value in found
-        # Bounded: a damaged line may hold any number, and a chart draws every epoch up to the last.
-        if isinstance(value, int | float) and 0 <= value <= 100.001 and 1 <= epoch <= LAST_EPOCH
-    }
 
 
 @dataclass(frozen=True)

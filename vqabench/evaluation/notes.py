@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vqabench.data.catalog.dataset import Dataset
 from vqabench.errors import InputError, first_few
-from vqabench.evaluation.published import SOURCE, SPLITS, find_split
+from vqabench.evaluation.published import SOURCE, SPLITS, find_published, find_split
 from vqabench.evaluation.rows import Row
 from vqabench.evaluation.run_answers import read_stored
 
@@ -36,7 +35,7 @@ ABOUT_PUBLISHED = (
 )
 
 
-def warn(rows: Sequence[Row]) -> list[str]:
+def describe_incomparable(rows: Sequence[Row]) -> list[str]:
     """Return notes on rows that cannot be compared with others, and why."""
     brands: dict[str, list[str]] = {}
     for row in rows:
@@ -104,24 +103,28 @@ def explain_marks(rows: Sequence[Row], against: str | None = None) -> tuple[str,
     )
 
 
-def describe_published(rows: Sequence[Row]) -> list[str]:
-    """Return notes on the published rows, and on the rows of ours that have none, with the reason."""
-    on = {id(row): find_split(row.manifests[0], row.test_questions) for row in rows}
-    unknown = dict.fromkeys(row.dataset for row in rows if on[id(row)] is None and row.dataset not in SPLITS)
-    notes = [f"{name}: the paper has no results on this data set" for name in unknown]
+def add_published(rows: Sequence[Row]) -> list[str]:
+    """Add the paper's results to rows; return notes on them, and on the rows that have none, with the reason."""
+    unknown: dict[str, None] = {}
     others: dict[str, list[str]] = {}
+    without: list[str] = []
     for row in rows:
-        if on[id(row)] is None and row.dataset in SPLITS:
-            difference = (
-                "there is no test split"
-                if row.test_questions is None
-                else SPLITS[row.dataset].find_difference(row.manifests[0], row.test_questions)
-            )
+        manifest, tested = row.manifests[0], row.test_questions
+        published_as = find_split(manifest, tested)
+        if published_as is not None:
+            row.published = find_published(manifest, published_as)
+            without += [] if row.published else [row.title]
+        elif row.dataset not in SPLITS:
+            unknown[row.dataset] = None
+        else:
+            difference = "there is no test split"
+            if tested is not None:
+                difference = str(SPLITS[row.dataset].find_difference(manifest, tested))
             others.setdefault(f"{row.dataset} here is not the published split: {difference}", []).append(row.title)
+    notes = [f"{name}: the paper has no results on this data set" for name in unknown]
     notes += [
         f"{why}, so the paper's numbers are not shown: {first_few(which, 3)}" for why, which in others.items()
     ]
-    without = [row.title for row in rows if on[id(row)] is not None and not row.published]
     if without:
         notes.append(f"the paper has no row for {first_few(without)}")
     return [*notes, ABOUT_PUBLISHED] if any(row.published for row in rows) else notes
@@ -136,15 +139,9 @@ WORTH_A_NOTE = 0.05
 NAMED_TYPE = 0.5
 """Share of a question type's answers from which the note names the type."""
 
+Integers = NDArray[np.int64]
 Open = Callable[[str], Dataset]
 """Returns the data set of a name; raises InputError if no catalogue has it."""
-
-
-@dataclass
-class _Counts:
-    answers_T: NDArray[np.int64]
-    never_given_T: NDArray[np.int64]
-    types: tuple[str, ...]
 
 
 def warn_of_never_given(rows: Sequence[Row], open_dataset: Open) -> list[str]:
@@ -159,13 +156,13 @@ def warn_of_never_given(rows: Sequence[Row], open_dataset: Open) -> list[str]:
 def _warn_of(row: Row, open_dataset: Open) -> str | None:
     """Return the note on the first split, test before val, on which a row is suspect; None if it needs no note."""
     for split in ("test", "val"):
-        lowest = _lowest_on_yes_no(row, split)
+        lowest = min((value for value in row.cell(split, "yes/no").values if value is not None), default=SUSPECT)
         # Reading answers is slow, so rows that beat guessing are not checked.
-        if lowest is None or lowest >= SUSPECT:
+        if lowest >= SUSPECT:
             continue
         counts = _count(row, split, open_dataset)
         if counts is not None:
-            return _describe_never_given(row, split, counts)
+            return _describe_never_given(row, split, *counts)
         if lowest < GUESSED:
             return (
                 f"{row.title}: {lowest:.2f} on the yes/no questions of {split}, less than guessing yes or no "
@@ -174,27 +171,27 @@ def _warn_of(row: Row, open_dataset: Open) -> str | None:
     return None
 
 
-def _lowest_on_yes_no(row: Row, split: str) -> float | None:
-    cell = row.cells.get((split, "accuracy", "answer-type", "yes/no"))
-    return min((value for value in cell.values if value is not None), default=None) if cell else None
-
-
-def _describe_never_given(row: Row, split: str, counts: _Counts) -> str | None:
-    share = counts.never_given_T.sum() / max(1, counts.answers_T.sum())
+def _describe_never_given(
+    row: Row, split: str, types: Sequence[str], answers_T: Integers, never_given_T: Integers
+) -> str | None:
+    share = never_given_T.sum() / max(1, answers_T.sum())
     if share < WORTH_A_NOTE:
         return None
     # max: a type of the data may have no question in this split.
-    shares_T = counts.never_given_T / np.maximum(1, counts.answers_T)
+    shares_T = never_given_T / np.maximum(1, answers_T)
     worst = [int(number) for number in np.argsort(-shares_T, kind="stable") if shares_T[number] >= NAMED_TYPE]
-    message = first_few((f"“{counts.types[number]}” ({shares_T[number]:.0%})" for number in worst), 3)
+    message = first_few((f"“{types[number]}” ({shares_T[number]:.0%})" for number in worst), 3)
     return (
         f"{row.title}: {share:.0%} of its answers to {split} never occur with their question type in training"
         f"{f', such as {message}' if worst else ''}: {UNRANKED} {row.dataset}"
     )
 
 
-def _count(row: Row, split: str, open_dataset: Open) -> _Counts | None:
-    """Count a row's answers by question type, all seeds together; None if data or answers are missing."""
+def _count(row: Row, split: str, open_dataset: Open) -> tuple[list[str], Integers, Integers] | None:
+    """Count a row's answers by question type, all seeds together, and those that training never gives to the type.
+
+    None if data or answers are missing.
+    """
     from vqabench.files.hdf5 import reading  # h5py takes its time to load, and few rows need it
 
     try:
@@ -202,13 +199,11 @@ def _count(row: Row, split: str, open_dataset: Open) -> _Counts | None:
             # Prepared again since: its counts do not describe these runs.
             if split not in file or str(file.attrs["fingerprint"]) != row.fingerprint:
                 return None
-            types = tuple(file["types"].asstr()[:])
+            types = list(file["types"].asstr()[:])
             answers = {name: number for number, name in enumerate(file["answers"].asstr()[:])}
             given_TA = file["priors/answer_counts"][:] > 0
-            type_of = dict(
-                zip(file[split]["question_ids"][:].tolist(), file[split]["types"][:].tolist(), strict=True)
-            )
-        given_TA = np.pad(given_TA, ((0, 0), (0, 1)))  # the last column: an answer that the vocabulary lacks
+            ids, kinds = file[split]["question_ids"][:], file[split]["types"][:]
+        type_of = dict(zip(ids.tolist(), kinds.tolist(), strict=True))
         pairs = [
             (type_of[one.question_id], answers.get(one.answer, len(answers)))
             for run in row.runs
@@ -219,7 +214,6 @@ def _count(row: Row, split: str, open_dataset: Open) -> _Counts | None:
     if not pairs:
         return None
     types_N, answers_N = np.array(pairs, np.int64).T
+    given_TA = np.pad(given_TA, ((0, 0), (0, 1)))  # the last column: an answer that the vocabulary lacks
     never_N = ~given_TA[types_N, answers_N]
-    return _Counts(
-        np.bincount(types_N, minlength=len(types)), np.bincount(types_N[never_N], minlength=len(types)), types
-    )
+    return types, np.bincount(types_N, minlength=len(types)), np.bincount(types_N[never_N], minlength=len(types))

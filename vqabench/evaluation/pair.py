@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -102,17 +101,20 @@ def compare_pair(
     """
     if (before.dataset, before.fingerprint) != (after.dataset, after.fingerprint):
         raise InputError(f"{before.runs[0].folder} and {after.runs[0].folder} were trained on different data")
-    # A run has no differences from itself to test.
-    if _folders(before) & _folders(after):
+    folders = [{run.folder.resolve() for run in row.runs} for row in (before, after)]
+    if folders[0] & folders[1]:  # a run has no differences from itself to test
         raise InputError(f"{before.runs[0].folder}: both are the same configuration")
     keys = before.cells.keys() & after.cells.keys()
     shared = [split for split in splits if (split, "accuracy", "answer-type", "all") in keys]
     pairs = tuple(_compare_split(before, after, split, read, listed) for split in shared)
-    return Pair(before, after, tuple(_differing_settings(before.manifests[0], after.manifests[0])), pairs)
-
-
-def _folders(row: Row) -> set[Path]:
-    return {run.folder.resolve() for run in row.runs}
+    was, now = before.manifests[0], after.manifests[0]
+    first, second = _list_settings(was, now), _list_settings(now, was)
+    differing = tuple(
+        f"{name} {_format(first.get(name))} against {_format(second.get(name))}"
+        for name in first | second
+        if first.get(name) != second.get(name)
+    )
+    return Pair(before, after, differing, pairs)
 
 
 def _compare_split(before: Row, after: Row, split: str, read: Read, listed: int) -> SplitPair:
@@ -160,23 +162,18 @@ def _compare_categories(before: Row, after: Row, split: str, sides: Sequence[_Si
     # Tests over seeds and over questions are two families: they answer different questions.
     adjusted = holm(np.array([test.permutation_p for test in found.values()])).tolist()
     keys = {category: (split, "accuracy", "answer-type", category) for category in found}
-    over_seeds = _correct([tests.get(key) for key in keys.values()])
+    over_seeds = [tests.get(key) for key in keys.values()]
+    corrected = holm(np.array([np.nan if test is None else test.p for test in over_seeds])).tolist()
     return {
         category: CategoryPair(
             before.cells[keys[category]].mean or 0.0,
             after.cells[keys[category]].mean or 0.0,
-            seeds,
+            None if seeds is None else replace(seeds, p_holm=p),
             test,
             p_holm,
         )
-        for (category, test), seeds, p_holm in zip(found.items(), over_seeds, adjusted, strict=True)
+        for (category, test), p_holm, seeds, p in zip(found.items(), adjusted, over_seeds, corrected, strict=True)
     }
-
-
-def _correct(tests: Sequence[SeedTest | None]) -> list[SeedTest | None]:
-    """Correct the p-values over seeds for the number of categories."""
-    adjusted = holm(np.array([np.nan if test is None else test.p for test in tests])).tolist()
-    return [None if test is None else replace(test, p_holm=p) for test, p in zip(tests, adjusted, strict=True)]
 
 
 def _describe(row: int, sides: Sequence[_Side]) -> Change:
@@ -194,27 +191,17 @@ def _describe(row: int, sides: Sequence[_Side]) -> Change:
     )
 
 
-def _differing_settings(before: Manifest, after: Manifest) -> list[str]:
-    """Return the settings that both have, with different values."""
-    message = []
-    for name in ("backbone", "objective", "select", "precision", "vocabulary", "bases", "pretraining"):
-        message += _differ(name, getattr(before, name), getattr(after, name))
+def _list_settings(run: Manifest, other: Manifest) -> dict[str, Any]:
+    """Return the settings of a run by name, to compare them with those of another."""
+    names = ("backbone", "objective", "select", "precision", "vocabulary", "bases", "pretraining")
+    settings = {name: getattr(run, name) for name in names}
     # Both stages together: a strategy may split the same number of epochs over two.
-    message += _differ("epochs", *(sum(int(stage["epochs"]) for stage in run.stages) for run in (before, after)))
-    message += _differ("start from", *(format_origin(run) for run in (before, after)))
+    settings |= {"epochs": sum(int(stage["epochs"]) for stage in run.stages), "start from": format_origin(run)}
     # Options of a part that only one side has belong to its strategy, which its name shows.
-    for part in sorted(before.options.keys() & after.options.keys()):
-        for option in sorted(before.options[part].keys() | after.options[part].keys()):
-            message += _differ(
-                f"{part}.{option}", before.options[part].get(option), after.options[part].get(option)
-            )
-    for key in sorted((before.recipe.keys() | after.recipe.keys()) - {"epochs", "finetune_epochs"}):
-        message += _differ(f"recipe.{key}", before.recipe.get(key), after.recipe.get(key))
-    return message
-
-
-def _differ(name: str, was: Any, is_: Any) -> list[str]:
-    return [] if was == is_ else [f"{name} {_format(was)} against {_format(is_)}"]
+    for part in sorted(run.options.keys() & other.options.keys()):
+        settings |= {f"{part}.{option}": value for option, value in sorted(run.options[part].items())}
+    recipe = {f"recipe.{key}": value for key, value in sorted(run.recipe.items())}
+    return settings | {key: recipe[key] for key in recipe if key not in ("recipe.epochs", "recipe.finetune_epochs")}
 
 
 def _format(value: Any) -> str:

@@ -88,15 +88,12 @@ def load_split(
 def _check_extras(extras: object, questions: int, model: Backbone) -> None:
     """Raise OutputError unless a tokeniser returned tensors with a row for each question."""
     if not isinstance(extras, Mapping):
-        message = f"prepare_questions must return a mapping of names to tensors, not a {type(extras).__name__}"
+        message = f"prepare_questions must return a mapping of names to tensors, not {_name(extras)}"
         raise OutputError(message, model)
     for name, rows in extras.items():
-        found = list(rows.shape) if isinstance(rows, Tensor) else f"a {type(rows).__name__}"
         if not isinstance(rows, Tensor) or rows.ndim == 0 or len(rows) != questions:
-            message = (
-                f"its prepare_questions must return a row for each of {questions} questions; {name!r} is {found}"
-            )
-            raise OutputError(message, model)
+            message = f"its prepare_questions must return a row for each of {questions} questions"
+            raise OutputError(f"{message}; {name!r} is {_name(rows)}", model)
 
 
 @dataclass(frozen=True)

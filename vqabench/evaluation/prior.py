@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -182,7 +181,8 @@ distance would not tell them apart: VQA's many rare answers alone bring it to 0.
 """
 
 
-class Reliance(msgspec.Struct, frozen=True):
+@dataclass(frozen=True)
+class Reliance:
     """The share of the training prior in the answers, and the distance that it is measured on."""
 
     score: float | None

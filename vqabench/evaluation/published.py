@@ -47,16 +47,6 @@ class Published:
     """Categories that are marked † there."""
     note: str
 
-    def is_of(self, run: Manifest) -> bool:
-        """Return whether it has the backbone, options, objective and loss of a run of ours."""
-        same = (self.backbone, self.loss) == (run.backbone, run.loss)
-        alike = all(
-            run.options.get(part, {}).get(name) == value
-            for part, options in self.options.items()
-            for name, value in options.items()
-        )
-        return same and alike and self.objective in ("", run.objective)
-
 
 @dataclass(frozen=True)
 class PublishedSplit:
@@ -149,4 +139,14 @@ def find_split(manifest: Manifest, tested: int | None) -> str | None:
 
 def find_published(manifest: Manifest, dataset: str) -> tuple[Published, ...]:
     """Return the paper's results on a run's configuration, for a published data set."""
-    return tuple(one for one in read_published() if one.dataset == dataset and one.is_of(manifest))
+    return tuple(
+        row
+        for row in read_published()
+        if (row.dataset, row.backbone, row.loss) == (dataset, manifest.backbone, manifest.loss)
+        and row.objective in ("", manifest.objective)
+        and all(
+            manifest.options.get(part, {}).get(name) == value
+            for part, options in row.options.items()
+            for name, value in options.items()
+        )
+    )

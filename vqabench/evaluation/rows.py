@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,7 +23,7 @@ MOST_DAMAGED = 20
 """Damaged runs that are named."""
 MOST_TYPES = 1000
 """Question types in a table. VQA has 65; a hundred thousand would take minutes to test and to draw."""
-TakeApart = Callable[[Run, Manifest, str], Breakdown]
+BreakDown = Callable[[Run, Manifest, str], Breakdown]
 """Computes the breakdown of a run's answers to a split."""
 
 
@@ -59,6 +59,13 @@ class Cell:
     test: SeedTest | None = None
     """Of the gain; None if it cannot be tested."""
     best: bool = False
+
+    @property
+    def ends(self) -> tuple[float, float] | None:
+        """Return the ends of an error bar of one standard deviation."""
+        if self.mean is None or self.deviation is None:
+            return None
+        return self.mean - self.deviation, self.mean + self.deviation
 
 
 @dataclass
@@ -121,81 +128,73 @@ class Row:
         folder = Path(name).resolve()
         return any(folder in (run.folder.resolve(), *run.folder.resolve().parents) for run in self.runs)
 
+    def cell(self, split: str, group: str = "all", *, metric: str = "accuracy", by: str = "answer-type") -> Cell:
+        """Return a number; an undefined one if the row lacks it."""
+        return self.cells.get((split, metric, by, group), Cell(None, None))
+
     def domain(self, split: str) -> str:
         """Return the domain of a split with regard to the training split: `in-domain` or `out-of-domain`."""
         return self.test_domain if split == "test" else "in-domain"
 
 
-def gather_rows(
-    runs: Iterable[Run], dataset: str | None, left_out: dict[str, list[str]], *, by_type: bool = True
-) -> list[Row]:
-    """Gather finished runs into rows, plain strategies first. Other runs are added to `left_out`: why -> which.
+def gather_rows(runs: Iterable[Run], dataset: str | None, *, by_type: bool = True) -> tuple[list[Row], list[str]]:
+    """Gather finished runs into rows, plain strategies first; return them and notes on what is left out.
 
     Without `by_type`, there are no cells for question types, which are most of them; with it, there are cells for
     MOST_TYPES of them.
     """
-    groups: dict[tuple[str, ...], list[Finished]] = {}
+    left_out: defaultdict[str, list[str]] = defaultdict(list)
+    groups: defaultdict[tuple[str, ...], dict[int, Finished]] = defaultdict(dict)
     for run in runs:
-        loaded = _load(run, dataset, left_out)
-        if loaded is not None:
-            manifest = loaded[1]
-            shown = manifest.dataset, manifest.backbone, manifest.objective, manifest.loss, manifest.label
-            group = groups.setdefault((*shown, _format_identity(manifest)), [])
-            if manifest.seed in (other.seed for _, other, _ in group):
-                left_out.setdefault("another run with this seed is already in the row", []).append(str(run.folder))
-            else:
-                group.append(loaded)
-    types = _choose_types([one for group in groups.values() for one in group], left_out) if by_type else frozenset()
-    rows = [_make_row(sorted(group, key=lambda one: one[1].seed), types) for group in groups.values()]
-    # Plain comes before the strategies that are compared with it.
-    rows.sort(key=lambda row: (row.dataset, row.backbone, row.objective, not row.plain, row.loss, row.label))
-    return rows
-
-
-def _choose_types(loaded: Sequence[Finished], left_out: dict[str, list[str]]) -> frozenset[str]:
-    """Return the question types that rows have cells for; others, if any, are added to `left_out`."""
+        try:
+            manifest = run.read_manifest()
+            if dataset is not None and manifest.dataset != dataset:
+                continue
+            if manifest.status != "finished":
+                left_out[manifest.status].append(str(run.folder))
+                continue
+            scores = read_scores(run)
+        except InputError as error:
+            # One damaged run must not hide the others.
+            left_out[DAMAGED].append(str(error))
+            continue
+        shown = manifest.dataset, manifest.backbone, manifest.objective, manifest.loss, manifest.label
+        group = groups[*shown, _format_identity(manifest)]
+        if manifest.seed in group:
+            left_out["another run with this seed is already in the row"].append(str(run.folder))
+        else:
+            group[manifest.seed] = run, manifest, scores
     questions: Counter[str] = Counter()
-    for _, _, scores in loaded:
+    for _, _, scores in (one for group in groups.values() if by_type for one in group.values()):
         for form in scores.values():
             questions |= Counter({name: scored.questions for name, scored in form.per_question_type.items()})
     # Ties are broken by name, so that the choice does not depend on the order of the runs.
-    ranked = sorted(questions, key=lambda name: (-questions[name], name))
-    if len(ranked) > MOST_TYPES:
-        left_out[f"beyond the {MOST_TYPES:,} question types with the most questions"] = ranked[MOST_TYPES:]
-    return frozenset(ranked[:MOST_TYPES])
-
-
-def describe_left_out(left_out: Mapping[str, Sequence[str]]) -> list[str]:
-    """Describe what `gather_rows` left out: each damaged run in a line, other runs grouped by reason."""
-    damaged = [f"left out, {DAMAGED}: {message}" for message in left_out.get(DAMAGED, ())]
-    more = len(damaged) - MOST_DAMAGED
-    rest = [f"left out, {DAMAGED}: {more} more"] if more > 0 else []
-    others = [f"left out, {why}: {first_few(which, 3)}" for why, which in left_out.items() if why != DAMAGED]
-    return [*damaged[:MOST_DAMAGED], *rest, *others]
-
-
-def _load(run: Run, dataset: str | None, left_out: dict[str, list[str]]) -> Finished | None:
-    try:
-        manifest = run.read_manifest()
-        if dataset is not None and manifest.dataset != dataset:
-            return None
-        if manifest.status != "finished":
-            left_out.setdefault(manifest.status, []).append(str(run.folder))
-            return None
-        return run, manifest, read_scores(run)
-    except InputError as error:
-        # One damaged run must not hide the others.
-        left_out.setdefault(DAMAGED, []).append(str(error))
-        return None
+    types = sorted(questions, key=lambda name: (-questions[name], name))
+    if len(types) > MOST_TYPES:
+        left_out[f"beyond the {MOST_TYPES:,} question types with the most questions"] = types[MOST_TYPES:]
+    rows = [
+        _make_row([group[seed] for seed in sorted(group)], set(types[:MOST_TYPES])) for group in groups.values()
+    ]
+    # Plain comes before the strategies that are compared with it.
+    rows.sort(key=lambda row: (row.dataset, row.backbone, row.objective, not row.plain, row.loss, row.label))
+    # Each damaged run has a line of its own; others are grouped by reason.
+    damaged = [f"left out, {DAMAGED}: {message}" for message in left_out.pop(DAMAGED, ())]
+    if len(damaged) > MOST_DAMAGED:
+        damaged[MOST_DAMAGED:] = [f"left out, {DAMAGED}: {len(damaged) - MOST_DAMAGED} more"]
+    return rows, [*damaged, *(f"left out, {why}: {first_few(which, 3)}" for why, which in left_out.items())]
 
 
 def _make_row(group: Sequence[Finished], types: Set[str]) -> Row:
     manifests = tuple(manifest for _, manifest, _ in group)
     first = manifests[0]
-    values: dict[Key, list[float | None]] = {}
+    values: defaultdict[Key, list[float | None]] = defaultdict(lambda: [None] * len(group))
     for number, (_, _, scores) in enumerate(group):
-        for key, value in (pair for split, form in scores.items() for pair in _flatten(split, form, types)):
-            values.setdefault(key, [None] * len(group))[number] = value
+        for split, form in scores.items():
+            for category in CATEGORIES:
+                values[split, "accuracy", "answer-type", category][number] = form.accuracy[category]
+                values[split, "kappa", "answer-type", category][number] = form.kappa[category]
+            for name in types & form.per_question_type.keys():
+                values[split, "accuracy", "question-type", name][number] = form.per_question_type[name].accuracy
     return Row(
         first.dataset,
         first.backbone,
@@ -239,48 +238,6 @@ def _format_setting(manifest: Manifest) -> str:
     backbones = {label: manifest.options[label] for label in ("backbone", *manifest.bases)}
     shared = [manifest.bases, backbones, recipe, origin, manifest.select, manifest.precision, manifest.fingerprint]
     return json.dumps([*shared, manifest.pretraining], sort_keys=True)
-
-
-def _flatten(split: str, form: Scores, types: Set[str]) -> Iterator[tuple[Key, float | None]]:
-    for category in CATEGORIES:
-        yield (split, "accuracy", "answer-type", category), form.accuracy[category]
-        yield (split, "kappa", "answer-type", category), form.kappa[category]
-    for question_type in sorted(types & form.per_question_type.keys()):
-        scored = form.per_question_type[question_type]
-        yield (split, "accuracy", "question-type", question_type), scored.accuracy
-
-
-def add_breakdowns(row: Row, break_down: TakeApart) -> None:
-    """Add numbers on how a row's stored answers follow the training prior.
-
-    Raises InputError if the answers to some split cannot be read; the numbers of other splits are added.
-    """
-    failed: list[str] = []
-    for split in dict.fromkeys(key[0] for key in row.cells):
-        values: dict[Key, list[float | None]] = {}
-        try:
-            forms = [
-                break_down(run, manifest, split) for run, manifest in zip(row.runs, row.manifests, strict=True)
-            ]
-        except InputError as error:
-            # The answers to one split may be gone while those to the other are here.
-            failed.append(str(error))
-            continue
-        for key, value in (pair for form in forms for pair in _flatten_breakdown(split, form)):
-            values.setdefault(key, []).append(value)
-        row.cells |= {key: summarise(numbers) for key, numbers in values.items()}
-    if failed:
-        raise InputError("; ".join(dict.fromkeys(failed)))
-
-
-def _flatten_breakdown(split: str, form: Breakdown) -> Iterator[tuple[Key, float | None]]:
-    for name, group in form.groups.items():
-        yield (split, "accuracy", "prior", name), group.accuracy
-    yield (split, "reliance", "prior", "all"), form.reliance.score
-    sure = form.calibration
-    yield (split, "calibration error", "prior", "all"), None if sure is None else sure.error
-    yield (split, "overconfidence", "prior", "all"), None if sure is None else sure.overconfidence
-    yield (split, "upper bound", "prior", "all"), form.upper_bound
 
 
 def summarise(values: Sequence[float | None]) -> Cell:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,7 +14,7 @@ from vqabench.data.vqa.accuracy import best_accuracies, mean_percent, question_a
 from vqabench.data.vqa.annotation_table import AnnotationTable
 from vqabench.data.vqa.annotations import Prediction, SurePrediction, read_predictions
 from vqabench.errors import InputError
-from vqabench.evaluation.prior import Reliance, TrainPrior, group_questions, prior_reliance
+from vqabench.evaluation.prior import TrainPrior, group_questions, prior_reliance
 from vqabench.evaluation.scores import check_predictions
 from vqabench.files.atomic import require_regular
 from vqabench.results import Run
@@ -33,9 +32,6 @@ class RunAnswers:
     """Official, [0, 1]."""
     confidences_N: NDArray[np.float64] | None
     """[0, 1]; None if they are not stored for every question."""
-
-    def __len__(self) -> int:
-        return len(self.answers)
 
 
 def read_answered(run: Run, split: str, table: AnnotationTable) -> tuple[AnnotationTable, RunAnswers]:
@@ -125,44 +121,24 @@ def _largest(change_N: NDArray[np.float64], types: Sequence[str], examples: int)
     return tuple(row for _, _, row in sorted(ranked)[:examples])
 
 
-class GroupScore(msgspec.Struct, frozen=True):
-    """The questions of one group and their mean accuracy, in percent; None if it is empty."""
-
-    questions: int
-    accuracy: float | None
-
-
-class Breakdown(msgspec.Struct, frozen=True):
-    """Numbers on one run's answers to one split. Percent, unrounded; None if a number is undefined."""
-
-    questions: int
-    accuracy: float | None
-    groups: dict[str, GroupScore]
-    """By the names of GROUPS."""
-    reliance: Reliance
-    calibration: Calibration | None
-    """None if the run kept no confidences."""
-    upper_bound: float | None
-    """The accuracy of the best answers that the vocabulary holds."""
+Breakdown = dict[tuple[str, str], float | None]
+"""Metric and group of questions -> its number: percent, unrounded; None if it is undefined."""
 
 
 def break_down(
     answered: RunAnswers, table: AnnotationTable, prior: TrainPrior, vocabulary: Sequence[str]
 ) -> Breakdown:
-    """Compute the breakdown of answers; `table` holds their questions in the same order."""
-    groups = group_questions(table, prior)
+    """Measure how answers follow the training prior; `table` holds their questions in the same order."""
     sure = answered.confidences_N
-    return Breakdown(
-        len(answered),
-        mean_percent(answered.accuracies_N),
-        {
-            name: GroupScore(int(own_N.sum()), mean_percent(answered.accuracies_N[own_N]))
-            for name, own_N in groups.items()
-        },
-        prior_reliance(answered.answers, table, prior),
-        None if sure is None else calibrate(answered.accuracies_N, sure),
-        upper_bound(table, vocabulary),
-    )
+    error, overconfidence = (None, None) if sure is None else calibrate(answered.accuracies_N, sure)
+    groups = group_questions(table, prior)
+    return {
+        **{("accuracy", name): mean_percent(answered.accuracies_N[own_N]) for name, own_N in groups.items()},
+        ("reliance", "all"): prior_reliance(answered.answers, table, prior).score,
+        ("calibration error", "all"): error,
+        ("overconfidence", "all"): overconfidence,
+        ("upper bound", "all"): upper_bound(table, vocabulary),
+    }
 
 
 def upper_bound(table: AnnotationTable, vocabulary: Sequence[str]) -> float | None:
@@ -173,47 +149,23 @@ def upper_bound(table: AnnotationTable, vocabulary: Sequence[str]) -> float | No
 BINS = 15
 
 
-class Bin(msgspec.Struct, frozen=True):
-    """The answers in one interval of confidence; percent, None if there are none."""
+def calibrate(
+    accuracies_N: NDArray[np.float64], confidences_N: NDArray[np.float64]
+) -> tuple[float | None, float | None]:
+    """Return the expected calibration error and the overconfidence, in points; None if there are no questions.
 
-    questions: int
-    confidence: float | None
-    """Mean."""
-    accuracy: float | None
-    """Mean; equal to the mean confidence if the model is calibrated."""
-
-
-class Calibration(msgspec.Struct, frozen=True):
-    """The expected calibration error and the bars of its reliability diagram."""
-
-    error: float
-    """Percentage points, in [0, 100]."""
-    overconfidence: float
-    """Mean confidence minus mean accuracy: percentage points, in [-100, 100]."""
-    bins: tuple[Bin, ...]
-    """The k-th of 15, counted from 0, holds confidences above k / 15 and up to (k + 1) / 15; the first holds 0."""
-
-
-def calibrate(accuracies_N: NDArray[np.float64], confidences_N: NDArray[np.float64]) -> Calibration | None:
-    """Compare accuracies with confidences, both in [0, 1]; None if there are no questions.
-
-    The error is the difference between the two means of a bin, averaged over the questions (Guo et al., ICML 2017,
-    Eq. 3), with the official soft accuracy instead of right or wrong.
+    Accuracies and confidences are in [0, 1]. The error is the difference between the mean accuracy and the mean
+    confidence of a bin of confidences, averaged over the questions (Guo et al., ICML 2017, Eq. 3), with the
+    official soft accuracy instead of right or wrong. The k-th of 15 bins, counted from 0, holds confidences above
+    k / 15 and up to (k + 1) / 15; the first holds 0. Overconfidence is mean confidence minus mean accuracy.
 
     A model trained with `ce` on soft targets learns each answer's share of them. If annotators disagree, the share
     is below the answer's accuracy, so the model looks underconfident, above all in domain.
     """
     if len(accuracies_N) == 0:
-        return None
+        return None, None
     edges = np.arange(1, BINS) / BINS  # searchsorted puts an edge into the bin below it
     bins_N = np.searchsorted(edges, confidences_N)
-    counts, sure, right = (
-        np.bincount(bins_N, weights, BINS) for weights in (None, 100 * confidences_N, 100 * accuracies_N)
-    )
     # Sums, not means: each bin then has the weight of its questions.
-    error, overconfidence = np.abs(sure - right).sum(), (sure - right).sum()
-    bins = [
-        Bin(int(n), s / n if n else None, r / n if n else None)
-        for n, s, r in zip(counts.tolist(), sure.tolist(), right.tolist(), strict=True)
-    ]
-    return Calibration(float(error) / len(bins_N), float(overconfidence) / len(bins_N), tuple(bins))
+    gaps = np.bincount(bins_N, 100 * confidences_N, BINS) - np.bincount(bins_N, 100 * accuracies_N, BINS)
+    return float(np.abs(gaps).sum()) / len(bins_N), float(gaps.sum()) / len(bins_N)

@@ -73,11 +73,11 @@ class Scores(msgspec.Struct, frozen=True, omit_defaults=True):
 
 def read_scores(run: Run) -> dict[str, Scores]:
     """Read the scores of a run, by split. Raises InputError if they are missing or damaged."""
-    advice = "damaged; train it again with --resume, which scores it from its weights"
-    run.check_file(run.scores_file, advice.removeprefix("damaged; "))
-    scores = read_json(run.scores_file, dict[str, Scores], advice)
+    advice = "train it again with --resume, which scores it from its weights"
+    run.check_file(run.scores_file, advice)
+    scores = read_json(run.scores_file, dict[str, Scores], f"damaged; {advice}")
     for split in scores.keys() - set(SPLITS):
-        raise InputError(f"{run.scores_file}: {unknown('split', split, SPLITS)}: {advice}")
+        raise InputError(f"{run.scores_file}: {unknown('split', split, SPLITS)}: damaged; {advice}")
     return scores
 
 

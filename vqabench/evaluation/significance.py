@@ -147,7 +147,8 @@ def compare_questions(
     if not questions:
         return QuestionTest(nan, nan, nan, nan, nan, 0, 0, resamples)
     # Questions about one image are not independent, so images are resampled, not questions.
-    sums_I, sizes_I = _sum_by_image(ours_N - theirs_N, images_N)
+    _, rows_N, sizes_I = np.unique(images_N, return_inverse=True, return_counts=True)
+    sums_I = np.rint(_UNITS * np.bincount(rows_N, ours_N - theirs_N)).astype(np.int64)
     total = int(sums_I.sum())
     side = -1 if total < 0 else 1  # the same draws for both orders of the sides, so that swapping reverses signs
     generator = np.random.default_rng(seed)
@@ -156,13 +157,6 @@ def compare_questions(
     low, high = sorted(side * bound for bound in bounds)
     difference = 100 * total / _UNITS / questions
     return QuestionTest(difference, low, high, bootstrap_p, permutation_p, questions, len(sizes_I), resamples)
-
-
-def _sum_by_image(differences_N: Floats, images_N: NDArray[np.integer]) -> tuple[Integers, Integers]:
-    """Return the sum of each image's differences, in units, and its number of questions: [I] each."""
-    _, rows_N = np.unique(images_N, return_inverse=True)
-    sums_I = np.rint(_UNITS * np.bincount(rows_N, differences_N)).astype(np.int64)
-    return sums_I, np.bincount(rows_N).astype(np.int64)
 
 
 def _bootstrap(

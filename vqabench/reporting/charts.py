@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
-from vqabench.evaluation.findings import Curve, DatasetFindings, Point
+from vqabench.evaluation.findings import Curve, DatasetFindings
 from vqabench.evaluation.prior import TypeShift
-from vqabench.evaluation.rows import Cell, Key, Row
+from vqabench.evaluation.rows import Cell, Row
 from vqabench.reporting.grids import SPLITS, Grid, Text
 
 STYLES = 8
@@ -36,6 +37,7 @@ MOST_STRATEGIES = 6
 MOST_TYPES = 20
 """Maximum number of question types in each bar chart of gains."""
 
+T = TypeVar("T")
 Interval = tuple[float, float]
 Position = tuple[float, float]
 
@@ -220,65 +222,67 @@ def name_split(split: str, row: Row) -> str:
 def build_accuracies(findings: DatasetFindings) -> tuple[Charts, ...]:
     """Return a bar chart of each row's accuracy over all questions, out of domain and in domain."""
     rows = findings.comparison.rows
-    splits = [split for split in SPLITS if any(_all(split) in row.cells for row in rows)]
+    splits = [split for split in SPLITS if any(row.cell(split).mean is not None for row in rows)]
     if not splits:
         return ()
-    ranked = sorted(rows, key=lambda row: -_mean(row.cells.get(_all(splits[0]))))
-    shown = [row for row in rows if row in ranked[:MOST_ROWS]]
-    found = [(name_row(row), [row.cells.get(_all(split)) for split in splits]) for row in shown]
+    shown = _choose_largest(rows, MOST_ROWS, lambda row: row.cell(splits[0]).mean or 0.0)
     titles = [name_split(split, shown[0]) for split in splits]
     shapes = " (full bars) and ".join(titles) + (" (hollow bars)" if len(splits) > 1 else "")
     caption = f"Accuracy over all questions, in percent: {shapes}"
-    fewer = f" The {len(shown)} most accurate of {len(rows)} rows; the tables have all."
     note = "Lines across the ends show one standard deviation over the seeds."
+    if len(shown) < len(rows):
+        note += f" The {len(shown)} most accurate of {len(rows)} rows; the tables have all."
+    found = [(name_row(row), [row.cell(split) for split in splits]) for row in shown]
     groups = tuple(
-        Bars(name, tuple(Bar(cell.mean if cell else None, _ends(cell), n > 0) for n, cell in enumerate(own)))
-        for name, own in found
+        Bars(name, tuple(Bar(cell.mean, cell.ends, n > 0) for n, cell in enumerate(own))) for name, own in found
     )
-    highest = max(end for _, own in found for cell in own for end in (_ends(cell) or (0.0, _mean(cell))))
-    chart = BarChart("accuracy (%)", groups, Scale(0.0, highest), tuple(titles))
+    highest = max(end for _, own in found for cell in own for end in (cell.ends or (cell.mean or 0.0,)))
+    chart = BarChart("accuracy (%)", groups, Scale(0.0, max(0.0, highest)), tuple(titles))
     head = ("row", *(what for title in titles for what in (title, "standard deviation")))
-    lines = tuple((Text(name), *(text for cell in own for text in _format(cell))) for name, own in found)
-    grid = Grid(caption, head, 1, lines)
-    return (Charts("", note + fewer * (len(shown) < len(rows)), (Figure("", caption, chart),), grid),)
+    grid = _tabulate(
+        caption, head, 1, ((name, *(text for cell in own for text in _format(cell))) for name, own in found)
+    )
+    return (Charts("", note, (Figure("", caption, chart),), grid),)
 
 
 def build_scatter(findings: DatasetFindings) -> tuple[Charts, ...]:
     """Return a chart of accuracy out of domain against in domain, a point per row; nothing for a single row."""
     both = [
-        (row, test, val)
+        (row, val, test)
         for row in findings.comparison.rows
-        if (test := _defined(row, "test")) and (val := _defined(row, "val")) and row.test_domain == "out-of-domain"
+        if (val := row.cell("val")).mean is not None
+        and (test := row.cell("test")).mean is not None
+        and row.test_domain == "out-of-domain"
     ]
     if len(both) < 2:
         return ()
-    ranked = sorted(both, key=lambda one: -_mean(one[1]))[:MOST_DOTS]
-    shown = [one for one in both if one in ranked]
+    shown = _choose_largest(both, MOST_DOTS, lambda one: one[2].mean or 0.0)
     backbones = list(dict.fromkeys(row.backbone for row, _, _ in shown))
     dots = tuple(
         Dot(
             name_row(row),
-            _mean(val),
-            _mean(test),
-            _ends(val),
-            _ends(test),
+            val.mean or 0.0,
+            test.mean or 0.0,
+            val.ends,
+            test.ends,
             backbones.index(row.backbone) % STYLES,
         )
-        for row, test, val in shown
+        for row, val, test in shown
     )
     caption = "Accuracy over all questions, in percent: out of domain (test) against in domain (val)"
-    lines = tuple(
-        (Text(str(number)), Text(name_row(row)), *_format(val), *_format(test))
-        for number, (row, test, val) in enumerate(shown, 1)
-    )
-    notes = [
+    note = (
         "Higher is better out of domain, further right is better in domain. On the dashed line both are equal. "
         "Error bars show one standard deviation over the seeds."
-    ]
-    notes += [f"The {len(shown)} most accurate of {len(both)} rows."] * (len(shown) < len(both))
+    )
+    if len(shown) < len(both):
+        note += f" The {len(shown)} most accurate of {len(both)} rows."
     head = ("point", "row", "in-domain val", "standard deviation", "out-of-domain test", "standard deviation")
+    lines = (
+        (str(number), name_row(row), *_format(val), *_format(test))
+        for number, (row, val, test) in enumerate(shown, 1)
+    )
     figure = Figure("", caption, DotChart(dots, "in domain", "out of domain"))
-    return (Charts("", " ".join(notes), (figure,), Grid(caption, head, 2, lines)),)
+    return (Charts("", note, (figure,), _tabulate(caption, head, 2, lines)),)
 
 
 def build_learning_curves(findings: DatasetFindings) -> tuple[Charts, ...]:
@@ -307,80 +311,68 @@ def _build_learning_curves(name: str, learned: Sequence[tuple[Row, dict[str, Cur
         if lines:
             caption = f"{name}, {name_split(split, shown[0][0])}: soft accuracy in percent by epoch"
             figures.append(Figure(f"{name} {split}", caption, LineChart(lines)))
-    notes = ["Mean over the seeds; bands go from the lowest to the highest of them."]
+    note = "Mean over the seeds; bands go from the lowest to the highest of them."
     if not any("test" in curves for _, curves in shown):
-        notes.append("No accuracy on the test split was recorded: train with --track-test for that.")
+        note += " No accuracy on the test split was recorded: train with --track-test for that."
     if len(shown) < len(learned):
-        notes.append(f"The first {len(shown)} of {len(learned)} rows.")
-    numbers = _tabulate_curves(f"{name}: soft accuracy in percent by epoch", shown)
-    return Charts(name, " ".join(notes), tuple(figures), numbers)
-
-
-def _tabulate_curves(title: str, learned: Sequence[tuple[Row, dict[str, Curve]]]) -> Grid:
-    every = [(row, split, curve) for row, curves in learned for split, curve in curves.items()]
+        note += f" The first {len(shown)} of {len(learned)} rows."
+    every = [(name_row(row), split, curve) for row, curves in shown for split, curve in curves.items()]
     epochs = sorted({point.epoch for _, _, curve in every for point in curve.points})
-    lines = []
-    for row, split, curve in every:
-        points = {point.epoch: point for point in curve.points}
-        cells = [_format_point(points.get(epoch), curve) for epoch in epochs]
-        lines.append((Text(name_row(row)), Text(split), Text(str(curve.seeds)), *cells))
-    return Grid(title, ("row", "split", "seeds", *map(str, epochs)), 2, tuple(lines))
-
-
-def _format_point(point: Point | None, curve: Curve) -> Text:
-    if point is None:
-        return Text("–")
-    spread = f" ({point.lowest:.1f} to {point.highest:.1f})" if curve.seeds > 1 else ""
-    return Text(f"{point.mean:.1f}", spread)
+    numbers = []
+    for row_name, split, curve in every:
+        texts = dict.fromkeys(epochs, "–")
+        for point in curve.points:
+            spread = f" ({point.lowest:.1f} to {point.highest:.1f})" if curve.seeds > 1 else ""
+            texts[point.epoch] = f"{point.mean:.1f}{spread}"
+        numbers.append((row_name, split, str(curve.seeds), *texts.values()))
+    title = f"{name}: soft accuracy in percent by epoch"
+    grid = _tabulate(title, ("row", "split", "seeds", *map(str, epochs)), 2, numbers)
+    return Charts(name, note, tuple(figures), grid)
 
 
 def build_shifts(shifts: Sequence[TypeShift]) -> tuple[Charts, ...]:
     """Return charts of each question type's answers in training, in the test split, and as predicted."""
-    built = [_build_shift(shift) for shift in shifts]
-    if built:
-        note = (
-            "The question types in which the answers of most questions shifted: total variation distance times "
-            "questions. Predicted: plain and the strategies that differ the most from it, all seeds."
-        )
-        built[0] = replace(built[0], note=f"{note} {built[0].note}")
-    return tuple(built)
-
-
-def _build_shift(shift: TypeShift) -> Charts:
-    series: list[Series] = []
-    for name, own in shift.shares.items():
-        shares = tuple(100 * share for share in own)
-        if name in shift.questions:
-            series.append(Series(f"{name}, {shift.questions[name]:,} questions", shares, hollow=bool(series)))
-        else:
-            series.append(Series(f"{name}, predicted", shares, len(series) - len(shift.questions)))
-    caption = f"“{shift.question_type}”: share of each answer, in percent"
-    lines = tuple(
-        (Text(answer), *(Text(f"{100 * own[number]:.1f}") for own in shift.shares.values()))
-        for number, answer in enumerate(shift.answers)
+    built = []
+    note = (
+        "The question types in which the answers of most questions shifted: total variation distance times "
+        "questions. Predicted: plain and the strategies that differ the most from it, all seeds. "
     )
-    note = f"Total variation distance of the two splits: {shift.distance:.2f}."
-    figure = Figure(shift.question_type, caption, Overlay(shift.answers, tuple(series)))
-    return Charts(f"“{shift.question_type}”", note, (figure,), Grid(caption, ("answer", *shift.shares), 1, lines))
+    for shift in shifts:
+        series: list[Series] = []
+        for name, own in shift.shares.items():
+            shares = tuple(100 * share for share in own)
+            if name in shift.questions:
+                series.append(Series(f"{name}, {shift.questions[name]:,} questions", shares, hollow=bool(series)))
+            else:
+                series.append(Series(f"{name}, predicted", shares, len(series) - len(shift.questions)))
+        caption = f"“{shift.question_type}”: share of each answer, in percent"
+        figure = Figure(shift.question_type, caption, Overlay(shift.answers, tuple(series)))
+        lines = (
+            (answer, *(f"{100 * own[number]:.1f}" for own in shift.shares.values()))
+            for number, answer in enumerate(shift.answers)
+        )
+        grid = _tabulate(caption, ("answer", *shift.shares), 1, lines)
+        note += f"Total variation distance of the two splits: {shift.distance:.2f}."
+        built.append(Charts(f"“{shift.question_type}”", note, (figure,), grid))
+        note = ""  # the explanation is above the first chart
+    return tuple(built)
 
 
 def build_gains(findings: DatasetFindings) -> tuple[Charts, ...]:
     """Return bar charts of what each strategy gains or loses against plain, by question type."""
     rows = findings.comparison.rows
-    split = next((s for s in SPLITS if any(_gain(row, _all(s)) is not None for row in rows)), None)
+    split = next((s for s in SPLITS if any(row.cell(s).gain is not None for row in rows)), None)
     if split is None:
         return ()
-    gaining = [row for row in rows if _gain(row, _all(split)) is not None]
-    ranked = sorted(gaining, key=lambda row: -abs(_gain(row, _all(split)) or 0.0))[:MOST_STRATEGIES]
-    shown = [row for row in gaining if row in ranked]
+    gaining = [row for row in rows if row.cell(split).gain is not None]
+    shown = _choose_largest(gaining, MOST_STRATEGIES, lambda row: abs(row.cell(split).gain or 0.0))
     what = f"{name_split(split, shown[0])}: gain in accuracy against plain, in points"
     types = {key[3] for row in shown for key in row.cells if key[0] == split and key[2] == "question-type"}
-    cells = {
-        kind: [row.cells.get((split, "accuracy", "question-type", kind), Cell(None, None)) for row in shown]
-        for kind in sorted(types)
-    }
+    cells = {kind: [row.cell(split, kind, by="question-type") for row in shown] for kind in sorted(types)}
     order = _choose_types(cells)
-    scale = Scale(*_span([cell for kind in order for cell in cells[kind]]), signed=True)
+    drawn = [cell for kind in order for cell in cells[kind]]
+    ends = [0.0, *(cell.gain for cell in drawn if cell.gain is not None)]
+    ends += [end for cell in drawn if cell.test is not None for end in (cell.test.low, cell.test.high)]
     figures = []
     for number, row in enumerate(shown):
         own = [(kind, cells[kind][number]) for kind in order]
@@ -388,19 +380,20 @@ def build_gains(findings: DatasetFindings) -> tuple[Charts, ...]:
             Bars(kind, (Bar(cell.gain, (cell.test.low, cell.test.high) if cell.test else None),))
             for kind, cell in own
         )
-        name = name_row(row)
-        chart = BarChart("gain in accuracy (points)", groups, scale)
-        figures.append(Figure(row.title, name, chart, f"{name}, {what}"))
-    notes = [
+        chart = BarChart("gain in accuracy (points)", groups, Scale(min(ends), max(ends), signed=True))
+        figures.append(Figure(row.title, name_row(row), chart, f"{name_row(row)}, {what}"))
+    note = (
         "Against the plain runs of the same backbone and objective in the same setting. Lines across the ends show "
         "the 95 % confidence interval over the seeds, if there are several, without correction: among many types "
         "some exclude 0 by chance."
-    ]
-    notes += [f"The {len(shown)} rows of {len(gaining)} that differ the most."] * (len(shown) < len(gaining))
-    notes += [f"The {len(order)} question types of {len(types)} that differ the most."] * (len(order) < len(types))
+    )
+    if len(shown) < len(gaining):
+        note += f" The {len(shown)} rows of {len(gaining)} that differ the most."
+    if len(order) < len(types):
+        note += f" The {len(order)} question types of {len(types)} that differ the most."
     head = ("question type", *(column for row in shown for column in (name_row(row), "95 % CI")))
-    lines = tuple((Text(kind), *(t for cell in own for t in _format_gain(cell))) for kind, own in cells.items())
-    return (Charts(what, " ".join(notes), tuple(figures), Grid(what, head, 1, lines), small=True),)
+    lines = ((kind, *(text for cell in own for text in _format_gain(cell))) for kind, own in cells.items())
+    return (Charts(what, note, tuple(figures), _tabulate(what, head, 1, lines), small=True),)
 
 
 def _choose_types(cells: Mapping[str, Sequence[Cell]]) -> list[str]:
@@ -413,42 +406,22 @@ def _choose_types(cells: Mapping[str, Sequence[Cell]]) -> list[str]:
     return sorted(chosen, key=lambda kind: (-(cells[kind][0].gain or 0.0), kind))
 
 
-def _span(cells: Sequence[Cell]) -> Interval:
-    ends = [0.0, *(cell.gain for cell in cells if cell.gain is not None)]
-    ends += [end for cell in cells if cell.test is not None for end in (cell.test.low, cell.test.high)]
-    return min(ends), max(ends)
+def _choose_largest(items: Sequence[T], limit: int, measure: Callable[[T], float]) -> list[T]:
+    """Return the items with the largest measures, in the order of all."""
+    largest = sorted(range(len(items)), key=lambda number: -measure(items[number]))[:limit]
+    return [items[number] for number in sorted(largest)]
 
 
-def _format_gain(cell: Cell) -> tuple[Text, Text]:
+def _tabulate(title: str, head: Sequence[str], names: int, lines: Iterable[Iterable[str]]) -> Grid:
+    return Grid(title, tuple(head), names, tuple(tuple(map(Text, line)) for line in lines))
+
+
+def _format_gain(cell: Cell) -> tuple[str, str]:
     interval = "–" if cell.test is None else f"{cell.test.low:+.1f} to {cell.test.high:+.1f}"
-    return Text("–" if cell.gain is None else f"{cell.gain:+.2f}"), Text(interval)
+    return "–" if cell.gain is None else f"{cell.gain:+.2f}", interval
 
 
-def _all(split: str) -> Key:
-    return split, "accuracy", "answer-type", "all"
-
-
-def _defined(row: Row, split: str) -> Cell | None:
-    cell = row.cells.get(_all(split))
-    return None if cell is None or cell.mean is None else cell
-
-
-def _mean(cell: Cell | None) -> float:
-    return 0.0 if cell is None or cell.mean is None else cell.mean
-
-
-def _ends(cell: Cell | None) -> Interval | None:
-    if cell is None or cell.mean is None or cell.deviation is None:
-        return None
-    return cell.mean - cell.deviation, cell.mean + cell.deviation
-
-
-def _format(cell: Cell | None) -> tuple[Text, Text]:
-    if cell is None or cell.mean is None:
-        return Text("–"), Text("–")
-    return Text(f"{cell.mean:.2f}"), Text("–" if cell.deviation is None else f"{cell.deviation:.2f}")
-
-
-def _gain(row: Row, key: Key) -> float | None:
-    cell = row.cells.get(key)
-    return None if cell is None else cell.gain
+def _format(cell: Cell) -> tuple[str, str]:
+    """Return a mean and its deviation."""
+    mean, deviation = ("–" if value is None else f"{value:.2f}" for value in (cell.mean, cell.deviation))
+    return mean, deviation

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -14,7 +15,7 @@ from vqabench.errors import InputError
 from vqabench.evaluation.comparison import Comparison
 from vqabench.evaluation.published import SPLIT, Published
 from vqabench.evaluation.rows import Row
-from vqabench.reporting.grids import Grid, Text
+from vqabench.reporting.grids import Grid, describe_nothing
 from vqabench.reporting.lists import disarm
 from vqabench.reporting.output import clean_line
 
@@ -39,32 +40,26 @@ def _without_halves(value: Any) -> Any:
 
 def to_markdown(grids: Sequence[Grid], notes: Sequence[str]) -> str:
     """Return tables in GitHub's Markdown, the best numbers in bold."""
-    return "\n\n".join([*(_markdown_table(grid) for grid in grids), *(f"> {_escape(note)}" for note in notes)])
+    tables = []
+    for grid in grids:
+        rows = [[f"**{_escape(c.text)}**" if c.best else _escape(c.text) for c in row] for row in grid.rows]
+        tables.append(f"**{_escape(grid.title)}**\n\n{_draw_markdown(grid.head, rows, grid.names)}")
+    return "\n\n".join([*tables, *(f"> {_escape(note)}" for note in notes)])
 
 
 def table_to_markdown(head: Sequence[str], rows: Iterable[Sequence[str]], notes: Sequence[str] = ()) -> str:
     """Return a table of texts, and notes below it."""
-    lines = [list(map(_escape, head)), ["---"] * len(head), *(list(map(_escape, row)) for row in rows)]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    table = _draw_markdown(head, [[*map(_escape, row)] for row in rows], len(head))
     return "\n\n".join([table, *(f"> {_escape(note)}" for note in notes)])
 
 
-def _markdown_table(grid: Grid) -> str:
-    rule = ["---"] * grid.names + ["---:"] * (len(grid.head) - grid.names)
-    lines = [[_escape(name) for name in grid.head], rule, *([_markdown_cell(c) for c in row] for row in grid.rows)]
-    return "\n".join([f"**{_escape(grid.title)}**", "", *(f"| {' | '.join(line)} |" for line in lines)])
-
-
-def _markdown_cell(cell: Text) -> str:
-    text = _escape(cell.text)
-    return f"**{text}**" if cell.best else text
+def _draw_markdown(head: Sequence[str], rows: Iterable[Iterable[str]], names: int) -> str:
+    rule = ["---"] * names + ["---:"] * (len(head) - names)
+    return "\n".join(f"| {' | '.join(line)} |" for line in (map(_escape, head), rule, *rows))
 
 
 def _escape(text: str) -> str:
-    text = clean_line(text)  # a line is a row
-    for mark in "\\|*_`<[]~&#":
-        text = text.replace(mark, f"\\{mark}")
-    return text
+    return re.sub(r"[\\|*_`<\[\]~&#]", r"\\\g<0>", clean_line(text))  # one line: it is a row
 
 
 _CSV_HEAD = (
@@ -78,15 +73,13 @@ def to_csv(comparison: Comparison) -> str:
     stream = io.StringIO()
     writer = csv.DictWriter(stream, _CSV_HEAD.split(), lineterminator="\n")
     writer.writeheader()
-    for row in comparison.rows:
-        for line in _csv_lines(row):
-            writer.writerow(
-                {key: disarm(value) if isinstance(value, str) else value for key, value in line.items()}
-            )
+    # The paper's row on several configurations of ours is written once.
     printed = {id(one): one for row in comparison.rows for one in row.published}
     printed |= {id(one): one for one in comparison.published}
-    for one in printed.values():
-        writer.writerows(_published_csv_lines(one))
+    lines = [line for row in comparison.rows for line in _csv_lines(row)]
+    lines += [line for one in printed.values() for line in _published_csv_lines(one)]
+    for line in lines:
+        writer.writerow({key: disarm(value) if isinstance(value, str) else value for key, value in line.items()})
     return stream.getvalue()
 
 
@@ -123,14 +116,8 @@ def narrow(comparison: Comparison, metric: str | None, split: str | None) -> Com
         )
     printed = tuple(one for one in comparison.published if keeps(SPLIT, one.metric))
     if not printed and not any(row.cells for row in rows):
-        which = " ".join(filter(None, [metric, f"of {split}" if split else ""]))
-        raise InputError(f"no run has scores for {which}")
+        raise InputError(describe_nothing(metric, split))
     return replace(comparison, rows=tuple(rows), published=printed)
-
-
-def comparison_to_json(comparison: Comparison) -> str:
-    """Return a comparison as one JSON document."""
-    return to_json(lay_flat(comparison))
 
 
 def lay_flat(comparison: Comparison | None) -> dict[str, Any]:

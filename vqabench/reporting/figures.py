@@ -89,37 +89,33 @@ def check_figures(folder: Path) -> None:
         raise InputError(f"--figures {folder}: the folder {nearest} is not writable")
 
 
-def plan_figures(findings: Sequence[DatasetFindings], folder: Path) -> dict[Path, Figure]:
-    """Return every chart by its file without ending, named after the data set and what it shows."""
-    planned: dict[Path, Figure] = {}
-    for own in findings:
-        for kind in build_charts(own):
-            for figure in (figure for charts in kind.charts for figure in charts.figures):
-                name = _slug(f"{own.name} {kind.key} {figure.name}")
-                number = 1
-                while (path := folder / (name if number == 1 else f"{name}-{number}")) in planned:
-                    number += 1
-                planned[path] = figure
-    return planned
-
-
-def _slug(name: str) -> str:
-    slug = re.sub(r"[^\w.]+", "-", clean_line(name)).strip("-.")
-    return slug.encode()[:120].decode(errors="ignore")  # file systems limit the bytes of a name
-
-
 def write_figures(findings: Sequence[DatasetFindings], folder: Path) -> Iterator[Path]:
-    """Write every chart as PDF and SVG, and yield each file; a missing folder is created.
+    """Write every chart as PDF and SVG, named after the data set and what it shows, and yield each file.
 
-    Raises InputError if a file cannot be written.
+    A missing folder is created. Raises InputError if a file cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"--figures {folder}: cannot be created: {error.strerror}") from error
-    for path, figure in plan_figures(findings, folder).items():
+    figures = (
+        (f"{own.name} {kind.key} {figure.name}", figure)
+        for own in findings
+        for kind in build_charts(own)
+        for charts in kind.charts
+        for figure in charts.figures
+    )
+    taken: set[str] = set()
+    for title, figure in figures:
+        name = re.sub(r"[^\w.]+", "-", clean_line(title)).strip("-.")
+        name = name.encode()[:120].decode(errors="ignore")  # file systems limit the bytes of a name
+        plain, number = name, 1
+        while name in taken:
+            number += 1
+            name = f"{plain}-{number}"
+        taken.add(name)
         for ending, content in render(figure).items():
-            file = path.with_name(f"{path.name}.{ending}")
+            file = folder / f"{name}.{ending}"
             find_output(file)  # protects the files of runs
             write_file(file, content)
             yield file

@@ -47,6 +47,8 @@ STRATEGIES = {
 }
 """What papers call the losses of this package."""
 By = Literal["answer-type", "question-type", "prior"]
+TableKey = tuple[str, str, str]
+"""Data set, split and metric."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,7 @@ class Grid:
     rows: tuple[tuple[Text, ...], ...]
     about: str = ""
     """What a paper's caption adds to the title."""
-    key: tuple[str, ...] = ()
-    """Data set, split and metric."""
+    key: TableKey = ("", "", "")
 
 
 def lay_out(
@@ -102,20 +103,21 @@ def lay_out(
             for own in SPLITS if split is None else (split,):
                 if not any(key[:2] == (own, chosen) for row in rows for key in row.cells):
                     continue
-                title = f"{dataset}, {rows[0].domain(own)} {own}: {UNITS[chosen]}"
+                key, title = (dataset, own, chosen), f"{dataset}, {rows[0].domain(own)} {own}: {UNITS[chosen]}"
                 if by == "answer-type":
-                    grid = _by_answer_type(title, rows, own, chosen)
+                    grids.append(_by_answer_type(title, key, rows))
                 elif chosen == "accuracy":
-                    grid = (_by_question_type if by == "question-type" else _by_prior)(title, rows, own)
-                else:
-                    continue
-                grids.append(replace(grid, key=(dataset, own, chosen)))
+                    grids.append((_by_question_type if by == "question-type" else _by_prior)(title, key, rows))
     if split in (None, SPLIT):
         grids += _lay_out_published(comparison.published, metric)
     if not grids and split is not None:
-        which = " ".join(filter(None, [metric, f"of {split}" if split else ""]))
-        raise InputError("no run has scores" + (f" for {which}" if which else ""))
+        raise InputError(describe_nothing(metric, split))
     return [keep_columns(grid, columns) for grid in grids] if columns else grids
+
+
+def describe_nothing(metric: str | None, split: str | None) -> str:
+    """Return the message that there is nothing to show of a metric and a split."""
+    return f"no run has scores{f' for {metric}' if metric else ''}{f' of {split}' if split else ''}"
 
 
 def parse_columns(text: str, by: By) -> tuple[str, ...]:
@@ -180,29 +182,28 @@ def deal(grid: Grid, fits: Callable[[Grid], bool]) -> list[Grid]:
 
 def _lay_out_published(rows: Sequence[Published], metric: str | None) -> list[Grid]:
     """Return the paper's tables, a grid for each data set and metric."""
-    groups: dict[tuple[str, str, str], list[Published]] = {}
+    groups: dict[tuple[str, str, str], list[tuple[Text, ...]]] = {}
     for row in rows:
-        if metric in (None, row.metric):
-            groups.setdefault((row.table, row.dataset, row.metric), []).append(row)
+        if metric not in (None, row.metric):
+            continue
+        stated = f"{row.objective}-{row.loss}" if row.objective else row.loss
+        activation = row.options.get("mask", {}).get("activation", USUAL_ACTIVATION)
+        masked = "" if activation == USUAL_ACTIVATION else f" @mask.activation={activation}"
+        names = (Text(row.method), Text(f"{stated}{masked}, {RUN_BY[row.run_by]}"))
+        groups.setdefault((row.table, row.dataset, row.metric), []).append(
+            (*names, *_published_numbers(row).values())
+        )
     head = ("method", "strategy", *HEADS.values())
     return [
         Grid(
             f"Table {table}: {dataset}, published: {UNITS[shown]}",
             head,
             2,
-            tuple(_published_alone(row) for row in group),
+            tuple(lines),
             key=(dataset, "published", shown),
         )
-        for (table, dataset, shown), group in groups.items()
+        for (table, dataset, shown), lines in groups.items()
     ]
-
-
-def _published_alone(row: Published) -> tuple[Text, ...]:
-    stated = f"{row.objective}-{row.loss}" if row.objective else row.loss
-    activation = row.options.get("mask", {}).get("activation", USUAL_ACTIVATION)
-    masked = "" if activation == USUAL_ACTIVATION else f" @mask.activation={activation}"
-    names = (Text(row.method), Text(f"{stated}{masked}, {RUN_BY[row.run_by]}"))
-    return (*names, *_published_numbers(row).values())
 
 
 def choose_notes(comparison: Comparison, grids: Sequence[Grid]) -> list[str]:
@@ -217,53 +218,57 @@ def choose_notes(comparison: Comparison, grids: Sequence[Grid]) -> list[str]:
     return [note for note in comparison.all_notes if is_needed(note)]
 
 
-def _by_answer_type(title: str, rows: list[Row], split: str, metric: str) -> Grid:
+def _by_answer_type(title: str, key: TableKey, rows: Sequence[Row]) -> Grid:
     """Return a grid with a line per row, without empty columns; published rows follow ours."""
+    _, split, metric = key
     lines = []
     for row in rows:
         lines.append(_line(row, rows, split, metric))
         printed = row.published if split == SPLIT else ()
-        lines += [_published_line(one, row, split) for one in printed if one.metric == metric]
-    said = [column for column in COLUMNS if column in ALWAYS or any(line.get(column) for line in lines)]
-    cells = tuple(tuple(line.get(column, Text("")) for column in said) for line in lines)
-    return Grid(title, tuple(said), len(NAMES), cells, _describe_all(rows))
+        lines += [_published_line(one, row) for one in printed if one.metric == metric]
+    head = tuple(column for column in COLUMNS if column in ALWAYS or any(column in line for line in lines))
+    cells = tuple(tuple(line.get(column, Text("")) for column in head) for line in lines)
+    return Grid(title, head, len(NAMES), cells, _describe_shared(rows), key)
 
 
 def _line(row: Row, rows: Sequence[Row], split: str, metric: str) -> dict[str, Text]:
-    cells = {category: row.cells.get((split, metric, "answer-type", category)) for category in CATEGORIES}
-    line = _name(row, rows) | {HEADS[category]: _format_marked(cell) for category, cell in cells.items()}
-    everything, in_domain = cells["all"], row.cells.get(("val", metric, "answer-type", "all"))
-    if everything is not None and everything.gain is not None:
+    line = _name(row, rows)
+    for category in CATEGORIES:
+        cell = row.cell(split, category, metric=metric)
+        # The paper's mark of a significant gain.
+        line[HEADS[category]] = replace(_format(cell), mark="†" if cell.test and cell.test.p < LEVEL else "")
+    everything, in_domain = row.cell(split, metric=metric), row.cell("val", metric=metric)
+    if everything.gain is not None:
         line["gain"] = Text(f"{everything.gain:+.2f}")
-        if everything.test is not None:
-            line["95 % CI"] = Text(f"{everything.test.low:+.1f} to {everything.test.high:+.1f}")
-            line[P_HOLM] = Text(format_p(everything.test.p_holm))
-    if split == "test" and row.test_domain == "out-of-domain" and in_domain is not None:
+    if everything.test is not None:
+        line["95 % CI"] = Text(f"{everything.test.low:+.1f} to {everything.test.high:+.1f}")
+        line[P_HOLM] = Text(format_p(everything.test.p_holm))
+    if split == "test" and row.test_domain == "out-of-domain" and in_domain.values:
         line["in-domain"] = replace(_format(in_domain), best=False)
     return line
 
 
-def _published_line(printed: Published, row: Row, split: str) -> dict[str, Text]:
+def _published_line(printed: Published, row: Row) -> dict[str, Text]:
     stated = printed.objective or "objective not stated"
-    loss = _display_loss(printed.loss)
+    table = f"Table {printed.table}"
     line = {
         "backbone": Text(f"{printed.method}, published", display=printed.method),
         "strategy": Text(
-            f"{stated}-{printed.loss}, Table {printed.table}, {RUN_BY[printed.run_by]}",
-            display=f"{loss} (published, Table {printed.table})".strip(),
+            f"{stated}-{printed.loss}, {table}, {RUN_BY[printed.run_by]}",
+            display=f"{_display_loss(printed.loss)} (published, {table})".strip(),
         ),
     }
     line |= _published_numbers(printed)
-    ours = row.cells.get((split, printed.metric, "answer-type", "all"))
-    comparable = printed.metric == "accuracy"  # the paper does not define its kappa
-    if comparable and ours is not None and ours.mean is not None and "all" in printed.numbers:
-        line["differs"] = Text(f"{ours.mean - printed.numbers['all']:+.2f}")
+    ours = row.cell(SPLIT).mean
+    # The paper does not define its kappa.
+    if printed.metric == "accuracy" and ours is not None and "all" in printed.numbers:
+        line["differs"] = Text(f"{ours - printed.numbers['all']:+.2f}")
     return line
 
 
 def _name(row: Row, rows: Sequence[Row]) -> dict[str, Text]:
     methods = {one.backbone: one.method for one in read_published()}
-    about = [] if _share_objective(rows) else [row.objective.upper()]
+    about = [] if _describe_shared(rows) else [row.objective.upper()]
     if len({len(one.seeds) for one in rows}) > 1:
         about.append(counted(len(row.seeds), "seed"))
     parts = [
@@ -284,13 +289,9 @@ def _display_loss(loss: str) -> str:
     return " ".join(f"+ {part}" for part in parts)
 
 
-def _share_objective(rows: Sequence[Row]) -> bool:
-    return len({row.objective for row in rows}) == 1
-
-
-def _describe_all(rows: Sequence[Row]) -> str:
+def _describe_shared(rows: Sequence[Row]) -> str:
     """Return what all rows share and their names leave out, for a caption."""
-    return f"objective {rows[0].objective.upper()}" if _share_objective(rows) else ""
+    return f"objective {rows[0].objective.upper()}" if len({row.objective for row in rows}) == 1 else ""
 
 
 def _published_numbers(printed: Published) -> dict[str, Text]:
@@ -306,38 +307,33 @@ def _strategy(row: Row) -> str:
     return f"{row.strategy}{' ‡' if row.branded else ''}"
 
 
-def _format_marked(cell: Cell | None) -> Text:
-    """Return a number as text, with the paper's mark if its gain is significant."""
-    text = _format(cell)
-    return replace(text, mark="†") if cell is not None and cell.test and cell.test.p < LEVEL else text
-
-
 def format_p(p: float) -> str:
     """Return a p-value with two significant digits; a tiny one as a bound."""
     return "<0.0001" if p < 1e-4 else f"{p:.2g}" if p < 0.095 else f"{p:.2f}"
 
 
-def _by_prior(title: str, rows: list[Row], split: str) -> Grid:
-    head = ("backbone", "strategy", "seeds", *PRIOR_COLUMNS)
+def _by_prior(title: str, key: TableKey, rows: Sequence[Row]) -> Grid:
     lines = []
     for row in rows:
-        cells = [row.cells.get((split, *key)) for key in PRIOR_COLUMNS.values()]
+        columns = PRIOR_COLUMNS.values()
+        cells = [row.cell(key[1], group, metric=metric, by=by) for metric, by, group in columns]
         lines.append((*_name(row, rows).values(), *map(_format, cells)))
-    return Grid(title, head, len(NAMES), tuple(lines), _describe_all(rows))
+    head = (*NAMES, "seeds", *PRIOR_COLUMNS)
+    return Grid(title, head, len(NAMES), tuple(lines), _describe_shared(rows), key)
 
 
-def _by_question_type(title: str, rows: list[Row], split: str) -> Grid:
-    types = {key[3]: None for row in rows for key in row.cells if key[0] == split and key[2] == "question-type"}
+def _by_question_type(title: str, key: TableKey, rows: Sequence[Row]) -> Grid:
+    types = {name for row in rows for split, _, by, name in row.cells if (split, by) == (key[1], "question-type")}
     head = ("question type", *(f"{row.backbone} {_strategy(row)}" for row in rows))
     lines = tuple(
-        (Text(name), *(_format(row.cells.get((split, "accuracy", "question-type", name))) for row in rows))
+        (Text(name), *(_format(row.cell(key[1], name, by="question-type")) for row in rows))
         for name in sorted(types)
     )
-    return Grid(title, head, 1, lines)
+    return Grid(title, head, 1, lines, key=key)
 
 
-def _format(cell: Cell | None) -> Text:
-    if cell is None or cell.mean is None:
+def _format(cell: Cell) -> Text:
+    if cell.mean is None:
         return Text("–")
     spread = "" if cell.deviation is None else f" ±{cell.deviation:.2f}"
     return Text(f"{cell.mean:.2f}", spread, best=cell.best)

@@ -72,7 +72,10 @@ def to_latex(
             grid = keep_columns(grid, [head for head in heads if head != "seeds"])
         names: list[str] = []
         if by == "question-type":
-            grid, names = _number_heads(grid)
+            # Heads are long, so a note explains numbers in their place.
+            numbered = {f"({number})": head for number, head in enumerate(grid.head[grid.names :], 1)}
+            names = ["; ".join(f"{number} {head}" for number, head in numbered.items())]
+            grid = replace(grid, head=(*grid.head[: grid.names], *numbered))
         for part in _cut(grid):
             explained = [note if note.endswith(".") else f"{note}." for note in choose_notes(comparison, [part])]
             notes = [*names, *_explain(part, own), *explained]
@@ -81,14 +84,6 @@ def to_latex(
     if re.search(r"[^\x00-\u024f\u2010-\u201f]", "".join(tables)):
         comments.append(_UNICODE)
     return "\n".join([*comments, "", "\n\n".join(tables)])
-
-
-def _number_heads(grid: Grid) -> tuple[Grid, list[str]]:
-    """Return a grid with numbers in place of heads, which are long, and the note that explains them."""
-    heads = grid.head[grid.names :]
-    numbers = [f"({number})" for number in range(1, len(heads) + 1)]
-    note = "; ".join(f"{number} {head}" for number, head in zip(numbers, heads, strict=True))
-    return replace(grid, head=(*grid.head[: grid.names], *numbers)), [note]
 
 
 def _explain(grid: Grid, rows: Sequence[Row]) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.bar import Bar
@@ -74,34 +74,23 @@ def draw_finding(what: str, state: str, found: str, fix: str) -> Table:
 SHORTEST_BAR = 8
 
 
-def draw_answer_shares(types: Sequence[TypeShares], console: Console) -> list[RenderableType]:
+def draw_answer_shares(types: Sequence[TypeShares], console: Console) -> Iterator[RenderableType]:
     """Draw each question type's answers, with a bar for each split."""
-    return [drawn for shares in types for drawn in (_describe(shares), _draw(shares, console))]
-
-
-def _describe(shares: TypeShares) -> Text:
-    counted = ", ".join(f"{split} {count:,}" for split, count in shares.questions.items())
-    apart = "" if shares.distance is None else f"; total variation distance {shares.distance:.2f}"
-    return Text.assemble("\n", (shares.question_type, "bold"), f": {counted} questions{apart}")
-
-
-def _draw(shares: TypeShares, console: Console) -> Table:
-    splits = list(shares.questions)
-    table = Table(box=None, pad_edge=False, show_header=True)
-    table.add_column("", width=16, overflow="ellipsis", no_wrap=True)
-    room = max(SHORTEST_BAR, (min(console.width, 100) - 18) // len(splits) - 10)
-    for split in splits:
-        table.add_column("", justify="right")
-        table.add_column(split, width=room)
-    for answer, own in shares.shares.items():
-        cells: list[RenderableType] = [Text(answer or "(empty)")]
-        for split in splits:
-            cells += [f"{own[split]:.1%}", _bar(own[split], room, console)]
-        table.add_row(*cells)
-    return table
-
-
-def _bar(share: float, width: int, console: Console) -> RenderableType:
-    if console.encoding.startswith("utf"):
-        return Bar(1.0, 0.0, share, width=width)
-    return "#" * round(share * width)
+    for shares in types:
+        counts = ", ".join(f"{split} {count:,}" for split, count in shares.questions.items())
+        apart = "" if shares.distance is None else f"; total variation distance {shares.distance:.2f}"
+        yield Text.assemble("\n", (shares.question_type, "bold"), f": {counts} questions{apart}")
+        table = Table(box=None, pad_edge=False, show_header=True)
+        table.add_column("", width=16, overflow="ellipsis", no_wrap=True)
+        width = max(SHORTEST_BAR, (min(console.width, 100) - 18) // len(shares.questions) - 10)
+        for split in shares.questions:
+            table.add_column("", justify="right")
+            table.add_column(split, width=width)
+        for answer, own in shares.shares.items():
+            cells: list[RenderableType] = [Text(answer or "(empty)")]
+            for split in shares.questions:
+                plain = not console.encoding.startswith("utf")
+                bar = "#" * round(own[split] * width) if plain else Bar(1.0, 0.0, own[split], width=width)
+                cells += [f"{own[split]:.1%}", bar]
+            table.add_row(*cells)
+        yield table

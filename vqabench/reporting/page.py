@@ -6,7 +6,6 @@ import hashlib
 import re
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date
 from importlib.resources import files
 from itertools import count
@@ -18,45 +17,14 @@ from markupsafe import Markup
 
 from vqabench import __version__
 from vqabench.errors import counted
-from vqabench.evaluation.comparison import Comparison
 from vqabench.evaluation.findings import DatasetFindings
 from vqabench.reporting import svg
-from vqabench.reporting.charts import Kind, build_charts, name_row
-from vqabench.reporting.drawings import PairCards, lay_out_pair
+from vqabench.reporting.charts import build_charts, name_row
+from vqabench.reporting.drawings import lay_out_pair
 from vqabench.reporting.grids import By, Grid, Text, lay_out
 from vqabench.reporting.output import clean
 from vqabench.reporting.verdicts import judge_rows
 from vqabench.results import Manifest
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """The recorded settings of a row's runs."""
-
-    name: str
-    shared: tuple[tuple[str, str], ...]
-    """Settings that are the same for all seeds."""
-    own: Grid
-    """Settings that differ, one line per seed."""
-
-
-@dataclass(frozen=True)
-class Section:
-    """The content of the page on one data set."""
-
-    key: str
-    """Unique in the page."""
-    name: str
-    summary: str
-    notes: tuple[str, ...]
-    missing: tuple[str, ...]
-    tables: tuple[Grid, ...]
-    more: tuple[tuple[str, list[Grid]], ...]
-    """Further tables by heading."""
-    charts: tuple[Kind, ...]
-    verdicts: tuple[str, ...]
-    pairs: tuple[PairCards, ...]
-    provenance: tuple[Provenance, ...]
 
 
 def make_page(findings: Sequence[DatasetFindings], title: str | None = None, made: date | None = None) -> str:
@@ -112,47 +80,41 @@ def _format_span(findings: Sequence[DatasetFindings]) -> str:
     return " to ".join(dict.fromkeys([days[0], days[-1]])) if days else ""
 
 
-def _lay_out(key: str, findings: DatasetFindings, new_key: Callable[[], str]) -> Section:
+def _lay_out(key: str, findings: DatasetFindings, new_key: Callable[[], str]) -> dict[str, Any]:
+    """Return the content of the page on one data set; `key` is unique in the page."""
     comparison = findings.comparison
     runs = sum(len(row.seeds) for row in comparison.rows)
-    return Section(
-        key,
-        findings.name,
-        f"{counted(len(comparison.rows), 'row')} of {counted(runs, 'run')}",
-        (*comparison.left_out, *comparison.all_notes),
-        findings.missing,
-        tuple(lay_out(comparison, None, "answer-type")),
-        _lay_out_more(comparison),
-        tuple(build_charts(findings)),
-        tuple(judge_rows(findings)),
-        tuple(lay_out_pair(pair, new_key) for pair in findings.pairs),
-        tuple(describe_runs(name_row(row), row.manifests) for row in comparison.rows),
-    )
-
-
-def _lay_out_more(comparison: Comparison) -> tuple[tuple[str, list[Grid]], ...]:
-    groups = {key[2] for row in comparison.rows for key in row.cells}
+    groups = {group for row in comparison.rows for _, _, group, _ in row.cells}
     kinds: dict[str, By] = {"By question type": "question-type", "By the training prior": "prior"}
-    return tuple((name, lay_out(comparison, "accuracy", by)) for name, by in kinds.items() if by in groups)
+    return {
+        "key": key,
+        "name": findings.name,
+        "summary": f"{counted(len(comparison.rows), 'row')} of {counted(runs, 'run')}",
+        "notes": (*comparison.left_out, *comparison.all_notes),
+        "missing": findings.missing,
+        "tables": lay_out(comparison, None, "answer-type"),
+        "more": [(name, lay_out(comparison, "accuracy", by)) for name, by in kinds.items() if by in groups],
+        "charts": build_charts(findings),
+        "verdicts": judge_rows(findings),
+        "pairs": [lay_out_pair(pair, new_key) for pair in findings.pairs],
+        "provenance": [_describe_runs(name_row(row), row.manifests) for row in comparison.rows],
+    }
 
 
-def describe_runs(name: str, manifests: Sequence[Manifest]) -> Provenance:
+def _describe_runs(name: str, manifests: Sequence[Manifest]) -> dict[str, Any]:
     """Return everything that manifests record: what is the same for all, and what differs between seeds."""
     everything = [msgspec.to_builtins(manifest) for manifest in manifests]
     # `config` repeats other fields, as they were given.
     flat = [dict(_flatten({key: own for key, own in one.items() if key != "config"})) for one in everything]
     keys = list(dict.fromkeys(key for one in flat for key in one if key != "seed"))
-    shared = [key for key in keys if len({one.get(key) for one in flat}) == 1]
+    shared = {key: flat[0][key] for key in keys if len({one.get(key) for one in flat}) == 1}
     differ = [key for key in keys if key not in shared]
     brands = "; ".join(dict.fromkeys(brand for manifest in manifests for brand in manifest.brands()))
-    lines = tuple(
-        (Text(str(manifest.seed)), *(Text(one.get(key, "–")) for key in differ))
-        for manifest, one in zip(manifests, flat, strict=True)
-    )
-    facts = [(key, flat[0][key]) for key in shared]
-    facts += [("not comparable with unmarked runs", brands)] if brands else []
+    if brands:
+        shared["not comparable with unmarked runs"] = brands
+    lines = tuple((Text(one["seed"]), *(Text(one.get(key, "–")) for key in differ)) for one in flat)
     grid = Grid(f"{name}: what differs between the seeds", ("seed", *differ), 1, lines)
-    return Provenance(name, tuple(facts), grid)
+    return {"name": name, "shared": shared, "own": grid}
 
 
 def _flatten(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

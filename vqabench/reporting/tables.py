@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
 from rich.table import Table
@@ -11,11 +9,9 @@ from rich.text import Text as RichText
 
 from vqabench.data.vqa.annotations import ANSWER_TYPES
 from vqabench.errors import counted
-from vqabench.evaluation.comparison import Comparison
 from vqabench.evaluation.scores import CATEGORIES, Scores
-from vqabench.reporting.grids import HEADS, By, Grid, choose_notes, deal, lay_out, without_spreads
+from vqabench.reporting.grids import HEADS, Grid, deal, without_spreads
 from vqabench.reporting.output import clean_line
-from vqabench.reporting.terminal import stdout_console
 
 SHORTEST_NAMES = 22
 """Width to which names are folded before numbers lose their deviations."""
@@ -57,18 +53,6 @@ def _column_width(grid: Grid, number: int) -> int:
     return max([longest_word, *(cell_len(clean_line(row[number].text)) for row in grid.rows)])
 
 
-def print_comparison(
-    comparison: Comparison, metric: str | None, by: By, split: str | None = None, columns: Sequence[str] = ()
-) -> None:
-    """Print the tables of a comparison and their notes."""
-    console = stdout_console()
-    grids = lay_out(comparison, metric, by, split, columns)
-    for grid in grids:
-        console.print(*draw(grid, console.width))
-    for note in choose_notes(comparison, grids):
-        console.print(note)
-
-
 def draw_scores(scores: Scores) -> list[Table]:
     """Draw one result: by answer type, and by question type."""
     by_answer = Table(box=SIMPLE_HEAD, pad_edge=False)
@@ -94,18 +78,16 @@ def list_scores(scores: Scores, *, exact: bool) -> tuple[tuple[str, ...], list[t
     def format_value(value: float | None) -> str:
         return "" if value is None else repr(value) if exact else format_number(value)
 
-    rows = [
-        ("answer type", category, "", *(format_value(one[category]) for one in (scores.accuracy, scores.kappa)))
+    rows: list[tuple[str, ...]] = [
+        ("answer type", category, "", format_value(scores.accuracy[category]), format_value(scores.kappa[category]))
         for category in CATEGORIES
     ]
-    for by, types in (
-        ("question type", scores.per_question_type),
-        ("other answer type", scores.other_answer_types),
-    ):
-        rows += [
-            (by, name, f"{one.questions:{'' if exact else ','}}", format_value(one.accuracy), "")
-            for name, one in types.items()
-        ]
+    kinds = {"question type": scores.per_question_type, "other answer type": scores.other_answer_types}
+    rows += [
+        (by, name, f"{one.questions:{'' if exact else ','}}", format_value(one.accuracy), "")
+        for by, types in kinds.items()
+        for name, one in types.items()
+    ]
     return ("by", "category", "questions", "accuracy", "kappa"), rows
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -10,8 +10,8 @@ import msgspec
 from vqabench.errors import counted
 from vqabench.evaluation.findings import DatasetFindings
 from vqabench.evaluation.notes import LEVEL, ONE_SEED, is_warning
-from vqabench.evaluation.pair import CategoryPair, Change, Pair, SplitPair
-from vqabench.evaluation.rows import Cell, Row
+from vqabench.evaluation.pair import CategoryPair, Pair, SplitPair
+from vqabench.evaluation.rows import Row
 from vqabench.evaluation.significance import QuestionTest
 from vqabench.reporting.charts import name_row, name_split
 from vqabench.reporting.grids import HEADS, SPLITS, format_p
@@ -115,19 +115,18 @@ def _explain_questions(one: CategoryPair) -> str:
 
 def _list_changes(split: SplitPair, questions: Mapping[int, str]) -> str:
     total = split.gained + split.lost + split.kept
-    head = (
+    lines = [
         f"  Of {total:,} questions B answers {split.gained:,} better, {split.lost:,} worse and {split.kept:,} "
         "equally well"
-    )
-    return "\n".join([head, *(_describe(change, questions) for change in split.changes)])
-
-
-def _describe(change: Change, questions: Mapping[int, str]) -> str:
-    asked = clean_line(questions.get(change.question_id, "?"))
-    return (
-        f"  {change.change:+7.1f}  {asked} [{change.question_id}, image {change.image_id}]  humans: "
-        f"{_list_answers(change.humans)}; A: {_list_answers(change.before)}; B: {_list_answers(change.after)}"
-    )
+    ]
+    for change in split.changes:
+        asked = clean_line(questions.get(change.question_id, "?"))
+        humans, before, after = map(_list_answers, (change.humans, change.before, change.after))
+        lines.append(
+            f"  {change.change:+7.1f}  {asked} [{change.question_id}, image {change.image_id}]  humans: {humans}; "
+            f"A: {before}; B: {after}"
+        )
+    return "\n".join(lines)
 
 
 def _list_answers(answers: Mapping[str, int]) -> str:
@@ -183,9 +182,19 @@ def judge_rows(findings: DatasetFindings) -> list[str]:
     models are also compared on their questions. The warnings are about rows that cannot be compared with others.
     """
     rows = findings.comparison.rows
-    gaining = [(row, split) for row in rows if (split := _choose_split(row)) is not None]
-    gaining.sort(key=lambda pair: -abs(_all(*pair).gain or 0.0))
-    messages = [_judge(row, split, _find_test(findings, row, split)) for row, split in gaining[:MOST_VERDICTS]]
+    tests = {
+        (id(pair.after), one.split): one.categories["all"].questions
+        for pair in findings.tests
+        for one in pair.splits
+    }
+    # A row is judged by test, or by val if there is no other.
+    gaining = [
+        (row, next(split for split in SPLITS if row.cell(split).gain is not None))
+        for row in rows
+        if any(row.cell(split).gain is not None for split in SPLITS)
+    ]
+    gaining.sort(key=lambda pair: -abs(pair[0].cell(pair[1]).gain or 0.0))
+    messages = [_judge(row, split, tests.get((id(row), split))) for row, split in gaining[:MOST_VERDICTS]]
     if len(gaining) > MOST_VERDICTS:
         more = f"{len(gaining) - MOST_VERDICTS:,} more rows have smaller differences"
         messages.append(f"{more}: see the gains in the tables.")
@@ -196,55 +205,31 @@ def judge_rows(findings: DatasetFindings) -> list[str]:
     return [*messages, *(f"{note}." for note in findings.comparison.notes if is_warning(note))]
 
 
-def _choose_split(row: Row) -> str | None:
-    """Return the split that a row is judged by: test, or val if there is no other."""
-    for split in SPLITS:
-        cell = row.cells.get((split, "accuracy", "answer-type", "all"))
-        if cell is not None and cell.gain is not None:
-            return split
-    return None
-
-
-def _all(row: Row, split: str) -> Cell:
-    return row.cells[split, "accuracy", "answer-type", "all"]
-
-
-def _find_test(findings: DatasetFindings, row: Row, split: str) -> QuestionTest | None:
-    for pair in findings.tests:
-        if pair.after is row:
-            return next((one.categories["all"].questions for one in pair.splits if one.split == split), None)
-    return None
-
-
 def _judge(row: Row, split: str, questions: QuestionTest | None) -> str:
-    sentences = [*_judge_seeds(row, split)]
-    if questions is not None:
-        p, seeds = questions.permutation_p, _all(row, split).test
-        conclusion = _conclude_questions(questions)
-        sentences.append(f"{conclusion[0].upper()}{conclusion[1:]} (p {_relate(p)}).")
-        if seeds is not None and (seeds.p_holm < CERTAIN) != (p < CERTAIN):
-            sentences.append("Only one of the two tests is significant: do not claim a difference in general.")
-    return " ".join(sentences)
-
-
-def _judge_seeds(row: Row, split: str) -> Iterator[str]:
-    cell, where = _all(row, split), name_split(split, row)
-    names, gain = f"{name_row(row)} and {row.against}", cell.gain or 0.0
-    if cell.test is None:
-        why = (
-            "one side has only one seed" if len(row.seeds) == 1 or cell.deviation is None else "all seeds are equal"
-        )
-        yield f"{names} differ by {gain:+.2f} points ({where}). This is not tested over seeds: {why}."
+    cell, where = row.cell(split), name_split(split, row)
+    names, gain, test = f"{name_row(row)} and {row.against}", cell.gain or 0.0, cell.test
+    if test is None:
+        why = "all seeds are equal"
+        if len(row.seeds) == 1 or cell.deviation is None:
+            why = "one side has only one seed"
+        sentences = [f"{names} differ by {gain:+.2f} points ({where}). This is not tested over seeds: {why}."]
     else:
         numbers = (
-            f"{gain:+.2f} points, 95 % CI {cell.test.low:+.2f} to {cell.test.high:+.2f}, p (Holm) "
-            f"{_relate(cell.test.p_holm)} over {len(row.seeds)} seeds"
+            f"{gain:+.2f} points, 95 % CI {test.low:+.2f} to {test.high:+.2f}, p (Holm) {_relate(test.p_holm)} "
+            f"over {len(row.seeds)} seeds"
         )
-        if cell.test.p_holm < CERTAIN:
+        if test.p_holm < CERTAIN:
             more = "more" if gain > 0 else "less"
-            yield f"{name_row(row)} is {more} accurate than {row.against} ({where}): {numbers}."
+            sentences = [f"{name_row(row)} is {more} accurate than {row.against} ({where}): {numbers}."]
         else:
-            yield f"No difference between {names} is shown ({where}): {numbers}. Other seeds may reverse the sign."
-    in_domain = row.cells.get(("val", "accuracy", "answer-type", "all"))
-    if split == "test" and row.test_domain == "out-of-domain" and in_domain and in_domain.gain is not None:
-        yield f"In domain (val): {in_domain.gain:+.2f} points."
+            sentences = [f"No difference between {names} is shown ({where}): {numbers}."]
+            sentences.append("Other seeds may reverse the sign.")
+    in_domain = row.cell("val").gain
+    if split == "test" and row.test_domain == "out-of-domain" and in_domain is not None:
+        sentences.append(f"In domain (val): {in_domain:+.2f} points.")
+    if questions is not None:
+        p, conclusion = questions.permutation_p, _conclude_questions(questions)
+        sentences.append(f"{conclusion[0].upper()}{conclusion[1:]} (p {_relate(p)}).")
+        if test is not None and (test.p_holm < CERTAIN) != (p < CERTAIN):
+            sentences.append("Only one of the two tests is significant: do not claim a difference in general.")
+    return " ".join(sentences)

@@ -10,7 +10,7 @@ from vqabench.errors import InputError, first_few
 from vqabench.evaluation import comparison
 from vqabench.evaluation.notes import warn_of_never_given
 from vqabench.evaluation.pair import Pair, compare_pair
-from vqabench.evaluation.rows import Row, TakeApart, describe_left_out, gather_rows
+from vqabench.evaluation.rows import BreakDown, Row, gather_rows
 from vqabench.paths import Paths
 from vqabench.results import find_runs
 
@@ -25,26 +25,25 @@ def explain(
     """
     from vqabench.workflows.stored import StoredAnswers  # loads torch, which plain comparisons do not need
 
-    notes: dict[str, list[str]] = {}
-    first, second = (_only_row(folder, notes) for folder in (before, after))
+    (first, notes), (second, other_notes) = (_read_row(folder) for folder in (before, after))
     stored = StoredAnswers(paths, say)
     pair = compare_pair(first, second, stored.read)
     questions = stored.open(first.runs[0], first.manifests[0]).questions
     return (
         pair,
         {number: one.question for split in questions.values() for number, one in split.items()},
-        describe_left_out(notes),
+        list(dict.fromkeys([*notes, *other_notes])),
     )
 
 
-def _only_row(folder: Path, notes: dict[str, list[str]]) -> Row:
-    rows = gather_rows(find_runs([folder]), None, notes)
+def _read_row(folder: Path) -> tuple[Row, list[str]]:
+    rows, notes = gather_rows(find_runs([folder]), None)
     if not rows:
         raise InputError(f"{folder}: holds no finished run")
     if len(rows) > 1:
         names = first_few(row.title for row in rows)
         raise InputError(f"{folder}: holds {len(rows)} configurations ({names}): name the folder of one")
-    return rows[0]
+    return rows[0], notes
 
 
 def compare(
@@ -54,7 +53,7 @@ def compare(
     *,
     by_type: bool = True,
     published: bool = False,
-    break_down: TakeApart | None = None,
+    break_down: BreakDown | None = None,
     against: str | None = None,
 ) -> comparison.Comparison:
     """Compare the runs in the given folders, or all runs.

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from vqabench.data.catalog.dataset import Dataset
 from vqabench.data.vqa.accuracy import explain_oddities, find_oddities
 from vqabench.data.vqa.annotation_table import AnnotationTable, read_annotation_table
 from vqabench.data.vqa.annotations import Prediction, match, read_questions
@@ -53,7 +52,16 @@ def evaluate_on_dataset(
     dataset = paths.dataset(name)
     dataset.require_scored(split)
     given = read_results(predictions)
-    table = _read_asked(dataset, split, emit)
+    from vqabench.data.prepare.preparation import generate, prepare_files, read_question_ids  # slow to load
+
+    skips = dataset.entry.images_without_features == "skip" and dataset.has_features()
+    if skips:
+        prepare_files(dataset, emit)
+    generate(dataset, emit)
+    dataset.check_questions_readable()
+    _, table = dataset.read_split(split)
+    if skips:  # preparation leaves out the questions of images without features
+        table = table.choose(set(read_question_ids(dataset, split)))
     return _score(given, table, predictions, f"{name}, split {split}", emit, missing_is_wrong=missing_is_wrong)
 
 
@@ -72,16 +80,3 @@ def _score(
     for line in explain_oddities({asked: find_oddities(table.answers, table.records)}):
         emit(Warn(line))
     return score(answers, table)
-
-
-def _read_asked(dataset: Dataset, split: str, say: Callable[[str], None]) -> AnnotationTable:
-    """Read the annotations of a split, without the questions that preparation leaves out."""
-    from vqabench.data.prepare.preparation import generate, prepare_files, read_question_ids  # slow to load
-
-    skips = dataset.entry.images_without_features == "skip" and dataset.has_features()
-    if skips:
-        prepare_files(dataset, say)
-    generate(dataset, say)
-    dataset.check_questions_readable()
-    _, table = dataset.read_split(split)
-    return table.choose(set(read_question_ids(dataset, split))) if skips else table

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from vqabench.evaluation.findings import (
     Reply,
     read_curve,
 )
-from vqabench.evaluation.pair import Pair, compare_pair
+from vqabench.evaluation.pair import compare_pair
 from vqabench.evaluation.prior import Counts, TypeShift, compare_answers, count_by_type, largest_shifts
 from vqabench.evaluation.rows import Row
 from vqabench.evaluation.run_answers import RunAnswers, find_changes, read_answered
@@ -32,8 +33,10 @@ from vqabench.paths import Paths
 from vqabench.results import Run
 from vqabench.training.attention import Attention, attend
 from vqabench.workflows.comparison import compare
-from vqabench.workflows.stored import OpenedDataset, StoredAnswers
+from vqabench.workflows.stored import StoredAnswers
 
+SPLITS = ("test", "val")
+"""The first of them that is there is shown."""
 TYPES = 4
 """Question types whose answers are shown."""
 ANSWERS = 8
@@ -54,29 +57,19 @@ Pairs = list[tuple[Row, Row]]
 
 @dataclass(frozen=True)
 class TestedSplit:
-    """One split of a data set, with its annotations and images."""
+    """The split that the runs of a data set were tested on, with its annotations and images."""
 
+    dataset: Dataset
     prepared: Prepared
-    opened: OpenedDataset
-    split: str
+    name: str
     """`test`, or `val` if there is no test split."""
+    questions: Mapping[int, Question]
+    """By their ids."""
+    train: AnnotationTable
+    table: AnnotationTable
+    """The annotations of its questions."""
     rows: dict[int, int]
     """Question id -> row of the prepared split."""
-
-    @property
-    def dataset(self) -> Dataset:
-        """Return the data set."""
-        return self.opened.dataset
-
-    @property
-    def questions(self) -> dict[int, Question]:
-        """Return the questions by their ids."""
-        return self.opened.questions[self.split]
-
-    @property
-    def table(self) -> AnnotationTable:
-        """Return the annotations."""
-        return self.opened.tables[self.split]
 
 
 def _read_tested(rows: Sequence[Row], stored: StoredAnswers, emit: Emit) -> TestedSplit:
@@ -86,13 +79,13 @@ def _read_tested(rows: Sequence[Row], stored: StoredAnswers, emit: Emit) -> Test
     to test on.
     """
     opened = stored.open_any(rows)
-    dataset = opened.dataset
-    split = next((name for name in ("test", "val") if name in dataset.scored), None)
-    if split is None:
+    dataset, tables = opened.dataset, opened.tables
+    name = next((name for name in SPLITS if name in dataset.scored), None)
+    if name is None:
         raise InputError(f"{dataset.name} has neither a test nor a val split")
     prepared = prepare(dataset, emit)
-    numbered = {number: row for row, number in enumerate(prepared.splits[split].question_ids.tolist())}
-    return TestedSplit(prepared, opened, split, numbered)
+    numbered = {number: row for row, number in enumerate(prepared.splits[name].question_ids.tolist())}
+    return TestedSplit(dataset, prepared, name, opened.questions[name], tables["train"], tables[name], numbered)
 
 
 def gather(
@@ -119,18 +112,23 @@ def gather(
     found = []
     for one, rows in groups.items():
         emit(f"{one}: {len(rows)} rows of {sum(len(row.runs) for row in rows)} runs")
-        tested, missing = _find_data(rows, stored, emit)
+        missing: list[str] = []
+        tested = None
+        with _leaving_out("answer distributions and changed questions are left out", missing, VqabenchError):
+            tested = _read_tested(rows, stored, emit)
         taken_apart = stored.break_down if prior and tested is not None else None
         comparison = compare(folders, one, paths, published=published, break_down=taken_apart)
         found.append(_gather(one, comparison, tested, stored, missing, emit))
     return found
 
 
-def _find_data(rows: Sequence[Row], stored: StoredAnswers, emit: Emit) -> tuple[TestedSplit | None, list[str]]:
+@contextmanager
+def _leaving_out(what: str, missing: list[str], expected: type[VqabenchError] = InputError) -> Iterator[None]:
+    """Note in `missing` what is left out if an error ends this block, and why."""
     try:
-        return _read_tested(rows, stored, emit), []
-    except (VqabenchError, OSError) as error:
-        return None, [f"answer distributions and changed questions are left out: {error}"]
+        yield
+    except (expected, OSError) as error:
+        missing.append(f"{what}: {error}")
 
 
 def _gather(
@@ -141,45 +139,42 @@ def _gather(
     missing: list[str],
     emit: Emit,
 ) -> DatasetFindings:
-    curves = tuple(_read_curves(row, missing) for row in comparison.rows)
-    findings = DatasetFindings(name, comparison, curves, (), (), ())
+    curves: list[dict[str, Curve]] = []
+    for row in comparison.rows:
+        curves.append({})
+        with _leaving_out(f"the learning curves of {row.title} are left out", missing):
+            recorded = {split: read_curve(row.runs, split) for split in ("val", "test")}
+            curves[-1] |= {split: curve for split, curve in recorded.items() if curve is not None}
+    findings = DatasetFindings(name, comparison, tuple(curves), (), (), ())
     if tested is not None:
         seen = [row for row in comparison.rows if row.fingerprint == tested.prepared.fingerprint]
-        shifts = _compare_answers(tested, _choose_rows(seen), missing, emit)
-        pairs = _rank(seen)
-        described = _describe_pairs(tested, pairs[:PAIRS], missing, emit)
-        tests = _test_pairs(tested, pairs[:TESTED], stored, missing)
-        findings = replace(findings, shifts=shifts, pairs=described, tests=tests)
+        # Each strategy with the plain row that its gains are against; the largest gain or loss comes first.
+        pairs = sorted(find_plain(seen), key=lambda pair: -abs(_gain(pair[0])))
+        shifts = _compare_answers(tested, _choose_rows(seen, pairs), missing, emit)
+        described, tests = [], []
+        for after, before in pairs[:PAIRS]:
+            emit(f"{name}: questions that {after.title} changed")
+            with _leaving_out(f"the questions that {after.title} changed are left out", missing):
+                described.append(_describe_pair(before, after, tested, emit))
+        for after, before in pairs[:TESTED]:
+            with _leaving_out(f"{after.title} is not compared over questions", missing):
+                tests.append(compare_pair(before, after, stored.read, listed=0, splits=(tested.name,)))
+        findings = replace(findings, shifts=shifts, pairs=tuple(described), tests=tuple(tests))
     for message in missing:
         emit(Warn(message))
     return replace(findings, missing=tuple(missing))
 
 
-def _read_curves(row: Row, missing: list[str]) -> dict[str, Curve]:
-    try:
-        curves = {split: read_curve(row.runs, split) for split in ("val", "test")}
-    except InputError as error:
-        missing.append(f"the learning curves of {row.title} are left out: {error}")
-        return {}
-    return {split: curve for split, curve in curves.items() if curve is not None}
-
-
-def _rank(rows: Sequence[Row]) -> Pairs:
-    """Pair each strategy with the plain row that its gains are against; the largest gain or loss comes first."""
-    return sorted(find_plain(rows), key=lambda pair: -abs(_gain(pair[0])))
-
-
 def _gain(row: Row) -> float:
-    cells = [row.cells.get((split, "accuracy", "answer-type", "all")) for split in ("test", "val")]
-    return next((cell.gain for cell in cells if cell is not None and cell.gain is not None), 0.0)
+    gains = (row.cell(split).gain for split in SPLITS)
+    return next((gain for gain in gains if gain is not None), 0.0)
 
 
-def _choose_rows(rows: Sequence[Row]) -> list[Row]:
+def _choose_rows(rows: Sequence[Row], pairs: Pairs) -> list[Row]:
     """Return the rows whose answers are shown: plain runs, and the strategies with the largest gains over them."""
-    pairs = _rank(rows)
     if not pairs:
         return list(rows[:1])
-    _, plain = pairs[0]
+    plain = pairs[0][1]
     return [plain, *[row for row, base in pairs if base is plain][:STRATEGIES]]
 
 
@@ -188,50 +183,22 @@ def _compare_answers(
 ) -> tuple[TypeShift, ...]:
     """Compare the answers of training and test with the predicted ones, all seeds of a row together."""
     emit(f"{tested.dataset.name}: answer distributions")
-    splits = {}
-    for name in ("train", tested.split):
-        table = tested.opened.tables[name]
-        splits[name] = count_by_type(table.question_types, table.modal_answers.strings())
+    splits = {
+        name: count_by_type(table.question_types, table.modal_answers.strings())
+        for name, table in (("train", tested.train), (tested.name, tested.table))
+    }
     predicted: dict[str, Counts] = {}
     for row in rows:
         name = row.title if row.title not in predicted else f"{row.title} ({row.seeds[0]})"
-        try:
-            predicted[name] = _count_predicted(tested, row)
-        except (InputError, OSError) as error:
-            missing.append(f"the answer distributions of {name} are left out: {error}")
-    kinds = largest_shifts(splits["train"], splits[tested.split], TYPES)
+        with _leaving_out(f"the answer distributions of {name} are left out", missing):
+            counts: Counts = {}
+            for run in row.runs:
+                table, answered = read_answered(run, tested.name, tested.table)
+                for kind, own in count_by_type(table.question_types, answered.answers).items():
+                    counts.setdefault(kind, Counter()).update(own)
+            predicted[name] = counts
+    kinds = largest_shifts(splits["train"], splits[tested.name], TYPES)
     return tuple(compare_answers(kind, splits, predicted, ANSWERS) for kind in kinds)
-
-
-def _count_predicted(tested: TestedSplit, row: Row) -> Counts:
-    counts: Counts = {}
-    for run in row.runs:
-        table, answered = read_answered(run, tested.split, tested.table)
-        for kind, own in count_by_type(table.question_types, answered.answers).items():
-            counts.setdefault(kind, Counter()).update(own)
-    return counts
-
-
-def _test_pairs(tested: TestedSplit, pairs: Pairs, stored: StoredAnswers, missing: list[str]) -> tuple[Pair, ...]:
-    """Compare strategies with plain rows over the questions of the tested split."""
-    found = []
-    for after, before in pairs:
-        try:
-            found.append(compare_pair(before, after, stored.read, listed=0, splits=(tested.split,)))
-        except (InputError, OSError) as error:
-            missing.append(f"{after.title} is not compared over questions: {error}")
-    return tuple(found)
-
-
-def _describe_pairs(tested: TestedSplit, pairs: Pairs, missing: list[str], emit: Emit) -> tuple[ChangedPair, ...]:
-    described = []
-    for after, before in pairs:
-        emit(f"{tested.dataset.name}: questions that {after.title} changed")
-        try:
-            described.append(_describe_pair(before, after, tested, emit))
-        except (InputError, OSError) as error:
-            missing.append(f"the questions that {after.title} changed are left out: {error}")
-    return tuple(described)
 
 
 def _describe_pair(before: Row, after: Row, tested: TestedSplit, emit: Emit) -> ChangedPair:
@@ -239,68 +206,59 @@ def _describe_pair(before: Row, after: Row, tested: TestedSplit, emit: Emit) -> 
 
     Raises InputError if they share no seed, or answers are missing or not to the same questions.
     """
-    seed, runs = _share_seed(before, after)
-    (table, first), (other, second) = (read_answered(run, tested.split, tested.table) for run in runs)
-    if table.question_ids.tolist() != other.question_ids.tolist():
+    own, other = (dict(zip(row.seeds, row.runs, strict=True)) for row in (before, after))
+    if not own.keys() & other.keys():
+        raise InputError(f"{before.name} and {after.name} share no seed")
+    seed = min(own.keys() & other.keys())
+    runs = own[seed], other[seed]
+    (table, first), (answered, second) = (read_answered(run, tested.name, tested.table) for run in runs)
+    if table.question_ids.tolist() != answered.question_ids.tolist():
         raise InputError(f"{runs[0].folder} and {runs[1].folder} answer different questions")
     changes = find_changes(first.accuracies_N, second.accuracies_N, table.question_types.strings(), EXAMPLES)
     chosen = [*changes.best, *changes.worst]
-    missing, attention = _look(runs, tested, table.question_ids[chosen].tolist(), emit)
-    sides = list(zip((first, second), attention, strict=True))
+    missing: list[str] = []
+    ids = table.question_ids[chosen].tolist()
+    sides = [
+        (answers, _look(run, tested, ids, missing, emit))
+        for run, answers in zip(runs, (first, second), strict=True)
+    ]
     described = [
-        _describe(tested, table, row, *(_reply(answered, row, seen[place]) for answered, seen in sides))
+        _describe(tested, table, row, *(_reply(answers, row, seen[place]) for answers, seen in sides))
         for place, row in enumerate(chosen)
     ]
     return ChangedPair(
         before,
         after,
         seed,
-        tested.split,
+        tested.name,
         changes.questions,
         changes.gained,
         changes.lost,
         tuple(described[: len(changes.best)]),
         tuple(described[len(changes.best) :]),
-        tuple(missing),
+        tuple(dict.fromkeys(missing)),
     )
-
-
-def _share_seed(before: Row, after: Row) -> tuple[int, tuple[Run, Run]]:
-    runs = [dict(zip(row.seeds, row.runs, strict=True)) for row in (before, after)]
-    shared = sorted(runs[0].keys() & runs[1].keys())
-    if not shared:
-        raise InputError(f"{before.name} and {after.name} share no seed")
-    return shared[0], (runs[0][shared[0]], runs[1][shared[0]])
 
 
 def _look(
-    runs: Sequence[Run], tested: TestedSplit, question_ids: Sequence[int], emit: Emit
-) -> tuple[list[str], list[Sequence[Attention | None]]]:
-    """Return notes on missing attention, and each run's attention to each question."""
-    missing: list[str] = []
-    attention: list[Sequence[Attention | None]] = []
+    run: Run, tested: TestedSplit, question_ids: Sequence[int], missing: list[str], emit: Emit
+) -> Sequence[Attention | None]:
+    """Return a run's attention to each question; why there is none is added to `missing`."""
     rows = [tested.rows[number] for number in question_ids]
-    for run in runs:
-        try:
-            seen = attend(run, tested.dataset, tested.prepared, tested.split, rows, emit) if rows else []
-            backbone = run.read_manifest().backbone
-            missing += [f"no attention over regions: {backbone} gives none"] * (seen is None)
-        except Exception as error:  # of a plugin, which may raise anything
-            seen = None
-            missing.append(f"no attention over regions: {error}")
-            emit(Warn(missing[-1]))
-        attention.append([None] * len(rows) if seen is None else seen)
-    return list(dict.fromkeys(missing)), attention
+    seen = None
+    try:
+        seen = attend(run, tested.dataset, tested.prepared, tested.name, rows, emit) if rows else []
+        if seen is None:
+            missing.append(f"no attention over regions: {run.read_manifest().backbone} gives none")
+    except Exception as error:  # of a plugin, which may raise anything
+        missing.append(f"no attention over regions: {error}")
+        emit(Warn(missing[-1]))
+    return [None] * len(rows) if seen is None else seen
 
 
 def _reply(answered: RunAnswers, row: int, attention: Attention | None) -> Reply:
-    sure = answered.confidences_N
-    return Reply(
-        answered.answers[row],
-        None if sure is None else float(sure[row]),
-        float(answered.accuracies_N[row]),
-        attention,
-    )
+    sure = None if answered.confidences_N is None else float(answered.confidences_N[row])
+    return Reply(answered.answers[row], sure, float(answered.accuracies_N[row]), attention)
 
 
 def _describe(
@@ -315,19 +273,20 @@ def _describe(
         tuple(sorted(given.items(), key=lambda pair: (-pair[1], pair[0]))),
         before,
         after,
-        _regions_of(tested, asked.question_id),
+        _read_regions(tested, asked.question_id),
     )
 
 
-def _regions_of(tested: TestedSplit, question_id: int) -> tuple[Region, ...]:
-    features, spec = tested.prepared.features, tested.prepared.spec
-    image = int(tested.prepared.splits[tested.split].image_rows[tested.rows[question_id]])
-    real = range(int(features.counts[image]))
-    pictures = picture_regions(tested.dataset, features.regions[image, : len(real)])
-    names = [""] * len(real)
-    if features.object_ids is not None and spec.object_names is not None:
-        names = [spec.object_names[number] for number in features.object_ids[image].tolist()]
+def _read_regions(tested: TestedSplit, question_id: int) -> tuple[Region, ...]:
+    features, classes = tested.prepared.features, tested.prepared.spec.object_names
+    image = int(tested.prepared.splits[tested.name].image_rows[tested.rows[question_id]])
+    count = int(features.counts[image])
+    pictures = picture_regions(tested.dataset, features.regions[image, :count])
+    names = [""] * count
+    if features.object_ids is not None and classes is not None:
+        names = [classes[number] for number in features.object_ids[image].tolist()]
     boxes = features.boxes[image].tolist()
     return tuple(
-        Region(tuple(boxes[number]), names[number], pictures[number] if pictures else None) for number in real
+        Region(tuple(boxes[number]), names[number], pictures[number] if pictures else None)
+        for number in range(count)
     )

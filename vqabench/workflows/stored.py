@@ -52,24 +52,21 @@ class StoredAnswers:
 
     def open(self, run: Run, manifest: Manifest) -> OpenedDataset:
         """Return the data set of a run. Raises InputError if it is not prepared, or has changed since."""
-        if manifest.dataset not in self.opened:
-            self.opened[manifest.dataset] = self._open(manifest.dataset)
-        found = self.opened[manifest.dataset]
+        found = self._open(manifest.dataset)
         if manifest.fingerprint != found.fingerprint:
             raise InputError(f"{run.folder}: it was trained on different data than {manifest.dataset} holds now")
         return found
 
     def open_any(self, rows: Sequence[Row]) -> OpenedDataset:
         """Return the data set of some rows. Raises InputError if it is not prepared, or no row saw it as it is."""
-        name = rows[0].dataset
-        if name not in self.opened:
-            self.opened[name] = self._open(name)
-        found = self.opened[name]
+        found = self._open(rows[0].dataset)
         if found.fingerprint not in {row.fingerprint for row in rows}:
-            raise InputError(f"{name} has changed since these runs were trained")
+            raise InputError(f"{rows[0].dataset} has changed since these runs were trained")
         return found
 
     def _open(self, name: str) -> OpenedDataset:
+        if name in self.opened:
+            return self.opened[name]
         dataset = self.paths.dataset(name)
         summary = summarise(dataset)
         if summary is None or not summary.current:
@@ -80,12 +77,13 @@ class StoredAnswers:
             raise InputError(
                 f"{name}: its files have changed since it was prepared; run: vqabench data prepare {name}"
             )
-        return OpenedDataset(
+        self.opened[name] = OpenedDataset(
             dataset,
             summary.fingerprint,
             {split: {one.question_id: one for one in questions} for split, (questions, _) in raw.items()},
             {split: table for split, (_, table) in raw.items()},
         )
+        return self.opened[name]
 
     def read(self, run: Run, manifest: Manifest, split: str) -> tuple[AnnotationTable, RunAnswers]:
         """Read a run's answers to a split. Raises InputError as `open` and `read_answered` do."""
