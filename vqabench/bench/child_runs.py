@@ -301,7 +301,7 @@ class Pool:
     def _stop(self) -> None:
         """Ask all processes to save and stop; kill those that do not react."""
         self._is_stopping = True
-        self.interruption.leave_to_caller()
+        self.interruption.cancel_limit()  # each process has limits of its own
         began = time.monotonic()
         for child in self.children:
             child.has_reacted = False

@@ -24,7 +24,7 @@ NOT_LOGGED = ("pieces", "started", "seconds", "status", "failure", "epoch", "con
 
 
 class Log(Protocol):
-    """Writes the numbers of one run. An error that it raises ends the log, not the run."""
+    """A base class that writes the numbers of one run. An error that it raises ends the log, not the run."""
 
     name: str
     """As in `--log`."""
@@ -72,19 +72,8 @@ def check_ready(names: Iterable[str]) -> None:
         load_log(name).check_ready()
 
 
-def logged(names: Iterable[str], run: Run, manifest: Manifest, emit: Emit) -> Emit:
-    """Return a consumer that passes a run's events to its logs and to `emit`."""
-    logs = _Logs(names, run, manifest, emit)
-
-    def both(event: Event) -> None:
-        logs(event)
-        emit(event)
-
-    return both
-
-
-class _Logs:
-    """All logs of a run. One that fails is dropped with a warning, and the run continues."""
+class Logs:
+    """Writes a run's events to its logs, and passes them on. A log that fails is dropped with a warning."""
 
     def __init__(self, names: Iterable[str], run: Run, manifest: Manifest, emit: Emit) -> None:
         self.run, self.manifest, self.emit = run, manifest, emit
@@ -92,7 +81,7 @@ class _Logs:
         self.started = False
 
     def __call__(self, event: Event) -> None:
-        """Write what the event reports."""
+        """Write what the event reports, and pass it on."""
         match event:
             case RunStarted():
                 self._start(event.steps_done)
@@ -110,6 +99,7 @@ class _Logs:
                 self._each(lambda log: log.write_scores(event.epoch, event.numbers))
             case RunEnded():
                 self._each(lambda log: log.close(event.status))
+        self.emit(event)
 
     def _start(self, steps: int | None) -> None:
         self.started = True

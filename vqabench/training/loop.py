@@ -227,7 +227,8 @@ def answer(job: Job, model: Backbone, data: SplitData) -> Chosen:
     batch_size = evaluation_batch(plan.recipe.batch_size, data)
     with calling(plan.parts, "answering"):
         own = predict(model, data, batch_size, plan.objective, asked, after_batch)
-    return Chosen(*(processes.gather(part, len(data)) for part in (own.answers_N, own.confidences_N)))
+    parts = processes.gather((own.answers_N, own.confidences_N))
+    return Chosen(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
 
 
 def _start_epoch(loss: Loss, epoch: int, stage: Stage, *, continues: bool) -> None:

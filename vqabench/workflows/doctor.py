@@ -74,11 +74,9 @@ def examine(runs: Path, data: Path | None, catalog: Sequence[Path] | None) -> It
 
 def check_versions() -> Iterator[Finding]:
     """Check that every package that vqabench needs is installed, in a version that is new enough."""
-    shown = {name: _version(name) for name in SHOWN_VERSIONS}
-    listed = [f"{name} {version}" for name, version in shown.items() if version]
-    yield Finding(
-        "versions", "ok", ", ".join([f"vqabench {__version__}, Python {platform.python_version()}", *listed])
-    )
+    shown = {"vqabench": __version__, "Python": platform.python_version()}
+    shown |= {name: version for name in SHOWN_VERSIONS if (version := _version(name))}
+    yield Finding("versions", "ok", ", ".join(f"{name} {version}" for name, version in shown.items()))
     for requirement in metadata.requires("vqabench") or []:
         match = re.fullmatch(r"([\w.-]+)>=([\d.]+)", requirement)
         if match is None:  # of an extra
@@ -122,18 +120,12 @@ def check_device() -> Iterator[Finding]:
                 "device", "ok", f"cuda:{index}, {name}, {format_bytes(free)} of {format_bytes(total)} free"
             )
     else:
-        yield explain_no_gpu(
-            torch.version.cuda is not None or torch.version.hip is not None,
-            _count_nvidia_gpus(),
-            os.environ.get("CUDA_VISIBLE_DEVICES"),
-        )
+        supported = torch.version.cuda is not None or torch.version.hip is not None
+        gpus = len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
+        yield explain_no_gpu(supported, gpus, os.environ.get("CUDA_VISIBLE_DEVICES"))
     precision = choose_precision("auto", choose_device("auto"))
-    slow = (
-        ""
-        if precision == "bfloat16"
-        else " (this processor has no bfloat16 instructions, which would be about twice as fast)"
-    )
-    yield Finding("precision", "ok", f"{precision}{slow}")
+    slow = " (this processor has no bfloat16 instructions, which would be about twice as fast)"
+    yield Finding("precision", "ok", precision if precision == "bfloat16" else f"{precision}{slow}")
 
 
 def explain_no_gpu(supported: bool, gpus: int, visible: str | None) -> Finding:
@@ -150,22 +142,14 @@ def explain_no_gpu(supported: bool, gpus: int, visible: str | None) -> Finding:
     if not supported:
         found = f"cpu; PyTorch was built without CUDA and cannot use {message}"
         return Finding("device", "broken", found, "pip install --force-reinstall torch")
-    return Finding("device", "broken", f"cpu; PyTorch cannot use {message}{_ask_cuda()}", "nvidia-smi")
-
-
-def _count_nvidia_gpus() -> int:
-    folder = Path("/proc/driver/nvidia/gpus")
-    return len(list(folder.iterdir())) if folder.is_dir() else 0
-
-
-def _ask_cuda() -> str:
     import torch
 
+    reason = ""
     try:
         torch.cuda.init()  # type: ignore[no-untyped-call]
     except Exception as error:  # its message is the reason
-        return f": {' '.join(str(error).split())}"
-    return ""
+        reason = f": {' '.join(str(error).split())}"
+    return Finding("device", "broken", f"cpu; PyTorch cannot use {message}{reason}", "nvidia-smi")
 
 
 def check_processors() -> Iterator[Finding]:
