@@ -239,9 +239,9 @@ def make_matrix(blocks: Sequence[Block], paths: Paths, broken: Mapping[str, str]
             run = Run(plan.folder(paths.runs, seed))
             cell = MatrixCell(replace(config, seeds=(seed,)), plan, run)
             _, first = found.setdefault(run.folder, (number, cell))
-            # A name says less than an identity, and nothing of the first part of --from's path.
-            one, two = ((x.plan.identity(), x.config.precision, x.config.start_from) for x in (cell, first))
-            if one != two:
+            # Runs of one folder must agree in what its name leaves out too, such as the whole path of --from.
+            pair = ((one.plan.identity(), one.config.precision, one.config.start_from) for one in (cell, first))
+            if next(pair) != next(pair):
                 raise InputError(f"{cell.name}: two configurations share this name; give each a distinct label")
     if not found:
         reasons = dict.fromkeys((*undefined, *failed.values()))

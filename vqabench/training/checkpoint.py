@@ -172,7 +172,7 @@ def restore(model: nn.Module, path: Path) -> None:
     try:
         model.load_state_dict(load_weights(path))
     except (RuntimeError, ValueError) as error:
-        raise InputError(f"{path}: does not fit the model: {' '.join(str(error).split())}") from error
+        raise InputError(f"{path}: does not fit the model: {one_line(error, kind=False)}") from error
 
 
 def save_state(state: Mapping[str, Any], path: Path) -> None:

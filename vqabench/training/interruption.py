@@ -174,17 +174,6 @@ def raise_on_signals() -> None:
             signal.signal(one, _raise)
 
 
-def raised() -> Stopped | None:
-    """Return what `raise_on_signals` has raised: other code may have turned it into another exception."""
-    return _raised
-
-
-def acknowledge() -> None:
-    """Record that what `raise_on_signals` raised has been reported."""
-    global _raised
-    _raised = None
-
-
 def describe_stop(stop: KeyboardInterrupt) -> tuple[str, int]:
     """Return a message about what stopped the program, and the exit code."""
     name = getattr(stop, "signal", "SIGINT")
@@ -198,12 +187,13 @@ def _leave(number: int, _: FrameType | None) -> NoReturn:
 
 
 def _raise(number: int, _: FrameType | None) -> NoReturn:
-    global _raised
-    _raised = Stopped(signal.Signals(number).name)
-    raise _raised
+    global raised
+    raised = Stopped(signal.Signals(number).name)
+    raise raised
 
 
-_raised: Stopped | None = None
+raised: Stopped | None = None
+"""What a signal has raised, until it is reported: other code may have turned it into another exception."""
 
 
 def stop_without_parent() -> None:

@@ -17,6 +17,7 @@ import msgspec
 from vqabench.errors import InputError
 from vqabench.evaluation.scores import Scores
 from vqabench.events import Emit, EpochFinished, Event, RunEnded, RunScored, RunStarted, StepsMeasured, Warn
+from vqabench.plugins import one_line
 from vqabench.results import Manifest, Run
 
 NOT_LOGGED = ("pieces", "started", "seconds", "status", "failure", "epoch", "config")
@@ -62,7 +63,7 @@ def load_log(name: str) -> type[Log]:
 
         return WandbLog
     except ImportError as error:
-        why = " ".join(str(error).split())
+        why = one_line(error, kind=False)
         raise InputError(f'--log {name}: needs more ({why}): pip install "vqabench[{name}]"') from error
 
 
@@ -113,8 +114,8 @@ class Logs:
                 self.open.remove(log)
                 with suppress(Exception):
                     log.close("failed")
-                why = f"{type(error).__name__}: {' '.join(str(error).split())}"
-                self.emit(Warn(f"{self.run.folder}: --log {log.name} has failed and is turned off ({why})"))
+                why = f"--log {log.name} has failed and is turned off ({one_line(error)})"
+                self.emit(Warn(f"{self.run.folder}: {why}"))
 
 
 def hyperparameters(manifest: Manifest) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from vqabench.evaluation.predict import Chosen, evaluation_batch, mean_soft_targ
 from vqabench.events import BatchTrained, Emit, EpochFinished, RunStarted, StepsMeasured
 from vqabench.training.backward import BackwardPass, explaining_out_of_memory
 from vqabench.training.checkpoint import Position, State, save_state, save_weights
-from vqabench.training.criterion import Criterion, Reading
+from vqabench.training.criterion import Criterion, Reading, Tally
 from vqabench.training.device import Autocast, measure_gpu_memory
 from vqabench.training.guard import advice, calling, describe
 from vqabench.training.interruption import Stopped
@@ -139,10 +139,8 @@ class Training:
 
     def _means(self) -> dict[str, float]:
         """Return the means over an epoch and all processes. Raises PluginError if there was no loss at all."""
-        tally = copy.copy(self.state.position.tally)
-        sums = torch.tensor(list(vars(tally).values()), dtype=torch.float64)
-        sums = self.job.session.processes.sum_numbers(sums)
-        tally.steps, tally.loss, tally.questions, tally.accuracy = sums.tolist()
+        sums = torch.tensor(list(vars(self.state.position.tally).values()), dtype=torch.float64)
+        tally = Tally(*self.job.session.processes.sum_numbers(sums).tolist())
         if not tally.steps:
             plugin = self.job.plan.chain[0].plugin
             raise PluginError(f"{describe(plugin)}: it yielded no loss in a whole epoch; {advice(plugin)}")

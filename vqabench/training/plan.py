@@ -81,11 +81,10 @@ class Plan:
         return run_folder(runs, self.config.dataset, self.backbone, strategy, self.label, seed)
 
     def warnings(self) -> list[str]:
-        """Return why a run should not be trusted, and which parts a backbone advises against."""
-        chosen = (
-            "--select test chooses the epoch on the test split; the run and every table made from it are marked"
-        )
-        return [chosen] * (self.config.select == "test") + [
+        """Return warnings of a choice on the test split, and of parts that a backbone advises against."""
+        marked = "the run and every table made from it are marked"
+        chosen = [f"--select test chooses the epoch on the test split; {marked}"]
+        return chosen * (self.config.select == "test") + [
             f"{part.plugin.name} with {other.plugin.name}: {part.kind.advises_against[other.plugin.name]}"
             for part in self.chain
             for other in (*self.transforms, *self.losses)

@@ -26,7 +26,6 @@ from vqabench.plugin_source import SourceError, read_class
 if TYPE_CHECKING:
     from vqabench.data.catalog.dataset import Dataset
     from vqabench.paths import Paths
-    from vqabench.plugins import Plugin
 
 State = Literal["ok", "note", "broken"]
 """`note`: works, but not as well as it could."""
@@ -235,6 +234,7 @@ def check_folder(what: str, folder: Path, other: str) -> Finding:
 def check_plugins() -> Iterator[Finding]:
     """Check every plugin by its metadata and source, without running any of its code."""
     from vqabench import plugins
+    from vqabench.api import API_VERSION
 
     found = [plugins.available(group) for group in plugins.KINDS]
     every = [plugin for discovery in found for plugin in discovery.plugins]
@@ -254,26 +254,19 @@ def check_plugins() -> Iterator[Finding]:
             f"write {names}, or remove one: pip uninstall {clashing[-1].distribution}",
         )
     for plugin in every:
-        if fault := find_plugin_fault(plugin):
+        try:
+            version = read_class(plugin.target).api_version
+            usable = version is None or version == API_VERSION
+            fault = "" if usable else f"it was built for version {version} of the plugin API, not {API_VERSION}"
+        except SourceError as error:
+            fault = str(error)
+        if fault:
             yield Finding(
                 "plugins",
                 "broken",
                 f"{plugins.KINDS[plugin.group]} {plugin.name} of {plugin.distribution} {plugin.version}: {fault}",
                 f"pip install --upgrade {plugin.distribution}, or remove it: pip uninstall {plugin.distribution}",
             )
-
-
-def find_plugin_fault(plugin: Plugin) -> str | None:
-    """Return why a plugin cannot be loaded, as far as its source shows."""
-    from vqabench.api import API_VERSION
-
-    try:
-        version = read_class(plugin.target).api_version
-    except SourceError as error:
-        return str(error)
-    if version is not None and version != API_VERSION:
-        return f"it was built for version {version} of the plugin API, not {API_VERSION}"
-    return None
 
 
 def check_datasets(data: Path | None, catalog: Sequence[Path] | None) -> Iterator[Finding]:

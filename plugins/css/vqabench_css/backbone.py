@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from vqabench.api import Backbone, Batch, Criterion, DataSpec, Output, Wrapper
 from vqabench.errors import PluginError
-from vqabench_css.contributions import contributions
-from vqabench_css.counterfactual import counterfactual_targets, keep_questions, keep_regions
+from vqabench_css.counterfactual import contributions, counterfactual_targets, keep_questions, keep_regions
 from vqabench_css.critical import candidate_regions, critical_regions, critical_words, regions_left
 from vqabench_css.similarity import object_similarity
 
