@@ -90,10 +90,6 @@ class Criterion:
         self.steps.append((value.detach(), self.calls))
         self.calls = []
 
-    def finish_batch(self) -> None:
-        """Record that a batch is done."""
-        self.first = True
-
     def forget_batch(self, steps: int, accuracies: int) -> None:
         """Forget a batch that could not be finished: keep only the first `steps` and `accuracies`."""
         del self.steps[steps:], self.accuracies[accuracies:]

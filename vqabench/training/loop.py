@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -63,12 +63,14 @@ class Training:
         """
         job, position = self.job, self.state.position
         interruption = job.session.interruption
-        epochs, questions = sum(stage.epochs for stage in job.plan.stages), len(self.splits["train"])
+        pairs = zip(job.plan.stages, cast(Iterable[Loss], self.state.losses), strict=True)
+        epochs = [(stage, loss, epoch) for stage, loss in pairs for epoch in range(stage.epochs)]
+        questions = len(self.splits["train"])
         seen = min(questions, position.batches * job.plan.recipe.batch_size)
-        self.emit(RunStarted(str(job.run.folder), epochs, questions, position.epochs, seen, position.steps))
+        self.emit(RunStarted(str(job.run.folder), len(epochs), questions, position.epochs, seen, position.steps))
         # A signal in the middle of a step would leave weights and optimiser half-updated, so it is only recorded.
         with interruption.put_off(), explaining_out_of_memory(job.session.device):
-            for stage, loss, epoch in self._epochs_left():
+            for stage, loss, epoch in epochs[position.epochs :]:
                 self.order = self.state.order.get_state()
                 try:
                     record = self._train_epoch(stage, loss, epoch) | self._evaluate()
@@ -80,12 +82,6 @@ class Training:
         if job.session.choose_action() == Action.STOP:
             interruption.stop()
         return position
-
-    def _epochs_left(self) -> Iterator[tuple[Stage, Loss, int]]:
-        """Yield each epoch that is not done: its stage, the stage's loss, and its number within the stage."""
-        pairs = zip(self.job.plan.stages, cast(Iterable[Loss], self.state.losses), strict=True)
-        everything = [(stage, loss, epoch) for stage, loss in pairs for epoch in range(stage.epochs)]
-        yield from everything[self.state.position.epochs :]
 
     def _train_epoch(self, stage: Stage, loss: Loss, epoch: int) -> dict[str, Any]:
         """Train on each batch of an epoch, or the rest of it; return its record."""
@@ -204,14 +200,14 @@ class Training:
 
 
 def train_batch(batch: Batch, criterion: Criterion, backward: BackwardPass, clip: float | None) -> None:
-    """Take an optimiser step for each loss of a batch: one, unless the backbone has a procedure of its own."""
+    """Step the optimiser for each loss of a batch: once, unless the backbone has a procedure of its own."""
     state, processes = backward.state, backward.session.processes
     for loss in processes.sum_losses(backward.losses(batch, criterion), state.parameters):
         if clip is not None:  # by the norm over all parameters together, after the sum over processes
             nn.utils.clip_grad_norm_(state.parameters, clip)
         state.optimizer.step()
         criterion.finish_step(loss)
-    criterion.finish_batch()
+    criterion.first = True
 
 
 def answer(job: Job, model: Backbone, data: SplitData) -> Chosen:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -21,9 +20,19 @@ from vqabench.training.provenance import changed_code, recall_plan
 
 
 def build_model(plan: Plan, spec: DataSpec) -> Backbone:
-    """Build the innermost network, its transforms around it, and the wrappers around those."""
+    """Build the innermost network, its transforms around it, and the wrappers around those.
+
+    Raises PluginError if a part cannot be built, or hides the training procedure of the one inside it.
+    """
     *wrappers, innermost = plan.chain
-    _check_procedures([*wrappers, *reversed(plan.transforms), innermost])
+    # A wrapper without a procedure inherits the default one, which knows nothing of its base's.
+    for outer, inner in pairwise([*wrappers, *reversed(plan.transforms), innermost]):
+        own = [part.kind.training_losses is not Backbone.training_losses for part in (outer, inner)]
+        if own == [False, True]:
+            raise PluginError(
+                f"{inner.plugin.name} has a training procedure of its own, which {outer.plugin.name} around it "
+                "would bypass; make it the outermost one"
+            )
     model: Backbone = _build(innermost, spec)
     # The mask goes around the innermost network: a wrapper adds its bias to masked logits, and sees them.
     for transform in plan.transforms:
@@ -49,18 +58,6 @@ def start_model(plan: Plan, model: Backbone) -> None:
     """Call a model's `start`, such as to load published weights. Raises PluginError if it fails."""
     with building(plan.chain[-1], "starting"):
         model.start()
-
-
-def _check_procedures(parts: Sequence[Part]) -> None:
-    """Raise PluginError if a part, from the outermost on, hides the training procedure of the one inside it."""
-    # A wrapper without a procedure inherits the default one, which knows nothing of its base's.
-    for outer, inner in pairwise(parts):
-        own = [part.kind.training_losses is not Backbone.training_losses for part in (outer, inner)]
-        if own == [False, True]:
-            raise PluginError(
-                f"{inner.plugin.name} has a training procedure of its own, which {outer.plugin.name} around it "
-                "would bypass; make it the outermost one"
-            )
 
 
 def _build(part: Part, spec: DataSpec, **ready: Any) -> Any:

@@ -21,7 +21,7 @@ class BertAdam(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Take a step on all parameters that have a gradient, several at once."""
+        """Update all parameters that have a gradient, several at once."""
         for group in self.param_groups:
             parameters = [one for one in group["params"] if one.grad is not None]
             if not parameters:

@@ -157,9 +157,5 @@ def choose_jobs(plan: Plan, prepared: Prepared, runs: int, session: Session) -> 
 
 def format_scores(scores: Mapping[str, Scores]) -> str:
     """Return the accuracies of a run in a few words."""
-    spelled = [
-        f"{split} accuracy {form.accuracy['all']:.2f}"
-        for split, form in scores.items()
-        if form.accuracy["all"] is not None
-    ]
-    return ", ".join(spelled) or "done"
+    found = {split: form.accuracy["all"] for split, form in scores.items()}
+    return ", ".join(f"{split} accuracy {x:.2f}" for split, x in found.items() if x is not None) or "done"
