@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.full_scale import Zipf
-from vqabench.data.features.regions import Regions, Rounding
+from vqabench.data.features.regions import Regions
 from vqabench.data.features.writer import FeatureWriter
 from vqabench.data.vqa.annotations import Annotation, Answer, Question, write_annotations, write_questions
 from vqabench.paths import Paths
@@ -127,5 +127,5 @@ def _write_features(path: Path, sizes: Sizes) -> None:
     boxes = np.tile(np.array([0.25, 0.25, 0.75, 0.75], np.float32), (sizes.regions, 1))
     with FeatureWriter(path, source=str(sizes), origin=str(sizes), dtype=np.float16) as writer:
         for image in range(writer.seen, sizes.images):
-            writer.append(image, path.name, Regions(block[image % DISTINCT_IMAGES], boxes), Rounding())
+            writer.append(image, path.name, Regions(block[image % DISTINCT_IMAGES], boxes))
         writer.finish()

@@ -61,7 +61,7 @@ def test_a_member_of_a_file_that_is_no_zip_is_refused(tmp_path: Path) -> None:
 
 def test_threads_read_members_of_one_zip_at_once(tmp_path: Path) -> None:
     contents = {f"{n}_npz": bytes([n]) * 300_000 for n in range(20)}
-    members = list_members(make_zip(tmp_path / "f.zip", readme_txt=b"", **contents), [".npz"])
+    members, others = list_members(make_zip(tmp_path / "f.zip", readme_txt=b"", **contents), (".npz",))
     found: dict[str, bytes] = {}
     threads = [threading.Thread(target=lambda one=one: found.update({one.name: one.read()})) for one in members]
     for thread in threads:
@@ -70,6 +70,7 @@ def test_threads_read_members_of_one_zip_at_once(tmp_path: Path) -> None:
         thread.join()
     assert found == {name.replace("_", "."): content for name, content in contents.items()}
     assert [member.size for member in members] == [300_000] * 20
+    assert others == "1 .txt"
 
 
 def test_a_path_is_split_at_its_first_double_colon() -> None:

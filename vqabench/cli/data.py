@@ -1,9 +1,8 @@
 """`vqabench data`."""
 
 from dataclasses import replace
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -17,7 +16,6 @@ from vqabench.reporting.output import say, say_json
 if TYPE_CHECKING:
     from vqabench.data.catalog.changing_priors import Shift
     from vqabench.paths import Paths
-    from vqabench.workflows.datasets import Outcome
     from vqabench.workflows.splits import Derived
 
 app = typer.Typer(
@@ -150,16 +148,14 @@ def resplit(
 def _print_split(derived: "Derived", paths: "Paths") -> None:
     say(f"{derived.name}: train {derived.train_questions:,}, test {derived.test_questions:,} questions")
     _print_shift(derived.shift)
-    next_command = replace(paths, catalog=[derived.catalog]).prepare_command(
-        derived.name, has_features=derived.has_features
-    )
-    say(f"next: {next_command}")
+    paths = replace(paths, catalog=[derived.catalog])
+    say(f"next: {paths.prepare_command(derived.name, has_features=derived.has_features)}")
 
 
 def _print_shift(shift: "Shift") -> None:
-    distance, covered = f"{shift.distance:.3f}", f"{shift.concepts_covered:.1%}"
-    say(f"shift of the priors (total variation distance between a type's answers in train and test): {distance}")
-    say(f"words of types and answers of the test split that are also in train: {covered}")
+    what = "total variation distance between a type's answers in train and test"
+    say(f"shift of the priors ({what}): {shift.distance:.3f}")
+    say(f"words of types and answers of the test split that are also in train: {shift.concepts_covered:.1%}")
     both = shift.types - len(shift.train_only) - len(shift.test_only)
     say(f"question types in both splits: {both} of {shift.types}")
     for message, names in (
@@ -199,10 +195,6 @@ def fetch(
     advice = "all other files are unchanged" if force else "rerun the same command to continue"
     with reporting_signals(display, f"downloaded data is kept: {advice}"):
         outcome = datasets.fetch_dataset(name, paths, FetchOptions(own_folder, offline, force), display)
-    _print_fetched(outcome, paths)
-
-
-def _print_fetched(outcome: "Outcome", paths: "Paths") -> None:
     dataset = outcome.dataset
     next_command = paths.prepare_command(dataset.name, has_features=dataset.has_features())
     if not outcome.counts:
@@ -260,13 +252,6 @@ def prepare(
     say(f"{dataset.folder}: {sizes} questions; {counted(summary.answers, 'answer')}; ready")
 
 
-class Broken(StrEnum):
-    """What to do with an image that cannot be decoded."""
-
-    refuse = "refuse"
-    skip = "skip"
-
-
 @app.command(
     "extract",
     cls=Command,
@@ -296,8 +281,9 @@ def extract(
     batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Images per batch.")] = 32,
     revision: Annotated[str | None, typer.Option(metavar="NAME", help="Revision of the model on the hub.")] = None,
     broken: Annotated[
-        Broken, typer.Option(metavar="|".join(Broken), help="What to do with an image that cannot be decoded.")
-    ] = Broken.refuse,
+        Literal["refuse", "skip"],
+        typer.Option(metavar="refuse|skip", help="What to do with an image that cannot be decoded."),
+    ] = "refuse",
     device: Device = "auto",
 ) -> None:
     """Compute region features of images with a vision model.
@@ -309,7 +295,7 @@ def extract(
     from vqabench.reporting.progress import Display
     from vqabench.workflows import datasets
 
-    asked = Extraction(model, revision, regions, batch_size, broken.value)
+    asked = Extraction(model, revision, regions, batch_size, broken)
     display = Display()
     with reporting_signals(display, FEATURES_KEPT):
         count = datasets.extract(images, out, asked, device, display)

@@ -10,15 +10,16 @@ import stat
 import threading
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
 from vqabench.errors import InputError, VqabenchError, first_few, unknown
-from vqabench.files.folders import is_hidden
+from vqabench.files.folders import is_hidden, list_below, require_file
 
 UNREADABLE = (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError)
 """Errors of reading a damaged file; RuntimeError if it is encrypted, or its compression is not supported."""
@@ -179,25 +180,46 @@ def _list(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
 
 @dataclass(frozen=True)
 class Member:
-    """A member of a zip, not read yet."""
+    """A file of a folder or a zip, not read yet."""
 
     name: str
+    """Relative to the folder or the zip."""
+    where: str
+    """Its path, or `ZIP::MEMBER`."""
     size: int
     """Unpacked bytes, according to the zip."""
-    crc: int
-    """CRC-32 of the content, according to the zip."""
+    version: int
+    """Changes with the content: modification time of a file, CRC-32 of a member according to the zip."""
     read: Callable[[], bytes]
     """Several threads may call it at once."""
 
 
-def list_members(path: Path, endings: Sequence[str]) -> list[Member]:
-    """List the members of a zip with some endings, by name. The zip stays open while one of them is referenced."""
-    archive, turn = zipfile.ZipFile(path), threading.Lock()
-    return [
-        Member(one.filename, one.file_size, one.CRC, partial(_read, archive, one, turn))
-        for one in _list(archive)
-        if one.filename.lower().endswith(tuple(endings))
-    ]
+def list_members(source: Path, endings: tuple[str, ...], what: str = "file") -> tuple[list[Member], str]:
+    """List the files of a folder or a zip with some endings, by name; also return a count of the others by ending.
+
+    The zip stays open while one of its members is referenced. Raises InputError if a file of a folder, which is to
+    be a `what`, is a pipe or missing, and UNREADABLE if the zip is damaged.
+    """
+    members: list[Member] = []
+    others: Counter[str] = Counter()
+    if source.is_dir():
+        for path in list_below(source):
+            if path.name.lower().endswith(endings):
+                require_file(path, what)
+                stat, name = path.stat(), path.relative_to(source).as_posix()
+                members.append(Member(name, str(path), stat.st_size, stat.st_mtime_ns, path.read_bytes))
+            else:
+                others[path.suffix] += 1
+    else:
+        archive, turn = zipfile.ZipFile(source), threading.Lock()
+        for one in _list(archive):
+            if one.filename.lower().endswith(endings):
+                read = partial(_read, archive, one, turn)
+                members.append(Member(one.filename, f"{source}::{one.filename}", one.file_size, one.CRC, read))
+            else:
+                others[PurePosixPath(one.filename).suffix] += 1
+    counts = (f"{count} {ending or 'without an ending'}" for ending, count in others.items())
+    return members, first_few(counts)
 
 
 def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo, turn: threading.Lock) -> bytes:

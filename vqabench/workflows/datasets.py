@@ -14,7 +14,6 @@ from msgspec import structs
 from vqabench.data.catalog.changing_priors import Shift
 from vqabench.data.catalog.dataset import Dataset, FileChoice, check_chosen, remember_choice
 from vqabench.data.catalog.entries import SplitCounts, read_catalog
-from vqabench.data.catalog.integrity import hash_content
 from vqabench.data.catalog.raw_files import (
     AGAIN,
     FetchOptions,
@@ -33,7 +32,7 @@ from vqabench.data.prepare.preparation import Summary, prepare_files, summarise
 from vqabench.data.prepare.verification import FileCheck, verify
 from vqabench.errors import InputError, VqabenchError
 from vqabench.events import Emit, ignore
-from vqabench.files.atomic import find_place
+from vqabench.files.atomic import find_place, hash_file
 from vqabench.paths import Paths
 from vqabench.training.device import choose_device
 from vqabench.workflows.splits import rebuild_cp
@@ -53,17 +52,17 @@ class DatasetLine:
 
 def list_datasets(paths: Paths) -> list[DatasetLine]:
     """List the data sets of the catalogue."""
-    return [_describe_in_a_line(paths.dataset(name)) for name in read_catalog(paths.catalog)]
-
-
-def _describe_in_a_line(dataset: Dataset) -> DatasetLine:
-    summary = summarise(dataset)
-    prepared: Literal["yes", "no", "outdated", "damaged"]
-    if summary is None:
-        prepared = "damaged" if dataset.prepared_file.exists() else "no"
-    else:
-        prepared = "yes" if summary.current else "outdated"
-    return DatasetLine(dataset.name, dataset.entry.title, _is_fetched(dataset), prepared)
+    lines = []
+    for name in read_catalog(paths.catalog):
+        dataset = paths.dataset(name)
+        summary = summarise(dataset)
+        prepared: Literal["yes", "no", "outdated", "damaged"]
+        if summary is None:
+            prepared = "damaged" if dataset.prepared_file.exists() else "no"
+        else:
+            prepared = "yes" if summary.current else "outdated"
+        lines.append(DatasetLine(name, dataset.entry.title, _is_fetched(dataset), prepared))
+    return lines
 
 
 def _is_fetched(dataset: Dataset) -> bool | None:
@@ -96,18 +95,14 @@ def describe_dataset(name: str, paths: Paths) -> dict[str, str | int]:
     if entry.validation:
         facts["val"] = f"{entry.validation.share:.1%} of train's images, seed {entry.validation.seed}"
     facts |= {f"recipe.{key}": value for key, value in entry.recipe.items()}
-    return facts | _describe_prepared(dataset)
-
-
-def _describe_prepared(dataset: Dataset) -> dict[str, str | int]:
     summary = summarise(dataset)
     if summary is None:
-        damaged = dataset.prepared_file.exists()
-        return {"prepared": "damaged; prepare it again" if damaged else "no"}
+        return facts | {"prepared": "damaged; prepare it again" if dataset.prepared_file.exists() else "no"}
     if not summary.current:
-        return {"prepared": "outdated: files or settings have changed, or files were touched; prepare it again"}
-    facts: dict[str, str | int] = {f"{split} questions": count for split, count in summary.questions.items()}
+        outdated = "outdated: files or settings have changed, or files were touched; prepare it again"
+        return facts | {"prepared": outdated}
     return facts | {
+        **{f"{split} questions": count for split, count in summary.questions.items()},
         "answers": summary.answers,
         "words": summary.words,
         "question types": summary.question_types,
@@ -182,7 +177,7 @@ def _derive(dataset: Dataset, parent: Dataset, record: FetchRecord, paths: Paths
     """
     assert dataset.entry.derived is not None
     test_ids = dataset.source / dataset.entry.derived.test_ids
-    inputs = {path.name: hash_content(path) for path in (*parent.archives(), test_ids)}
+    inputs = {path.name: hash_file(path) for path in (*parent.archives(), test_ids)}
     made = dataset.question_files()
     if record.made_of == inputs and record.counts and all(path.is_file() for path in made):
         for path in made:

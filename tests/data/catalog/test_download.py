@@ -19,10 +19,11 @@ import pytest
 from tests.file_server import FileServer, serving
 from vqabench.data.catalog.download import RetryPolicy
 from vqabench.data.catalog.entries import SourceFile, read_catalog
-from vqabench.data.catalog.integrity import find_fault, hash_blob, hash_content
+from vqabench.data.catalog.integrity import find_fault, hash_blob
 from vqabench.data.catalog.raw_files import FetchOptions, fetch_lock, get_files, read_record
 from vqabench.errors import InputError, VqabenchError
 from vqabench.events import BytesReceived, DownloadStarted, Event, Warn
+from vqabench.files.atomic import hash_file
 
 QUICK = RetryPolicy(attempts=4, connect=2.0, read=0.75, pause=0.001)
 
@@ -100,7 +101,7 @@ def test_a_file_comes_and_is_recorded_and_a_second_call_asks_nothing(server: Fil
     assert finals(tmp_path) == {"a.zip": FIRST}
     record = read_record(tmp_path).files["a.zip"]
     assert (record.source, record.size) == (server.address("a.zip"), len(FIRST))
-    assert record.sha256 == hash_content(tmp_path / "a.zip")
+    assert record.sha256 == hash_file(tmp_path / "a.zip")
     assert not (tmp_path / "coming").exists()
     fetch(server, tmp_path)
     assert len(server.requests) == 1

@@ -67,7 +67,7 @@ BROKEN = [
     (GOOD + 'title = "B"', "not a catalogue in TOML: Cannot overwrite a value"),
     (b"\xff\xfea\x00", "TOML must be UTF-8, but byte 0 is not"),
     (b'title = "\xe9"', "TOML must be UTF-8, but byte "),
-    (b"\x00" * 5_000_000, "has 5,000,000 bytes"),
+    (b"\x00" * 5_000_000, "larger than 4 MiB"),
 ]
 
 

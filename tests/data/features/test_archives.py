@@ -75,7 +75,7 @@ def test_boxes_without_an_image_size_are_shares(folder: Path) -> None:
         ({"num_bbox": np.array(np.nan)}, "num_bbox holds values that are not numbers"),
         ({"num_bbox": np.array(10**15)}, "num_boxes: 1000000000000000 is not from 1 to 3"),
         ({"num_bbox": np.array(0)}, "0 is not from 1 to 3"),
-        ({"image_w": np.array(-5)}, "image_w: -5 is not from 1 to"),
+        ({"image_w": np.array(-5)}, "its width: -5 is not from 1 to"),
         ({"bbox": np.full((3, 4), 150, np.float32)}, "box 0 .* is outside the image of 200 x 100"),
     ],
 )

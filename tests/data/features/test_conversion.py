@@ -20,6 +20,7 @@ from tests.region_sources import (
     write_table,
 )
 from vqabench.data.features.conversion import ConversionOptions, convert_features
+from vqabench.data.features.names import make_finder
 from vqabench.data.features.sources import read_rows
 from vqabench.data.features.store import FeatureStore, check_numbers, open_features
 from vqabench.errors import InputError
@@ -89,7 +90,7 @@ def test_the_cost_of_rounding_is_told_and_float32_costs_nothing(tmp_path: Path) 
     assert said[0].startswith("preparing region features of 10,000 images from ")
     error = "relative error 1.2e-04 on average, at most 2.4e-04 (of 1.0e+00)"
     assert said[1:] == [
-        "features of 1 images, 1 regions at most, 3 wide",
+        "features of 1 image, 1 region at most, 3 wide",
         f"rounded to float16: {error}, in the first region of each image",
     ]
     said.clear()
@@ -122,7 +123,7 @@ def test_broken_rows_are_refused_or_left_out_as_the_catalogue_says(tmp_path: Pat
     said: list[str] = []
     store = convert(tmp_path / "t.tsv", tmp_path / "f.h5", SKIP, say=said.append)
     assert store.image_ids.tolist() == [7, 9]
-    assert said[-1].startswith(f"1 broken row is left out (images {row.partition(chr(9))[0]}); the first: ")
+    assert said[-1].startswith(f"1 broken row left out (images {row.partition(chr(9))[0]}); the first: ")
     assert "t.tsv, line 2" in said[-1]
     assert leftovers(tmp_path) == []
 
@@ -142,7 +143,7 @@ def test_a_damaged_array_file_is_skipped_row_by_row(tmp_path: Path) -> None:
 def test_where_every_row_is_broken_there_are_no_features(tmp_path: Path) -> None:
     (tmp_path / "t.tsv").write_text(BROKEN["nan"])
     with pytest.raises(
-        InputError, match=r"no features for any of the 10,000 images .* of 1 broken rows: .*t\.tsv, line 1: image 8"
+        InputError, match=r"no features for any of the 10,000 images .* of 1 broken row: .*t\.tsv, line 1: image 8"
     ):
         convert(tmp_path / "t.tsv", tmp_path / "f.h5", SKIP)
     assert leftovers(tmp_path) == []
@@ -160,7 +161,7 @@ def test_what_is_there_already_is_left_as_it_is_until_a_source_or_a_setting_chan
 
 def test_the_reader_leaves_no_file_open(tmp_path: Path) -> None:
     source = write_published(tmp_path / "f.hdf5", {7: 2, 8: 2})
-    rows = list(read_rows([source], {7, 8}))
+    rows = list(read_rows([source], make_finder([7, 8])))
     assert rows[0].decode().regions.shape == (2, 3)
     del rows
     with h5py.File(source, "a"):

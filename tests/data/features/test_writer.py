@@ -117,7 +117,7 @@ def test_only_whole_shards_are_continued_after(
     said: list[str] = []
     convert(source, tmp_path / "f.h5", SKIP, say=said.append)
     assert said[1] == f"continuing after the {images} images that are done"
-    assert said[-1].startswith("1 broken row is left out (images 99)")
+    assert said[-1].startswith("1 broken row left out (images 99)")
     convert(source, tmp_path / "whole.h5", SKIP)
     assert (tmp_path / "f.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
     assert leftovers(tmp_path) == []

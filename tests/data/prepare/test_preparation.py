@@ -358,7 +358,7 @@ def test_questions_about_images_whose_features_are_broken_are_as_those_without_f
     told: list[str] = []
     with pytest.raises(InputError, match=r"1 images have no features \(ids 5\)"):
         prepare(skipping, told.append)
-    assert any(line.startswith("1 broken row is left out (images 5)") for line in told)
+    assert any(line.startswith("1 broken row left out (images 5)") for line in told)
     told = said(change_catalog(dataset, 'images_without_features = "skip"'))
     assert "train: 10 of 60 questions are left out: no image features" in told
 

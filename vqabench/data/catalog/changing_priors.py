@@ -9,8 +9,8 @@ from __future__ import annotations
 import heapq
 import random
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 
 from vqabench.data.vqa.annotation_table import AnnotationTable
 from vqabench.data.vqa.words import split_words
@@ -67,55 +67,29 @@ def resplit(groups: Sequence[AnswerGroup], share: float, seed: int) -> list[bool
     """
     order = sorted(set(groups))
     random.Random(seed).shuffle(order)
-    test = _Test(groups, share, {group: concepts_of(group) for group in order})
+    split = _Split(groups, share, order)
     by_type: dict[str, list[AnswerGroup]] = defaultdict(list)
     for group in order:
         by_type[group[0]].append(group)
-    smallest = {name: min(test.sizes[group] for group in own) for name, own in by_type.items()}
+    smallest = {name: min(split.sizes[group] for group in own) for name, own in by_type.items()}
     reserved = sum(smallest.values())
     for name, own in by_type.items():
         reserved -= smallest[name]  # keep space for the later types
-        by_size = sorted(own, key=lambda group: test.sizes[group] < LEAST_OF_TYPE * test.type_sizes[group[0]])
+        by_size = sorted(own, key=lambda group: split.sizes[group] < LEAST_OF_TYPE * split.type_sizes[group[0]])
         for group in by_size:
-            if test.fits(group, reserved):
-                test.take(group)
+            if split.fits(group, reserved):
+                split.add_to_test(group)
                 break
     for group in order:
-        if test.fits(group):
-            test.take(group)
-            test.cover.add_to_train()
-    if not test.groups:
+        if split.fits(group):
+            split.add_to_test(group)
+            split.add_to_train()
+    if not split.test:
         raise InputError(
             "no group of questions can go to the test split: each is too large, is its whole question type, or has "
             "a word that no other group has"
         )
-    return [group in test.groups for group in groups]
-
-
-class _Test:
-    """The groups in the test, and its remaining size."""
-
-    def __init__(
-        self, groups: Sequence[AnswerGroup], share: float, concepts: Mapping[AnswerGroup, frozenset[str]]
-    ) -> None:
-        self.sizes = Counter(groups)
-        self.type_sizes = Counter(name for name, _ in groups)
-        self.left = round(share * len(groups))
-        self.left_of_type = {name: int((1 - LEAST_OF_TYPE) * size) for name, size in self.type_sizes.items()}
-        self.cover = _Cover(concepts)
-        self.groups: set[AnswerGroup] = set()
-
-    def fits(self, group: AnswerGroup, reserved: int = 0) -> bool:
-        """Return whether a group may go to the test, with `reserved` of its questions kept for other groups."""
-        small = self.sizes[group] <= min(self.left - reserved, self.left_of_type[group[0]])
-        return small and self.cover.can_spare(group)
-
-    def take(self, group: AnswerGroup) -> None:
-        """Put a group into the test."""
-        self.cover.add_to_test(group)
-        self.groups.add(group)
-        self.left -= self.sizes[group]
-        self.left_of_type[group[0]] -= self.sizes[group]
+    return [group in split.test for group in groups]
 
 
 def concepts_of(group: AnswerGroup) -> frozenset[str]:
@@ -126,33 +100,45 @@ def concepts_of(group: AnswerGroup) -> frozenset[str]:
     return frozenset(word for word in words if word not in ENGLISH_STOP_WORDS)
 
 
-@dataclass
-class _Cover:
-    """A greedy cover of concepts: how many wanted concepts each remaining group contains."""
+class _Split:
+    """An unfinished split: a test of limited size, and a greedy cover of its concepts by groups in train."""
 
-    concepts: Mapping[AnswerGroup, frozenset[str]]
-    left: dict[AnswerGroup, int] = field(init=False)
-    """Remaining group -> number of wanted concepts that it contains."""
-
-    def __post_init__(self) -> None:
-        self.left = dict.fromkeys(self.concepts, 0)
-        self.rank = {group: number for number, group in enumerate(self.concepts)}
+    def __init__(self, groups: Sequence[AnswerGroup], share: float, order: Sequence[AnswerGroup]) -> None:
+        self.sizes = Counter(groups)
+        self.type_sizes = Counter(name for name, _ in groups)
+        self.test: set[AnswerGroup] = set()
+        self.space = round(share * len(groups))
+        """Questions that may still go to the test."""
+        self.space_of_type = {name: int((1 - LEAST_OF_TYPE) * size) for name, size in self.type_sizes.items()}
+        self.concepts = {group: concepts_of(group) for group in order}
+        self.rank = {group: number for number, group in enumerate(order)}
+        self.left = dict.fromkeys(order, 0)
+        """Group that is in neither split yet -> number of wanted concepts that it contains."""
         self.holders: dict[str, list[AnswerGroup]] = defaultdict(list)
         for group, concepts in self.concepts.items():
             for concept in concepts:
                 self.holders[concept].append(group)
         self.holding = Counter({concept: len(holders) for concept, holders in self.holders.items()})
+        """Concept -> number of groups in neither split that contain it."""
         self.wanted: set[str] = set()
+        """Concepts of the test that train lacks."""
         self.covered: set[str] = set()
+        """Concepts of train."""
         self.heap: list[tuple[int, int, AnswerGroup]] = []
 
-    def can_spare(self, group: AnswerGroup) -> bool:
-        """Return whether a group remains, and others remain for those of its concepts that train lacks."""
-        return group in self.left and all(self.holding[c] > 1 for c in self.concepts[group] - self.covered)
+    def fits(self, group: AnswerGroup, reserved: int = 0) -> bool:
+        """Return whether a group may go to the test, with `reserved` of its questions kept for other groups."""
+        if group not in self.left or self.sizes[group] > min(self.space - reserved, self.space_of_type[group[0]]):
+            return False
+        # Others must remain for those of its concepts that train lacks.
+        return all(self.holding[concept] > 1 for concept in self.concepts[group] - self.covered)
 
     def add_to_test(self, group: AnswerGroup) -> None:
         """Put a group into the test; its concepts are then wanted in train."""
-        self._take(group)
+        self.test.add(group)
+        self.space -= self.sizes[group]
+        self.space_of_type[group[0]] -= self.sizes[group]
+        self._remove(group)
         new = self.concepts[group] - self.covered - self.wanted
         self.wanted |= new
         self._change(new, +1)
@@ -165,13 +151,13 @@ class _Cover:
                 break
         else:
             return
-        self._take(group)
+        self._remove(group)
         brought = self.concepts[group] & self.wanted
         self.wanted -= brought
         self.covered |= self.concepts[group]
         self._change(brought, -1)
 
-    def _take(self, group: AnswerGroup) -> None:
+    def _remove(self, group: AnswerGroup) -> None:
         del self.left[group]
         self.holding.subtract(self.concepts[group])
 
@@ -193,33 +179,24 @@ def measure_shift(groups: Sequence[AnswerGroup], in_test: Sequence[bool]) -> Shi
     Raises InputError if one side is empty.
     """
     counts: dict[bool, dict[str, Counter[str]]] = {False: defaultdict(Counter), True: defaultdict(Counter)}
-    for (question_type, answer), test in zip(groups, in_test, strict=True):
-        counts[test][question_type][answer] += 1
-    train, tested = counts[False], counts[True]
-    if not train or not tested:
+    for (question_type, answer), is_test in zip(groups, in_test, strict=True):
+        counts[is_test][question_type][answer] += 1
+    train, test = counts[False], counts[True]
+    if not train or not test:
         raise InputError(f"all {len(groups):,} questions would be in {'train' if train else 'the test'}")
-    total = sum(answers.total() for answers in tested.values())
-    distance = (
-        sum(answers.total() * _distance(answers, train.get(name, Counter())) for name, answers in tested.items())
-        / total
-    )
+    train_only, test_only = tuple(sorted(train.keys() - test)), tuple(sorted(test.keys() - train))
+    distances = 0.0
+    for question_type, answers in test.items():
+        known = train.get(question_type, Counter())
+        # Half the sum of absolute differences is the total variation distance; it is 1 if train lacks the type.
+        differences = (
+            abs(answers[a] / answers.total() - known[a] / known.total()) for a in answers.keys() | known.keys()
+        )
+        distances += answers.total() * (sum(differences) / 2 if known else 1.0)
     train_concepts, test_concepts = (
-        {
-            concept
-            for name, answers in types.items()
-            for answer in answers
-            for concept in concepts_of((name, answer))
-        }
-        for types in (train, tested)
+        {concept for name, own in types.items() for answer in own for concept in concepts_of((name, answer))}
+        for types in (train, test)
     )
     covered = len(test_concepts & train_concepts) / max(1, len(test_concepts))
-    train_only, test_only = tuple(sorted(train.keys() - tested)), tuple(sorted(tested.keys() - train))
-    return Shift(min(1.0, distance), covered, len(train | tested), train_only, test_only)
-
-
-def _distance(first: Counter[str], second: Counter[str]) -> float:
-    """Return the total variation distance of two distributions; 1 if one of them is empty."""
-    if not first or not second:
-        return 1.0
-    answers = first.keys() | second.keys()
-    return sum(abs(first[a] / first.total() - second[a] / second.total()) for a in answers) / 2
+    distance = min(1.0, distances / in_test.count(True))
+    return Shift(distance, covered, len(train | test), train_only, test_only)

@@ -11,11 +11,10 @@ import msgspec
 import platformdirs
 
 from vqabench.data.catalog.entries import SPLITS, DatasetEntry, SplitCounts, SplitFiles, SplitName, read_catalog
-from vqabench.data.catalog.integrity import hash_content
 from vqabench.data.vqa.annotation_table import AnnotationTable, concatenate, read_annotation_table
 from vqabench.data.vqa.annotations import Question, match, read_questions
 from vqabench.errors import InputError, VqabenchError, first_few, unknown
-from vqabench.files.atomic import read_json, write_file
+from vqabench.files.atomic import hash_file, read_json, write_file
 from vqabench.files.folders import require_file
 from vqabench.files.packed import split_member
 
@@ -25,14 +24,6 @@ class FileChoice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     features: tuple[str, ...] = ()
     word_vectors: str | None = None
-
-
-def read_choice(folder: Path) -> FileChoice:
-    """Read the files chosen before. Raises InputError if the record is damaged."""
-    path = folder / "chosen.json"
-    if not path.is_file():
-        return FileChoice()
-    return read_json(path, FileChoice, "delete it, and name the files again with data prepare --features FILE")
 
 
 def remember_choice(folder: Path, choice: FileChoice) -> None:
@@ -72,7 +63,7 @@ class Dataset:
     @property
     def scored(self) -> tuple[str, ...]:
         """Return the splits that have annotations. The others can be answered but not scored."""
-        return tuple(split for split in self.splits if self._files_of(split).annotations)
+        return tuple(split for split in self.splits if self.entry.splits[self._source_of(split)].annotations)
 
     @property
     def chosen(self) -> FileChoice:
@@ -80,7 +71,10 @@ class Dataset:
 
         Raises InputError if the record of those named before is damaged.
         """
-        return self.named or read_choice(self.folder)
+        path = self.folder / "chosen.json"
+        if self.named or not path.is_file():
+            return self.named or FileChoice()
+        return read_json(path, FileChoice, "delete it, and name the files again with data prepare --features FILE")
 
     @property
     def prepared_file(self) -> Path:
@@ -122,17 +116,17 @@ class Dataset:
 
     def check_questions_readable(self) -> None:
         """Raise InputError, with the command that gets them, if files of questions or annotations are missing."""
+        missing = []
         for path in self.archives():
             if path.exists():
                 require_file(path, "file of questions or annotations")
-        missing = [path for path in self.archives() if not path.is_file()]
-        if not missing:
-            return
-        fetched = [path for path in missing if path.name in self.entry.files or self.entry.derived]
+            else:
+                missing.append(path)
+        fetched = [path.name for path in missing if path.name in self.entry.files or self.entry.derived]
         if fetched:
-            names = first_few(path.name for path in fetched)
-            raise InputError(f"{self.source}: lacks {names}; run: vqabench data fetch {self.name}")
-        raise InputError(f"{self.name}: {len(missing)} of its files are missing: {first_few(missing)}")
+            raise InputError(f"{self.source}: lacks {first_few(fetched)}; run: vqabench data fetch {self.name}")
+        if missing:
+            raise InputError(f"{self.name}: {len(missing)} of its files are missing: {first_few(missing)}")
 
     def files(self) -> list[Path]:
         """Return every file that the data set is prepared from."""
@@ -196,9 +190,6 @@ class Dataset:
         """Return the split whose files contain this one: train for a `val` that is carved from it."""
         return "train" if split == "val" and self.entry.validation else split  # type: ignore[return-value]
 
-    def _files_of(self, split: str) -> SplitFiles:
-        return self.entry.splits[self._source_of(split)]
-
     def _read_question_files(self, split: SplitName) -> list[Question]:
         names = self.entry.splits[split].questions
         return [question for name in names for question in read_questions(self.source / name)]
@@ -240,10 +231,7 @@ Raw = dict[str, tuple[list[Question], AnnotationTable]]
 
 def data_folder(given: Path | None) -> Path:
     """Return the data folder: the one given, `$VQABENCH_DATA`, or the platform's."""
-    if given is not None:
-        return given
-    from_environment = os.environ.get("VQABENCH_DATA")
-    return Path(from_environment) if from_environment else platformdirs.user_data_path("vqabench", False)
+    return given or Path(os.environ.get("VQABENCH_DATA") or platformdirs.user_data_path("vqabench", False))
 
 
 def find_dataset(name: str, own_catalog: Path | Sequence[Path] | None, data_dir: Path | None) -> Dataset:
@@ -253,17 +241,15 @@ def find_dataset(name: str, own_catalog: Path | Sequence[Path] | None, data_dir:
         raise InputError(f"{unknown('dataset', name, catalog)}; add your own with --catalog FILE")
     entry, source = catalog[name]
     folder = data_folder(data_dir) / name
+    # Splits that are written here instead of fetched have files of these names.
+    written = {one: SplitFiles((f"{one}_questions.json",), (f"{one}_annotations.json",)) for one in SPLITS}
     if entry.generator:
-        made = msgspec.structs.replace(entry, splits=_written_splits(SPLITS), features=("features.h5",))
+        made = msgspec.structs.replace(entry, splits=written, features=("features.h5",))
         return Dataset(name, made, folder / "raw", folder)
     if entry.derived:
-        entry = msgspec.structs.replace(entry, splits=_written_splits(("train", "test")))
+        splits = {split: files for split, files in written.items() if split != "val"}
+        entry = msgspec.structs.replace(entry, splits=splits)
     return Dataset(name, entry, folder / "raw" if entry.files else source, folder)
-
-
-def _written_splits(splits: Sequence[SplitName]) -> dict[SplitName, SplitFiles]:
-    """Return the files of splits that are written here instead of fetched."""
-    return {split: SplitFiles((f"{split}_questions.json",), (f"{split}_annotations.json",)) for split in splits}
 
 
 def hash_questions(dataset: Dataset) -> dict[Path, str]:
@@ -271,10 +257,7 @@ def hash_questions(dataset: Dataset) -> dict[Path, str]:
 
     Raises InputError if one cannot be read.
     """
-    try:
-        return {path: hash_content(path) for path in dataset.archives()}
-    except OSError as error:
-        raise InputError(f"{error.filename}: cannot be read: {error.strerror or error}") from error
+    return {path: hash_file(path) for path in dataset.archives()}
 
 
 NOT_SCORED = (
@@ -288,6 +271,6 @@ def check_questions(known: Mapping[Path, str], consequence: str = NOT_SCORED) ->
 
     Call it after reading them, so that what was read is what was hashed.
     """
-    changed = [path for path, digest in known.items() if not path.is_file() or hash_content(path) != digest]
+    changed = [path for path, digest in known.items() if not path.is_file() or hash_file(path) != digest]
     if changed:
         raise VqabenchError(f"{first_few(changed)}: changed while this command was running, so {consequence}")

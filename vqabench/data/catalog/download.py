@@ -129,6 +129,10 @@ class _Mirror:
     def __init__(self, name: str, file: SourceFile, url: str, folder: Path, emit: Emit, retry: RetryPolicy) -> None:
         self.name, self.file, self.url, self.emit, self.retry = name, file, url, emit, retry
         self.part = PartFile(folder, name)
+        self.have = 0
+        """Received bytes after which this attempt continues."""
+        self.origin: PartOrigin | None = None
+        """Of these bytes."""
         self.doubtful = False
         """Whether the received bytes may be wrong even if the mirror has the right file."""
 
@@ -147,12 +151,14 @@ class _Mirror:
                 time.sleep(min(max(self.retry.pause * 2**failed / 2, reason.pause), LONGEST_PAUSE))
 
     def _attempt(self) -> Path:
-        have = self._usable()
-        self.doubtful = have > 0  # otherwise all bytes come from one response
-        origin = self.part.origin()
+        self.have, self.origin = 0, self.part.origin()
+        origin = self.origin
+        if origin and origin.url == self.url and (origin.etag or self.file.has_checksum):
+            self.have = self.part.size()
+        self.doubtful = self.have > 0  # otherwise all bytes come from one response
         # If all bytes are there, a process was killed before the check and the renaming below.
-        if not (have and origin and origin.size == have):
-            self._transfer(have, origin.etag if have and origin else None)
+        if not (self.have and origin and origin.size == self.have):
+            self._transfer()
         fault = find_fault(self.part.content, self.name, self.file)
         if fault is None:
             path = self.part.content.with_name(self.name)
@@ -163,22 +169,17 @@ class _Mirror:
         message = f"the download is not the expected file: {fault}"
         raise _TryAgainError(message) if self.doubtful else _MirrorError(message)
 
-    def _usable(self) -> int:
-        """Return the number of received bytes after which this mirror can continue."""
-        origin = self.part.origin()
-        if origin is None or origin.url != self.url or not (origin.etag or self.file.has_checksum):
-            return 0
-        return self.part.size()
-
-    def _transfer(self, have: int, etag: str | None) -> None:
+    def _transfer(self) -> None:
         headers = {"Accept-Encoding": "identity", "User-Agent": f"vqabench/{__version__}"}
-        headers |= {"Range": f"bytes={have}-"} if have else {}
-        headers |= {"If-Range": etag} if have and etag else {}
+        if self.have and self.origin:
+            headers["Range"] = f"bytes={self.have}-"
+            if self.origin.etag:
+                headers["If-Range"] = self.origin.etag
         guard = _Guard(self.retry.stall)
         try:
             with guard.watching(), self._open(headers, guard) as response:
                 guard.feed()
-                self._receive(response, have, guard)
+                self._receive(response, guard)
         except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
             raise _TryAgainError(guard.message or self._describe(error)) from error
         except (requests.RequestException, ValueError) as error:  # ValueError: an invalid URL
@@ -190,8 +191,8 @@ class _Mirror:
         """Request the file, following redirects that `_follow` allows."""
         url, limits = self.url, (self.retry.connect, self.retry.read)
         with requests.Session() as session:
-            session.mount("http://", _WatchedAdapter(guard))
-            session.mount("https://", _WatchedAdapter(guard))
+            session.mount("http://", guard)
+            session.mount("https://", guard)
             for _ in range(MOST_REDIRECTS):
                 response = session.get(url, headers=headers, stream=True, timeout=limits, allow_redirects=False)
                 if not response.is_redirect:
@@ -216,46 +217,46 @@ class _Mirror:
             raise _MirrorError(f"redirects to {_clean(host)}, an address of a private network")
         return target
 
-    def _receive(self, response: requests.Response, have: int, guard: _Guard) -> None:
-        self._check_response(response, have)
+    def _receive(self, response: requests.Response, guard: _Guard) -> None:
+        self._check_response(response)
         continues = response.status_code == 206
-        have = have if continues else 0
+        have = self.have if continues else 0
         total = self._total(response, continues)
         limit = total or self.file.size
         self._check_space((limit or 0) - have)
         # If the size is unknown, a tenth of the disk is kept free.
         most = limit or int(0.9 * shutil.disk_usage(self.part.content.parent).free)
         chunks = response.iter_content(CHUNK)
-        first = next(chunks, b"")
+        chunk = next(chunks, b"")
         if not continues:
-            if looks_like_web_page(first):
+            if looks_like_web_page(chunk):
                 raise _MirrorError("answers with a web page instead of the file")
             self.part.begin(PartOrigin(self.url, _strong(response.headers.get("ETag")), total))
         self.emit(DownloadStarted(self.name, have, total))
         with self.part.content.open("ab") as stream:
-            while first:
-                have += len(first)
+            while chunk:
+                have += len(chunk)
                 if have > most:
                     self.part.clear()
                     what = "its" if limit else "there is space for:"
                     raise _MirrorError(f"sends more than {what} {most:,} bytes")
-                stream.write(first)
-                self.emit(BytesReceived(len(first)))
+                stream.write(chunk)
+                self.emit(BytesReceived(len(chunk)))
                 guard.feed()
-                first = next(chunks, b"")
+                chunk = next(chunks, b"")
         if guard.message:
             raise _TryAgainError(guard.message)
         if total is not None and self.part.size() != total:
             raise _TryAgainError(f"broke off at {self.part.size():,} of {total:,} bytes")
 
-    def _check_response(self, response: requests.Response, have: int) -> None:
+    def _check_response(self, response: requests.Response) -> None:
         """Raise _TryAgainError or _MirrorError unless the response is the file, or the rest of it."""
         status, headers = response.status_code, response.headers
         if status >= 500 or status in BUSY:
             raise _TryAgainError(
                 f"answers {status} {_clean(response.reason)}", _number(headers.get("Retry-After")) or 0
             )
-        if (status == 206 and not self._fits(response, have)) or (status == 416 and have):
+        if (status == 206 and not self._fits(response)) or (status == 416 and self.have):
             self.part.clear()
             raise _TryAgainError("the file on the server has changed since the download began")
         if status not in (200, 206):
@@ -266,14 +267,13 @@ class _Mirror:
             packed = _clean(headers["Content-Encoding"])
             raise _MirrorError(f"sends it compressed with {packed}, so its size cannot be checked")
 
-    def _fits(self, response: requests.Response, have: int) -> bool:
+    def _fits(self, response: requests.Response) -> bool:
         """Return whether a partial response continues the received bytes."""
-        origin = self.part.origin()
         first, total = _range(response)
-        if not have or origin is None or first != have or (origin.size or total) != total:
+        if not self.have or self.origin is None or first != self.have or self.origin.size not in (None, total):
             return False
         etag = _strong(response.headers.get("ETag"))
-        return etag == origin.etag if etag or not self.file.has_checksum else True
+        return etag == self.origin.etag or (etag is None and self.file.has_checksum)
 
     def _total(self, response: requests.Response, continues: bool) -> int | None:
         """Return the size of the whole file, if stated. Raises _MirrorError if it cannot be right."""
@@ -354,13 +354,14 @@ def _is_private(host: str) -> bool:
     return not all(ipaddress.ip_address(address).is_global for address in found)
 
 
-class _Guard:
-    """Close the connections of a transfer that is too slow.
+class _Guard(requests.adapters.HTTPAdapter):
+    """A transport that closes its connections if a transfer is too slow.
 
     The timeout of a socket is not enough: it restarts with every byte.
     """
 
     def __init__(self, stall: float) -> None:
+        super().__init__()
         self.stall = stall
         self.sockets: list[socket.socket] = []
         self.message = ""
@@ -393,23 +394,15 @@ class _Guard:
                         # Not `one.shutdown`: that of a TLS socket would continue in plain text.
                         socket.socket.shutdown(one, socket.SHUT_RDWR)
 
-
-class _WatchedAdapter(requests.adapters.HTTPAdapter):
-    """Register every connection with a guard."""
-
-    def __init__(self, guard: _Guard) -> None:
-        super().__init__()
-        self.guard = guard
-
     def get_connection_with_tls_context(self, *args: Any, **named: Any) -> Any:
-        """Return a pool whose connections are registered with the guard."""
+        """Return a pool whose connections are recorded."""
         pool: Any = super().get_connection_with_tls_context(*args, **named)
-        guard, kind = self.guard, pool.ConnectionCls
+        kind, sockets = pool.ConnectionCls, self.sockets
 
         class Watched(kind):  # type: ignore[misc, valid-type]
             def connect(self) -> None:
                 super().connect()
-                guard.sockets.append(self.sock)
+                sockets.append(self.sock)
 
         pool.ConnectionCls = Watched
         return pool

@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 import tomllib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
@@ -15,7 +15,7 @@ import msgspec
 
 from vqabench.data.vqa.annotations import ImageId
 from vqabench.errors import InputError, first_few, unknown
-from vqabench.files.folders import describe_kind
+from vqabench.files.atomic import read_file
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -38,8 +38,9 @@ class SourceFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
             parts = urlsplit(url)
             if parts.scheme not in ("http", "https") or not parts.hostname or re.search(r"\s", url):
                 raise ValueError(f"urls: {url!r} is not an http or https URL")
-        _check_digest("sha256", self.sha256, 64)
-        _check_digest("git_blob", self.git_blob, 40)
+        for name, digest, length in (("sha256", self.sha256, 64), ("git_blob", self.git_blob, 40)):
+            if digest is not None and not re.fullmatch(rf"[0-9a-f]{{{length}}}", digest):
+                raise ValueError(f"{name} must be {length} hexadecimal digits in lower case, not {digest!r}")
 
     @property
     def has_checksum(self) -> bool:
@@ -73,22 +74,6 @@ class Derivation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename
     """Name in this data set's `files`."""
 
 
-def check_names(names: Iterable[str]) -> None:
-    """Raise ValueError if a file name could lead out of its folder, or be hidden in it."""
-    for name in names:
-        if not re.fullmatch(r"\w[\w.-]{0,199}", name):
-            raise ValueError(
-                f"files: {name!r} is not a valid file name: up to 200 letters, digits, '.', '_' and '-' only"
-            )
-        if name == "fetched.json":
-            raise ValueError(f"files: {name!r} is reserved for the record of fetched files")
-
-
-def _check_digest(name: str, digest: str | None, length: int) -> None:
-    if digest is not None and not re.fullmatch(rf"[0-9a-f]{{{length}}}", digest):
-        raise ValueError(f"{name} must be {length} hexadecimal digits in lower case, not {digest!r}")
-
-
 class Carving(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The share of the training images whose questions become the validation split."""
 
@@ -102,17 +87,14 @@ class Carving(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def choose(self, images: Collection[ImageId]) -> set[ImageId]:
         """Return the chosen images. Each is drawn by its own id, independent of the others."""
-        return {image for image in images if self._draw(image) < self.share}
-
-    def _draw(self, image: ImageId) -> float:
-        digest = hashlib.sha256(f"{self.seed}:{image}".encode()).digest()
-        return int.from_bytes(digest[:8]) / 2**64
+        digests = {image: hashlib.sha256(f"{self.seed}:{image}".encode()).digest() for image in images}
+        return {image for image, digest in digests.items() if int.from_bytes(digest[:8]) / 2**64 < self.share}
 
 
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
 """Training, in-domain validation, out-of-domain test."""
-LARGEST = 4_000_000
+LARGEST = 1 << 22
 """Bytes of a catalogue."""
 
 Names = Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
@@ -170,7 +152,13 @@ class DatasetEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """Changes to every backbone's recipe on this data set, whose size may require another schedule."""
 
     def __post_init__(self) -> None:
-        check_names(self.files)
+        for name in self.files:
+            if not re.fullmatch(r"\w[\w.-]{0,199}", name):  # it could lead out of the folder, or be hidden
+                raise ValueError(
+                    f"files: {name!r} is not a valid file name: up to 200 letters, digits, '.', '_' and '-' only"
+                )
+            if name == "fetched.json":
+                raise ValueError(f"files: {name!r} is reserved for the record of fetched files")
 
 
 PARTS: dict[str, type[msgspec.Struct]] = {"splits": SplitFiles, "counts": SplitCounts, "files": SourceFile}
@@ -184,8 +172,16 @@ def read_catalog(own: Path | Sequence[Path] | None) -> dict[str, tuple[DatasetEn
     Without catalogues of the user, those of `$VQABENCH_CATALOG` are read. Raises InputError, naming file and key,
     if a catalogue is invalid, or two of the user's have an entry of the same name.
     """
-    entries, owners = _read_entries(_bundled_catalog()), dict[str, Path]()
-    for path in _choose_catalogs(own):
+    package = Path(__file__).parents[2]
+    bundled = package / "datasets.toml"  # in a checkout, it is at the root instead
+    entries = _read_entries(bundled if bundled.is_file() else package.parent / "datasets.toml")
+    owners: dict[str, Path] = {}
+    if isinstance(own, Path):
+        own = [own]
+    if not own:
+        named = os.environ.get("VQABENCH_CATALOG", "")
+        own = [Path(one) for one in ([named] if Path(named).exists() else named.split(os.pathsep)) if one]
+    for path in {path.absolute(): path for path in own}.values():  # each once
         for name, entry in _read_entries(path).items():
             if name in owners:
                 raise InputError(f"{path}: [{name}] is also in {owners[name]}; rename one of them")
@@ -193,26 +189,17 @@ def read_catalog(own: Path | Sequence[Path] | None) -> dict[str, tuple[DatasetEn
     return entries
 
 
-def _choose_catalogs(own: Path | Sequence[Path] | None) -> list[Path]:
-    """Return the user's catalogues, each once."""
-    if isinstance(own, Path):
-        own = [own]
-    if not own:
-        named = os.environ.get("VQABENCH_CATALOG", "")
-        own = [Path(one) for one in ([named] if Path(named).exists() else named.split(os.pathsep)) if one]
-    return list({path.absolute(): path for path in own}.values())
-
-
-def _bundled_catalog() -> Path:
-    """Return the path of `datasets.toml`: in the installed package, or at the root of the checkout."""
-    package = Path(__file__).parents[2]
-    candidates = (package / "datasets.toml", package.parent / "datasets.toml")
-    return next(path for path in candidates if path.is_file())
-
-
 def _read_entries(path: Path) -> dict[str, tuple[DatasetEntry, Path]]:
     try:
-        tables = tomllib.loads(_read_text(path))
+        content = read_file(path, LARGEST)
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such catalogue") from None
+    except ValueError as error:  # a name that holds a zero byte
+        raise InputError(f"{path}: the catalogue cannot be read: {error}") from error
+    try:
+        tables = tomllib.loads(content.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not a catalogue: TOML must be UTF-8, but byte {error.start} is not") from None
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path}: not a catalogue in TOML: {error}") from error
     except RecursionError:
@@ -222,24 +209,6 @@ def _read_entries(path: Path) -> dict[str, tuple[DatasetEntry, Path]]:
     return {name: (_convert(name, table, path), path.parent.absolute()) for name, table in tables.items()}
 
 
-def _read_text(path: Path) -> str:
-    """Read a catalogue. Raises InputError if it is not a text file of a plausible size."""
-    try:
-        size = path.stat().st_size
-        if not path.is_file():
-            raise InputError(f"{path}: is {describe_kind(path)}, but a catalogue is a TOML file")
-        if size > LARGEST:
-            raise InputError(f"{path}: has {size:,} bytes; a catalogue may have at most {LARGEST:,}")
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise InputError(f"{path}: there is no such catalogue") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not a catalogue: TOML must be UTF-8, but byte {error.start} is not") from None
-    except (OSError, ValueError) as error:  # the latter: a name that holds a zero byte
-        why = getattr(error, "strerror", None) or error
-        raise InputError(f"{path}: the catalogue cannot be read: {why}") from error
-
-
 def _convert(name: str, table: object, path: Path) -> DatasetEntry:
     if not re.fullmatch(r"\w[\w.-]{0,99}", name):  # it becomes the name of folders
         raise InputError(
@@ -247,6 +216,7 @@ def _convert(name: str, table: object, path: Path) -> DatasetEntry:
         )
     if not isinstance(table, Mapping):
         raise InputError(f"{path}: {name!r} must be a table, as in [{name}]")
+    where = f"{path}: [{name}]"
     fields: dict[str, Any] = dict(table)
     if isinstance(fields.get("features"), str):
         fields["features"] = [fields["features"]]
@@ -258,10 +228,10 @@ def _convert(name: str, table: object, path: Path) -> DatasetEntry:
             else files
             for split, files in splits.items()
         }
-    _check_parts(fields, f"{path}: [{name}]")
-    _check_names(fields, f"{path}: [{name}]")
-    entry = _understand(fields, DatasetEntry, f"{path}: [{name}]")
-    _check_complete(name, entry, path)
+    _check_parts(fields, where)
+    _check_names(fields, where)
+    entry = _understand(fields, DatasetEntry, where)
+    _check_complete(name, entry, where)
     return entry
 
 
@@ -337,10 +307,9 @@ def _valid_values(message: str) -> str:
     return f"; valid: {', '.join(values)}" if values else ""
 
 
-def _check_complete(name: str, entry: DatasetEntry, path: Path) -> None:
+def _check_complete(name: str, entry: DatasetEntry, where: str) -> None:
     if entry.generator:
         return
-    where = f"{path}: [{name}]"
     if entry.derived:
         if entry.splits:
             raise InputError(

@@ -6,12 +6,12 @@ import gzip
 import hashlib
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
 
 from vqabench.data.catalog.entries import SourceFile
+from vqabench.files.atomic import hash_file
 
 BLOCK = 1 << 20
 CHECKED_WHOLE = (".zip", ".gz", ".json")
@@ -28,32 +28,18 @@ def find_fault(path: Path, name: str, file: SourceFile) -> str | None:
         return "it is empty"
     if file.size is not None and size != file.size:
         return f"it has {size:,} bytes, not {file.size:,}"
-    if file.sha256 is not None and (found := hash_content(path)) != file.sha256:
+    if file.sha256 is not None and (found := hash_file(path)) != file.sha256:
         return f"its SHA-256 is {found}, not {file.sha256}"
     if file.git_blob is not None and (found := hash_blob(path)) != file.git_blob:
         return f"its git blob id is {found}, not {file.git_blob}"
     return None if file.has_checksum else _find_damage(path, Path(name).suffix)
 
 
-def hash_content(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def hash_blob(path: Path) -> str:
     """Return git's blob id of a file's content."""
     digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
     with path.open("rb") as stream:
-        for block in _blocks(stream.read):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def is_web_page(path: Path) -> bool:
-    """Return whether a file looks like HTML."""
-    with path.open("rb") as stream:
-        return looks_like_web_page(stream.read(1024))
+        return hashlib.file_digest(stream, lambda: digest).hexdigest()
 
 
 def looks_like_web_page(start: bytes) -> bool:
@@ -69,7 +55,7 @@ def _find_damage(path: Path, ending: str) -> str | None:
             return f"its member {broken} is damaged" if broken else None
         if ending == ".gz":
             with gzip.open(path) as stream:
-                for _ in _blocks(stream.read):
+                while stream.read(BLOCK):
                     pass
         if ending == ".json":
             msgspec.json.decode(path.read_bytes(), type=msgspec.Raw)
@@ -77,7 +63,3 @@ def _find_damage(path: Path, ending: str) -> str | None:
         # RuntimeError: encrypted, or compressed with a method that Python does not support.
         return f"it is not complete: {error}"
     return None
-
-
-def _blocks(read: Callable[[int], bytes]) -> Iterator[bytes]:
-    return iter(lambda: read(BLOCK), b"")

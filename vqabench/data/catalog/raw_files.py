@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-import filelock
 import msgspec
 
 from vqabench.data.catalog.download import RetryPolicy, download
 from vqabench.data.catalog.entries import SourceFile, SplitCounts
-from vqabench.data.catalog.integrity import find_fault, hash_content, is_web_page
+from vqabench.data.catalog.integrity import find_fault, looks_like_web_page
 from vqabench.errors import InputError, VqabenchError, first_few
 from vqabench.events import Emit, Warn
-from vqabench.files.atomic import read_json, write_file, write_through
+from vqabench.files.atomic import hash_file, holding, read_json, write_file, write_through
 from vqabench.files.folders import list_files_below
 
 AGAIN = "to fetch it again, use vqabench data fetch --force"
-PARTIAL = "coming"
-"""Subfolder of files whose download is not complete."""
 
 
 class FileRecord(msgspec.Struct, frozen=True):
@@ -58,26 +55,21 @@ class FetchOptions:
     retry: RetryPolicy = field(default_factory=RetryPolicy)
 
 
-def record_file(folder: Path) -> Path:
-    """Return the path of a folder's record."""
-    return folder / "fetched.json"
-
-
 def read_record(folder: Path) -> FetchRecord:
     """Read the record of a folder. Raises InputError if it is damaged."""
-    path = record_file(folder)
+    path = folder / "fetched.json"
     return read_json(path, FetchRecord, "delete it, and fetch again") if path.is_file() else FetchRecord()
 
 
 def write_record(folder: Path, record: FetchRecord) -> None:
     """Write the record of a folder."""
-    write_file(record_file(folder), msgspec.json.format(msgspec.json.encode(record), indent=2))
+    write_file(folder / "fetched.json", msgspec.json.format(msgspec.json.encode(record), indent=2))
 
 
 def describe_file(path: Path, source: str) -> FileRecord:
     """Return the record of a file in its present state."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    return FileRecord(source, path.stat().st_size, hash_content(path), now)
+    return FileRecord(source, path.stat().st_size, hash_file(path), now)
 
 
 def holds_all(folder: Path, names: Collection[str]) -> bool:
@@ -89,20 +81,11 @@ def holds_all(folder: Path, names: Collection[str]) -> bool:
         return False
 
 
-@contextmanager
-def fetch_lock(folder: Path, emit: Emit) -> Iterator[None]:
+def fetch_lock(folder: Path, emit: Emit) -> AbstractContextManager[None]:
     """Hold the lock of a folder; wait if another process is fetching into it."""
     folder.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        emit(f"{folder}: another vqabench process is fetching; waiting for it")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+    message = f"{folder}: another vqabench process is fetching; waiting for it"
+    return holding(folder / ".lock", lambda: emit(message))
 
 
 def get_files(folder: Path, files: Mapping[str, SourceFile], options: FetchOptions, emit: Emit) -> FetchRecord:
@@ -111,7 +94,7 @@ def get_files(folder: Path, files: Mapping[str, SourceFile], options: FetchOptio
     Raises InputError if an existing file is not the expected one, or one is missing offline; VqabenchError if one
     cannot be fetched.
     """
-    partial = folder / PARTIAL
+    partial = folder / "coming"  # holds files whose download is not complete
     if options.force:
         record = FetchRecord()
         with suppress(InputError):  # a damaged record does not matter if everything is fetched again
@@ -135,7 +118,10 @@ def get_files(folder: Path, files: Mapping[str, SourceFile], options: FetchOptio
         emit(Warn(unpacked))
     try:
         for name in missing:
-            _fetch(folder, name, files[name], record, options.retry, emit)
+            partial.mkdir(exist_ok=True)
+            fetched, url = download(name, files[name], partial, emit, options.retry)
+            fetched.replace(folder / name)
+            _add(folder, name, url, record)
     finally:
         with suppress(OSError):  # not empty: part of a file is kept for the next call
             partial.rmdir()
@@ -163,7 +149,7 @@ def _is_there(path: Path, file: SourceFile, record: FetchRecord) -> bool:
 
 def check_unchanged(path: Path, known: FileRecord, advice: str = AGAIN) -> None:
     """Raise InputError if a file is not the recorded one any more."""
-    if not path.is_file() or (found := hash_content(path)) != known.sha256:
+    if not path.is_file() or (found := hash_file(path)) != known.sha256:
         what = f"SHA-256 {found}, not {known.sha256}" if path.is_file() else "gone"
         raise InputError(f"{path}: changed since {known.date} ({what}); {advice}")
 
@@ -174,11 +160,7 @@ def _find_own(names: Collection[str], folder: Path) -> dict[str, Path]:
         raise InputError(
             f"--from {folder}: {'that is a file, not a' if folder.exists() else 'there is no such'} folder"
         )
-    found: dict[str, Path] = {}
-    for path in list_files_below(folder):
-        if path.name in names:
-            found.setdefault(path.name, path)
-    return found
+    return {path.name: path for path in reversed(list_files_below(folder)) if path.name in names}
 
 
 def _explain_unpacked(missing: Collection[str], folder: Path) -> str:
@@ -209,33 +191,25 @@ def _explain_unpacked(missing: Collection[str], folder: Path) -> str:
 
 def _take(source: Path, path: Path, file: SourceFile, emit: Emit) -> bool:
     """Copy the user's file if it is the expected one; return whether it is."""
-    faults: list[str | None] = []
 
     def copy(part: Path) -> None:
         # The copy is checked, not the source, which may change in between.
         shutil.copyfile(source, part)
-        faults.append(find_fault(part, path.name, file) or ("it is a web page" if is_web_page(part) else None))
-        if faults[0]:
-            raise ValueError
+        with part.open("rb") as stream:
+            page = looks_like_web_page(stream.read(1024))
+        fault = find_fault(part, path.name, file) or ("it is a web page" if page else None)
+        if fault:
+            raise ValueError(fault)
 
     try:
         write_through(path, copy)
-    except ValueError:
-        emit(Warn(f"{source}: not used, because it is not the expected file: {faults[0]}"))
+    except ValueError as fault:
+        emit(Warn(f"{source}: not used, because it is not the expected file: {fault}"))
         return False
     except OSError as error:
         raise VqabenchError(f"{source}: cannot be copied to {path.parent}: {error.strerror or error}") from error
     emit(f"{path.name}: taken from {source}")
     return True
-
-
-def _fetch(folder: Path, name: str, file: SourceFile, record: FetchRecord, retry: RetryPolicy, emit: Emit) -> None:
-    """Fetch one file, in a folder of partial files until it is complete and verified."""
-    partial = folder / PARTIAL
-    partial.mkdir(exist_ok=True)
-    fetched, url = download(name, file, partial, emit, retry)
-    fetched.replace(folder / name)
-    _add(folder, name, url, record)
 
 
 def _add(folder: Path, name: str, source: str, record: FetchRecord) -> None:

@@ -1,14 +1,14 @@
 """Read region features from HDF5: our own `features.h5`, and the forms that published VQA code uses.
 
-Published: features [N, R, V] or [N, V, R] and boxes [N, R, 4 to 7], by any of the names in `rows.py`. If the number
-of regions differs, arrays are flat ([total, V]) and `pos_boxes` [N, 2] holds where the regions of each image begin
-and end. The images are named in `image_ids`, or in a map next to the file, a pickle or JSON.
+Published: features [N, R, V] or [N, V, R] and boxes [N, R, 4 to 7], by any of the names in `regions.py`. If the
+number of regions differs, arrays are flat ([total, V]) and `pos_boxes` [N, 2] holds where the regions of each image
+begin and end. The images are named in `image_ids`, or in a map next to the file, a pickle or JSON.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,73 +19,62 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqabench.data.features.boxes import LayoutError, share_boxes
-from vqabench.data.features.names import WantedImages, canonical_name
+from vqabench.data.features.names import Finder, canonical_name
 from vqabench.data.features.regions import (
-    COUNTS,
-    FEATURES,
     IDS,
-    LONGEST_SIDE,
+    LARGEST_IMAGE,
     MOST_REGIONS,
     SPANS,
     RegionRow,
     Regions,
-    check_count,
-    find_boxes,
     find_name,
-    find_sides,
+    find_names,
     make_regions,
     whole_numbers,
 )
-from vqabench.data.features.store import FORMAT, check_form, read_arrays
+from vqabench.data.features.store import FORMAT, FeatureStore, check_form, read_arrays
+from vqabench.data.vqa.annotations import ImageId
 from vqabench.errors import InputError, first_few
+from vqabench.files.atomic import read_file
 from vqabench.files.folders import require_file
 from vqabench.files.hdf5 import check_stored, get_array
 from vqabench.files.packed import split_member
 from vqabench.files.plain_pickle import load_plain
 
-LARGEST_IMAGE = 1 << 28
-"""Bytes of one image's features."""
 LARGEST_MAP = 1 << 28
 """Bytes; the map of all of COCO takes 3 MB."""
 CHUNK_CACHE = 1 << 25
 """Bytes: compressed arrays come in chunks of several images."""
 
 
-def read_hdf5(source: Path, wanted: WantedImages) -> Iterator[RegionRow]:
+def read_hdf5(source: Path, find: Finder) -> Iterator[RegionRow]:
     """Yield the wanted images of an HDF5 file, in its order; the file stays open while a row of it is referenced.
 
     Raises InputError if it is damaged or of another form.
     """
-    name, member = split_member(source)
+    path, member = split_member(source)
+    take: Callable[[int, str], Regions]
+    rows: Iterable[tuple[int, ImageId]]
     try:
-        file = h5py.File(name, rdcc_nbytes=CHUNK_CACHE)
-        own = file.attrs.get("format") == FORMAT and "regions" in file
-        yield from _own_rows(file, source, wanted) if own else _published_rows(file, name, member, wanted)
+        file = h5py.File(path, rdcc_nbytes=CHUNK_CACHE)
+        if file.attrs.get("format") == FORMAT and "regions" in file:
+            # Read, not mapped: mapped pages count as memory of this process.
+            store = read_arrays(file, lambda dataset: dataset)
+            check_form(path, store)
+            take, rows = partial(_take_own, store), enumerate(store.image_ids.tolist())
+        else:
+            arrays = _find_arrays(file, path)
+            take, rows = partial(_take_published, arrays), _name_rows(file, path, member, arrays.images)
+        for number, name in rows:
+            image_id = find(name)
+            if image_id is not None:
+                where = f"{path}, row {number}"
+                yield RegionRow(image_id, where, partial(take, number, f"{where}: image {image_id}"))
     except (OSError, KeyError, RuntimeError, ValueError, TypeError, MemoryError, OverflowError) as error:
-        raise InputError(f"{name}: not a features file, or a damaged one: {error}") from error
+        raise InputError(f"{path}: not a features file, or a damaged one: {error}") from error
 
 
-def _own_rows(file: h5py.File, source: Path, wanted: WantedImages) -> Iterator[RegionRow]:
-    # Read, not mapped: mapped pages count as memory of this process.
-    store = read_arrays(file, lambda dataset: dataset)
-    check_form(source, store)
-    for number, name in enumerate(store.image_ids.tolist()):
-        image_id = wanted.find(name)
-        if image_id is not None:
-            where = f"{source}, row {number}"
-            yield RegionRow(
-                image_id, where, partial(_guard, _take_own, store, number, f"{where}: image {image_id}")
-            )
-
-
-def _guard(take: Callable[[Any, int, str], Regions], arrays: Any, number: int, what: str) -> Regions:
-    try:
-        return take(arrays, number, what)
-    except (OSError, RuntimeError) as error:
-        raise InputError(f"{what}: cannot be read, the file is damaged: {error}") from error
-
-
-def _take_own(store: Any, number: int, what: str) -> Regions:
+def _take_own(store: FeatureStore, number: int, what: str) -> Regions:
     count = store.counts[number]
     objects, attributes = (
         None if array is None else array[number, :count] for array in (store.object_ids, store.attribute_ids)
@@ -112,32 +101,17 @@ class _Published:
         return len(self.features) if self.spans is None else len(self.spans)
 
 
-def _published_rows(file: h5py.File, path: Path, member: str, wanted: WantedImages) -> Iterator[RegionRow]:
-    arrays = _find_arrays(file, path)
-    for number, name in _name_rows(file, path, member, arrays.images):
-        image_id = wanted.find(name)
-        if image_id is not None:
-            where = f"{path}, row {number}"
-            yield RegionRow(image_id, where, partial(_guard, _take, arrays, number, f"{where}: image {image_id}"))
-
-
 def _find_arrays(file: h5py.File, path: Path) -> _Published:
-    where, names = str(path), list(file)
-    features, boxes = find_name(names, FEATURES, where), find_boxes(names, where)
-    counts, spans, sides = find_name(names, COUNTS, where), find_name(names, SPANS, where), find_sides(names, where)
-    if features is None:
-        raise InputError(f"{path}: holds {', '.join(names) or 'nothing'}, but no features ({', '.join(FEATURES)})")
+    def read(name: str) -> NDArray[np.int64]:
+        return _read_whole(_open(file, name), path)
+
+    names = find_names(list(file), str(path))
     arrays = _Published(
-        features=_open(file, features),
-        boxes=None if boxes is None else _open(file, boxes),
-        spans=None if spans is None else _read_whole(_open(file, spans), path),
-        counts=None if counts is None else _read_whole(_open(file, counts), path).reshape(-1),
-        sides=None
-        if sides is None
-        else (
-            _read_whole(_open(file, sides[0]), path).reshape(-1),
-            _read_whole(_open(file, sides[1]), path).reshape(-1),
-        ),
+        features=_open(file, names.features),
+        boxes=_open(file, names.boxes) if names.boxes else None,
+        spans=read(SPANS) if SPANS in file else None,
+        counts=read(names.counts).reshape(-1) if names.counts else None,
+        sides=(read(names.sides[0]).reshape(-1), read(names.sides[1]).reshape(-1)) if names.sides else None,
     )
     _check_shapes(arrays, path)
     return arrays
@@ -210,26 +184,20 @@ def _read_names(array: h5py.Dataset, path: Path) -> list[str]:
     return [str(name) for name in array.asstr(errors="replace")[:].reshape(-1).tolist()]
 
 
-def _take(arrays: _Published, number: int, what: str) -> Regions:
-    features, boxes = _cut(arrays, number, what)
-    size = None
-    if arrays.sides is not None:
-        width, height = (
-            check_count(int(side[number]), LONGEST_SIDE, f"{what}: its {name}")
-            for name, side in zip(("width", "height"), arrays.sides, strict=True)
-        )
-        size = width, height
-    return make_regions(features, boxes, size, None if arrays.counts is None else int(arrays.counts[number]), what)
-
-
-def _cut(arrays: _Published, number: int, what: str) -> tuple[NDArray[Any], NDArray[Any] | None]:
+def _take_published(arrays: _Published, number: int, what: str) -> Regions:
     part: Any = number
     if arrays.spans is not None:
         begin, end = arrays.spans[number].tolist()
         if not 0 <= begin < end <= min(len(arrays.features), begin + MOST_REGIONS):
             raise InputError(f"{what}: its regions are from {begin} to {end} of {len(arrays.features)}")
         part = slice(begin, end)
-    return arrays.features[part], None if arrays.boxes is None else arrays.boxes[part]
+    return make_regions(
+        arrays.features[part],
+        None if arrays.boxes is None else arrays.boxes[part],
+        None if arrays.sides is None else (int(arrays.sides[0][number]), int(arrays.sides[1][number])),
+        None if arrays.counts is None else int(arrays.counts[number]),
+        what,
+    )
 
 
 def find_map(source: Path, member: str) -> Path | None:
@@ -245,17 +213,17 @@ def find_map(source: Path, member: str) -> Path | None:
         there = [path for path in paths if path.exists()]
         for path in there:
             require_file(path, "map of image ids")
-        if len(there) > 1 and _format_keys(_load_map(there[0])) != _format_keys(_load_map(there[1])):
-            names = f"{there[0].name} and {there[1].name}"
-            raise InputError(f"{source}: {names} differ; choose one with {source}::{there[0].name}")
+        if len(there) > 1:
+            first, second = (  # with text as keys, as in JSON
+                {str(key): row for key, row in found.items()} if isinstance(found, dict) else found
+                for found in map(_load_map, there)
+            )
+            if first != second:
+                names = f"{there[0].name} and {there[1].name}"
+                raise InputError(f"{source}: {names} differ; choose one with {source}::{there[0].name}")
         if there:
             return there[0]
     return None
-
-
-def _format_keys(found: object) -> object:
-    """Return a map with text as keys, as in JSON."""
-    return {str(key): row for key, row in found.items()} if isinstance(found, dict) else found
 
 
 def read_map(path: Path, rows: int) -> dict[str, int]:
@@ -277,11 +245,8 @@ def read_map(path: Path, rows: int) -> dict[str, int]:
 
 
 def _load_map(path: Path) -> Any:
-    require_file(path, "map of image ids")
     try:
-        if path.stat().st_size > LARGEST_MAP:
-            raise InputError(f"{path}: too large for a map of image ids")
-        content = path.read_bytes()
+        content = read_file(path, LARGEST_MAP)
         return json.loads(content) if path.suffix == ".json" else load_plain(content)
     except InputError:
         raise

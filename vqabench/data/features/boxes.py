@@ -48,9 +48,7 @@ def share_boxes(boxes: Array, size: Size | None, what: str) -> tuple[NDArray[np.
     problem = _find_problem(corners, unit)
     if problem:
         likely = _list_likely_orders(corners, unit)
-        if likely:
-            raise LayoutError(f"{what}: {problem}; {likely}")
-        raise InputError(f"{what}: {problem}")
+        raise LayoutError(f"{what}: {problem}; {likely}") if likely else InputError(f"{what}: {problem}")
     _check_extra_columns(numbers, unit, what)
     shares = np.clip(corners / _limits(unit), 0, 1).astype(np.float32)
     shares[:, 2:] = np.maximum(shares[:, 2:], shares[:, :2])
@@ -68,16 +66,14 @@ def fits(boxes: Array, size: Size | None) -> bool:
 def _choose_unit(corners: Array, size: Size | None, what: str) -> Size | None:
     """Return the image size if boxes are in pixels; None for shares."""
     largest = corners.max(initial=0)
-    if size is None:
-        if largest > LARGEST_SHARE:
-            raise LayoutError(
-                f"{what}: {_format_box(corners, corners.max(1))} is outside [0, 1]: boxes in pixels need the "
-                "image's width and height in the same file (image_w and image_h)"
-            )
-        return None
+    if largest > LARGEST_SHARE and size is None:
+        raise LayoutError(
+            f"{what}: {_format_box(corners, corners.max(1))} is outside [0, 1]: boxes in pixels need the "
+            "image's width and height in the same file (image_w and image_h)"
+        )
     if largest > LARGEST_SHARE:
         return size
-    if max(size) <= SMALLEST_IMAGE and largest > 0 and size != (1, 1):
+    if size is not None and size != (1, 1) and max(size) <= SMALLEST_IMAGE and largest > 0:
         raise LayoutError(
             f"{what}: boxes up to {largest:g} in an image of {size[0]} x {size[1]} may be pixels or fractions; "
             "write fractions of the image, and leave out its size"

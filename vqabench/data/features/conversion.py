@@ -16,14 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqabench.data.features.boxes import Extent, LayoutError
-from vqabench.data.features.names import AllImages, WantedImages
-from vqabench.data.features.regions import LARGEST_HALF, RegionRow, Regions, Rounding, round_to_half
+from vqabench.data.features.names import canonical_name, make_finder
+from vqabench.data.features.regions import LARGEST_HALF, RegionRow, Regions, round_to_half
 from vqabench.data.features.seal import break_seal, is_sealed, seal
 from vqabench.data.features.sources import list_files, read_rows
-from vqabench.data.features.store import check_numbers, is_contiguous, open_features, read_origin
+from vqabench.data.features.store import check_numbers, open_features, read_origin
 from vqabench.data.features.writer import SHARD_IMAGES, Entry, FeatureWriter, only_writer, remove_unfinished
 from vqabench.data.vqa.annotations import ImageId
-from vqabench.errors import InputError, first_few
+from vqabench.errors import InputError, counted, first_few
 from vqabench.files.pace import Pace
 from vqabench.files.resources import count_processors, prefetch
 
@@ -72,7 +72,7 @@ def convert_features(
     Raises InputError, naming file, line and image, if a row is broken, a number is not finite, widths differ or an
     image is repeated with other features; VqabenchError if the disk is full.
     """
-    wanted = WantedImages(wanted)
+    wanted = set(wanted)
     origin = _hash_origin(sources, wanted, options)
     if is_sealed(destination, origin):
         return
@@ -88,7 +88,7 @@ def convert_features(
 def _convert(
     sources: Sequence[Path],
     destination: Path,
-    wanted: WantedImages,
+    wanted: set[ImageId],
     options: ConversionOptions,
     origin: str,
     say: Callable[[str], None],
@@ -121,17 +121,15 @@ def _convert(
     _report(writer, say)
 
 
-def _adopt(source: Path, destination: Path, wanted: WantedImages, options: ConversionOptions) -> bool:
+def _adopt(source: Path, destination: Path, wanted: set[ImageId], options: ConversionOptions) -> bool:
     """Link a complete features file of our own form instead of copying it. Return whether that was possible."""
     try:
-        if not is_contiguous(source):
-            return False
         store = open_features(source)
         check_numbers(store)
     except InputError:
-        return False  # another form, or broken: the conversion will name the row
+        return False  # another form, compressed, or broken: the conversion will name the row
     ids = store.image_ids.tolist()
-    found = {wanted.find(image_id) for image_id in ids} - {None}
+    found = set(map(make_finder(wanted), ids)) - {None}
     if store.regions.dtype != options.precision or not found or not found <= set(ids):
         return False
     link = destination.with_name(f".{destination.name}.link-{os.getpid()}")
@@ -159,24 +157,28 @@ def _hash_origin(sources: Iterable[Path], wanted: Collection[ImageId], options: 
 def _gather(
     writer: FeatureWriter,
     sources: Sequence[Path],
-    wanted: WantedImages,
+    wanted: set[ImageId],
     options: ConversionOptions,
     workers: int,
     say: Callable[[str], None],
 ) -> None:
     """Write the rows that follow those of an interrupted call."""
-    afresh, rows = not writer.seen, islice(read_rows(sources, wanted), writer.seen, None)
+    afresh, rows = not writer.seen, islice(read_rows(sources, make_finder(wanted)), writer.seen, None)
     pace, extent = Pace(len(wanted), "images", say), Extent()
     decode = partial(_decode, options=options)
     for row, decoded in prefetch(rows, decode, workers, most=2 * workers):
         try:
-            image, rounding = decoded.result()
-            if row.image_id in writer.paths:
-                _check_repeated(writer, row, image)
-            else:
-                writer.append(row.image_id, row.where, image, rounding)
+            image = decoded.result()
+            before = writer.paths.get(row.image_id)
+            if before is None:
+                writer.append(row.image_id, row.where, image)
                 if image.pixels and image.boxes is not None:
                     extent.add(image.boxes)
+            elif writer.equals(row.image_id, image):
+                message = f"{row.where}: image {row.image_id} equals {before}"
+                writer.drop(row.image_id, row.where, message, repeats=True)
+            else:
+                raise InputError(f"{row.where}: image {row.image_id} is also in {before}, with other features")
         except LayoutError:
             raise
         except InputError as error:
@@ -194,15 +196,7 @@ def _gather(
         )
 
 
-def _check_repeated(writer: FeatureWriter, row: RegionRow, image: Regions) -> None:
-    """Drop a row that equals an earlier one of the same image. Raises InputError if it differs."""
-    before = writer.paths[row.image_id]
-    if not writer.equals(row.image_id, image):
-        raise InputError(f"{row.where}: image {row.image_id} is also in {before}, with other features")
-    writer.drop(row.image_id, row.where, f"{row.where}: image {row.image_id} equals {before}", repeats=True)
-
-
-def _decode(row: RegionRow, options: ConversionOptions) -> tuple[Regions, Rounding]:
+def _decode(row: RegionRow, options: ConversionOptions) -> Regions:
     what = f"{row.where}: image {row.image_id}"
     try:
         image = row.decode()
@@ -210,13 +204,14 @@ def _decode(row: RegionRow, options: ConversionOptions) -> tuple[Regions, Roundi
             image = replace(image, boxes=_make_boxes(image.regions, options, what))
         _check_numbers(image.regions, options.precision, what)
         if options.precision == "float32" or image.regions.dtype == np.float16:
-            return image, Rounding()
+            return image
         half, rounding = round_to_half(np.ascontiguousarray(image.regions, np.float32))
-        return replace(image, regions=half), rounding
+        return replace(image, regions=half, rounding=rounding)
     except InputError:
         raise
-    except (MemoryError, OSError, RuntimeError, ValueError, TypeError, LookupError, ArithmeticError) as error:
-        raise InputError(f"{what}: cannot be read: {type(error).__name__}: {error}") from error
+    except Exception as error:  # a damaged file may make its reader raise anything
+        message = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(f"{what}: no region features, or damaged: {message}") from error
 
 
 def _make_boxes(regions: NDArray[Any], options: ConversionOptions, what: str) -> NDArray[np.float32]:
@@ -244,18 +239,18 @@ def _check_numbers(numbers: NDArray[Any], precision: Precision, what: str) -> No
         raise InputError(f"{what}: has a feature of {largest:.3g}, beyond float16; {advice}")
 
 
-def _describe_why_none(writer: FeatureWriter, sources: Sequence[Path], wanted: WantedImages) -> str:
+def _describe_why_none(writer: FeatureWriter, sources: Sequence[Path], wanted: set[ImageId]) -> str:
     none = f"no features for any of the {len(wanted):,} images of the questions"
     if writer.dropped:
-        return f"{none}; the first of {len(writer.dropped):,} broken rows: {writer.dropped[0].problem}"
-    there = next((row.image_id for row in read_rows(sources, AllImages())), None)
+        return f"{none}; the first of {counted(len(writer.dropped), 'broken row')}: {writer.dropped[0].problem}"
+    there = next((row.image_id for row in read_rows(sources, lambda name: canonical_name(str(name)))), None)
     found = "the source is empty" if there is None else f"the first image of the source is {there}"
     return f"{none}, for example {next(iter(wanted))}; {found}"
 
 
 def _report(writer: FeatureWriter, say: Callable[[str], None]) -> None:
     images, regions, width = writer.shape
-    say(f"features of {images:,} images, {regions:,} regions at most, {width:,} wide")
+    say(f"features of {counted(images, 'image')}, {counted(regions, 'region')} at most, {width:,} wide")
     if writer.rounding.values:
         mean, largest, at = writer.rounding.mean, writer.rounding.largest, writer.rounding.at
         error = f"relative error {mean:.1e} on average, at most {largest:.1e} (of {at:.1e})"
@@ -267,9 +262,8 @@ def _report(writer: FeatureWriter, say: Callable[[str], None]) -> None:
     broken = [entry for entry in writer.dropped if not entry.repeats]
     if len(broken) < len(writer.dropped):
         repeats = len(writer.dropped) - len(broken)
-        say(f"{repeats:,} rows repeat an image with the same features and are skipped")
+        say(f"skipped {counted(repeats, 'row')} that repeat an image with the same features")
     if broken:
         ids = first_few(entry.image_id for entry in broken if entry.image_id != "")
-        rows = "1 broken row is" if len(broken) == 1 else f"{len(broken):,} broken rows are"
         of_images = f" (images {ids})" if ids else ""
-        say(f"{rows} left out{of_images}; the first: {broken[0].problem}")
+        say(f"{counted(len(broken), 'broken row')} left out{of_images}; the first: {broken[0].problem}")

@@ -7,7 +7,6 @@ import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
@@ -18,12 +17,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vqabench.data.features.images import ImageFile, decode, list_images
+from vqabench.data.features.images import decode, list_images
 from vqabench.data.features.regions import LARGEST_HALF, Regions, round_to_half
 from vqabench.data.features.vision import VisionModel, load_model
 from vqabench.data.features.writer import Entry, FeatureWriter, only_writer
-from vqabench.errors import InputError, first_few
+from vqabench.data.vqa.annotations import ImageId
+from vqabench.errors import InputError, counted, first_few
 from vqabench.files.pace import Pace
+from vqabench.files.packed import Member
 from vqabench.files.resources import prefetch
 
 FORMAT = 1
@@ -54,17 +55,29 @@ def extract(
     Raises InputError if images or model cannot be used; VqabenchError if the disk is full.
     """
     parse_regions(options.regions)
-    images = list_images(source, say)
+    images = list(list_images(source, say).items())
     say(f"loading {options.model}{'' if Path(options.model).is_dir() else ' from the Hugging Face hub'}")
     model = load_model(options.model, options.revision, device)
-    about = _describe(options, model)
+    about = json.dumps(
+        {
+            "format": FORMAT,
+            "model": options.model,
+            "revision": options.revision,
+            "regions": options.regions,
+            "side": model.side,
+            "mean": model.mean.tolist(),
+            "deviation": model.deviation.tolist(),
+            "weights": model.hash_weights(),
+            "transformers": version("transformers"),
+            "torch": str(torch.__version__),
+        }
+    )
+    listed = [(file.where, file.version) for _, file in images]
 
     def keeps(number: int, entry: Entry) -> bool:
-        image = images[number] if number < len(images) else None
-        same = image is not None and (image.name, image.version) == (entry.where, entry.version)
+        same = number < len(images) and listed[number] == (entry.where, entry.version)
         return same and not (entry.problem and options.broken == "refuse")
 
-    listed = [(image.name, image.version) for image in images]
     origin = hashlib.sha256(json.dumps([about, listed]).encode()).hexdigest()
     with (
         only_writer(destination),
@@ -73,7 +86,7 @@ def extract(
         if writer.seen:
             say(f"continuing after the {writer.seen:,} images that are done")
         try:
-            _extract_all(writer, images[writer.seen :], options, model, device, say)
+            _extract_all(writer, images[writer.seen :], options, model, say)
             if not writer.counts:
                 raise InputError(f"{source}: none of the images can be decoded")
         except InputError:
@@ -82,8 +95,7 @@ def extract(
             raise
         writer.finish()
     if writer.dropped:
-        images_are = "1 image is" if len(writer.dropped) == 1 else f"{len(writer.dropped):,} images are"
-        say(f"{images_are} left out: {first_few(one.problem for one in writer.dropped)}")
+        say(f"{counted(len(writer.dropped), 'image')} left out: {first_few(one.problem for one in writer.dropped)}")
     return len(writer.counts)
 
 
@@ -125,55 +137,34 @@ def _edges(cells: int, patches: int) -> list[tuple[float, float]]:
     ]
 
 
-def _describe(options: Extraction, model: VisionModel) -> str:
-    """Describe how the features were made, for an attribute of the file."""
-    facts = {
-        "format": FORMAT,
-        "model": options.model,
-        "revision": options.revision,
-        "regions": options.regions,
-        "side": model.side,
-        "mean": model.mean.tolist(),
-        "deviation": model.deviation.tolist(),
-        "weights": model.hash_weights(),
-        "transformers": version("transformers"),
-        "torch": str(torch.__version__),
-    }
-    return json.dumps(facts)
-
-
 def _extract_all(
     writer: FeatureWriter,
-    images: Sequence[ImageFile],
+    images: Sequence[tuple[ImageId, Member]],
     options: Extraction,
     model: VisionModel,
-    device: torch.device,
     say: Callable[[str], None],
 ) -> None:
     grid = parse_regions(options.regions)
-    say(f"extracting {len(images):,} images with {options.model} on {device}")
+    say(f"extracting {len(images):,} images with {options.model} on {model.device}")
     pace = Pace(writer.seen + len(images), "images", say)
-    decoded = prefetch(images, partial(_try_decode, model=model), DECODERS, most=16 * DECODERS)
-    while batch := [(image, ready.result()) for image, ready in islice(decoded, options.batch_size)]:
-        pixels = [ready for _, ready in batch if not isinstance(ready, InputError)]
-        computed = iter(_compute(model, np.stack(pixels), grid, device)) if pixels else iter(())
-        for image, ready in batch:
-            if not isinstance(ready, InputError):
-                regions, boxes = next(computed)
-                half, rounding = round_to_half(regions)
-                writer.append(image.image_id, image.name, Regions(half, boxes), rounding, image.version)
-            elif options.broken == "refuse":
-                raise ready
+    decoded = prefetch(images, lambda image: model.prepare(decode(image[1])), DECODERS, most=16 * DECODERS)
+    # `exception` waits for each image: `prefetch` cancels what is not done when its items end.
+    while batch := [(image, ready.exception(), ready) for image, ready in islice(decoded, options.batch_size)]:
+        pixels = [ready.result() for _, error, ready in batch if error is None]
+        computed = _compute(model, np.stack(pixels), grid) if pixels else iter(())
+        for (image_id, file), error, _ in batch:
+            if error is None:
+                writer.append(image_id, file.where, next(computed), file.version)
+            elif isinstance(error, InputError) and options.broken == "skip":
+                writer.drop(image_id, file.where, str(error), file.version)
             else:
-                writer.drop(image.image_id, image.name, str(ready), image.version)
+                raise error
         pace.update(writer.seen)
 
 
-def _compute(
-    model: VisionModel, pixels: NDArray[np.float32], grid: tuple[int, int] | None, device: torch.device
-) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """Yield the regions [R, V] and boxes [R, 4] of each image."""
-    patches = model.patches(pixels, device)
+def _compute(model: VisionModel, pixels: NDArray[np.float32], grid: tuple[int, int] | None) -> Iterator[Regions]:
+    """Yield the regions of each image."""
+    patches = model.patches(pixels)
     if grid is not None and max(grid) > patches.shape[2]:
         side = patches.shape[2]
         raise InputError(
@@ -184,12 +175,5 @@ def _compute(
         largest = float(np.abs(regions).max())
         if not largest <= LARGEST_HALF:  # nan, too
             raise InputError(f"--model {model.name}: returns features that float16 cannot hold ({largest})")
-        yield np.ascontiguousarray(regions), boxes
-
-
-def _try_decode(image: ImageFile, model: VisionModel) -> NDArray[np.float32] | InputError:
-    """Return the model's input for an image, or why it cannot be decoded."""
-    try:
-        return model.prepare(decode(image))
-    except InputError as error:
-        return error
+        half, rounding = round_to_half(np.ascontiguousarray(regions))
+        yield Regions(half, boxes, rounding=rounding)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 from vqabench.data.vqa.annotations import ImageId
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 LARGEST_ID = 2**63 - 1
 """HDF5 keeps numbers in 64 bits: larger ones stay text."""
+
+Finder = Callable[[ImageId | str], ImageId | None]
+"""Returns the image that a name stands for; None if it is not a wanted one."""
 
 _BYTES = re.compile(r"""b(['"])(.*)\1""", re.DOTALL)
 _ENDING = re.compile("|".join(re.escape(ending) for ending in IMAGE_ENDINGS) + "$", re.IGNORECASE)
@@ -41,41 +44,20 @@ def plain_name(name: str) -> str:
     return _ENDING.sub("", quoted[2] if quoted else name)
 
 
-class WantedImages(Collection[ImageId]):
-    """The images that questions are about, found by the names that sources use for them."""
+def make_finder(image_ids: Iterable[ImageId]) -> Finder:
+    """Return a function that returns which of some images a name stands for, or None."""
+    exact = set(image_ids)
+    canonical: dict[ImageId, ImageId | None] = {}
+    for image_id in exact:
+        name = canonical_name(str(image_id))
+        # None: two ids have the same canonical name, such as '07' and '7', so only the exact name is matched.
+        canonical[name] = None if name in canonical else image_id
 
-    def __init__(self, image_ids: Iterable[ImageId]) -> None:
-        self._exact = set(image_ids)
-        self._canonical: dict[ImageId, ImageId | None] = {}
-        for image_id in self._exact:
-            name = canonical_name(str(image_id))
-            # None: two ids have the same canonical name, such as '07' and '7', so only the exact name is matched.
-            self._canonical[name] = None if name in self._canonical else image_id
-
-    def find(self, name: ImageId | str) -> ImageId | None:
-        """Return the wanted image that a name stands for, or None."""
-        if name in self._exact:
+    def find(name: ImageId | str) -> ImageId | None:
+        if name in exact:
             return name
-        if isinstance(name, str) and (plain := plain_name(name)) in self._exact:
+        if isinstance(name, str) and (plain := plain_name(name)) in exact:
             return plain
-        return self._canonical.get(canonical_name(str(name)))
+        return canonical.get(canonical_name(str(name)))
 
-    def __contains__(self, image_id: object) -> bool:
-        return image_id in self._exact
-
-    def __iter__(self) -> Iterator[ImageId]:
-        return iter(self._exact)
-
-    def __len__(self) -> int:
-        return len(self._exact)
-
-
-class AllImages(WantedImages):
-    """Finds every image, under its canonical name."""
-
-    def __init__(self) -> None:
-        super().__init__(())
-
-    def find(self, name: ImageId | str) -> ImageId | None:
-        """Return the canonical name."""
-        return canonical_name(str(name))
+    return find

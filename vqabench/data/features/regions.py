@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 from msgspec import Struct
@@ -16,8 +16,32 @@ from vqabench.errors import InputError
 
 Array = NDArray[Any]
 LARGEST_HALF = float(np.finfo(np.float16).max)
+LARGEST_IMAGE = 1 << 28
+"""Bytes of the features of one image."""
 MOST_REGIONS = 10_000
 LONGEST_SIDE = 1_000_000
+
+
+class Rounding(Struct, frozen=True, array_like=True):
+    """The errors of rounding some numbers; zeros, which stay as they are, do not count."""
+
+    values: int = 0
+    total: float = 0.0
+    """Sum of the relative errors."""
+    largest: float = 0.0
+    """Largest relative error; 1 if a number became 0."""
+    at: float = 0.0
+    """The number with the largest error."""
+
+    @property
+    def mean(self) -> float:
+        """Return the mean relative error."""
+        return self.total / max(1, self.values)
+
+    def add(self, other: Rounding) -> Rounding:
+        """Return the errors of both."""
+        worse = max(self, other, key=lambda one: one.largest)
+        return Rounding(self.values + other.values, self.total + other.total, worse.largest, worse.at)
 
 
 @dataclass(frozen=True)
@@ -34,11 +58,13 @@ class Regions:
     """[n]"""
     pixels: bool = False
     """Whether the boxes were in pixels in the source."""
+    rounding: Rounding = field(default_factory=Rounding)
+    """Errors of the features, if they were rounded to float16."""
 
 
 @dataclass(frozen=True)
 class RegionRow:
-    """One image of a source, not decoded yet: `decode` raises InputError if the row is broken."""
+    """One image of a source, not decoded yet. `decode` raises some exception if the row is broken."""
 
     image_id: ImageId
     where: str
@@ -93,34 +119,28 @@ def make_regions(
     Features are [R, V] or [V, R]; boxes [R, 4 to 7] or [4 to 7, R], in pixels of an image of width and height
     `size`, or as shares; the first `count` regions are real. Raises InputError if they do not fit.
     """
+    for side, name in zip(size or (), ("width", "height"), strict=False):
+        check_count(side, LONGEST_SIDE, f"{what}: its {name}")
     features = features[0] if features.ndim == 3 and len(features) == 1 else features
     boxes = boxes[0] if boxes is not None and boxes.ndim == 3 and len(boxes) == 1 else boxes
-    if boxes is None:
-        return _without_boxes(features, count, what)
-    shapes = f"features {list(features.shape)} and boxes {list(boxes.shape)} of {boxes.dtype}"
-    if boxes.ndim != 2 or features.ndim != 2 or boxes.dtype.kind not in "iuf":
-        raise InputError(f"{what}: {shapes} do not fit")
-    orders = [one for one in (boxes, boxes.T) if one.shape[1] in COLUMNS and len(one) in features.shape]
-    if len(orders) == 2 and features.shape[0] != features.shape[1]:  # as many regions as a box has columns
-        sound = [one for one in orders if fits(one, size)]
-        orders = sound if len(sound) == 1 else [boxes if len(features) == len(boxes) else boxes.T]
-    if not orders:
-        raise InputError(f"{what}: {shapes} do not fit")
-    boxes = orders[0]
-    if len(features) != len(boxes):
-        features = features.T
-    count = len(boxes) if count is None else check_count(count, min(MOST_REGIONS, len(boxes)), f"{what}: num_boxes")
-    check_count(count, MOST_REGIONS, f"{what}: regions")
-    shares, pixels = share_boxes(boxes[:count], size, what)
-    return Regions(make_native(features[:count]), shares, pixels=pixels)
-
-
-def _without_boxes(features: Array, count: int | None, what: str) -> Regions:
-    if features.ndim != 2:
+    if boxes is not None:
+        shapes = f"features {list(features.shape)} and boxes {list(boxes.shape)} of {boxes.dtype}"
+        if boxes.ndim != 2 or features.ndim != 2 or boxes.dtype.kind not in "iuf":
+            raise InputError(f"{what}: {shapes} do not fit")
+        orders = [one for one in (boxes, boxes.T) if one.shape[1] in COLUMNS and len(one) in features.shape]
+        if len(orders) == 2 and features.shape[0] != features.shape[1]:  # as many regions as a box has columns
+            sound = [one for one in orders if fits(one, size)]
+            orders = sound if len(sound) == 1 else [boxes if len(features) == len(boxes) else boxes.T]
+        if not orders:
+            raise InputError(f"{what}: {shapes} do not fit")
+        boxes = orders[0]
+        features = features if len(features) == len(boxes) else features.T
+    elif features.ndim != 2:
         raise InputError(f"{what}: features {list(features.shape)}, not [regions, width], and without boxes")
     count = len(features) if count is None else check_count(count, len(features), f"{what}: num_boxes")
     check_count(count, MOST_REGIONS, f"{what}: regions")
-    return Regions(make_native(features[:count]), None)
+    shares, pixels = (None, False) if boxes is None else share_boxes(boxes[:count], size, what)
+    return Regions(make_native(features[:count]), shares, pixels=pixels)
 
 
 FEATURES = ("features", "image_features", "image_feature", "feature", "x", "pooled_feat", "feat")
@@ -130,7 +150,7 @@ WIDTHS = ("image_w", "widths", "width", "image_width", "img_w")
 HEIGHTS = ("image_h", "heights", "height", "image_height", "img_h")
 COUNTS = ("num_boxes", "num_bbox", "nb_regions")
 IDS = ("image_ids", "image_id", "ids", "img_ids", "img_id")
-SPANS = ("pos_boxes",)
+SPANS = "pos_boxes"
 
 
 def find_name(names: Collection[str], choices: tuple[str, ...], where: str) -> str | None:
@@ -141,37 +161,40 @@ def find_name(names: Collection[str], choices: tuple[str, ...], where: str) -> s
     return there[0] if there else None
 
 
-def find_boxes(names: Collection[str], where: str) -> str | None:
-    """Return the name of the boxes: of boxes as shares if there are any, else of any unit."""
-    return find_name(names, SHARES, where) or find_name(names, BOXES, where)
+class FoundNames(NamedTuple):
+    """The names of the arrays of a source; None for those it lacks."""
+
+    features: str
+    boxes: str | None
+    """Those of shares of the image if there are any, else of any unit."""
+    counts: str | None
+    sides: tuple[str, str] | None
+    """Width and height."""
 
 
-def find_sides(names: Collection[str], where: str) -> tuple[str, str] | None:
-    """Return the names of width and height. Raises InputError if one of them is missing."""
+def find_names(names: Collection[str], where: str) -> FoundNames:
+    """Find the arrays. Raises InputError if there are no features, or only one of width and height."""
+    features = find_name(names, FEATURES, where)
+    if features is None:
+        raise InputError(f"{where}: holds {', '.join(names) or 'nothing'}, but no features ({', '.join(FEATURES)})")
+    boxes = find_name(names, SHARES, where) or find_name(names, BOXES, where)
     width, height = find_name(names, WIDTHS, where), find_name(names, HEIGHTS, where)
     if (width is None) != (height is None):
         raise InputError(f"{where}: holds {width or height}, but not the other of width and height")
-    return None if width is None or height is None else (width, height)
+    sides = None if width is None or height is None else (width, height)
+    return FoundNames(features, boxes, find_name(names, COUNTS, where), sides)
 
 
 def parse_record(record: Mapping[str, Any] | Array, what: str) -> Regions:
     """Make regions from the content of a file about one image: named arrays, or features alone."""
     if not isinstance(record, Mapping):
         return make_regions(as_array(record, f"{what}: features"), None, None, None, what)
-    names = [name for name in record if isinstance(name, str)]
-    features, boxes, sides = find_name(names, FEATURES, what), find_boxes(names, what), find_sides(names, what)
-    if features is None:
-        raise InputError(f"{what}: holds {', '.join(names) or 'nothing'}, but no features ({', '.join(FEATURES)})")
-    counts = find_name(names, COUNTS, what)
-    size = None
-    if sides is not None:
-        width, height = (check_count(_whole(record, side, what), LONGEST_SIDE, f"{what}: {side}") for side in sides)
-        size = width, height
+    names = find_names([name for name in record if isinstance(name, str)], what)
     return make_regions(
-        as_array(record[features], f"{what}: {features}"),
-        None if boxes is None else as_array(record[boxes], f"{what}: {boxes}"),
-        size,
-        None if counts is None else _whole(record, counts, what),
+        as_array(record[names.features], f"{what}: {names.features}"),
+        as_array(record[names.boxes], f"{what}: {names.boxes}") if names.boxes else None,
+        (_whole(record, names.sides[0], what), _whole(record, names.sides[1], what)) if names.sides else None,
+        _whole(record, names.counts, what) if names.counts else None,
         what,
     )
 
@@ -200,42 +223,17 @@ def as_array(value: Any, what: str) -> Array:
     return array
 
 
-class Rounding(Struct, frozen=True, array_like=True):
-    """The errors of rounding some numbers; zeros, which stay as they are, do not count."""
-
-    values: int = 0
-    total: float = 0.0
-    """Sum of the relative errors."""
-    largest: float = 0.0
-    """Largest relative error; 1 if a number became 0."""
-    at: float = 0.0
-    """The number with the largest error."""
-
-    @property
-    def mean(self) -> float:
-        """Return the mean relative error."""
-        return self.total / max(1, self.values)
-
-    def add(self, other: Rounding) -> Rounding:
-        """Return the errors of both."""
-        worse = max(self, other, key=lambda one: one.largest)
-        return Rounding(self.values + other.values, self.total + other.total, worse.largest, worse.at)
-
-
 def round_to_half(regions: NDArray[np.float32]) -> tuple[NDArray[np.float16], Rounding]:
     """Round the finite features of an image [n, V], at most `LARGEST_HALF` in size.
 
     The rounding error is measured on the first region: measuring all takes as long as the rest of the conversion.
     """
     half = regions.astype(np.float16)
-    return half, _measure(regions[0], half[0])
-
-
-def _measure(numbers: NDArray[np.float32], rounded: NDArray[np.float16]) -> Rounding:
-    counted = numbers != 0
-    sizes = np.abs(numbers[counted])
+    counted = regions[0] != 0
+    sizes = np.abs(regions[0, counted])
     if not sizes.size:
-        return Rounding()
-    errors = np.abs(np.abs(rounded[counted].astype(np.float32)) - sizes) / sizes
+        return half, Rounding()
+    errors = np.abs(np.abs(half[0, counted].astype(np.float32)) - sizes) / sizes
     worst = int(errors.argmax())
-    return Rounding(len(errors), float(errors.sum(dtype=np.float64)), float(errors[worst]), float(sizes[worst]))
+    total = float(errors.sum(dtype=np.float64))
+    return half, Rounding(len(errors), total, float(errors[worst]), float(sizes[worst]))

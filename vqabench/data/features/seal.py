@@ -7,10 +7,9 @@ from pathlib import Path
 
 import msgspec
 
-from vqabench.data.catalog.integrity import hash_content
 from vqabench.data.features.store import open_features, read_origin
 from vqabench.errors import InputError, VqabenchError
-from vqabench.files.atomic import write_file
+from vqabench.files.atomic import hash_file, write_file
 
 
 class Seal(msgspec.Struct, frozen=True):
@@ -24,14 +23,11 @@ class Seal(msgspec.Struct, frozen=True):
     """If neither size nor time has changed since, the content is assumed to be the same."""
 
 
-def seal(features: Path, origin: str) -> None:
-    """Record the content of a features file that was just made or linked."""
-    _write(features, origin, hash_content(features))
-
-
-def _write(features: Path, origin: str, sha256: str) -> None:
+def seal(features: Path, origin: str, sha256: str | None = None) -> None:
+    """Record the content of a features file: one that was just made or linked, or whose hash is known."""
     stat = features.stat()
-    write_file(_beside(features), msgspec.json.encode(Seal(origin, sha256, stat.st_size, stat.st_mtime_ns)))
+    record = Seal(origin, sha256 or hash_file(features), stat.st_size, stat.st_mtime_ns)
+    write_file(_beside(features), msgspec.json.encode(record))
 
 
 def require_unchanged(features: Path) -> None:
@@ -47,7 +43,7 @@ def require_unchanged(features: Path) -> None:
     except InputError as error:
         raise InputError(f"{features}: {error}; delete it and prepare the data again") from error
     with suppress(VqabenchError, OSError):  # the folder may be read-only
-        _write(features, noted.origin, noted.sha256)
+        seal(features, noted.origin, noted.sha256)
 
 
 def break_seal(features: Path) -> None:
@@ -70,7 +66,7 @@ def is_sealed(features: Path, origin: str) -> bool:
 def check_unbroken(features: Path) -> None:
     """Raise InputError if the content of a features file differs from its record."""
     noted = _read(features)
-    if noted is not None and hash_content(features) != noted.sha256:
+    if noted is not None and hash_file(features) != noted.sha256:
         raise InputError("its content has changed since it was made")
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from vqabench.data.features.archives import holds_images, list_image_files, read_archive, read_folder
+from vqabench.data.features.archives import holds_images, list_image_files, read_files
 from vqabench.data.features.arrays import find_map, read_hdf5
-from vqabench.data.features.names import WantedImages
+from vqabench.data.features.names import Finder
 from vqabench.data.features.regions import RegionRow
 from vqabench.data.features.tsv import read_table
-from vqabench.data.vqa.annotations import ImageId
 from vqabench.errors import InputError
 from vqabench.files.folders import require_file
 from vqabench.files.packed import split_member
@@ -19,33 +18,32 @@ HDF5 = b"\x89HDF"
 ZIP = b"PK\x03\x04"
 
 
-def read_rows(sources: Sequence[Path], wanted: Collection[ImageId]) -> Iterator[RegionRow]:
-    """Yield the wanted images of all sources, each in its file's order.
+def read_rows(sources: Sequence[Path], find: Finder) -> Iterator[RegionRow]:
+    """Yield the images of all sources that `find` finds, each in its file's order.
 
     Raises InputError if a file is missing, truncated or of an unknown form.
     """
-    images = wanted if isinstance(wanted, WantedImages) else WantedImages(wanted)
     for source in sources:
-        yield from _read_source(source, images)
+        yield from _read_source(source, find)
 
 
-def _read_source(source: Path, wanted: WantedImages) -> Iterator[RegionRow]:
+def _read_source(source: Path, find: Finder) -> Iterator[RegionRow]:
     path, member = split_member(source)
     if path.is_dir():
-        return read_folder(path, wanted)
+        return read_files(path, find)
     magic = _magic(path)
     if magic == HDF5:
-        return read_hdf5(source, wanted)
+        return read_hdf5(source, find)
     if magic == ZIP and not member and holds_images(path):
-        return read_archive(path, wanted)
-    return read_table(source, wanted)
+        return read_files(path, find)
+    return read_table(source, find)
 
 
 def list_files(source: Path) -> list[Path]:
     """List the files that a source consists of: itself, the files of a folder, the map next to an HDF5 file."""
     path, member = split_member(source)
     if path.is_dir():
-        return list_image_files(path)
+        return [Path(file.where) for file in list_image_files(path)]
     map_file = find_map(path, member) if _magic(path) == HDF5 else None
     return [path, map_file] if map_file else [path]
 

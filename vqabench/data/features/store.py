@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from vqabench.data.vqa.annotations import ImageId
 from vqabench.errors import InputError, VqabenchError, first_few
+from vqabench.files.atomic import read_file
 from vqabench.files.folders import require_file
 from vqabench.files.hdf5 import check_stored, get_array, write_hdf5
 
@@ -98,24 +99,13 @@ class FeatureStore:
         )
 
 
-def write_features(
-    path: Path,
-    *,
-    regions: NDArray[np.floating[Any]],
-    boxes: NDArray[np.float32],
-    counts: NDArray[np.int32],
-    image_ids: NDArray[Any],
-    object_ids: NDArray[np.int32] | None = None,
-    attribute_ids: NDArray[np.int32] | None = None,
-) -> None:
-    """Write the features of N images; shapes as in FeatureStore."""
+def write_features(path: Path, *, image_ids: NDArray[Any], **arrays: NDArray[Any]) -> None:
+    """Write the features of N images: arrays with names and shapes as in FeatureStore."""
 
     def fill(file: h5py.File) -> None:
         write_ids(file, image_ids.tolist())
-        file["regions"], file["boxes"], file["counts"] = regions, boxes, counts
-        for name, ids in (("object_ids", object_ids), ("attribute_ids", attribute_ids)):
-            if ids is not None:
-                file[name] = ids
+        for name, array in arrays.items():
+            file[name] = array
 
     write_hdf5(path, fill)
 
@@ -154,9 +144,8 @@ def open_features(path: Path) -> FeatureStore:
         with h5py.File(path) as file:
             if file.attrs.get("format") != FORMAT:
                 raise InputError(f"{path}: not a features file of format {FORMAT}; prepare the data again")
-            offset = _array(file, "regions").id.get_offset()
-            source = None if offset is None else FeatureFile(path, offset)
-            store = replace(read_arrays(file, lambda dataset: _map(path, dataset)), file=source)
+            store = read_arrays(file, lambda array: _map(path, array))
+            store = replace(store, file=FeatureFile(path, file["regions"].id.get_offset()))
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such features file") from None
     except (OSError, KeyError, RuntimeError, ValueError, TypeError, MemoryError, OverflowError) as error:
@@ -205,15 +194,6 @@ def check_form(path: Path, store: FeatureStore) -> None:
         raise InputError(f"{path}: counts must be from 1 to {regions}, the number of regions in the file")
 
 
-def is_contiguous(path: Path) -> bool:
-    """Return whether a file has contiguous regions, which can be mapped."""
-    try:
-        with h5py.File(path) as file:
-            return file["regions"].id.get_offset() is not None
-    except (OSError, KeyError, AttributeError):
-        return False
-
-
 def check_numbers(store: FeatureStore) -> None:
     """Raise InputError unless all features are finite, boxes in [0, 1], and rows zero behind their last region."""
     images, regions, _ = store.regions.shape
@@ -237,15 +217,14 @@ def _form(array: NDArray[Any]) -> str:
     return f"{array.dtype} {list(array.shape)}"
 
 
-def _map(path: Path, dataset: h5py.Dataset) -> NDArray[Any]:
+def _map(path: Path, array: h5py.Dataset) -> NDArray[Any]:
     """Map a contiguous array; the pages are shared by all processes, and read on first access."""
-    offset = dataset.id.get_offset()
-    if offset is None:  # chunked or compressed: it can only be read whole
-        array: NDArray[Any] = dataset[:]
-        return array
+    offset = array.id.get_offset()
+    if offset is None:
+        raise ValueError(f"{array.name.strip('/')} is chunked or compressed, so it cannot be mapped into memory")
     # Copy on write: PyTorch takes writable arrays only, and nothing is written to the file. A plain view, since the
     # memmap type of numpy costs microseconds at every access.
-    return np.memmap(path, dataset.dtype, "c", offset, dataset.shape).view(np.ndarray)
+    return np.memmap(path, array.dtype, "c", offset, array.shape).view(np.ndarray)
 
 
 BLOCK_ROWS = 4096
@@ -259,25 +238,17 @@ def read_object_names(path: Path, features: FeatureStore) -> tuple[str, ...]:
     Raises InputError if the file is missing or has empty lines, or the features have no classes, or more classes.
     """
     require_file(path, "list of names")
-    if path.stat().st_size > LARGEST_LIST:
-        raise InputError(f"{path}: larger than {LARGEST_LIST >> 20} MB: not a list of names, one per line")
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_file(path, LARGEST_LIST).decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
         raise InputError(f"{path}: not a list of names, one per line: {error}") from error
     names = tuple(line.partition(",")[0].strip() for line in lines)
     if "" in names:
         raise InputError(f"{path}, line {names.index('') + 1}: empty, but line numbers are class numbers")
     if features.object_ids is None:
         raise InputError(f"{path}: names classes, but the region features do not hold the class of each region")
-    largest = _find_largest(features)
+    ids = features.object_ids  # mapped, so they are read a block at a time
+    largest = max(int(ids[row : row + BLOCK_ROWS].max()) for row in range(0, len(ids), BLOCK_ROWS))
     if largest >= len(names):
         raise InputError(f"{path}: {len(names)} names, but the region features have a class {largest}")
     return names
-
-
-def _find_largest(features: FeatureStore) -> int:
-    """Return the largest class, reading the mapped ids a block at a time."""
-    assert features.object_ids is not None
-    ids = features.object_ids
-    return max(int(ids[row : row + BLOCK_ROWS].max()) for row in range(0, len(ids), BLOCK_ROWS))

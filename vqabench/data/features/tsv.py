@@ -10,17 +10,16 @@ from __future__ import annotations
 import codecs
 import io
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any, cast
 
 import numpy as np
 import pybase64
 from numpy.typing import NDArray
 
 from vqabench.data.features.boxes import COLUMNS, check_float32, share_boxes
-from vqabench.data.features.names import WantedImages
+from vqabench.data.features.names import Finder
 from vqabench.data.features.regions import LONGEST_SIDE, MOST_REGIONS, RegionRow, Regions, check_count, refuse
 from vqabench.errors import InputError
 from vqabench.files.packed import UNREADABLE, is_packed, open_packed, split_member
@@ -28,6 +27,7 @@ from vqabench.files.packed import UNREADABLE, is_packed, open_packed, split_memb
 LONGEST_LINE = 1 << 26
 """Bytes; 100 regions of width 2048 take a sixtieth of that. A file of another kind may have no line ends at all."""
 BLOCK = 1 << 20
+"""Bytes, more than Python reads at once by default: a line takes 400 kB."""
 PACKED_BLOCK = 1 << 16
 """Bytes, less than a row, so that damage is reported with its line."""
 UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -35,7 +35,7 @@ SHOWN = 20
 """Characters of a broken column that a message shows."""
 
 
-def read_table(source: Path, wanted: WantedImages) -> Iterator[RegionRow]:
+def read_table(source: Path, find: Finder) -> Iterator[RegionRow]:
     """Yield the wanted images of a table, and every line that lacks columns, since its image is not known.
 
     Raises InputError if the file is truncated or not such a table.
@@ -45,13 +45,15 @@ def read_table(source: Path, wanted: WantedImages) -> Iterator[RegionRow]:
         last = line.rfind(b"\t") + 1
         columns = line[:last].split(b"\t")
         name = _unquote(columns[0]).decode("utf-8", "replace")
-        problem = _find_problem(len(columns), name)
-        if problem:
-            yield RegionRow(name[:SHOWN], where, partial(refuse, f"{where}: {problem}"))
-            continue
-        image_id = wanted.find(name)
-        if image_id is not None:
-            features = memoryview(line)[last : len(line) - _count_line_end(line)]
+        if len(columns) not in (6, 10):
+            message = "columns, but bottom-up has 6, and with objects and attributes 10: truncated?"
+            yield RegionRow(name[:SHOWN], where, partial(refuse, f"{where}: {len(columns)} {message}"))
+        elif not name or not name.isprintable():
+            message = f"{where}: {name[:SHOWN]!r} is not the name of an image"
+            yield RegionRow(name[:SHOWN], where, partial(refuse, message))
+        elif (image_id := find(name)) is not None:
+            end = -2 if line.endswith(b"\r\n") else -1 if line.endswith(b"\n") else None
+            features = memoryview(line)[last:end]
             if bytes(features[:1]) == b"b":
                 features = memoryview(_unquote(bytes(features)))
             columns = [_unquote(column) for column in columns[:-1]]
@@ -65,21 +67,15 @@ def _unquote(column: bytes) -> bytes:
     return column[2:-1] if quoted else column
 
 
-def _count_line_end(line: bytes) -> int:
-    return 2 if line.endswith(b"\r\n") else line.endswith(b"\n")
-
-
-def _find_problem(columns: int, name: str) -> str | None:
-    if columns not in (6, 10):
-        return f"{columns} columns, but bottom-up has 6, and with objects and attributes 10: truncated?"
-    return None if name.isprintable() and name else f"{name[:SHOWN]!r} is not the name of an image"
-
-
 def _lines(source: Path) -> Iterator[tuple[bytes, str]]:
     """Yield each line that is not empty, and its place for messages."""
     where = f"{source}, line 1"
     try:
-        with _open(source) as lines:
+        block = PACKED_BLOCK if is_packed(split_member(source)[0]) else BLOCK
+        with (
+            open_packed(source, ".tsv", unless="") as stream,  # of several tables, none is chosen in silence
+            io.BufferedReader(cast(io.RawIOBase, stream), block) as lines,
+        ):
             for number, line in enumerate(iter(partial(lines.readline, LONGEST_LINE), b""), 1):
                 where = f"{source}, line {number}"
                 if len(line) == LONGEST_LINE:
@@ -100,14 +96,6 @@ def _check_encoding(line: bytes, source: Path) -> bytes:
     if line.startswith(UTF_16) or line[1::2].count(0) > len(line) // 4 or line[::2].count(0) > len(line) // 4:
         raise InputError(f"{source}: is in UTF-16, or binary; save it as plain text (ASCII or UTF-8)")
     return line.removeprefix(codecs.BOM_UTF8)
-
-
-@contextmanager
-def _open(source: Path) -> Iterator[IO[bytes]]:
-    """Read in larger blocks than Python would: a line takes 400 kB."""
-    block = PACKED_BLOCK if is_packed(split_member(source)[0]) else BLOCK
-    with open_packed(source, ".tsv", unless="") as stream:  # of several tables, none is chosen in silence
-        yield io.BufferedReader(cast(io.RawIOBase, stream), block)
 
 
 def _parse(columns: Sequence[bytes], features: memoryview, what: str) -> Regions:

@@ -63,6 +63,7 @@ class VisionModel:
 
     name: str
     network: nn.Module
+    device: torch.device
     side: int
     """Pixels: an image is resized to this square, the whole of it, so that regions cover the whole image."""
     mean: NDArray[np.float32]
@@ -79,11 +80,11 @@ class VisionModel:
         return np.ascontiguousarray(((pixels - self.mean) / self.deviation).transpose(2, 0, 1))
 
     @torch.inference_mode()
-    def patches(self, inputs: NDArray[np.float32], device: torch.device) -> Tensor:
+    def patches(self, inputs: NDArray[np.float32]) -> Tensor:
         """Return the features of each patch: float32 [B, V, G, G], on the device."""
-        half = torch.autocast("cuda", torch.float16) if device.type == "cuda" else contextlib.nullcontext()
+        half = torch.autocast("cuda", torch.float16) if self.device.type == "cuda" else contextlib.nullcontext()
         with half:
-            output = self.run(torch.from_numpy(inputs).to(device))
+            output = self.run(torch.from_numpy(inputs).to(self.device))
         features = output.float()
         if features.ndim == 4:  # a convolutional network
             if features.shape[2] != features.shape[3]:
@@ -158,9 +159,9 @@ def load_model(name: str, revision: str | None, device: torch.device) -> VisionM
         raise InputError(f"--model {name}: preprocessor_config.json: {error}") from error
     side = _find_side(settings, network, name)
     made = VisionModel(
-        name, network.to(device).eval(), side, mean, deviation, settings.rescale_factor, settings.resample
+        name, network.to(device).eval(), device, side, mean, deviation, settings.rescale_factor, settings.resample
     )
-    _check_whole(made, {*loaded["missing_keys"], *(key for key, *_ in loaded["mismatched_keys"])}, device)
+    _check_whole(made, {*loaded["missing_keys"], *(key for key, *_ in loaded["mismatched_keys"])})
     return made
 
 
@@ -184,14 +185,14 @@ def _check_folder(name: str, revision: str | None) -> None:
         raise InputError(f"--model {name}: there is no such folder")
 
 
-def _check_whole(model: VisionModel, missing: set[str], device: torch.device) -> None:
+def _check_whole(model: VisionModel, missing: set[str]) -> None:
     """Raise InputError if a checkpoint lacks weights that the patches depend on: they would be random."""
     lacking = {key.removeprefix("vision_model.") for key in missing} & set(model.network.state_dict())
     if not lacking:
         return
     parameters = dict(model.network.named_parameters())
     with torch.enable_grad():
-        output = model.run(torch.zeros(1, 3, model.side, model.side, device=device))
+        output = model.run(torch.zeros(1, 3, model.side, model.side, device=model.device))
         gradients = torch.autograd.grad(output.sum(), list(parameters.values()), allow_unused=True)
     # Many checkpoints lack poolers and heads, which the patches do not depend on.
     unused = {name for name, gradient in zip(parameters, gradients, strict=True) if gradient is None}
@@ -214,13 +215,9 @@ def _find_side(settings: _ProcessorSettings, network: Any, name: str) -> int:
 @contextlib.contextmanager
 def _quiet(transformers: Any) -> Any:
     """Suppress progress bars and warnings: weights that the text part lacks do not matter."""
-    loggers = [logging.getLogger(name) for name in ("transformers", "huggingface_hub")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
     transformers.utils.logging.disable_progress_bar()
+    logging.disable(logging.WARNING)
     try:
         yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        logging.disable(logging.NOTSET)

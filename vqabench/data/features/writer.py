@@ -20,7 +20,7 @@ import os
 import shutil
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO, Any, NoReturn, Self
 
@@ -136,7 +136,7 @@ class FeatureWriter:
         """Return whether an earlier writer had all images and was interrupted while it joined them."""
         return self._joined.exists()
 
-    def append(self, image_id: ImageId, where: str, image: Regions, rounding: Rounding, version: int = 0) -> None:
+    def append(self, image_id: ImageId, where: str, image: Regions, version: int = 0) -> None:
         """Write the next row. Raises InputError if it is not as wide as those before."""
         count, width = image.regions.shape
         if self.width not in (0, width):
@@ -150,7 +150,7 @@ class FeatureWriter:
             boxes=image.boxes.astype("<f4").tobytes(),
             object_ids=_pack(image.object_ids),
             attribute_ids=_pack(image.attribute_ids),
-            rounding=rounding,
+            rounding=image.rounding,
             only_zeros=not image.regions.any(),
             checksum=self._checksum(image),
             version=version,
@@ -277,9 +277,11 @@ class FeatureWriter:
         columns |= {name: ((images, regions), "<i4") for name, named in self._named.items() if named}
         ids = sum(64 + len(str(image_id).encode()) for image_id in self.paths)
         reserved = SPARE + ids + sum(4 * math.prod(shape) for shape, _ in columns.values())
+        empty = io.BytesIO()
+        h5py.File(empty, "w").close()
         with path.open("wb") as file:
             # HDF5 crashes on a full disk, so its space is taken first, which raises an OSError instead.
-            file.write(_empty_hdf5().ljust(BLOCK, b"\0"))
+            file.write(empty.getvalue().ljust(BLOCK, b"\0"))
             file.seek(math.prod(self.shape) * self.dtype.itemsize, os.SEEK_CUR)
             file.write(bytes(reserved))
         with h5py.File(path, "r+") as file:
@@ -329,8 +331,7 @@ class FeatureWriter:
             raise VqabenchError(f"{self.destination.parent}: {problem}: {error}") from error
 
 
-@contextmanager
-def only_writer(destination: Path) -> Iterator[None]:
+def only_writer(destination: Path) -> AbstractContextManager[None]:
     """Exclude other processes. Raises VqabenchError if one is writing the features, InputError if none can."""
     destination = find_place(destination)  # through links, so that one file has one lock
 
@@ -338,8 +339,7 @@ def only_writer(destination: Path) -> Iterator[None]:
         message = "another process is making these features; rerun when it has ended"
         raise VqabenchError(f"{destination.parent}: {message}")
 
-    with holding(_hidden(destination, "lock"), refuse):
-        yield
+    return holding(_hidden(destination, "lock"), refuse)
 
 
 def remove_unfinished(destination: Path, but: Path | None = None) -> None:
@@ -375,9 +375,3 @@ def _create_contiguous(file: h5py.File, name: str, shape: tuple[int, ...], dtype
     early.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
     space = h5py.h5s.create_simple(shape)
     h5py.h5d.create(file.id, name.encode(), h5py.h5t.py_create(np.dtype(dtype)), space, early)
-
-
-def _empty_hdf5() -> bytes:
-    content = io.BytesIO()
-    h5py.File(content, "w").close()
-    return content.getvalue()
