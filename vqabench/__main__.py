@@ -10,9 +10,9 @@ PATIENCE = 10.0
 
 def main() -> NoReturn:
     """Run the command line. A signal that comes while it is loaded is reported like any later one."""
-    from vqabench.training.interruption import describe_stop, leave_on_signals, raised
+    from vqabench.training import interruption
 
-    leave_on_signals()
+    interruption.leave_on_signals()
     from vqabench import cli
     from vqabench.cli import streams
     from vqabench.reporting.output import say_on_stderr
@@ -22,13 +22,12 @@ def main() -> NoReturn:
         streams.protect()
         cli.main()
     except KeyboardInterrupt as stop:
-        message, code = describe_stop(stop)
+        message, code = interruption.describe_stop(stop)
         say_on_stderr(f"warning: {message}")
     except SystemExit as end:
         code = end.code
-        stopped = raised()
-        if stopped is not None and code in (1, 130):  # typer, or an import, has made something else of it
-            message, code = describe_stop(stopped)
+        if interruption.raised and code in (1, 130):  # typer, or an import, has made something else of it
+            message, code = interruption.describe_stop(interruption.raised)
             say_on_stderr(f"warning: {message}")
     _exit_within(PATIENCE, code if isinstance(code, int) else 0)
     sys.exit(code)  # type: ignore[arg-type]

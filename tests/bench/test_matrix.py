@@ -34,7 +34,7 @@ def folders(paths: Paths, matrix: Matrix) -> list[str]:
 
 
 def options(matrix: Matrix, part: str) -> list[Mapping[str, Any]]:
-    return [cell.plan.settings()[part] for cell in matrix.cells]
+    return [cell.plan.identity()["options"][part] for cell in matrix.cells]
 
 
 def refused(paths: Paths, text: str | None = None, **line: Any) -> str:
@@ -139,7 +139,7 @@ def test_products_share_what_stands_above_them_and_win_over_it(paths: Paths) -> 
         ("updn", "mask", 1, 3, 0.1),
         ("updn", "mask", 1, 3, 0.1),
     ]
-    masks = [cell.plan.settings()["mask"]["dropout"] for cell in found.cells if cell.plan.loss == "mask"]
+    masks = [cell.plan.identity()["options"]["mask"]["dropout"] for cell in found.cells if cell.plan.loss == "mask"]
     assert masks == [0.1, 0.2, 0.3, 0.1, 0.2]
 
 
@@ -150,7 +150,7 @@ def test_settings_and_grids_of_a_part_go_to_the_strategies_that_have_it(paths: P
         losses=["plain", "vqabench:mask", "mask+rescale"],
         settings={"mask.dropout": ("0", "0.5"), "rescale.variant": "released", "hidden": "8"},
     )
-    assert [(cell.plan.loss, "rescale" in cell.plan.settings()) for cell in found.cells] == [
+    assert [(cell.plan.loss, "rescale" in cell.plan.identity()["options"]) for cell in found.cells] == [
         ("plain", False),
         ("mask", False),
         ("mask", False),

@@ -9,10 +9,10 @@ import pytest
 
 from vqabench.bench import scheduler
 from vqabench.bench.child_runs import Child, Choose, Slot, Task
+from vqabench.bench.scheduler import GpuMemory
 from vqabench.bench.scheduler import gpu_memory as measured
 from vqabench.config import TrainConfig
 from vqabench.results import Run
-from vqabench.training.device import GpuMemory
 
 GB = 10**9
 SMALL, LARGE = 1000, 10**8

@@ -8,6 +8,7 @@ import os
 import signal
 import struct
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,8 @@ def records(file: Path) -> Iterator[Record]:
             at += left
             continue
         _, length, kind = struct.unpack_from("<IHB", content, at)
+        if at + 7 + length > len(content):  # still being written
+            return
         piece += content[at + 7 : at + 7 + length]
         at += 7 + length
         if kind in (1, 4):  # whole, or the last piece
@@ -79,8 +82,15 @@ def records(file: Path) -> Iterator[Record]:
 
 def sessions(run: Run) -> list[list[Record]]:
     """Return the records of each W&B session of a run, in order."""
-    files = sorted((run.folder / "wandb").glob("offline-run-*/*.wandb"), key=lambda file: file.stat().st_mtime_ns)
-    return [list(records(file)) for file in files]
+    deadline = time.monotonic() + 20
+    while True:
+        files = sorted((run.folder / "wandb").glob("offline-run-*/*.wandb"), key=lambda one: one.stat().st_mtime_ns)
+        found = [list(records(file)) for file in files]
+        # On a busy machine, W&B's service may write the file after `finish` has returned.
+        ended = all(any(record.HasField("exit") for record in session) for session in found)
+        if ended or time.monotonic() > deadline:
+            return found
+        time.sleep(0.1)
 
 
 def items(pairs: Any) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def test_the_user_changes_what_the_data_set_changes_in_the_recipe_of_the_backbon
 
 
 def test_a_setting_that_equals_its_default_is_not_in_the_label() -> None:
-    hidden = plan().settings()["backbone"]["hidden"]
+    hidden = plan().identity()["options"]["backbone"]["hidden"]
     assert plan(settings={"hidden": hidden}).label == ""
     assert plan(settings={"hidden": 8}).label == "hidden=8"
     assert plan(settings={"hidden": 8}).folder(Path("runs"), 3) == Path("runs/d/updn/ce-plain@hidden=8/seed-3")

@@ -135,10 +135,10 @@ class Child:
         """Return why the run is not finished although its process has ended."""
         code, resumable = self.process.returncode, self.task.run.resume_file.is_file()
         error = next((line for line in reversed(list(self.tail)) if line.startswith("error: ")), None)
-        kind: type[VqabenchError] = VqabenchError
         if error is not None:
-            kind, why = InputError if code == InputError.exit_code else kind, error.removeprefix("error: ")
-        elif self.killed:
+            kind = InputError if code == InputError.exit_code else VqabenchError
+            return kind(error.removeprefix("error: "))
+        if self.killed:
             why = self.killed
         elif code < 0:
             why = f"its process was killed by {_name_signal(-code)}"
@@ -148,7 +148,7 @@ class Child:
             why = f"its process ended with exit code {code} before the run was finished"
             why += f"; see: vqabench plugins check {self.task.config.backbone}"
         hint = "; rerun the same command to continue from its latest checkpoint"
-        return kind(why + hint if resumable and error is None else why)
+        return VqabenchError(why + hint if resumable else why)
 
     def _read(self) -> None:
         """Read the process's stderr to its end."""
@@ -301,7 +301,7 @@ class Pool:
     def _stop(self) -> None:
         """Ask all processes to save and stop; kill those that do not react."""
         self._is_stopping = True
-        self.interruption.leave_to_caller()
+        self.interruption.cancel_limit()  # each process has limits of its own
         began = time.monotonic()
         for child in self.children:
             child.has_reacted = False

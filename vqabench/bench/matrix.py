@@ -74,15 +74,6 @@ class MatrixCell:
         label = f" @{plan.label}" if plan.label else ""
         return f"{self.config.dataset} {plan.backbone} {plan.objective}-{plan.loss}{label} seed {self.seed}"
 
-    def is_same_as(self, other: MatrixCell) -> bool:
-        """Return whether another run with the same folder is also trained in the same way."""
-        one, two = self.config, other.config
-        return (self.plan.identity(), one.precision, one.start_from) == (
-            other.plan.identity(),
-            two.precision,
-            two.start_from,
-        )
-
 
 @dataclass(frozen=True)
 class Matrix:
@@ -104,24 +95,21 @@ def read_blocks(path: Path | None, line: Mapping[str, Any]) -> list[Block]:
     `line` holds lists, `settings` (as `with_grid` gives them) and fields of TrainConfig, as far as they are given.
     Raises InputError if a key or a value is wrong, or the matrix is too large.
     """
-    blocks = _read_blocks(path, line)
-    count = sum(map(count_runs, blocks))
+    if path is None:
+        blocks = [_make_block({}, line)]
+    else:
+        table = read_toml(path)
+        products = table.pop("matrix", [{}])
+        if not isinstance(products, list) or not products or not all(isinstance(one, dict) for one in products):
+            raise InputError(f"{path}: write each product as a table [[matrix]]")
+        above = _read_table(table, path, [*BLOCK_KEYS, *WHOLE, "matrix"])
+        blocks = [_make_block(combine(above, _read_table(own, path, BLOCK_KEYS)), line) for own in products]
+    count = sum(map(_count_runs, blocks))
     if count > MOST_RUNS:
         raise InputError(
             f"{count:,} runs are too many; a matrix may have at most {MOST_RUNS:,}: shorten lists or grids"
         )
     return blocks
-
-
-def _read_blocks(path: Path | None, line: Mapping[str, Any]) -> list[Block]:
-    if path is None:
-        return [_make_block({}, line)]
-    table = read_toml(path)
-    products = table.pop("matrix", [{}])
-    if not isinstance(products, list) or not products or not all(isinstance(one, dict) for one in products):
-        raise InputError(f"{path}: write each product as a table [[matrix]]")
-    above = _read_table(table, path, [*BLOCK_KEYS, *WHOLE, "matrix"])
-    return [_make_block(combine(above, _read_table(own, path, BLOCK_KEYS)), line) for own in products]
 
 
 def _read_table(table: Mapping[str, Any], path: Path, valid: Sequence[str]) -> dict[str, Any]:
@@ -186,7 +174,7 @@ def _make_block(file: Mapping[str, Any], line: Mapping[str, Any]) -> Block:
     return Block(lists, given.pop("settings"), given)
 
 
-def count_runs(block: Block) -> int:
+def _count_runs(block: Block) -> int:
     """Count the runs of a product, before they are made."""
     losses = block.lists.get("losses", ["plain"])
     others = math.prod(len(values) for key, values in block.lists.items() if key != "losses")
@@ -197,21 +185,25 @@ def count_runs(block: Block) -> int:
 def find_plugins(blocks: Iterable[Block]) -> list[Plugin]:
     """Return the plugins that a matrix names, each once. Raises InputError if a name is unknown."""
     found: dict[Plugin, None] = {}
-    installed = set(names_of(BACKBONES))
     for block in blocks:
-        for name in block.lists.get("backbones", ()):
-            found[find(BACKBONES, name)] = None
-        for name in {part.strip() for loss in block.lists.get("losses", ()) for part in loss.split("+")}:
-            found[find(LOSSES, name)] = None
-        for setting in block.settings.values():
-            for value in setting if isinstance(setting, tuple) else (setting,):
-                if str(value).rpartition(":")[2] in installed:  # a base, most likely
-                    with suppress(InputError):
-                        found[find(BACKBONES, str(value))] = None
+        settings = [one if isinstance(one, tuple) else (one,) for one in block.settings.values()]
+        backbones, losses = block.lists.get("backbones", ()), block.lists.get("losses", ())
+        found |= dict.fromkeys(_find_named(backbones, losses, itertools.chain(*settings)))
     return list(found)
 
 
-def make_matrix(blocks: Sequence[Block], paths: Paths, broken: Mapping[str, str] | None = None) -> Matrix:
+def _find_named(backbones: Iterable[str], losses: Iterable[str], values: Iterable[object]) -> Iterator[Plugin]:
+    """Yield the plugins of some backbones, strategies and values of settings."""
+    yield from (find(BACKBONES, name) for name in backbones)
+    yield from (find(LOSSES, part.strip()) for loss in losses for part in loss.split("+"))
+    installed = set(names_of(BACKBONES))
+    for value in values:
+        if str(value).rpartition(":")[2] in installed:  # a base, most likely
+            with suppress(InputError):
+                yield find(BACKBONES, str(value))
+
+
+def make_matrix(blocks: Sequence[Block], paths: Paths, broken: Mapping[str, str] = {}) -> Matrix:
     """Make all runs, each once; the first seeds of all configurations come before the second ones.
 
     `broken` says why plugins, by their qualified names, must not be loaded.
@@ -224,7 +216,8 @@ def make_matrix(blocks: Sequence[Block], paths: Paths, broken: Mapping[str, str]
     failed: dict[str, str] = {}
     for block, config in ((one, config) for one in blocks for config in _expand(one)):
         dataset = paths.dataset(config.dataset)
-        reason = _find_broken(config, broken or {})
+        named = _find_named([config.backbone], [config.loss], config.settings.values()) if broken else ()
+        reason = next((broken[one.qualified] for one in named if one.qualified in broken), None)
         if reason is not None:
             strategy = f"{config.objective or ''}-{config.loss}".lstrip("-")
             label = f" @{config.label}" if config.label else ""
@@ -246,26 +239,15 @@ def make_matrix(blocks: Sequence[Block], paths: Paths, broken: Mapping[str, str]
             run = Run(plan.folder(paths.runs, seed))
             cell = MatrixCell(replace(config, seeds=(seed,)), plan, run)
             _, first = found.setdefault(run.folder, (number, cell))
-            if not cell.is_same_as(first):
+            # Runs of one folder must agree in what its name leaves out too, such as the whole path of --from.
+            pair = ((one.plan.identity(), one.config.precision, one.config.start_from) for one in (cell, first))
+            if next(pair) != next(pair):
                 raise InputError(f"{cell.name}: two configurations share this name; give each a distinct label")
     if not found:
         reasons = dict.fromkeys((*undefined, *failed.values()))
         raise InputError(f"nothing to train: {'; '.join(reasons)}")
     cells = tuple(cell for _, cell in sorted(found.values(), key=itemgetter(0)))
     return Matrix(cells, tuple(undefined), failed)
-
-
-def _find_broken(config: TrainConfig, broken: Mapping[str, str]) -> str | None:
-    """Return why a plugin of a configuration cannot be loaded; None if all can."""
-    if not broken:
-        return None
-    named = [find(BACKBONES, config.backbone), *(find(LOSSES, part.strip()) for part in config.loss.split("+"))]
-    names = [plugin.qualified for plugin in named]
-    for name in broken:
-        values = (str(value) for value in config.settings.values())
-        if name in names or name in values or name.rpartition(":")[2] in values:
-            return broken[name]
-    return None
 
 
 def _expand(block: Block) -> Iterator[TrainConfig]:

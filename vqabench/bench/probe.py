@@ -41,7 +41,15 @@ def _probe(plugins: Sequence[Plugin]) -> dict[int, str]:
         process_group=0,
     )
     lines: queue.Queue[bytes] = queue.Queue()
-    threading.Thread(target=_forward, args=(process, lines), daemon=True).start()
+
+    def forward() -> None:
+        assert process.stdout is not None
+        with process.stdout as stream:
+            for line in stream:
+                lines.put(line)
+        lines.put(b"")
+
+    threading.Thread(target=forward, daemon=True).start()
     found: dict[int, str] = {}
     try:
         while len(found) < len(plugins):
@@ -64,14 +72,6 @@ def _probe(plugins: Sequence[Plugin]) -> dict[int, str]:
     finally:
         kill_group(process)
     return found
-
-
-def _forward(process: subprocess.Popen[bytes], lines: queue.Queue[bytes]) -> None:
-    assert process.stdout is not None
-    with process.stdout as stream:
-        for line in stream:
-            lines.put(line)
-    lines.put(b"")
 
 
 def main() -> None:

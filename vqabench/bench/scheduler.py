@@ -4,17 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from vqabench.bench.child_runs import Child, Choose, Slot, Task
 from vqabench.bench.matrix import MatrixCell
 from vqabench.bench.matrix_plan import Timings
 from vqabench.files.resources import count_processors
-from vqabench.training.device import GpuMemory, choose_device, count_gpus, is_small, threads_of_small
+from vqabench.training.device import choose_device, is_small, threads_of_small
 
 SPARE = 1.25
 """Another run starts on a GPU if this many times the memory of the largest run there is free."""
 PATIENCE = 60.0
 """Seconds to wait until a run that has just started has recorded the size of its model."""
+
+
+class GpuMemory(NamedTuple):
+    """Bytes of a GPU's memory, as measured by one of the processes that use it."""
+
+    taken: int
+    """The peak of this process."""
+    free: int
 
 
 @dataclass(frozen=True)
@@ -32,8 +41,10 @@ def make_schedule(cells: Sequence[MatrixCell], timings: Timings) -> Schedule:
     first = cells[0].config
     device, jobs = choose_device(first.device), first.jobs
     if device.type == "cuda":
+        import torch
+
         one = first.device.startswith("cuda:")
-        names = [str(device)] if one else [f"cuda:{number}" for number in range(count_gpus())]
+        names = [str(device)] if one else [f"cuda:{number}" for number in range(torch.cuda.device_count())]
         return Schedule(on_gpus(names, jobs), jobs or len(names), or_more=jobs is None)
     if jobs is None and first.features in ("host", "device"):
         jobs = 1  # each run would have a copy of the features in memory
@@ -85,7 +96,7 @@ def on_gpus(names: Collection[str], jobs: int | None) -> Choose:
 
     def choose(_: Task, running: Sequence[Child]) -> Slot | None:
         there = {name: [child for child in running if child.slot.device == name] for name in names}
-        free = [name for name in names if jobs is not None or _fits([gpu_memory(one) for one in there[name]])]
+        free = [name for name in names if jobs is not None or _fits(there[name])]
         if len(running) >= most or not free:
             return None
         return Slot(min(free, key=lambda name: len(there[name])), on_each, len(names))
@@ -103,8 +114,8 @@ def gpu_memory(child: Child) -> GpuMemory | None:
     return None
 
 
-def _fits(runs: Sequence[GpuMemory | None]) -> bool:
-    known = [memory for memory in runs if memory is not None]
+def _fits(runs: Sequence[Child]) -> bool:
+    known = [memory for memory in map(gpu_memory, runs) if memory is not None]
     if len(known) < len(runs):
         return False
     return not known or min(one.free for one in known) >= SPARE * max(one.taken for one in known)

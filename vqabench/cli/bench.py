@@ -1,5 +1,6 @@
 """`vqabench bench`."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,6 +28,10 @@ EXAMPLES = examples(
 )
 
 
+def _list(text: str, complete: Callable[..., list[str]]) -> Any:
+    return typer.Option(metavar="LIST", help=text, autocompletion=complete, rich_help_panel=WHAT)
+
+
 @with_options(
     "seeds",
     "epochs",
@@ -37,43 +42,19 @@ EXAMPLES = examples(
     device="Where to compute; cuda is all GPUs. [default: auto]",
 )
 def bench(
-    backbones: Annotated[
-        str | None,
-        typer.Option(
-            metavar="LIST",
-            help="Backbones, as in updn,lmh.",
-            autocompletion=complete_backbone_list,
-            rich_help_panel=WHAT,
-        ),
-    ] = None,
+    backbones: Annotated[str | None, _list("Backbones, as in updn,lmh.", complete_backbone_list)] = None,
     losses: Annotated[
-        str | None,
-        typer.Option(
-            metavar="LIST",
-            help="Strategies, as in plain,rescale,mask+rescale. [default: plain]",
-            autocompletion=complete_loss_list,
-            rich_help_panel=WHAT,
-        ),
+        str | None, _list("Strategies, as in plain,rescale,mask+rescale. [default: plain]", complete_loss_list)
     ] = None,
     objectives: Annotated[
         str | None,
-        typer.Option(
-            metavar="LIST",
-            help="ce, bce or ce,bce. Combinations that a backbone or a loss does not support are skipped. "
+        _list(
+            "ce, bce or ce,bce. Combinations that a backbone or a loss does not support are skipped. "
             "[default: each backbone's own]",
-            autocompletion=complete_objective_list,
-            rich_help_panel=WHAT,
+            complete_objective_list,
         ),
     ] = None,
-    datasets: Annotated[
-        str | None,
-        typer.Option(
-            metavar="LIST",
-            help="Data sets. [default: digits-cp]",
-            autocompletion=complete_dataset_list,
-            rich_help_panel=WHAT,
-        ),
-    ] = None,
+    datasets: Annotated[str | None, _list("Data sets. [default: digits-cp]", complete_dataset_list)] = None,
     grid: Annotated[
         list[str] | None,
         typer.Option(

@@ -28,10 +28,10 @@ def reporting_signals(emit: Emit, kept: str | Callable[[], str]) -> Iterator[Non
     try:
         yield
     except KeyboardInterrupt as stop:
-        from vqabench.training.interruption import acknowledge, describe_stop
+        from vqabench.training import interruption
 
-        acknowledge()
-        message, code = describe_stop(stop)
+        interruption.raised = None
+        message, code = interruption.describe_stop(stop)
         emit(Warn(f"{message}; {kept if isinstance(kept, str) else kept()}"))
         raise typer.Exit(code) from None
 

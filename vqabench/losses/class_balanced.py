@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vqabench.api import Batch, DataSpec, Loss, plain_loss
 from vqabench.losses.answer_sets import answer_sets
@@ -49,9 +49,8 @@ class ClassBalanced(Loss):
 
     def __init__(self, spec: DataSpec, objective: str, *, beta: float = 0.9999, minimum: int = 10) -> None:
         super().__init__(spec, objective)
-        self.weights_TA: Tensor
         # Not persistent: the weights follow from the data set and the options, which the run records.
-        self.register_buffer("weights_TA", effective_number_weights(spec, minimum, beta), persistent=False)
+        self.weights_TA = nn.Buffer(effective_number_weights(spec, minimum, beta), persistent=False)
 
     def forward(self, logits_BA: Tensor, batch: Batch) -> Tensor:
         """Return the mean class-balanced loss of logits [B, A]: a scalar."""
@@ -62,13 +61,8 @@ class ClassBalanced(Loss):
         if self.objective == "ce":
             return (weights_BA * loss_BA).sum(1).mean()
         # Under bce most terms are those of wrong answers, whose own weights say nothing about the question.
-        return (mean_weight(weights_BA, targets_BA) * loss_BA.sum(1)).mean()
-
-
-def mean_weight(weights_BA: Tensor, targets_BA: Tensor) -> Tensor:
-    """Return each question's mean weight [B] of its answers, weighted by soft target; 1 if it has none."""
-    totals_B = targets_BA.sum(1)
-    answered_B = totals_B > 0
-    # A question without an answer in the vocabulary has a total of 0, and 0 / 0 would be NaN.
-    means_B = (weights_BA * targets_BA).sum(1) / torch.where(answered_B, totals_B, 1.0)
-    return torch.where(answered_B, means_B, 1.0)
+        totals_B = targets_BA.sum(1)
+        answered_B = totals_B > 0
+        # A question without an answer in the vocabulary has a total of 0, and 0 / 0 would be NaN.
+        means_B = (weights_BA * targets_BA).sum(1) / torch.where(answered_B, totals_B, 1.0)
+        return (torch.where(answered_B, means_B, 1.0) * loss_BA.sum(1)).mean()

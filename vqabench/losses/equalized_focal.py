@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vqabench.api import Batch, DataSpec, Loss, plain_loss, without_autocast
 from vqabench.losses.answer_sets import answer_sets
@@ -57,17 +57,11 @@ class EqualizedFocal(Loss):
                 f"alpha must be in [0, 1], gamma above 0 and scale at least 0, not {alpha}, {gamma} and {scale}"
             )
         self.alpha, self.gamma, self.scale = alpha, gamma, scale
-        kept_TA = answer_sets(spec, minimum)
-        self.kept_TA: Tensor
-        self.seen_T: Tensor
-        self.right_TA: Tensor
-        self.wrong_TA: Tensor
-        self.register_buffer("kept_TA", kept_TA, persistent=False)
-        self.register_buffer("seen_T", spec.questions_T > 0, persistent=False)
+        self.kept_TA = nn.Buffer(answer_sets(spec, minimum), persistent=False)
+        self.seen_T = nn.Buffer(spec.questions_T > 0, persistent=False)
         # float64, because float32 sums stop growing late in training. Persistent: they cannot be computed again.
-        sums_TA = torch.zeros(kept_TA.shape, dtype=torch.float64)
-        self.register_buffer("right_TA", sums_TA)
-        self.register_buffer("wrong_TA", sums_TA.clone())
+        self.right_TA = nn.Buffer(torch.zeros(self.kept_TA.shape, dtype=torch.float64))
+        self.wrong_TA = nn.Buffer(torch.zeros_like(self.right_TA))
 
     def balance(self) -> Tensor:
         """Return g [T, A] in [0, 1]: 1 if no example was wrong yet, and for answers outside the type's set."""
@@ -85,7 +79,7 @@ class EqualizedFocal(Loss):
         loss_BA = torch.where(seen_B1, focused_BA, plain_loss(self.objective, logits_BA, targets_BA))
         # After the loss: g of this batch comes from the batches before it, as in the published code.
         if self.training and torch.is_grad_enabled():
-            self._add_gradients(logits_BA.detach(), targets_BA, gamma_BA, types_B)
+            self._add_gradients(logits_BA, targets_BA, gamma_BA, types_B)
         return loss_BA.sum(1).mean()
 
     def _focus(self, logits_BA: Tensor, targets_BA: Tensor, gamma_BA: Tensor) -> Tensor:
@@ -93,11 +87,11 @@ class EqualizedFocal(Loss):
 
     def _add_gradients(self, logits_BA: Tensor, targets_BA: Tensor, gamma_BA: Tensor, types_B: Tensor) -> None:
         # A graph of its own: the sums must not depend on what the training loop does with the loss.
-        logits_BA.requires_grad_()
+        logits_BA = logits_BA.detach().requires_grad_()
         (gradient_BA,) = torch.autograd.grad(self._focus(logits_BA, targets_BA, gamma_BA).sum(), logits_BA)
         size_BA = gradient_BA.abs()
         of_type_TB = (types_B == torch.arange(len(self.seen_T), device=types_B.device).unsqueeze(1)).float()
         # A matrix product adds in the same order every time; index_add_ on a GPU does not.
         with without_autocast(logits_BA.device):
-            self.right_TA += of_type_TB @ (size_BA * targets_BA).float()
-            self.wrong_TA += of_type_TB @ (size_BA * (1 - targets_BA)).float()
+            self.right_TA.add_(of_type_TB @ (size_BA * targets_BA).float())
+            self.wrong_TA.add_(of_type_TB @ (size_BA * (1 - targets_BA)).float())

@@ -40,8 +40,7 @@ class Focal(Loss):
         super().__init__(spec, objective)
         if not 0 <= alpha <= 1 or not gamma >= 0:
             raise ValueError(f"alpha must be in [0, 1] and gamma at least 0, not {alpha} and {gamma}")
-        self.alpha = alpha
-        self.gamma = gamma
+        self.alpha, self.gamma = alpha, gamma
 
     def forward(self, logits_BA: Tensor, batch: Batch) -> Tensor:
         """Return the mean focal loss of logits [B, A]: a scalar."""

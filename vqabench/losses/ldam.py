@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vqabench.api import Batch, DataSpec, Loss
 from vqabench.losses.answer_sets import answer_sets
@@ -79,12 +79,9 @@ class Ldam(Loss):
             raise ValueError(f"reweight_from must be at least 0 and below 1, or none, not {reweight_from}")
         self.reweight_from = reweight_from
         self.reweighted = False
-        self.margins_TA: Tensor
-        self.weights_TA: Tensor
-        self.scale_T: Tensor
-        self.register_buffer("margins_TA", answer_margins(spec, minimum, largest), persistent=False)
-        self.register_buffer("weights_TA", effective_number_weights(spec, minimum, beta), persistent=False)
-        self.register_buffer("scale_T", torch.where(spec.questions_T > 0, scale, 1.0), persistent=False)
+        self.margins_TA = nn.Buffer(answer_margins(spec, minimum, largest), persistent=False)
+        self.weights_TA = nn.Buffer(effective_number_weights(spec, minimum, beta), persistent=False)
+        self.scale_T = nn.Buffer(torch.where(spec.questions_T > 0, scale, 1.0), persistent=False)
 
     def start_epoch(self, epoch: int, epochs: int) -> None:
         """Enable the weights from the share `reweight_from` of the epochs on, and in the last epoch."""

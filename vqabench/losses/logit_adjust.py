@@ -6,7 +6,7 @@ The sum of logits and prior has to explain the training answers, so the logits n
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vqabench.api import Batch, DataSpec, Loss, plain_loss
 from vqabench.losses.answer_sets import answer_sets
@@ -60,9 +60,7 @@ class LogitAdjust(Loss):
 
     def __init__(self, spec: DataSpec, objective: str, *, tau: float = 1.0, minimum: int = 10) -> None:
         super().__init__(spec, objective)
-        self.adjustment_TA: Tensor
-        adjustment_TA = prior_adjustment(spec, objective, minimum, tau)
-        self.register_buffer("adjustment_TA", adjustment_TA, persistent=False)
+        self.adjustment_TA = nn.Buffer(prior_adjustment(spec, objective, minimum, tau), persistent=False)
 
     def forward(self, logits_BA: Tensor, batch: Batch) -> Tensor:
         """Return the mean plain loss of the adjusted logits [B, A]: a scalar."""

@@ -58,10 +58,8 @@ class AnswerMask(Transform):
         self.activation = softplus_g if activation == "softplus-g" else torch.sigmoid
         self.reduction = reduction
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(base.question_width, len(spec.answers)))
-        self.sets_TA: Tensor
-        self.seen_T: Tensor
-        self.register_buffer("sets_TA", answer_sets(spec, minimum).float(), persistent=False)
-        self.register_buffer("seen_T", spec.questions_T > 0, persistent=False)
+        self.sets_TA = nn.Buffer(answer_sets(spec, minimum).float(), persistent=False)
+        self.seen_T = nn.Buffer(spec.questions_T > 0, persistent=False)
 
     def forward(self, batch: Batch) -> Output:
         """Return the base's output with masked logits [B, A] (Eq. 4), and in training with the penalty `mask`.

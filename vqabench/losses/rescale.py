@@ -61,8 +61,7 @@ class Rescale(Loss):
         weights_TA = imbalance_weights(spec, minimum, outside=OUTSIDE_RELEASED if self.released else 1.0)
         # Such a type has no counts, so Eq. 7 is undefined for it.
         weights_TA[spec.questions_T == 0] = 1.0
-        self.weights_TA: Tensor
-        self.register_buffer("weights_TA", weights_TA, persistent=False)
+        self.weights_TA = nn.Buffer(weights_TA, persistent=False)
 
     def forward(self, logits_BA: Tensor, batch: Batch) -> Tensor:
         """Return the mean re-scaled loss of logits [B, A]: a scalar."""

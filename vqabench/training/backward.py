@@ -95,7 +95,7 @@ class BackwardPass:
             loss = loss * (len(piece) / len(batch))
             torch.autograd.backward(loss)
             losses.append(loss.detach())
-            criterion.finish_batch()
+            criterion.first = True
         criterion.questions = None
         return torch.stack(losses).sum()
 

@@ -83,8 +83,8 @@ class State:
             "losses": self.losses.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "order": order,
-            "random": processes.gather_states(random),
-            "buffers": processes.gather_states([_buffers(self.model), _buffers(self.losses)]),
+            "random": processes.gather(random),
+            "buffers": processes.gather([_buffers(self.model), _buffers(self.losses)]),
             "position": asdict(self.position),
         }
 
@@ -128,8 +128,15 @@ def _buffers(module: nn.Module) -> dict[str, Tensor]:
 def save_weights(model: nn.Module, path: Path) -> None:
     """Write a model's parameters and buffers."""
     state = own_tensors(model)
+
+    def save(part: Path) -> None:
+        part.touch()  # with the usual permissions; safetensors would make it readable by its owner only
+        mode = part.stat().st_mode
+        save_file(state, part)
+        part.chmod(mode)
+
     try:
-        write_through(path, lambda part: _save_file(state, part))
+        write_through(path, save)
     except SafetensorError as error:  # for example a full disk
         raise VqabenchError(f"{path}: cannot be written: {error}") from error
 
@@ -144,13 +151,6 @@ def own_tensors(model: nn.Module) -> dict[str, Tensor]:
         state[name] = own.clone() if memory in seen else own
         seen.add(memory)
     return state
-
-
-def _save_file(state: dict[str, Tensor], part: Path) -> None:
-    part.touch()  # with the usual permissions; safetensors would make it readable by its owner only
-    mode = part.stat().st_mode
-    save_file(state, part)
-    part.chmod(mode)
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
@@ -172,22 +172,22 @@ def restore(model: nn.Module, path: Path) -> None:
     try:
         model.load_state_dict(load_weights(path))
     except (RuntimeError, ValueError) as error:
-        raise InputError(f"{path}: does not fit the model: {' '.join(str(error).split())}") from error
+        raise InputError(f"{path}: does not fit the model: {one_line(error, kind=False)}") from error
 
 
 def save_state(state: Mapping[str, Any], path: Path) -> None:
     """Write what a run needs to continue."""
-    write_through(path, lambda part: _save_state(dict(state), part))
 
+    def save(part: Path) -> None:
+        with part.open("wb") as file:
+            try:
+                torch.save(dict(state), file)
+            except RuntimeError as error:  # on a full disk PyTorch hides the OSError behind an error of its own
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from None
+                raise
 
-def _save_state(state: dict[str, Any], part: Path) -> None:
-    with part.open("wb") as file:
-        try:
-            torch.save(state, file)
-        except RuntimeError as error:  # on a full disk PyTorch hides the OSError that says so behind its own error
-            if isinstance(error.__context__, OSError):
-                raise error.__context__ from None
-            raise
+    write_through(path, save)
 
 
 def load_state(path: Path) -> dict[str, Any]:

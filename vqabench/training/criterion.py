@@ -64,11 +64,12 @@ class Criterion:
         logits_BA = output.logits_BA if output.training_logits_BA is None else output.training_logits_BA
         # Eqs. 2, 3, 10, 11 and 13 are the losses of `vqabench.losses`; the total is a sum, as in Eq. 17:
         # L_cls, here "answers", + L_mask (Eq. 5), which comes as a penalty.
+        added = [(name, weight * self._score(one_BA, batch)) for name, (one_BA, weight) in output.auxiliary.items()]
         parts = {"answers": self._score(logits_BA, batch)}
-        for name, (auxiliary_BA, weight) in output.auxiliary.items():
-            _add(parts, name, weight * self._score(auxiliary_BA, batch))
-        for name, penalty in output.penalties.items():
-            _add(parts, name, penalty)
+        for name, part in (*added, *output.penalties.items()):
+            if name in parts:
+                raise OutputError(f"two parts of its loss have the name {name!r}")
+            parts[name] = part
         self.calls.append({name: part.detach() for name, part in parts.items()})
         self.questions = len(batch)
         # What is scored, without a bias of training; and of real questions, not of their counterfactuals.
@@ -88,10 +89,6 @@ class Criterion:
         """Record the loss of a step, which may combine calls of this criterion and terms of the backbone."""
         self.steps.append((value.detach(), self.calls))
         self.calls = []
-
-    def finish_batch(self) -> None:
-        """Record that a batch is done."""
-        self.first = True
 
     def forget_batch(self, steps: int, accuracies: int) -> None:
         """Forget a batch that could not be finished: keep only the first `steps` and `accuracies`."""
@@ -150,12 +147,6 @@ def _start_copy(numbers: list[Tensor]) -> Tensor:
     if not numbers:
         return torch.empty(0)
     return torch.stack([number.float() for number in numbers]).to("cpu", non_blocking=True)
-
-
-def _add(parts: Parts, name: str, part: Tensor) -> None:
-    if name in parts:
-        raise OutputError(f"two parts of its loss have the name {name!r}")
-    parts[name] = part
 
 
 def soft_accuracy(logits_BA: Tensor, targets_BA: Tensor) -> Tensor:

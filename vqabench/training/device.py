@@ -7,7 +7,6 @@ import os
 import platform
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 
 import torch
 
@@ -68,9 +67,9 @@ def choose_threads(parameters: int, device: torch.device, usual: int, sharers: i
 
 def choose_precision(name: str, device: torch.device) -> str:
     """Return the precision; `auto` is bfloat16 on a device that computes in it, else float32."""
-    if name == "auto":
-        return "bfloat16" if computes_bfloat16(device) else "float32"
-    return name
+    if name != "auto":
+        return name
+    return "bfloat16" if computes_bfloat16(device) else "float32"
 
 
 def computes_bfloat16(device: torch.device) -> bool:
@@ -93,23 +92,9 @@ def autocast(device: torch.device, precision: str) -> Autocast:
     return lambda: torch.autocast(device.type, dtype=torch.bfloat16)
 
 
-def count_gpus() -> int:
-    """Count the GPUs of this machine."""
-    return torch.cuda.device_count()
-
-
 def threads_of_small() -> int:
     """Return the number of threads for a small model on a CPU."""
     return torch.get_num_threads() if "OMP_NUM_THREADS" in os.environ else 1
-
-
-@dataclass(frozen=True)
-class GpuMemory:
-    """Bytes of a GPU's memory, as measured by one of the processes that use it."""
-
-    taken: int
-    """The peak of this process."""
-    free: int
 
 
 def measure_gpu_memory() -> dict[str, int]:

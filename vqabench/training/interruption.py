@@ -14,7 +14,8 @@ from typing import NoReturn
 
 from vqabench.errors import Interrupted
 
-SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
+NAMES = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
+SIGNALS = [signal.Signals[name] for name in NAMES if hasattr(signal, name)]
 """Ctrl-C; the end of a job; a warning that Slurm can send some time before it; a closed terminal."""
 GRACE = 10.0
 """Seconds that a run has to react to a signal, plus three times its slowest batch."""
@@ -22,11 +23,6 @@ SAVING = 300.0
 """Seconds that a run has to save and end once it has reacted."""
 SECOND_GRACE = 2.0
 """Seconds after a second Ctrl-C."""
-
-
-def known_signals() -> list[signal.Signals]:
-    """Return the signals that this system has."""
-    return [signal.Signals[name] for name in SIGNALS if hasattr(signal, name)]
 
 
 class Stopped(KeyboardInterrupt):
@@ -61,7 +57,7 @@ class Interruption:
 
         Only the main thread may call this.
         """
-        heeded = [one for one in known_signals() if signal.getsignal(one) != signal.SIG_IGN]
+        heeded = [one for one in SIGNALS if signal.getsignal(one) != signal.SIG_IGN]
         before = {one: signal.signal(one, self._take) for one in heeded}
         try:
             yield
@@ -71,7 +67,7 @@ class Interruption:
                 raise Stopped(self.received) from error
             raise
         finally:
-            self._cancel()
+            self.cancel_limit()
             for one, handler in before.items():
                 signal.signal(one, handler)
 
@@ -119,10 +115,6 @@ class Interruption:
             self._end_in(SAVING)
         raise Stopped(self.received or "SIGTERM")
 
-    def leave_to_caller(self) -> None:
-        """Cancel the time limit, because the caller has limits of its own."""
-        self._cancel()
-
     def _take(self, number: int, _: FrameType | None) -> None:
         if self.received is not None and number == signal.SIGINT:
             self._end_in(SECOND_GRACE)
@@ -136,12 +128,13 @@ class Interruption:
             raise Stopped(self.received)
 
     def _end_in(self, seconds: float) -> None:
-        self._cancel()
+        self.cancel_limit()
         self._timer = threading.Timer(seconds, self._end, (seconds,))
         self._timer.daemon = True
         self._timer.start()
 
-    def _cancel(self) -> None:
+    def cancel_limit(self) -> None:
+        """Cancel the time limit."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -169,27 +162,16 @@ def end_hard(message: str, code: int) -> NoReturn:
 def leave_on_signals() -> None:
     """End the process when a signal comes while the program is loaded: there is nothing to save yet."""
     # No exception: in the middle of an import it might be turned into another one.
-    for one in known_signals():
+    for one in SIGNALS:
         if signal.getsignal(one) != signal.SIG_IGN:
             signal.signal(one, _leave)
 
 
 def raise_on_signals() -> None:
     """Raise Stopped when a signal comes, if it would otherwise end the process without cleaning up."""
-    for one in known_signals():
+    for one in SIGNALS:
         if signal.getsignal(one) is _leave:
             signal.signal(one, _raise)
-
-
-def raised() -> Stopped | None:
-    """Return what `raise_on_signals` has raised: other code may have turned it into another exception."""
-    return _raised
-
-
-def acknowledge() -> None:
-    """Record that what `raise_on_signals` raised has been reported."""
-    global _raised
-    _raised = None
 
 
 def describe_stop(stop: KeyboardInterrupt) -> tuple[str, int]:
@@ -205,12 +187,13 @@ def _leave(number: int, _: FrameType | None) -> NoReturn:
 
 
 def _raise(number: int, _: FrameType | None) -> NoReturn:
-    global _raised
-    _raised = Stopped(signal.Signals(number).name)
-    raise _raised
+    global raised
+    raised = Stopped(signal.Signals(number).name)
+    raise raised
 
 
-_raised: Stopped | None = None
+raised: Stopped | None = None
+"""What a signal has raised, until it is reported: other code may have turned it into another exception."""
 
 
 def stop_without_parent() -> None:

@@ -17,6 +17,7 @@ import msgspec
 from vqabench.errors import InputError
 from vqabench.evaluation.scores import Scores
 from vqabench.events import Emit, EpochFinished, Event, RunEnded, RunScored, RunStarted, StepsMeasured, Warn
+from vqabench.plugins import one_line
 from vqabench.results import Manifest, Run
 
 NOT_LOGGED = ("pieces", "started", "seconds", "status", "failure", "epoch", "config")
@@ -24,7 +25,7 @@ NOT_LOGGED = ("pieces", "started", "seconds", "status", "failure", "epoch", "con
 
 
 class Log(Protocol):
-    """Writes the numbers of one run. An error that it raises ends the log, not the run."""
+    """A base class that writes the numbers of one run. An error that it raises ends the log, not the run."""
 
     name: str
     """As in `--log`."""
@@ -62,7 +63,7 @@ def load_log(name: str) -> type[Log]:
 
         return WandbLog
     except ImportError as error:
-        why = " ".join(str(error).split())
+        why = one_line(error, kind=False)
         raise InputError(f'--log {name}: needs more ({why}): pip install "vqabench[{name}]"') from error
 
 
@@ -72,19 +73,8 @@ def check_ready(names: Iterable[str]) -> None:
         load_log(name).check_ready()
 
 
-def logged(names: Iterable[str], run: Run, manifest: Manifest, emit: Emit) -> Emit:
-    """Return a consumer that passes a run's events to its logs and to `emit`."""
-    logs = _Logs(names, run, manifest, emit)
-
-    def both(event: Event) -> None:
-        logs(event)
-        emit(event)
-
-    return both
-
-
-class _Logs:
-    """All logs of a run. One that fails is dropped with a warning, and the run continues."""
+class Logs:
+    """Writes a run's events to its logs, and passes them on. A log that fails is dropped with a warning."""
 
     def __init__(self, names: Iterable[str], run: Run, manifest: Manifest, emit: Emit) -> None:
         self.run, self.manifest, self.emit = run, manifest, emit
@@ -92,7 +82,7 @@ class _Logs:
         self.started = False
 
     def __call__(self, event: Event) -> None:
-        """Write what the event reports."""
+        """Write what the event reports, and pass it on."""
         match event:
             case RunStarted():
                 self._start(event.steps_done)
@@ -110,6 +100,7 @@ class _Logs:
                 self._each(lambda log: log.write_scores(event.epoch, event.numbers))
             case RunEnded():
                 self._each(lambda log: log.close(event.status))
+        self.emit(event)
 
     def _start(self, steps: int | None) -> None:
         self.started = True
@@ -123,8 +114,8 @@ class _Logs:
                 self.open.remove(log)
                 with suppress(Exception):
                     log.close("failed")
-                why = f"{type(error).__name__}: {' '.join(str(error).split())}"
-                self.emit(Warn(f"{self.run.folder}: --log {log.name} has failed and is turned off ({why})"))
+                why = f"--log {log.name} has failed and is turned off ({one_line(error)})"
+                self.emit(Warn(f"{self.run.folder}: {why}"))
 
 
 def hyperparameters(manifest: Manifest) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -28,7 +28,7 @@ from vqabench.evaluation.predict import Chosen, evaluation_batch, mean_soft_targ
 from vqabench.events import BatchTrained, Emit, EpochFinished, RunStarted, StepsMeasured
 from vqabench.training.backward import BackwardPass, explaining_out_of_memory
 from vqabench.training.checkpoint import Position, State, save_state, save_weights
-from vqabench.training.criterion import Criterion, Reading
+from vqabench.training.criterion import Criterion, Reading, Tally
 from vqabench.training.device import Autocast, measure_gpu_memory
 from vqabench.training.guard import advice, calling, describe
 from vqabench.training.interruption import Stopped
@@ -63,12 +63,14 @@ class Training:
         """
         job, position = self.job, self.state.position
         interruption = job.session.interruption
-        epochs, questions = sum(stage.epochs for stage in job.plan.stages), len(self.splits["train"])
+        pairs = zip(job.plan.stages, cast(Iterable[Loss], self.state.losses), strict=True)
+        epochs = [(stage, loss, epoch) for stage, loss in pairs for epoch in range(stage.epochs)]
+        questions = len(self.splits["train"])
         seen = min(questions, position.batches * job.plan.recipe.batch_size)
-        self.emit(RunStarted(str(job.run.folder), epochs, questions, position.epochs, seen, position.steps))
+        self.emit(RunStarted(str(job.run.folder), len(epochs), questions, position.epochs, seen, position.steps))
         # A signal in the middle of a step would leave weights and optimiser half-updated, so it is only recorded.
         with interruption.put_off(), explaining_out_of_memory(job.session.device):
-            for stage, loss, epoch in self._epochs_left():
+            for stage, loss, epoch in epochs[position.epochs :]:
                 self.order = self.state.order.get_state()
                 try:
                     record = self._train_epoch(stage, loss, epoch) | self._evaluate()
@@ -80,12 +82,6 @@ class Training:
         if job.session.choose_action() == Action.STOP:
             interruption.stop()
         return position
-
-    def _epochs_left(self) -> Iterator[tuple[Stage, Loss, int]]:
-        """Yield each epoch that is not done: its stage, the stage's loss, and its number within the stage."""
-        pairs = zip(self.job.plan.stages, cast(Iterable[Loss], self.state.losses), strict=True)
-        everything = [(stage, loss, epoch) for stage, loss in pairs for epoch in range(stage.epochs)]
-        yield from everything[self.state.position.epochs :]
 
     def _train_epoch(self, stage: Stage, loss: Loss, epoch: int) -> dict[str, Any]:
         """Train on each batch of an epoch, or the rest of it; return its record."""
@@ -139,10 +135,8 @@ class Training:
 
     def _means(self) -> dict[str, float]:
         """Return the means over an epoch and all processes. Raises PluginError if there was no loss at all."""
-        tally = copy.copy(self.state.position.tally)
-        sums = torch.tensor(list(vars(tally).values()), dtype=torch.float64)
-        sums = self.job.session.processes.sum_numbers(sums)
-        tally.steps, tally.loss, tally.questions, tally.accuracy = sums.tolist()
+        sums = torch.tensor(list(vars(self.state.position.tally).values()), dtype=torch.float64)
+        tally = Tally(*self.job.session.processes.sum_numbers(sums).tolist())
         if not tally.steps:
             plugin = self.job.plan.chain[0].plugin
             raise PluginError(f"{describe(plugin)}: it yielded no loss in a whole epoch; {advice(plugin)}")
@@ -206,14 +200,14 @@ class Training:
 
 
 def train_batch(batch: Batch, criterion: Criterion, backward: BackwardPass, clip: float | None) -> None:
-    """Take an optimiser step for each loss of a batch: one, unless the backbone has a procedure of its own."""
+    """Step the optimiser for each loss of a batch: once, unless the backbone has a procedure of its own."""
     state, processes = backward.state, backward.session.processes
     for loss in processes.sum_losses(backward.losses(batch, criterion), state.parameters):
         if clip is not None:  # by the norm over all parameters together, after the sum over processes
             nn.utils.clip_grad_norm_(state.parameters, clip)
         state.optimizer.step()
         criterion.finish_step(loss)
-    criterion.finish_batch()
+    criterion.first = True
 
 
 def answer(job: Job, model: Backbone, data: SplitData) -> Chosen:
@@ -227,7 +221,8 @@ def answer(job: Job, model: Backbone, data: SplitData) -> Chosen:
     batch_size = evaluation_batch(plan.recipe.batch_size, data)
     with calling(plan.parts, "answering"):
         own = predict(model, data, batch_size, plan.objective, asked, after_batch)
-    return Chosen(*(processes.gather(part, len(data)) for part in (own.answers_N, own.confidences_N)))
+    parts = processes.gather((own.answers_N, own.confidences_N))
+    return Chosen(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
 
 
 def _start_epoch(loss: Loss, epoch: int, stage: Stage, *, continues: bool) -> None:

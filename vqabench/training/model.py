@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -15,16 +13,26 @@ from vqabench.errors import InputError, PluginError, first_few
 from vqabench.events import Emit, Warn
 from vqabench.options import base_parameters
 from vqabench.results import Run
-from vqabench.training.checkpoint import MISMATCHES, RESTORE, restore
+from vqabench.training.checkpoint import RESTORE, restore
 from vqabench.training.guard import building
 from vqabench.training.plan import Part, Plan
 from vqabench.training.provenance import changed_code, recall_plan
 
 
 def build_model(plan: Plan, spec: DataSpec) -> Backbone:
-    """Build the innermost network, its transforms around it, and the wrappers around those."""
+    """Build the innermost network, its transforms around it, and the wrappers around those.
+
+    Raises PluginError if a part cannot be built, or hides the training procedure of the one inside it.
+    """
     *wrappers, innermost = plan.chain
-    _check_procedures([*wrappers, *reversed(plan.transforms), innermost])
+    # A wrapper without a procedure inherits the default one, which knows nothing of its base's.
+    for outer, inner in pairwise([*wrappers, *reversed(plan.transforms), innermost]):
+        own = [part.kind.training_losses is not Backbone.training_losses for part in (outer, inner)]
+        if own == [False, True]:
+            raise PluginError(
+                f"{inner.plugin.name} has a training procedure of its own, which {outer.plugin.name} around it "
+                "would bypass; make it the outermost one"
+            )
     model: Backbone = _build(innermost, spec)
     # The mask goes around the innermost network: a wrapper adds its bias to masked logits, and sees them.
     for transform in plan.transforms:
@@ -52,18 +60,6 @@ def start_model(plan: Plan, model: Backbone) -> None:
         model.start()
 
 
-def _check_procedures(parts: Sequence[Part]) -> None:
-    """Raise PluginError if a part, from the outermost on, hides the training procedure of the one inside it."""
-    # A wrapper without a procedure inherits the default one, which knows nothing of its base's.
-    for outer, inner in pairwise(parts):
-        own = [part.kind.training_losses is not Backbone.training_losses for part in (outer, inner)]
-        if own == [False, True]:
-            raise PluginError(
-                f"{inner.plugin.name} has a training procedure of its own, which {outer.plugin.name} around it "
-                "would bypass; make it the outermost one"
-            )
-
-
 def _build(part: Part, spec: DataSpec, **ready: Any) -> Any:
     with building(part, "being built"):
         return part.kind(spec, **ready, **part.options)
@@ -86,14 +82,6 @@ def load_model(run: Run, prepared: Prepared, emit: Emit, plan: Plan | None = Non
     return model
 
 
-def restore_unfinished(model: nn.Module, saved: Mapping[str, Any], path: Path) -> None:
-    """Load the model's part of what a run has saved at `path`. Raises InputError if it does not fit."""
-    try:
-        model.load_state_dict(saved["model"])
-    except MISMATCHES as error:
-        raise InputError(f"{path}: does not fit this run; train it again with --force") from error
-
-
 def adopt(model: Backbone, origin: Backbone) -> str | None:
     """Start a model from another's weights, part by part of the same class, from the innermost on.
 
@@ -101,7 +89,7 @@ def adopt(model: Backbone, origin: Backbone) -> str | None:
     or they share none.
     """
     own, given = model.state_dict(), origin.state_dict()
-    sources = _match(_parts(model), _parts(origin), own, given)
+    sources = _match(model, origin)
     if not sources:
         raise InputError("--from: its model does not fit this one: they have no part in common")
     try:
@@ -123,17 +111,12 @@ def _parts(model: Backbone) -> list[tuple[str, type[Backbone]]]:
     return sorted(found, key=lambda part: -len(part[0]))
 
 
-def _match(
-    own_parts: Sequence[tuple[str, type[Backbone]]],
-    given_parts: Sequence[tuple[str, type[Backbone]]],
-    own: Iterable[str],
-    given: Container[str],
-) -> dict[str, str]:
+def _match(model: Backbone, origin: Backbone) -> dict[str, str]:
     """Return the names of parameters that parts of one class share: the model's own -> the origin's."""
+    own, given, left = model.state_dict(), origin.state_dict(), _parts(origin)
     matched: dict[str, str] = {}
     seen: set[str] = set()
-    left = list(given_parts)
-    for place, kind in own_parts:
+    for place, kind in _parts(model):
         # Innermost first: an outer part's own parameters are those that no inner part has claimed.
         names = [name for name in own if name.startswith(place) and name not in seen]
         seen.update(names)

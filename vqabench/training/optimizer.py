@@ -16,19 +16,12 @@ class BertAdam(torch.optim.Optimizer):
     A rarely used weight moves up to 50 times as far with the usual epsilon of 1e-8.
     """
 
-    def __init__(
-        self,
-        params: Iterable[nn.Parameter],
-        lr: float,
-        weight_decay: float = 0.0,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-6,
-    ) -> None:
-        super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "betas": betas, "eps": eps})
+    def __init__(self, params: Iterable[nn.Parameter], lr: float, weight_decay: float) -> None:
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "betas": (0.9, 0.999), "eps": 1e-6})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Take a step on all parameters that have a gradient, several at once."""
+        """Update all parameters that have a gradient, several at once."""
         for group in self.param_groups:
             parameters = [one for one in group["params"] if one.grad is not None]
             if not parameters:

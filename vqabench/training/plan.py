@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vqabench.api import Backbone, Loss, Recipe, Transform
-from vqabench.config import RESERVED, TrainConfig
+from vqabench.config import OPTIONS, RESERVED, TrainConfig
 from vqabench.data.catalog.dataset import Dataset
 from vqabench.errors import InputError, NotDefinedError, PluginError, unknown
 from vqabench.options import base_parameters, convert, fields_of, options_of, resolve_options
@@ -32,20 +32,6 @@ class Part:
     plugin: Plugin
     kind: type[Any]
     options: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        """Return the name of the part in messages."""
-        return self.label or self.plugin.name
-
-    def changes(self) -> dict[str, Any]:
-        """Return the options that differ from their defaults, with the prefix."""
-        defaults = {name: option.default for name, option in options_of(self.kind).items()}
-        return {
-            f"{self.label}.{name}".lstrip("."): value
-            for name, value in self.options.items()
-            if value != defaults[name]
-        }
 
 
 @dataclass(frozen=True)
@@ -95,22 +81,20 @@ class Plan:
         return run_folder(runs, self.config.dataset, self.backbone, strategy, self.label, seed)
 
     def warnings(self) -> list[str]:
-        """Return which of the strategy's parts a backbone advises against, and why."""
-        return [
+        """Return warnings of a choice on the test split, and of parts that a backbone advises against."""
+        marked = "the run and every table made from it are marked"
+        chosen = [f"--select test chooses the epoch on the test split; {marked}"]
+        return chosen * (self.config.select == "test") + [
             f"{part.plugin.name} with {other.plugin.name}: {part.kind.advises_against[other.plugin.name]}"
             for part in self.chain
             for other in (*self.transforms, *self.losses)
             if other.plugin.name in part.kind.advises_against
         ]
 
-    def settings(self) -> dict[str, dict[str, Any]]:
-        """Return every part's options by its label; `backbone` for the backbone's."""
-        return {part.label or "backbone": dict(part.options) for part in self.parts}
-
     def identity(self) -> dict[str, Any]:
         """Return the fields of a manifest that the plan determines, by which its runs are recognised."""
         return {
-            "options": self.settings(),
+            "options": {part.label or "backbone": dict(part.options) for part in self.parts},
             "bases": {part.label: part.plugin.name for part in self.chain[1:]},
             "distributions": {part.label or "backbone": part.plugin.distribution for part in self.parts},
             "recipe": dataclasses.asdict(self.recipe),
@@ -132,11 +116,16 @@ def make_plan(config: TrainConfig, dataset_recipe: Mapping[str, object] | None =
     losses = [loss]
     if transforms and loss.kind.finetunes and config.start_from is None:
         losses.append(_load_loss_part(PLAIN))
-    _check_labels([part.label for part in (*chain, *transforms, *losses)])
+    for label, count in Counter([*RESERVED, *(part.label for part in (*chain, *transforms, *losses))]).items():
+        if count > 1:  # settings find their part by its label
+            raise PluginError(f"two parts of this run have the label {label!r}, so they cannot be combined")
     sections = _sort_settings(settings, (*chain, *transforms, loss))
     chain, transforms, losses = (
         [
-            dataclasses.replace(part, options=resolve_options(part.kind, sections.get(part.label, {}), part.name))
+            dataclasses.replace(
+                part,
+                options=resolve_options(part.kind, sections.get(part.label, {}), part.label or part.plugin.name),
+            )
             for part in parts
         ]
         for parts in (chain, transforms, losses)
@@ -144,12 +133,7 @@ def make_plan(config: TrainConfig, dataset_recipe: Mapping[str, object] | None =
     # The label names only what the user changed, so it is computed against the recipe without those changes.
     own_recipe = change_recipe(_inherited_recipe(chain), dataset_recipe or {}, f"{config.dataset}: recipe")
     recipe = change_recipe(own_recipe, _given_recipe(config, sections["recipe"]), "recipe")
-    changes = {name: value for part in (*chain, *transforms, *losses) for name, value in part.changes().items()}
-    for part, around in zip(chain[1:], chain, strict=False):
-        if around.kind.default_base not in (part.plugin.name, part.plugin.qualified):
-            changes[part.label] = part.plugin.name
-    changes |= _changed_fields(recipe, own_recipe) | _changed_choices(config)
-    return Plan(
+    plan = Plan(
         config=config,
         chain=tuple(chain),
         transforms=tuple(transforms),
@@ -157,8 +141,11 @@ def make_plan(config: TrainConfig, dataset_recipe: Mapping[str, object] | None =
         objective=_choose_objective(config, (*chain, *transforms, *losses)),
         recipe=recipe,
         stages=_make_stages(config, recipe, losses),
-        label=format_label(changes) if config.label is None else config.label,
+        label=config.label or "",
     )
+    if config.label is None:
+        plan = dataclasses.replace(plan, label=format_label(_find_changes(plan, own_recipe)))
+    return plan
 
 
 def _load_chain(name: str, settings: dict[str, object]) -> list[Part]:
@@ -203,13 +190,6 @@ def _load_loss_part(name: str) -> Part:
     return Part(plugin.name, plugin, load(plugin))
 
 
-def _check_labels(labels: Sequence[str]) -> None:
-    """Raise PluginError if two parts have the same label, by which settings find their part."""
-    for label, count in Counter([*labels, *RESERVED]).items():
-        if count > 1:
-            raise PluginError(f"two parts of this run have the label {label!r}, so they cannot be combined")
-
-
 def _sort_settings(settings: Mapping[str, object], parts: Sequence[Part]) -> dict[str, dict[str, object]]:
     """Return the settings of each part, by label. Raises InputError if no part has a setting's label."""
     names = {part.label: set(options_of(part.kind)) for part in parts} | {"recipe": set(fields_of(Recipe))}
@@ -248,12 +228,7 @@ def change_recipe(recipe: Recipe, changes: Mapping[str, object], label: str) -> 
         if name not in fields:
             raise InputError(unknown(f"option of {label}", name, fields))
     values = {name: convert(fields[name], value, f"{label}.{name}") for name, value in changes.items()}
-    changed = dataclasses.replace(recipe, **values)
-    _check_recipe(changed, label)
-    return changed
-
-
-def _check_recipe(recipe: Recipe, label: str) -> None:
+    recipe = dataclasses.replace(recipe, **values)
     allowed = {
         "epochs": (1 <= recipe.epochs <= MOST_EPOCHS, f"from 1 to {MOST_EPOCHS}"),
         "finetune_epochs": (1 <= recipe.finetune_epochs <= MOST_EPOCHS, f"from 1 to {MOST_EPOCHS}"),
@@ -266,6 +241,7 @@ def _check_recipe(recipe: Recipe, label: str) -> None:
     for name, (right, range_) in allowed.items():
         if not right:
             raise InputError(f"{label}.{name} must be {range_}, not {getattr(recipe, name)}")
+    return recipe
 
 
 def _given_recipe(config: TrainConfig, settings: Mapping[str, object]) -> dict[str, object]:
@@ -280,24 +256,26 @@ def _given_recipe(config: TrainConfig, settings: Mapping[str, object]) -> dict[s
     return given | dict(settings)
 
 
-def _changed_fields(recipe: Recipe, own: Recipe) -> dict[str, object]:
-    """Return the fields that differ from the backbone's own recipe; stage lengths have no prefix."""
-    names = {"epochs": "epochs", "finetune_epochs": "finetune-epochs"}
-    return {
-        names.get(name, f"recipe.{name}"): value
-        for name, value in vars(recipe).items()
-        if value != getattr(own, name)
-    }
-
-
-def _changed_choices(config: TrainConfig) -> dict[str, object]:
+def _find_changes(plan: Plan, own_recipe: Recipe) -> dict[str, object]:
+    """Return the settings that differ from the defaults and the backbone's own recipe, by their options."""
     changes: dict[str, object] = {}
-    if config.start_from is not None:
-        changes["from"] = origin_name(config.start_from)
-    if config.select != "last":
-        changes["select"] = config.select
-    if config.precision != "auto":
-        changes["precision"] = config.precision
+    for part in plan.parts:
+        defaults = {name: option.default for name, option in options_of(part.kind).items()}
+        for name, value in part.options.items():
+            if value != defaults[name]:
+                changes[f"{part.label}.{name}".lstrip(".")] = value
+    for part, around in zip(plan.chain[1:], plan.chain, strict=False):
+        if around.kind.default_base not in (part.plugin.name, part.plugin.qualified):
+            changes[part.label] = part.plugin.name
+    names = {"epochs": "epochs", "finetune_epochs": "finetune-epochs"}  # options of their own, without a prefix
+    for name, value in vars(plan.recipe).items():
+        if value != getattr(own_recipe, name):
+            changes[names.get(name, f"recipe.{name}")] = value
+    for name in ("select", "precision"):
+        if getattr(plan.config, name) != OPTIONS[name].default:
+            changes[name] = getattr(plan.config, name)
+    if plan.config.start_from is not None:
+        changes["from"] = origin_name(plan.config.start_from)
     return changes
 
 

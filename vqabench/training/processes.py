@@ -10,13 +10,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
 
 from vqabench.errors import InputError, VqabenchError
 
+Item = TypeVar("Item")
 _ENVIRONMENT = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 LONGEST_WAIT = timedelta(days=1)
 """The others wait while one process prepares data, or scores. A dead process closes its connection at once."""
@@ -134,30 +135,17 @@ class Processes:
                     for tensor in module.state_dict().values():
                         distributed.broadcast(tensor, 0)
 
-    def questions_of(self, count: int, rank: int | None = None) -> Tensor:
-        """Return the indices of the questions of a split that a process answers: each is answered by one."""
-        rank = self.rank if rank is None else rank
-        return torch.arange(count * rank // self.count, count * (rank + 1) // self.count)
+    def questions_of(self, count: int) -> Tensor:
+        """Return the indices of a split's `count` questions that this process answers: each is answered by one."""
+        return torch.arange(count * self.rank // self.count, count * (self.rank + 1) // self.count)
 
-    def gather(self, answers: Tensor, count: int) -> Tensor:
-        """Join the processes' answers to their `questions_of` a split of `count` questions."""
+    def gather(self, own: Item) -> list[Item]:
+        """Return what all processes give, by rank."""
         if self.count == 1:
-            return answers
-        lengths = [len(self.questions_of(count, rank)) for rank in range(self.count)]
-        padded = answers.new_zeros(max(lengths))  # all must send tensors of one size
-        padded[: len(answers)] = answers
-        gathered = [torch.empty_like(padded) for _ in lengths]
-        with _others_alive():
-            distributed.all_gather(gathered, padded)
-        return torch.cat([part[:length] for part, length in zip(gathered, lengths, strict=True)])
-
-    def gather_states(self, state: Any) -> list[Any]:
-        """Return all processes' states, by rank."""
-        if self.count == 1:
-            return [state]
+            return [own]
         gathered: list[Any] = [None] * self.count
         with _others_alive():
-            distributed.all_gather_object(gathered, state)
+            distributed.all_gather_object(gathered, own)
         return gathered
 
     def wait(self) -> None:

@@ -7,6 +7,7 @@ import platform
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -26,31 +27,12 @@ from vqabench.results import Manifest, Run
 from vqabench.training.checkpoint import MISMATCHES, State, load_state, restore, save_weights
 from vqabench.training.device import autocast, choose_precision, choose_threads, computes_bfloat16
 from vqabench.training.guard import calling
-from vqabench.training.logs import logged, name_scores
+from vqabench.training.logs import Logs, name_scores
 from vqabench.training.loop import Training, answer
-from vqabench.training.model import (
-    adopt,
-    build_losses,
-    build_model,
-    count_parameters,
-    load_model,
-    restore_unfinished,
-    start_model,
-)
+from vqabench.training.model import adopt, build_losses, build_model, count_parameters, load_model, start_model
 from vqabench.training.provenance import changed_code, check_same, sources, versions
 from vqabench.training.resume import Start
 from vqabench.training.session import Job
-
-
-class ManifestInProgress:
-    """Holds the manifest of a run in training, which `_recording` writes when training begins and ends."""
-
-    def __init__(self, job: Job, manifest: Manifest) -> None:
-        self.run, self.manifest, self.writes = job.run, manifest, job.session.processes.writes
-
-    def change(self, **changes: Any) -> None:
-        """Change fields of the manifest."""
-        self.manifest = msgspec.structs.replace(self.manifest, **changes)
 
 
 def train_run(job: Job, start: Start) -> dict[str, Scores]:
@@ -71,7 +53,8 @@ def train_run(job: Job, start: Start) -> dict[str, Scores]:
     if start.kind == "rescore":
         restore(model, run.weights_file)
     elif saved is not None:
-        restore_unfinished(model, saved, run.resume_file)  # what it started from may be gone since
+        with _fitting(run.resume_file):  # what it started from may be gone since
+            model.load_state_dict(saved["model"])
     else:
         manifest = _start_model(job, start, model, manifest)
     # Counted now, because the state that was restored may have brought more words along.
@@ -88,30 +71,30 @@ def train_run(job: Job, start: Start) -> dict[str, Scores]:
         splits = {
             split: load_split(model, job.prepared, job.dataset, split, features) for split in job.dataset.scored
         }
-    record = ManifestInProgress(job, manifest)
-    emit = logged(plan.config.log if record.writes else (), run, manifest, session.emit)
-    with _recording(job, start, record, emit):
+    writes = session.processes.writes
+    emit = Logs(plan.config.log if writes else (), run, manifest, session.emit)
+    with _recording(job, start, manifest, emit) as changes:
         if start.kind != "rescore" and not any(True for _ in model.parameters()):
             emit(f"{run.folder}: {plan.backbone} has nothing to train")
-            if record.writes:
+            if writes:
                 save_weights(model, run.weights_file)
-            record.change(epoch=0)
+            changes["epoch"] = 0
         elif start.kind != "rescore":
             state = _make_state(job, model, losses, saved)
             training = Training(job, state, splits, autocast(session.device, manifest.precision), emit)
             try:
-                chosen = training.fit().chosen_epoch
+                changes["epoch"] = training.fit().chosen_epoch
             finally:
-                record.change(pieces=state.position.pieces)
-            record.change(epoch=chosen)
-        if record.writes:
+                changes["pieces"] = state.position.pieces
+        if writes:
             restore(model, run.weights_file)  # the chosen weights, which need not be the latest
         session.processes.broadcast(model)
         scores = _score(job, start, model, splits)
-        if record.writes:
-            record.change(checksums=_hash_results(run, manifest, scores))
-        emit(RunScored(record.manifest.epoch or 0, name_scores(scores)))
-        record.change(status="finished")
+        if writes:
+            files = (run.weights_file, run.scores_file, *map(run.predictions_file, scores))
+            # With the checksums of other answers that `vqabench predict` has stored.
+            changes["checksums"] = manifest.checksums | {file.name: hash_file(file) for file in files}
+        emit(RunScored(changes.get("epoch", manifest.epoch) or 0, name_scores(scores)))
     return scores
 
 
@@ -205,42 +188,55 @@ def _start_model(job: Job, start: Start, model: Backbone, manifest: Manifest) ->
 
 
 @contextmanager
-def _recording(job: Job, start: Start, record: ManifestInProgress, emit: Emit) -> Iterator[None]:
-    """Write the manifest when training begins, and again, with status and time, when it ends in any way."""
-    run, session = job.run, job.session
+def _recording(job: Job, start: Start, manifest: Manifest, emit: Emit) -> Iterator[dict[str, Any]]:
+    """Write the manifest when training begins, and again, with status and time, when it ends in any way.
+
+    Yield the fields to change at the end.
+    """
+    run, session, writes = job.run, job.session, job.session.processes.writes
     session.processes.wait()  # until all have read what was there before
-    if record.writes:
+    if writes:
         run.folder.mkdir(parents=True, exist_ok=True)
         if start.before is None:
-            run.begin_anew(record.manifest)
+            run.begin_anew(manifest)
         else:
             run.sweep()
-            run.write_manifest(record.manifest)
+            run.write_manifest(manifest)
     began = time.perf_counter()
+    changes: dict[str, Any] = {}
     try:
-        yield
+        yield changes
+        changes["status"] = "finished"
     except BaseException as error:
         if is_interruption(error):
-            record.change(status="stopped")
+            changes["status"] = "stopped"
             raise
-        record.change(status="failed", failure=f"{type(error).__name__}: {error}")
+        changes |= {"status": "failed", "failure": f"{type(error).__name__}: {error}"}
         begun = run.weights_file.is_file() or run.resume_file.is_file()
-        if isinstance(error, InputError) and record.writes and not begun:
+        if isinstance(error, InputError) and writes and not begun:
             run.clear()  # parts that cannot go together: no epoch was finished, so there is nothing to continue
         raise
     finally:
         try:
             with session.interruption.put_off():
-                seconds = record.manifest.seconds + time.perf_counter() - began
-                record.change(seconds=round(seconds, 3))
-                if run.folder.exists() and record.writes:
+                changes["seconds"] = round(manifest.seconds + time.perf_counter() - began, 3)
+                if run.folder.exists() and writes:
                     # On a full disk this fails too, and must not hide the error that ended the run.
-                    with suppress(VqabenchError, OSError) if record.manifest.status == "failed" else nullcontext():
-                        run.write_manifest(record.manifest)
-                    if record.manifest.status == "finished":
+                    with suppress(VqabenchError, OSError) if changes["status"] == "failed" else nullcontext():
+                        run.write_manifest(manifest, **changes)
+                    if changes["status"] == "finished":
                         run.resume_file.unlink(missing_ok=True)
         finally:
-            emit(RunEnded(record.manifest.status))  # logs may take their time to close: Ctrl-C ends that
+            emit(RunEnded(changes["status"]))  # logs may take their time to close: Ctrl-C ends that
+
+
+@contextmanager
+def _fitting(path: Path) -> Iterator[None]:
+    """Raise InputError if what a run has saved at `path` does not fit its model."""
+    try:
+        yield
+    except MISMATCHES as error:
+        raise InputError(f"{path}: does not fit this run; train it again with --force") from error
 
 
 def _make_state(job: Job, model: Backbone, losses: torch.nn.ModuleList, saved: Mapping[str, Any] | None) -> State:
@@ -248,11 +244,8 @@ def _make_state(job: Job, model: Backbone, losses: torch.nn.ModuleList, saved: M
     run, session = job.run, job.session
     state = State(model, losses, job.plan.recipe, job.seed)
     if saved is not None:
-        try:
+        with _fitting(run.resume_file):
             state.restore(saved, session.processes)
-        except MISMATCHES as error:
-            message = f"{run.resume_file}: does not fit this run; train it again with --force"
-            raise InputError(message) from error
     # A kill may have come between an epoch's record and its checkpoint: the epoch is trained, and recorded, again.
     done = state.position.epochs
     if session.processes.writes and run.keep_epochs(done) < done:
@@ -299,9 +292,3 @@ def _prefer_stored(run: Run, split: str, given: list[SurePrediction], emit: Emit
         message = f"the model now gives different answers to {changed} of {len(given)} questions"
         emit(Warn(f"{file}: {message}; the stored answers are kept and scored"))
     return stored
-
-
-def _hash_results(run: Run, manifest: Manifest, scores: Mapping[str, Scores]) -> dict[str, str]:
-    """Return the checksums of a run's results, with those of other answers that `vqabench predict` has stored."""
-    written = (run.weights_file, run.scores_file, *map(run.predictions_file, scores))
-    return manifest.checksums | {file.name: hash_file(file) for file in written}

@@ -12,10 +12,10 @@ from torch.utils.tensorboard.summary import hparams, scalar
 
 from vqabench.files.atomic import require_own
 from vqabench.results import Manifest, Run
-from vqabench.training.logs import hyperparameters
+from vqabench.training.logs import Log, hyperparameters
 
 
-class TensorBoardLog:
+class TensorBoardLog(Log):
     """Writes `<run>/tensorboard/`, one file each time that the run is started or resumed.
 
     Everything is logged over steps, epochs too, so that one purge step voids all that is trained again.
@@ -28,10 +28,6 @@ class TensorBoardLog:
 
     def __init__(self, run: Run) -> None:
         self.folder = run.folder / "tensorboard"
-
-    @staticmethod
-    def check_ready() -> None:
-        """Do nothing: only the package is needed."""
 
     def start(self, manifest: Manifest, steps: int | None) -> str:
         """Start a file, which voids what earlier files have after `steps`."""

@@ -18,7 +18,7 @@ from wandb import Error, Settings, init, login, setup
 from vqabench.errors import InputError, unknown
 from vqabench.files.atomic import require_own
 from vqabench.results import Manifest, Run
-from vqabench.training.logs import hyperparameters
+from vqabench.training.logs import Log, hyperparameters
 
 MODES = ("online", "offline", "disabled", "dryrun", "run", "shared")
 """Values of `WANDB_MODE`."""
@@ -40,7 +40,7 @@ class Sent(msgspec.Struct):
     epochs: int = 0
 
 
-class WandbLog:
+class WandbLog(Log):
     """Writes to W&B, or if it is offline to `<run>/wandb/`; the last line of `wandb.jsonl` is what was sent."""
 
     name = "wandb"

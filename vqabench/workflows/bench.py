@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 from vqabench.bench.child_runs import Child, Pool, Task
 from vqabench.bench.matrix import Block, MatrixCell, find_plugins, make_matrix
@@ -22,7 +21,7 @@ from vqabench.training.interruption import Interruption
 from vqabench.training.logs import check_ready
 from vqabench.training.provenance import check_same
 from vqabench.training.resume import begin
-from vqabench.workflows.training import format_scores, warnings_of
+from vqabench.workflows.training import format_scores
 
 
 def plan_matrix(blocks: Sequence[Block], paths: Paths) -> MatrixPlan:
@@ -43,44 +42,32 @@ def plan_matrix(blocks: Sequence[Block], paths: Paths) -> MatrixPlan:
     wrong = dict(matrix.broken)
     for cell in matrix.cells:
         try:
-            found[_find_state(cell)].append(cell)
+            start = begin(cell.plan, cell.seed, cell.run, "resume")
+            state = "done" if start.kind == "finished" else "new" if start.before is None else "begun"
+            found[state].append(cell)
         except InputError as error:
             wrong[cell.name] = str(error)
     left = [*found["begun"], *found["new"]]
-    warnings = tuple(dict.fromkeys(message for cell in left for message in warnings_of(cell.plan)))
+    warnings = tuple(dict.fromkeys(message for cell in left for message in cell.plan.warnings()))
     cells = {state: tuple(cells) for state, cells in found.items()}
     return MatrixPlan(
         matrix.cells, **cells, wrong=wrong, undefined=matrix.undefined, warnings=warnings, timings=timings
     )
 
 
-def _find_state(cell: MatrixCell) -> str:
-    """Return the progress of a run. Raises InputError if it cannot be resumed or started."""
-    start = begin(cell.plan, cell.seed, cell.run, "resume")
-    if start.kind == "finished":
-        return "done"
-    return "new" if start.before is None else "begun"
-
-
-@dataclass
 class MatrixRun:
     """A matrix that is being trained, and the outcome of its runs."""
 
-    plan: MatrixPlan
-    emit: Emit
-    waiting: dict[str, MatrixCell] = field(init=False)
-    """Runs that have not ended, by name."""
-    finished: int = field(init=False)
-    failures: dict[str, str] = field(init=False)
-    lost: dict[str, str] = field(default_factory=dict)
-    """Runs that a signal ended without saving, by name: the reason."""
-    _at_a_time: int = 1
-    _shown: dict[str, tuple[int, int]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.waiting = {cell.name: cell for cell in self.plan.left}
-        self.finished, self.failures = len(self.plan.done), dict(self.plan.wrong)
+    def __init__(self, plan: MatrixPlan, emit: Emit) -> None:
+        self.plan, self.emit = plan, emit
+        self.waiting = {cell.name: cell for cell in plan.left}
+        """Runs that have not ended, by name."""
+        self.finished, self.failures = len(plan.done), dict(plan.wrong)
+        self.lost: dict[str, str] = {}
+        """Runs that a signal ended without saving, by name: the reason."""
         self._total = len(self.waiting) + self.finished + len(self.failures)
+        self._at_a_time = 1
+        self._shown: dict[str, tuple[int, int]] = {}
 
     def train(self, paths: Paths, interruption: Interruption) -> None:
         """Train the runs that are left.

@@ -26,7 +26,6 @@ from vqabench.plugin_source import SourceError, read_class
 if TYPE_CHECKING:
     from vqabench.data.catalog.dataset import Dataset
     from vqabench.paths import Paths
-    from vqabench.plugins import Plugin
 
 State = Literal["ok", "note", "broken"]
 """`note`: works, but not as well as it could."""
@@ -74,11 +73,9 @@ def examine(runs: Path, data: Path | None, catalog: Sequence[Path] | None) -> It
 
 def check_versions() -> Iterator[Finding]:
     """Check that every package that vqabench needs is installed, in a version that is new enough."""
-    shown = {name: _version(name) for name in SHOWN_VERSIONS}
-    listed = [f"{name} {version}" for name, version in shown.items() if version]
-    yield Finding(
-        "versions", "ok", ", ".join([f"vqabench {__version__}, Python {platform.python_version()}", *listed])
-    )
+    shown = {"vqabench": __version__, "Python": platform.python_version()}
+    shown |= {name: version for name in SHOWN_VERSIONS if (version := _version(name))}
+    yield Finding("versions", "ok", ", ".join(f"{name} {version}" for name, version in shown.items()))
     for requirement in metadata.requires("vqabench") or []:
         match = re.fullmatch(r"([\w.-]+)>=([\d.]+)", requirement)
         if match is None:  # of an extra
@@ -122,18 +119,12 @@ def check_device() -> Iterator[Finding]:
                 "device", "ok", f"cuda:{index}, {name}, {format_bytes(free)} of {format_bytes(total)} free"
             )
     else:
-        yield explain_no_gpu(
-            torch.version.cuda is not None or torch.version.hip is not None,
-            _count_nvidia_gpus(),
-            os.environ.get("CUDA_VISIBLE_DEVICES"),
-        )
+        supported = torch.version.cuda is not None or torch.version.hip is not None
+        gpus = len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
+        yield explain_no_gpu(supported, gpus, os.environ.get("CUDA_VISIBLE_DEVICES"))
     precision = choose_precision("auto", choose_device("auto"))
-    slow = (
-        ""
-        if precision == "bfloat16"
-        else " (this processor has no bfloat16 instructions, which would be about twice as fast)"
-    )
-    yield Finding("precision", "ok", f"{precision}{slow}")
+    slow = " (this processor has no bfloat16 instructions, which would be about twice as fast)"
+    yield Finding("precision", "ok", precision if precision == "bfloat16" else f"{precision}{slow}")
 
 
 def explain_no_gpu(supported: bool, gpus: int, visible: str | None) -> Finding:
@@ -150,22 +141,14 @@ def explain_no_gpu(supported: bool, gpus: int, visible: str | None) -> Finding:
     if not supported:
         found = f"cpu; PyTorch was built without CUDA and cannot use {message}"
         return Finding("device", "broken", found, "pip install --force-reinstall torch")
-    return Finding("device", "broken", f"cpu; PyTorch cannot use {message}{_ask_cuda()}", "nvidia-smi")
-
-
-def _count_nvidia_gpus() -> int:
-    folder = Path("/proc/driver/nvidia/gpus")
-    return len(list(folder.iterdir())) if folder.is_dir() else 0
-
-
-def _ask_cuda() -> str:
     import torch
 
+    reason = ""
     try:
         torch.cuda.init()  # type: ignore[no-untyped-call]
     except Exception as error:  # its message is the reason
-        return f": {' '.join(str(error).split())}"
-    return ""
+        reason = f": {' '.join(str(error).split())}"
+    return Finding("device", "broken", f"cpu; PyTorch cannot use {message}{reason}", "nvidia-smi")
 
 
 def check_processors() -> Iterator[Finding]:
@@ -251,6 +234,7 @@ def check_folder(what: str, folder: Path, other: str) -> Finding:
 def check_plugins() -> Iterator[Finding]:
     """Check every plugin by its metadata and source, without running any of its code."""
     from vqabench import plugins
+    from vqabench.api import API_VERSION
 
     found = plugins.available()
     every = found.plugins
@@ -270,26 +254,19 @@ def check_plugins() -> Iterator[Finding]:
             f"write {names}, or remove one: pip uninstall {clashing[-1].distribution}",
         )
     for plugin in every:
-        if fault := find_plugin_fault(plugin):
+        try:
+            version = read_class(plugin.target).api_version
+            usable = version is None or version == API_VERSION
+            fault = "" if usable else f"it was built for version {version} of the plugin API, not {API_VERSION}"
+        except SourceError as error:
+            fault = str(error)
+        if fault:
             yield Finding(
                 "plugins",
                 "broken",
                 f"{plugins.KINDS[plugin.group]} {plugin.name} of {plugin.distribution} {plugin.version}: {fault}",
                 f"pip install --upgrade {plugin.distribution}, or remove it: pip uninstall {plugin.distribution}",
             )
-
-
-def find_plugin_fault(plugin: Plugin) -> str | None:
-    """Return why a plugin cannot be loaded, as far as its source shows."""
-    from vqabench.api import API_VERSION
-
-    try:
-        version = read_class(plugin.target).api_version
-    except SourceError as error:
-        return str(error)
-    if version is not None and version != API_VERSION:
-        return f"it was built for version {version} of the plugin API, not {API_VERSION}"
-    return None
 
 
 def check_datasets(data: Path | None, catalog: Sequence[Path] | None) -> Iterator[Finding]:

@@ -57,14 +57,8 @@ def train(
     local_rank = read_local_rank()
     device = choose_device(config.device, local_rank)
     with joined(device, local_rank) as processes:
-        session = Session(
-            device=device,
-            emit=emit if processes.writes else ignore,
-            features=config.features,
-            processes=processes,
-            interruption=interruption,
-            checkpoint_minutes=config.checkpoint_minutes,
-        )
+        report = emit if processes.writes else ignore
+        session = Session(device, report, config.features, processes, interruption, config.checkpoint_minutes)
         session.sharers, session.gpus = peers or (1, 1)
         dataset = paths.dataset(config.dataset)
         plan = make_plan(config, dataset.entry.recipe)
@@ -99,7 +93,7 @@ def train(
 
 def _prepare(plan: Plan, dataset: Dataset, session: Session) -> Prepared:
     """Warn the user, and make the data set ready: of several processes the first one does, the others wait."""
-    for message in warnings_of(plan):
+    for message in plan.warnings():
         session.emit(Warn(message))
     for split in dataset.splits:
         if split not in dataset.scored:
@@ -133,7 +127,7 @@ def _train_at_once(
             raise type(failure)(f"{task.name}: {failure}")
 
     tasks = [Task(f"seed {seed}", replace(plan.config, seeds=(seed,)), run, afresh) for seed, run in runs.items()]
-    warned = set(warnings_of(plan))
+    warned = set(plan.warnings())
     pool = Pool(paths, at_most(jobs), session.interruption, session.emit, end, warned=warned, reports_lines=True)
     try:
         pool.train(tasks)
@@ -156,24 +150,12 @@ def choose_jobs(plan: Plan, prepared: Prepared, runs: int, session: Session) -> 
     if asked is not None:
         return min(asked, runs)
     alone = session.processes.count > 1 or session.device.type != "cpu" or session.features in ("host", "device")
-    if runs < 2 or alone:
-        return 1
-    if not is_small(count_parameters(build_model(plan, prepared.spec))):
+    if runs < 2 or alone or not is_small(count_parameters(build_model(plan, prepared.spec))):
         return 1
     return min(runs, max(1, count_processors() // threads_of_small()))
 
 
-def warnings_of(plan: Plan) -> list[str]:
-    """Return warnings about a plan."""
-    chosen = "--select test chooses the epoch on the test split; the run and every table made from it are marked"
-    return [chosen] * (plan.config.select == "test") + plan.warnings()
-
-
 def format_scores(scores: Mapping[str, Scores]) -> str:
     """Return the accuracies of a run in a few words."""
-    spelled = [
-        f"{split} accuracy {form.accuracy['all']:.2f}"
-        for split, form in scores.items()
-        if form.accuracy["all"] is not None
-    ]
-    return ", ".join(spelled) or "done"
+    found = {split: form.accuracy["all"] for split, form in scores.items()}
+    return ", ".join(f"{split} accuracy {x:.2f}" for split, x in found.items() if x is not None) or "done"

@@ -34,8 +34,7 @@ class Prior(Backbone):
         super().__init__(spec)
         # One is added to every count, so that an answer never given to a type has a finite logit.
         logits_TA = torch.log_softmax(torch.log(spec.answer_counts_TA + 1), dim=1)
-        self.logits_TA: Tensor
-        self.register_buffer("logits_TA", logits_TA, persistent=False)
+        self.logits_TA = nn.Buffer(logits_TA, persistent=False)
 
     def forward(self, batch: Batch) -> Output:
         """Return the log-prior of each question's type: logits [B, A]."""
@@ -67,17 +66,13 @@ class InvertedPrior(Backbone):
         counts_TA = spec.answer_counts_TA.double()
         inverse_TA = answers_to_draw(counts_TA, minimum, share) / counts_TA.clamp(min=1)
         cumulative_TA = inverse_TA.cumsum(1)
-        self.cumulative_TA: Tensor
-        self.logits_TA: Tensor
-        self.seed: Tensor
-        self.uniform_N: Tensor
         # Divided by its last number the sum ends in exactly 1, above every random number.
-        self.register_buffer("cumulative_TA", cumulative_TA / cumulative_TA[:, -1:], persistent=False)
+        self.cumulative_TA = nn.Buffer(cumulative_TA / cumulative_TA[:, -1:], persistent=False)
         logits_TA = torch.log_softmax(inverse_TA.log().clamp(min=-100), dim=1)  # -inf would make the loss infinite
-        self.register_buffer("logits_TA", logits_TA.float(), persistent=False)
+        self.logits_TA = nn.Buffer(logits_TA.float(), persistent=False)
         # Drawn from the run's generator and kept with the run, so that `predict` repeats the draws.
-        self.register_buffer("seed", torch.randint(2**62, (1,)))
-        self.register_buffer("uniform_N", draw_uniform(self.seed), persistent=False)
+        self.seed = nn.Buffer(torch.randint(2**62, (1,)))
+        self.uniform_N = nn.Buffer(draw_uniform(self.seed), persistent=False)
         self.register_load_state_dict_post_hook(_draw_again)  # type: ignore[no-untyped-call]
 
     def forward(self, batch: Batch) -> Output:
@@ -106,4 +101,4 @@ def draw_uniform(seed: Tensor) -> Tensor:
 def _draw_again(model: nn.Module, _: object) -> None:
     """Draw the numbers of the seed that was loaded."""
     assert isinstance(model, InvertedPrior)
-    model.uniform_N = draw_uniform(model.seed)
+    model.uniform_N.copy_(draw_uniform(model.seed))

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from vqabench_css.contributions import contributions
-from vqabench_css.counterfactual import counterfactual_targets, keep_questions, keep_regions
+from vqabench_css.counterfactual import contributions, counterfactual_targets, keep_questions, keep_regions
 
 from vqabench.api import Batch
 from vqabench.errors import PluginError

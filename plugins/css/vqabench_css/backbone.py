@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from vqabench.api import Backbone, Batch, Criterion, DataSpec, Output, Wrapper
 from vqabench.errors import PluginError
-from vqabench_css.contributions import contributions
-from vqabench_css.counterfactual import counterfactual_targets, keep_questions, keep_regions
+from vqabench_css.counterfactual import contributions, counterfactual_targets, keep_questions, keep_regions
 from vqabench_css.critical import candidate_regions, critical_regions, critical_words, regions_left
 from vqabench_css.similarity import object_similarity
 
@@ -60,11 +59,8 @@ class Css(Wrapper):
             raise ValueError(f"share must be above 0 and at most 1, not {share}")
         if not sharpness > 0:
             raise ValueError(f"sharpness must be above 0, not {sharpness}")
-        self.branch = branch
-        self.candidates = candidates
-        self.share = share
-        self.sharpness = sharpness
-        self.top_answers = top_answers
+        self.branch, self.top_answers = branch, top_answers
+        self.candidates, self.share, self.sharpness = candidates, share, sharpness
         self.similarity = object_similarity(spec)
 
     def training_losses(self, batch: Batch, criterion: Criterion) -> Iterator[Tensor]:
@@ -109,10 +105,7 @@ class Css(Wrapper):
         if len(rows) == 0:
             return None
         batch, contributions_BR = keep_questions(batch, rows), contributions_BR[rows]
-        if self.similarity is None or batch.object_ids_BR is None:
-            similarity_BR = None
-        else:
-            similarity_BR = self.similarity(batch)
+        similarity_BR = None if self.similarity is None or batch.object_ids_BR is None else self.similarity(batch)
         candidates_BR = candidate_regions(similarity_BR, batch.region_mask_BR, self.candidates)
         critical_BR = critical_regions(contributions_BR, candidates_BR, sharpness=self.sharpness, share=self.share)
         left_BR = regions_left(critical_BR, contributions_BR, batch.region_mask_BR)

@@ -24,10 +24,8 @@ class ObjectSimilarity(nn.Module):
     ) -> None:
         super().__init__()
         ids = {word: number for number, word in enumerate(words) if number not in (PADDING, UNKNOWN)}
-        self.similarity_NW: Tensor
-        self.answer_words_AM: Tensor
-        self.register_buffer("similarity_NW", class_similarities(names, ids, vectors_WE), persistent=False)
-        self.register_buffer("answer_words_AM", number_words(answers, ids), persistent=False)
+        self.similarity_NW = nn.Buffer(class_similarities(names, ids, vectors_WE), persistent=False)
+        self.answer_words_AM = nn.Buffer(number_words(answers, ids), persistent=False)
 
     def forward(self, batch: Batch) -> Tensor:
         """Return float [B, R]: a region's largest cosine with any of the words, -inf if none is known."""
@@ -62,15 +60,13 @@ def class_similarities(names: Sequence[str], ids: Mapping[str, int], vectors_WE:
     usable_W[list(ids.values())] = True
     # Words that the file lacks have vectors of zeros, with which every cosine is 0: not similar, but unknown.
     usable_W &= vectors_WE.any(1)
-    means_NE = torch.stack([_mean_vector(name, ids, vectors_WE, usable_W) for name in names])
+    means_NE = vectors_WE.new_zeros(len(names), vectors_WE.shape[1])  # zero if no word of a name has a vector
+    for mean_E, name in zip(means_NE, names, strict=True):
+        rows = [ids[word] for word in name.lower().split() if word in ids and usable_W[ids[word]]]
+        if rows:
+            mean_E.copy_(vectors_WE[rows].mean(0))
     cosines_NW = nn.functional.normalize(means_NE) @ nn.functional.normalize(vectors_WE).T
     return cosines_NW.masked_fill(~(means_NE.any(1)[:, None] & usable_W), -torch.inf)
-
-
-def _mean_vector(name: str, ids: Mapping[str, int], vectors_WE: Tensor, usable_W: Tensor) -> Tensor:
-    """Return the mean vector [E] of a name's words that have one; zero if none has."""
-    rows = [ids[word] for word in name.lower().split() if word in ids and usable_W[ids[word]]]
-    return vectors_WE[rows].mean(0) if rows else vectors_WE.new_zeros(vectors_WE.shape[1])
 
 
 def number_words(texts: Sequence[str], ids: Mapping[str, int]) -> Tensor:

@@ -110,21 +110,17 @@ class Lxmert(Backbone):
     def _take_vocabulary(self, vocabulary: Vocabulary) -> None:
         """Tokenise with this vocabulary, and store it in the state dict: the weights are useless without it."""
         self.pieces = WordPieces(vocabulary, self.length)
-        self.vocabulary: Tensor
-        self.wordless_P: Tensor
-        self.types_TL: Tensor
         embeddings = self.transformer.embeddings
         before = embeddings.word_embeddings.weight
         device = before.device
-        self.register_buffer("vocabulary", self.pieces.to_tensor().to(device))
+        self.vocabulary = nn.Buffer(self.pieces.to_tensor().to(device))
         # Not persistent, because they follow from the vocabulary.
-        wordless = torch.tensor(self.pieces.wordless, device=device)
-        self.register_buffer("wordless_P", wordless, persistent=False)
+        self.wordless_P = nn.Buffer(torch.tensor(self.pieces.wordless, device=device), persistent=False)
         # The pieces of each type's own words, to recognise them at the start of a question.
         types_TL = self.pieces.encode(self.spec.question_types)
         framed_TL = torch.isin(types_TL, torch.tensor(self.pieces.frame))
         types_TL = types_TL.masked_fill(framed_TL, self.pieces.padding).to(device)
-        self.register_buffer("types_TL", types_TL, persistent=False)
+        self.types_TL = nn.Buffer(types_TL, persistent=False)
         # Published weights have another number of pieces than those learnt when the model was built.
         if embeddings.word_embeddings.num_embeddings != self.pieces.size:
             self.transformer.config.vocab_size = self.pieces.size
@@ -151,9 +147,8 @@ class Lxmert(Backbone):
                 f"; {len(published.unused)} of their parameters are not used ({first_few(published.unused, 3)})"
             )
         self.notes = (f"starts from the weights {published.where}: {message}",)
-        self.brands = (
-            SEEN.format(published.digest[:12]),
-        )  # the digest keeps runs from other weights in other rows
+        # The digest keeps runs from other weights in other rows.
+        self.brands = (SEEN.format(published.digest[:12]),)
 
     def prepare_questions(self, questions: Sequence[str]) -> Mapping[str, Tensor]:
         """Cut questions into word pieces: int64 [N, L], L the longest one's length, at most the option `pieces`."""

@@ -57,9 +57,8 @@ def read_published(name: str) -> Published:
     """
     folder = find_folder(name)
     files = _find_state(folder)
-    read = _read_safetensors if files[0].suffix == ".safetensors" else _unpickle
     parts: dict[str, State] = {"transformer": {}, "head": {}, "": {}}
-    for key, tensor in (pair for file in files for pair in read(file).items()):
+    for key, tensor in (pair for file in files for pair in _read_state(file).items()):
         part, own = sort_key(key)
         # Some repositories store float16, in which training would underflow.
         parts[part][own] = tensor.float()
@@ -204,21 +203,18 @@ def _find_state(folder: Path) -> list[Path]:
 def _hash(files: Iterable[Path]) -> str:
     digest = hashlib.sha256()
     for file in files:
-        with file.open("rb") as opened:
-            # A digest of digests: the order and the borders of shards count.
+        with file.open("rb") as opened:  # a digest of digests: the order and the borders of shards count
             digest.update(hashlib.file_digest(opened, "sha256").digest())
     return digest.hexdigest()
 
 
-def _read_safetensors(path: Path) -> State:
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"weights: {path} is damaged ({_first_line(error)})") from error
-
-
-def _unpickle(path: Path) -> State:
-    """Read a pickle of tensors without running code in it."""
+def _read_state(path: Path) -> State:
+    """Read a safetensors file, or a pickle of tensors without running code in it."""
+    if path.suffix == ".safetensors":
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise ValueError(f"weights: {path} is damaged ({_first_line(error)})") from error
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many types, for damaged files and for code in them
@@ -243,11 +239,10 @@ def _read_answers(folder: Path, head: State) -> tuple[str, ...] | None:
 
 def _read_list(path: Path) -> tuple[str, ...]:
     """Read a list of answers, or of objects with the answer under `ans`."""
-    listed = [one.get("ans") if isinstance(one, dict) else one for one in _read_json(path, list)]
-    answers = tuple(answer for answer in listed if isinstance(answer, str))
-    if len(answers) < len(listed):
+    answers: list[Any] = [one.get("ans") if isinstance(one, dict) else one for one in _read_json(path, list)]
+    if not all(isinstance(answer, str) for answer in answers):
         raise ValueError(f"weights: {path} is not a list of answers")
-    return answers
+    return tuple(answers)
 
 
 def _read_json(path: Path, kind: type[Any]) -> Any:

@@ -109,7 +109,7 @@ def test_a_strong_prior_leaves_the_base_little_to_learn() -> None:
     certain_TA = torch.zeros_like(spec.mean_targets_TA)
     certain_TA[:, 3] = 1
     model = LearnedMixin(spec, base).double()
-    model.prior_TA = certain_TA
+    model.prior_TA.copy_(certain_TA)
     nn.init.zeros_(model.scale.weight)
     nn.init.constant_(model.scale.bias, 30.0)  # f = 30
     output = model(batch)

@@ -42,8 +42,7 @@ class LearnedMixin(Wrapper):
             )
         self.scale = nn.Linear(base.joint_width, 1)
         self.smoothing = nn.Parameter(torch.tensor([FIRST_SMOOTHING]))
-        self.prior_TA: Tensor
-        self.register_buffer("prior_TA", spec.mean_targets_TA.clone(), persistent=False)
+        self.prior_TA = nn.Buffer(spec.mean_targets_TA.clone(), persistent=False)
 
     def forward(self, batch: Batch) -> Output:
         """Return the base's output, and in training logits with the prior [B, A] for the loss."""

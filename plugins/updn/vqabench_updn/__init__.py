@@ -58,7 +58,10 @@ class UpDn(Backbone):
         self.question_width = self.joint_width = hidden
         if spec.word_vectors is None:
             self.notes = ("no word vectors: words start at random",)
-        self.embedding = _embed(spec, embedding)
+            self.embedding = nn.Embedding(len(spec.words), embedding, padding_idx=PADDING)
+        else:
+            vectors = spec.word_vectors.clone()
+            self.embedding = nn.Embedding(len(vectors), vectors.shape[1], padding_idx=PADDING, _weight=vectors)
         self.gru = nn.GRU(self.embedding.embedding_dim, hidden, batch_first=True)
         self.attend_region = nonlinear(spec.region_width, hidden)
         self.attend_question = nonlinear(hidden, hidden)
@@ -117,10 +120,3 @@ class UpDn(Backbone):
         else:
             kept = self.attention_dropout(relu(projected))
         return kept.view(*regions_BRV.shape[:2], -1), scale
-
-
-def _embed(spec: DataSpec, width: int) -> nn.Embedding:
-    if spec.word_vectors is None:
-        return nn.Embedding(len(spec.words), width, padding_idx=PADDING)
-    count, width = spec.word_vectors.shape
-    return nn.Embedding(count, width, padding_idx=PADDING, _weight=spec.word_vectors.clone())
