@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import os
 import subprocess
 import sys
@@ -13,11 +14,23 @@ from hypothesis import settings
 
 from vqabench.cli import main
 
+# PyTorch reads it when it is first imported. The models of the tests are so small that a second thread only waits,
+# which takes a processor from another test.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # How long an example takes depends on what else the machine does.
 settings.register_profile("vqabench", deadline=None)
 settings.load_profile("vqabench")
 
 CommandLine = Callable[..., "subprocess.CompletedProcess[str]"]
+ROOT = Path(__file__).parents[1]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile the packages, which many short processes import, even if PYTHONDONTWRITEBYTECODE is set."""
+    if not hasattr(config, "workerinput"):
+        for package in (ROOT / "vqabench", *ROOT.glob("plugins/*/vqabench_*")):
+            compileall.compile_dir(package, quiet=1)
 
 
 @pytest.fixture(scope="session")
