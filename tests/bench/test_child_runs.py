@@ -94,17 +94,16 @@ def test_what_is_no_such_variable_makes_no_child(value: str, peers: tuple[int, i
 @pytest.mark.slow
 def test_seeds_trained_at_once_come_to_the_bits_of_those_trained_one_by_one(cli: CommandLine, folder: Path) -> None:
     for jobs in ("1", "2"):
-        done = cli("train", *UPDN, "--epochs", "2", "--jobs", jobs, "--runs", f"runs-{jobs}")
+        done = cli("train", *UPDN, "--seeds", "0-1", "--epochs", "2", "--jobs", jobs, "--runs", f"runs-{jobs}")
         assert done.returncode == 0, done.stderr
         assert ("seed 1: epoch 2/2" in done.stderr) == (jobs == "2")
-        assert " 3 " in done.stdout  # seeds, in the table
-    assert all(same_bits(*(run_in(folder / f"runs-{jobs}", seed) for jobs in (1, 2))) for seed in range(3))
+        assert " 2 " in done.stdout  # seeds, in the table
+    assert all(same_bits(*(run_in(folder / f"runs-{jobs}", seed) for jobs in (1, 2))) for seed in (0, 1))
 
 
 @pytest.mark.slow
 def test_a_signal_stops_all_seeds_and_they_can_be_resumed(folder: Path) -> None:
     process = start(folder, *UPDN, "--epochs", "400", "--jobs", "2")
-    assert process.stderr is not None
     begun: set[str] = set()
     while begun != {"seed 0", "seed 1"}:
         line = process.stderr.readline()
@@ -127,7 +126,7 @@ def test_an_error_of_one_seed_stops_the_others_and_names_it(
     cli: CommandLine, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(install_fixture("sick", folder / "installed"))
-    done = cli("train", *UPDN, "--epochs", "3", "--loss", "sick", "--jobs", "3")
+    done = cli("train", *UPDN, "--seeds", "0-1", "--epochs", "3", "--loss", "sick", "--jobs", "2")
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
     assert "no longer finite" in last
@@ -138,24 +137,8 @@ def test_an_error_of_one_seed_stops_the_others_and_names_it(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("of", "message"), [("signal", "was killed by SIGKILL"), ("exit", "ended with exit code 3 before the run was")]
-)
-def test_a_process_of_a_seed_that_dies_is_named(
-    cli: CommandLine, folder: Path, monkeypatch: pytest.MonkeyPatch, of: str, message: str
-) -> None:
-    monkeypatch.syspath_prepend(install_fixture("greedy", folder / "installed"))
-    options = ("--set", "rank=0", "--set", f"of={of}", "--seeds", "0-1", "--jobs", "2")
-    done = cli("train", "dying", *FAST, *options)
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith(
-        tuple(f"error: seed {seed}: its process {message}" for seed in (0, 1))
-    )
-
-
-@pytest.mark.slow
 def test_a_folder_that_a_seed_cannot_write_is_named(cli: CommandLine, folder: Path) -> None:
-    done = cli("train", *UPDN, "--epochs", "1", "--jobs", "2", "--runs", "/proc/runs")
+    done = cli("train", *UPDN, "--seeds", "0-1", "--epochs", "1", "--jobs", "2", "--runs", "/proc/runs")
     assert done.returncode == 2, done.stderr
     assert "/proc/runs" in done.stderr.splitlines()[-1]
     assert not (folder / "runs").exists()

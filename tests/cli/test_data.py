@@ -22,7 +22,7 @@ import pytest
 from tests.conftest import CommandLine
 from tests.file_server import FileServer, serving
 from tests.outcomes import fails
-from tests.terminal import in_terminal
+from tests.processes import in_terminal
 from tests.tiny import questions_of, write_tsv
 from vqabench.data.catalog.dataset import find_dataset
 from vqabench.data.catalog.entries import read_catalog

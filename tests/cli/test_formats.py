@@ -12,24 +12,25 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import CommandLine
-from tests.terminal import in_terminal
+from tests.processes import in_terminal
 from tests.tiny import write_tiny
+from tests.training.runs import start
 from vqabench.cli import _report
 from vqabench.results import Run
 
 
 def test_colours_are_for_terminals_that_want_them(tmp_path: Path) -> None:
-    command = ["train", "updm"]
+    command = ["plugins", "show", "updm"]
     assert "\x1b[1;31merror" in in_terminal(command, tmp_path)
     assert "\x1b[1;31m" not in in_terminal(command, tmp_path, NO_COLOR="1")
     assert "\x1b[31m" not in in_terminal(command, tmp_path, NO_COLOR="1")
 
 
-def test_a_terminal_shows_a_bar_and_a_pipe_gets_lines(tmp_path: Path, vqabench: CommandLine) -> None:
+def test_a_terminal_shows_a_bar_and_a_pipe_gets_lines(tmp_path: Path, cli: CommandLine) -> None:
     catalog = str(write_tiny(tmp_path / "own"))
     common = ["train", "updn", "--dataset", "tiny", "--catalog", catalog, "--epochs", "2", "--set", "hidden=8"]
     assert "epoch 1/2" in in_terminal(common, tmp_path)
-    done = vqabench(*common, "--force")
+    done = cli(*common, "--force")
     assert done.stderr.count("samples/s") == 2
     assert "\x1b" not in done.stderr + done.stdout
 
@@ -46,11 +47,8 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_ctrl_c_keeps_finished_epochs_and_says_how_to_go_on(tmp_path: Path) -> None:
-    catalog = write_tiny(tmp_path / "own")
-    command = [sys.executable, "-m", "vqabench", "train", "updn", "--dataset", "tiny", "--catalog", str(catalog)]
-    command += ["--epochs", "100000", "--set", "hidden=8"]
-    environment = os.environ | {"VQABENCH_DATA": str(tmp_path / "data")}
-    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+    write_tiny(tmp_path / "own")
+    process = start(tmp_path, "updn", "--dataset", "tiny", "--epochs", "100000", "--set", "hidden=8")
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob("runs/**/resume.pt")):
         assert time.monotonic() < deadline

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import CommandLine
+from tests.processes import Forked
 from tests.tiny import write_tiny
 from tests.training.runs import run_in, same_bits, start
 
@@ -16,9 +16,8 @@ SMALL = ("--set", "hidden=8", "--set", "embedding=8", "--set", "recipe.batch_siz
 COMMAND = ("updn", "--dataset", "tiny", "--epochs", "30", *SMALL)
 
 
-def stop(process: subprocess.Popen[str], one: signal.Signals) -> tuple[int, str]:
+def stop(process: Forked, one: signal.Signals) -> tuple[int | None, str]:
     """Send a signal in the third epoch; return the exit code and what was printed since."""
-    assert process.stderr is not None
     while "epoch 2/30" not in (line := process.stderr.readline()):
         assert line, process.poll()
     process.send_signal(one)

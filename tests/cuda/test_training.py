@@ -180,7 +180,7 @@ def test_a_killed_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     ):
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
-    process.communicate()
+    process.communicate(timeout=60)
     again = start(tmp_path, *command, "--resume")
     _, errors = again.communicate(timeout=240)
     assert again.returncode == 0, errors

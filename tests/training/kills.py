@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import signal
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from typing import Any, Protocol
 
 import h5py
 
+from tests.processes import FORKSERVER
 from vqabench.config import make_config
 from vqabench.data.features.seal import check_unbroken
 from vqabench.data.features.store import check_numbers, open_features
@@ -32,10 +32,6 @@ EPOCHS = 2
 SETTINGS = {"hidden": 240, "embedding": 32, "recipe.batch_size": 40}
 """A model whose checkpoints take about as long as its steps."""
 EVERY_BATCH = 1e-9  # minutes between checkpoints
-LOADED = ["pytest", "torch._dynamo", "numpy.random", "vqabench.workflows.training", "vqabench_updn"]
-
-FORKSERVER = multiprocessing.get_context("forkserver")
-FORKSERVER.set_forkserver_preload(LOADED)  # a process begins in milliseconds, not seconds
 
 
 @dataclass(frozen=True)
@@ -80,7 +76,7 @@ class Process(Protocol):
     def wait(self) -> int | None: ...
 
 
-class Forked:
+class ForkedRun:
     """A forked process that trains as the command line would with `--resume`."""
 
     def __init__(self, doomed: Doomed) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
+from tests.processes import Forked
 from tests.tiny import write_tiny
 from vqabench.config import make_config
 from vqabench.events import BatchTrained, Emit, Event, Warn, ignore
@@ -46,19 +47,25 @@ def run(
     return done
 
 
-def start(
-    folder: Path, *arguments: str, command: str = "train", processes: int = 1, **environment: str
-) -> subprocess.Popen[str]:
-    """Start the real command line in a folder that has the tiny data set in `own`; alone, or under torchrun."""
-    several = ("torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m")
-    python = [sys.executable, *(("-W", "error", "-m") if processes == 1 else ("-m", *several)), "vqabench"]
+def environment_in(folder: Path) -> dict[str, str]:
+    """Return the environment of a command line that runs in a folder with the tiny data set in `own`."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("VQABENCH_")}
     inherited |= {"VQABENCH_DATA": str(folder / "data"), "OMP_NUM_THREADS": "1"}
-    inherited |= {"VQABENCH_CATALOG": str(folder / "own" / "catalog.toml")}
+    return inherited | {"VQABENCH_CATALOG": str(folder / "own" / "catalog.toml")}
+
+
+def start(folder: Path, *arguments: str, command: str = "train", **environment: str) -> Forked:
+    """Start the command line in a folder that has the tiny data set in `own`."""
+    return Forked((command, *arguments), folder, environment_in(folder) | environment)
+
+
+def start_torchrun(folder: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+    """Let torchrun start two processes of `vqabench train` in a folder that has the tiny data set in `own`."""
+    several = ("torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "vqabench", "train")
     return subprocess.Popen(
-        [*python, command, *arguments],
+        [sys.executable, "-m", *several, *arguments],
         cwd=folder,
-        env=inherited | environment,
+        env=environment_in(folder) | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -8,8 +8,10 @@ import os
 import signal
 import struct
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,9 @@ from vqabench_updn import UpDn
 from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]  # made as it is loaded
 
 from tests.conftest import CommandLine, resize
+from tests.processes import start_pair
 from tests.tiny import write_tiny
-from tests.training.runs import SIZES, Counting, elsewhere, places_in, run, run_in, start
+from tests.training.runs import SIZES, Counting, elsewhere, environment_in, places_in, run, run_in, start
 from vqabench.api import Batch, Output
 from vqabench.errors import InputError
 from vqabench.events import EpochFinished, Event, RunEnded
@@ -189,7 +192,6 @@ def test_a_resumed_run_has_each_step_and_epoch_once_although_steps_are_trained_a
 @pytest.mark.slow
 def test_a_kill_costs_tensorboard_nothing(paths: Paths, tmp_path: Path) -> None:
     process = start(tmp_path, *LINE, "--epochs", "40", "--log", "tensorboard")
-    assert process.stderr is not None
     while "epoch 3/" not in process.stderr.readline():
         assert process.poll() is None
     process.kill()
@@ -324,8 +326,8 @@ def test_a_signal_while_logs_close_ends_the_program_at_once_and_the_run_is_finis
 @pytest.mark.slow
 def test_each_of_several_seeds_at_once_has_logs_of_its_own(tmp_path: Path) -> None:
     write_tiny(tmp_path / "own")
-    logs = ("--log", "tensorboard", "--log", "wandb")
-    process = start(tmp_path, *LINE, "--epochs", "2", "--seeds", "0-1", "--jobs", "2", *logs)
+    seeds = ("--seeds", "0-1", "--jobs", "2")
+    process = start(tmp_path, *LINE, "--epochs", "2", *seeds, "--log", "tensorboard")
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     for seed in (0, 1):
@@ -338,10 +340,10 @@ def test_each_of_several_seeds_at_once_has_logs_of_its_own(tmp_path: Path) -> No
 @pytest.mark.slow
 def test_only_the_first_of_several_processes_writes_logs(tmp_path: Path) -> None:
     write_tiny(tmp_path / "own")
-    (tmp_path / "own.toml").write_text('log = "tensorboard"\n')  # torchrun may take --log for an option of its own
-    process = start(tmp_path, *LINE, "--epochs", "2", "--config", "own.toml", processes=2)
-    _, errors = process.communicate(timeout=150)
-    assert process.returncode == 0, errors
+    arguments = ("train", *LINE, "--epochs", "2", "--log", "tensorboard")
+    for process in start_pair(arguments, tmp_path, environment_in(tmp_path)):
+        _, errors = process.communicate(timeout=150)
+        assert process.returncode == 0, errors
     done = run_in(tmp_path / "runs")
     assert len(list((done.folder / "tensorboard").iterdir())) == 1
     assert [value for _, value in curves(done)["epoch/loss"]] == pytest.approx(
@@ -349,34 +351,32 @@ def test_only_the_first_of_several_processes_writes_logs(tmp_path: Path) -> None
     )
 
 
-def hide(module: str, folder: Path) -> str:
-    """Return a PYTHONPATH with which Python finds the package only as a folder in the current directory."""
-    folder.mkdir()
-    (folder / "sitecustomize.py").write_text(
-        "import os, sys\n"
-        "from importlib.machinery import PathFinder\n"
-        "class Hiding:\n"
-        "    @staticmethod\n"
-        "    def find_spec(name, path=None, target=None):\n"
-        f"        if name == {module!r}:\n"
-        "            found = PathFinder.find_spec(name, [os.getcwd()])\n"
-        "            if found is None:\n"
-        "                raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
-        "            return found\n"
-        "sys.meta_path.insert(0, Hiding)\n"
-    )
-    return os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
+class Hiding:
+    """Finds a package only as a folder in the current directory."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        if name != self.name:
+            return None
+        found = PathFinder.find_spec(name, [str(Path.cwd())])
+        if found is None:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        return found
 
 
 @pytest.mark.parametrize("name", BOTH)
 def test_a_missing_package_is_a_one_line_error_before_training(
-    vqabench: CommandLine, tmp_path: Path, name: str
+    cli: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     command = ("train", *LINE, "--catalog", write_tiny(tmp_path / "own"), "--log", name)
-    path = hide(name, tmp_path / "hiding")
+    monkeypatch.setattr(sys, "meta_path", [Hiding(name), *sys.meta_path])
     for folder in ("other", name):  # one of the package's name is no package
+        for module in [one for one in sys.modules if name in one]:  # what other tests have imported
+            monkeypatch.delitem(sys.modules, module)
         (tmp_path / folder).mkdir()
-        done = vqabench(*command, PYTHONPATH=path)
+        done = cli(*command)
         assert done.returncode == 2
         (line,) = done.stderr.splitlines()
         assert line.startswith(f"error: --log {name}: needs more (")
@@ -384,11 +384,13 @@ def test_a_missing_package_is_a_one_line_error_before_training(
     assert not (tmp_path / "runs").exists()
 
 
-def test_wandb_without_a_login_is_a_one_line_error_before_training(vqabench: CommandLine, tmp_path: Path) -> None:
-    command = ("train", *LINE, "--catalog", write_tiny(tmp_path / "own"), "--log", "wandb")
-    done = vqabench(*command, WANDB_MODE="online", WANDB_API_KEY="", HOME=str(tmp_path))
-    assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
+def test_wandb_without_a_login_is_a_one_line_error_before_training(tmp_path: Path) -> None:
+    write_tiny(tmp_path / "own")
+    account = {"WANDB_MODE": "online", "WANDB_API_KEY": "", "HOME": str(tmp_path)}
+    process = start(tmp_path, *LINE, "--log", "wandb", **account)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 2
+    (line,) = errors.splitlines()
     assert line.startswith("error: --log wandb: No API key configured")
     assert "WANDB_MODE=offline" in line
     assert not (tmp_path / "runs").exists()

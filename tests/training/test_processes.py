@@ -1,4 +1,4 @@
-"""Several processes train one model: really started by torchrun, speaking over gloo."""
+"""Several processes train one model, communicating over gloo; torchrun starts those that stop or die."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import torch
 
 from tests.conftest import CommandLine
 from tests.plugin_installation import install_fixture
+from tests.processes import start_pair
 from tests.tiny import write_tiny
-from tests.training.runs import run_in, same_bits, start, weights
+from tests.training.runs import environment_in, run_in, same_bits, start_torchrun, weights
 
 ALIKE = ("--dataset", "tiny", "--epochs", "2", "--precision", "float32", "--set", "recipe.batch_size=15")
 SMALL = ("hidden=8", "embedding=8", "attention_dropout=0", "classifier_dropout=0")
@@ -21,10 +22,13 @@ UPDN = tuple(word for option in SMALL for word in ("--set", option))
 CSS = tuple(part if part == "--set" else f"base.{part}" for part in UPDN)
 
 
-def train(folder: Path, *arguments: str, processes: int = 2, **environment: str) -> tuple[int, str, str]:
-    process = start(folder, *arguments, processes=processes, **environment)
-    out, errors = process.communicate(timeout=600)
-    return process.returncode, out, errors
+def train(folder: Path, *arguments: str) -> tuple[str, str]:
+    """Train with two processes to the end; return what the first one prints, and the second."""
+    both = start_pair(("train", *arguments), folder, environment_in(folder))
+    printed = [process.communicate(timeout=600) for process in both]
+    assert [process.returncode for process in both] == [0, 0], printed
+    assert printed[1] == ("", "")  # the first process alone speaks
+    return printed[0]
 
 
 @pytest.fixture
@@ -41,11 +45,11 @@ def test_two_processes_come_to_the_losses_of_one(cli: CommandLine, folder: Path)
         command = ("css", *ALIKE, *CSS, "--runs", f"runs-{processes}")  # two losses of each batch, over UpDn
         if processes == 1:
             done = cli("train", *command)
-            code, out, errors = done.returncode, done.stdout, done.stderr
+            assert done.returncode == 0, done.stderr
+            out, errors = done.stdout, done.stderr
         else:
-            code, out, errors = train(folder, *command)
-        assert code == 0, errors
-        assert out.count("out-of-domain test: accuracy") == 1  # the first process alone speaks
+            out, errors = train(folder, *command)
+        assert out.count("out-of-domain test: accuracy") == 1
         assert errors.count("epoch 2/2") == 1
         run = run_in(folder / f"runs-{processes}")
         assert run.read_manifest().processes == processes
@@ -68,8 +72,9 @@ def test_a_process_that_dies_ends_the_job_and_says_why(folder: Path, of: str) ->
     path = install_fixture("greedy", folder / "installed")
     began = time.monotonic()
     options = ("--set", f"of={of}")
-    code, _, errors = train(folder, "dying", *ALIKE, *options, PYTHONPATH=str(path))
-    assert code != 0
+    process = start_torchrun(folder, "dying", *ALIKE, *options, PYTHONPATH=str(path))
+    _, errors = process.communicate(timeout=600)
+    assert process.returncode != 0
     assert time.monotonic() - began < 300  # not until gloo gives up, after half an hour
     assert "another process of this run has ended" in errors
     if of == "signal":
@@ -82,16 +87,15 @@ def test_a_process_that_dies_ends_the_job_and_says_why(folder: Path, of: str) ->
 @pytest.mark.slow
 def test_several_processes_stop_at_one_step_and_go_on_to_the_same_bits(folder: Path) -> None:
     remembering = ("--loss", "equalized-focal")  # what each process has seen, besides the weights that all share
-    options = ("updn", "--dataset", "tiny", "--epochs", "30", "--set", "recipe.batch_size=8", *UPDN, *remembering)
-    assert train(folder, *options, "--runs", "whole")[0] == 0
-    process = start(folder, *options, processes=2)
+    options = ("updn", "--dataset", "tiny", "--epochs", "15", "--set", "recipe.batch_size=8", *UPDN, *remembering)
+    train(folder, *options, "--runs", "whole")
+    process = start_torchrun(folder, *options)
     assert process.stderr is not None
     while "epoch 3/" not in process.stderr.readline():
         assert process.poll() is None
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=600)
     assert run_in(folder / "runs").read_manifest().status == "stopped"
-    code, _, errors = train(folder, *options, "--resume")
-    assert code == 0, errors
+    _, errors = train(folder, *options, "--resume")
     assert "continuing after epoch" in errors
     assert same_bits(run_in(folder / "whole"), run_in(folder / "runs"))

@@ -17,6 +17,7 @@ from textwrap import indent
 import pytest
 
 from tests.conftest import CommandLine
+from tests.processes import Forked
 from tests.tiny import write_tiny
 
 PLUGIN = '''\
@@ -89,6 +90,10 @@ class Trial:
             input=stdin,
             check=False,
         )
+
+    def start(self, *arguments: str | Path) -> Forked:
+        """Start the command line in a process of its own, in the trial's folder."""
+        return Forked(tuple(map(str, arguments)), self.folder, self.environment)
 
     def train(self, backbone: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
         """Train one epoch on the tiny data set, in this process; `arguments` may set another number."""

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.outcomes import assert_done, assert_refused
+from tests.processes import Forked
 from tests.trials.conftest import PLUGIN, Trial
 
 pytestmark = pytest.mark.slow
@@ -33,30 +34,19 @@ def bench(trial: Trial, backbones: str, *options: str) -> list[str]:
     return ["bench", "--backbones", backbones, *SMALL, *epochs, *trial.catalog, *options]
 
 
-def start(trial: Trial, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        trial.command(*arguments),
-        cwd=trial.folder,
-        env=trial.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 def processes_of(trial: Trial) -> Iterator[str]:
-    """Yield the command lines of processes that mention the trial's folder, zombies aside."""
+    """Yield the command lines of processes that mention the trial's folder, besides zombies and the forkserver."""
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal() and int(entry.name) != os.getpid():
             try:
                 line = (entry / "cmdline").read_bytes().decode(errors="replace")
             except OSError:
                 continue
-            if str(trial.folder) in line:
+            if str(trial.folder) in line and "multiprocessing.forkserver" not in line:
                 yield line
 
 
-def wait_until_it_hangs(trial: Trial, process: subprocess.Popen[str]) -> None:
+def wait_until_it_hangs(trial: Trial, process: Forked) -> None:
     while not (trial.folder / "here").exists():
         assert process.poll() is None
         time.sleep(0.05)
@@ -96,7 +86,7 @@ def test_whatever_a_plugin_does_to_its_process_only_its_own_run_fails(trial: Tri
 def test_a_hanging_plugin_is_ended_by_sigterm_within_seconds(trial: Trial, body: str, command: str) -> None:
     trial.plugin("bad", body)
     train = ["train", "bad", *trial.data, "--epochs", "1"]
-    process = start(trial, *(train if command == "train" else bench(trial, "bad", "--jobs", "1")))
+    process = trial.start(*(train if command == "train" else bench(trial, "bad", "--jobs", "1")))
     wait_until_it_hangs(trial, process)
     began = time.monotonic()
     process.send_signal(signal.SIGTERM)
@@ -112,7 +102,7 @@ def test_a_hanging_plugin_is_ended_by_sigterm_within_seconds(trial: Trial, body:
 def test_a_second_ctrl_c_ends_it_at_once_and_leaves_no_process(trial: Trial, command: str) -> None:
     trial.plugin("bad", STUBBORN)
     train = ["train", "bad", *trial.data, "--epochs", "1"]
-    process = start(trial, *(train if command == "train" else bench(trial, "bad", "--jobs", "1")))
+    process = trial.start(*(train if command == "train" else bench(trial, "bad", "--jobs", "1")))
     wait_until_it_hangs(trial, process)
     process.send_signal(signal.SIGINT)
     time.sleep(0.5)
@@ -125,10 +115,10 @@ def test_a_second_ctrl_c_ends_it_at_once_and_leaves_no_process(trial: Trial, com
 
 def test_runs_stop_when_bench_is_killed(trial: Trial) -> None:
     trial.plugin("busy", "import pathlib; pathlib.Path('here').touch()")
-    process = start(trial, *bench(trial, "busy", "--jobs", "1", "--set", "recipe.epochs=99999"))
+    process = trial.start(*bench(trial, "busy", "--jobs", "1", "--set", "recipe.epochs=99999"))
     wait_until_it_hangs(trial, process)
     process.kill()
-    process.communicate()
+    process.communicate(timeout=60)
     began = time.monotonic()
     while list(processes_of(trial)) and time.monotonic() - began < 120:
         time.sleep(0.2)
@@ -138,7 +128,7 @@ def test_runs_stop_when_bench_is_killed(trial: Trial) -> None:
 def test_two_benches_on_one_matrix_both_succeed(trial: Trial) -> None:
     trial.plugin("good")
     command = bench(trial, "good", "--jobs", "1", "--epochs", "30")
-    both = [start(trial, *command) for _ in range(2)]
+    both = [trial.start(*command) for _ in range(2)]
     for process in both:
         _, errors = process.communicate(timeout=500)
         assert process.returncode == 0, errors
@@ -161,7 +151,15 @@ def test_a_grid_of_a_million_millions_is_refused_at_once(trial: Trial) -> None:
 def test_a_signal_while_the_program_is_loaded_is_reported(trial: Trial, command: str, one: signal.Signals) -> None:
     trial.plugin("good")
     train = ["train", "good", *trial.data, "--epochs", "9999"]
-    process = start(trial, *(train if command == "train" else bench(trial, "good", "--epochs", "9999")))
+    arguments = train if command == "train" else bench(trial, "good", "--epochs", "9999")
+    process = subprocess.Popen(
+        trial.command(*arguments),
+        cwd=trial.folder,
+        env=trial.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     while "libtorch" not in Path(f"/proc/{process.pid}/maps").read_text():
         assert process.poll() is None
         time.sleep(0.01)

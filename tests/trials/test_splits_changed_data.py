@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import time
 from pathlib import Path
 
@@ -25,10 +24,7 @@ def keep_size_and_time(path: Path) -> None:
 
 
 def test_annotations_that_change_while_a_run_trains_are_not_scored(trial: Trial) -> None:
-    command = trial.command("train", "updn", *trial.data, "--epochs", "30", *SMALL)
-    process = subprocess.Popen(
-        command, cwd=trial.folder, env=trial.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    process = trial.start("train", "updn", *trial.data, "--epochs", "30", *SMALL)
     deadline = time.monotonic() + 300
     while not list(trial.folder.glob("runs/tiny/updn/*/seed-0/epochs.jsonl")):
         assert time.monotonic() < deadline
@@ -44,15 +40,15 @@ def test_annotations_that_change_while_a_run_trains_are_not_scored(trial: Trial)
     assert not (run / "scores.json").exists()
     assert json.loads((run / "run.json").read_bytes())["status"] == "failed"
     file.write_bytes(before)
-    assert_done(trial.run("train", "updn", *trial.data, "--epochs", "30", *SMALL, "--resume"), "scoring it again")
+    assert_done(trial.cli("train", "updn", *trial.data, "--epochs", "30", *SMALL, "--resume"), "scoring it again")
     assert (run / "scores.json").exists()
 
 
 def test_stored_answers_are_not_taken_apart_with_other_annotations(trial: Trial) -> None:
     assert_done(trial.train("updn", *SMALL))
     keep_size_and_time(trial.folder / "own" / "test_annotations.json")
-    done = trial.run("compare", "--by", "prior", *trial.catalog)
+    done = trial.cli("compare", "--by", "prior", *trial.catalog)
     assert "its files have changed since" in done.stdout + done.stderr
     assert_refused(
-        trial.run("predict", trial.runs("updn")[0], *trial.catalog), "trained on different data than tiny holds now"
+        trial.cli("predict", trial.runs("updn")[0], *trial.catalog), "trained on different data than tiny holds now"
     )
