@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from vqabench_baselines import ImageOnly, InvertedPrior, Prior, QuestionOnly
+from vqabench_baselines import ImageOnly, InvertedPrior, Prior, QuestionOnly, RarestAnswer
 from vqabench_baselines.blind import hide_image, keep_type
 from vqabench_baselines.priors import answers_to_draw
 
@@ -65,6 +65,16 @@ def test_the_inverted_prior_draws_answers_by_one_over_their_counts() -> None:
     expected_A = torch.tensor([1 / 10, 1 / 90, 0, 1 / 30])
     shares_A = torch.bincount(drawn, minlength=4) / size
     torch.testing.assert_close(shares_A, expected_A / expected_A.sum(), rtol=0, atol=0.01)
+
+
+def test_the_rarest_answer_is_the_one_of_its_type_that_training_gave_least() -> None:
+    rarest = RarestAnswer(make_spec(), minimum=1, share=0)(make_batch(torch.tensor([0, 1, 2]))).logits_BA.argmax(1)
+    assert rarest.tolist() == [0, 0, 0]  # 10 of 10, 90 and 30; 5 of 5 and 20; nothing given: the first of all
+
+
+def test_an_answer_below_the_bounds_is_not_the_rarest() -> None:
+    rarest = RarestAnswer(make_spec())(make_batch(torch.tensor([0, 1]))).logits_BA.argmax(1)
+    assert rarest.tolist() == [0, 2]  # the answer given 5 times does not count
 
 
 def test_an_answer_that_was_hardly_ever_given_is_not_drawn() -> None:

@@ -59,17 +59,11 @@ class InvertedPrior(Backbone):
 
     def __init__(self, spec: DataSpec, *, minimum: int = 10, share: float = 0.01) -> None:
         super().__init__(spec)
-        if minimum < 1:
-            raise ValueError(f"minimum must be at least 1, not {minimum}")
-        if not 0 <= share <= 1:
-            raise ValueError(f"share must be in [0, 1], not {share}")
-        counts_TA = spec.answer_counts_TA.double()
-        inverse_TA = answers_to_draw(counts_TA, minimum, share) / counts_TA.clamp(min=1)
+        inverse_TA = invert(spec.answer_counts_TA, minimum, share)
         cumulative_TA = inverse_TA.cumsum(1)
         # Divided by its last number the sum ends in exactly 1, above every random number.
         self.cumulative_TA = nn.Buffer(cumulative_TA / cumulative_TA[:, -1:], persistent=False)
-        logits_TA = torch.log_softmax(inverse_TA.log().clamp(min=-100), dim=1)  # -inf would make the loss infinite
-        self.logits_TA = nn.Buffer(logits_TA.float(), persistent=False)
+        self.logits_TA = nn.Buffer(log_shares(inverse_TA), persistent=False)
         # Drawn from the run's generator and kept with the run, so that `predict` repeats the draws.
         self.seed = nn.Buffer(torch.randint(2**62, (1,)))
         self.uniform_N = nn.Buffer(draw_uniform(self.seed), persistent=False)
@@ -82,6 +76,46 @@ class InvertedPrior(Backbone):
         drawn_B = (self.cumulative_TA[batch.question_types_B] <= uniform_B[:, None]).sum(1)
         logits_BA = self.logits_TA[batch.question_types_B]
         return Output(logits_BA=logits_BA.scatter(1, drawn_B[:, None], DRAWN))
+
+
+class RarestAnswer(Backbone):
+    """Answer every question with the answer of its type that is rarest in training.
+
+    The deterministic form of `inverted-prior`, with the same `minimum` and `share`: the rule that gains most if a
+    test set turns the prior over, and a bound for methods that do so. Of equally rare answers, it gives the one that
+    is first in the vocabulary.
+
+    Raises ValueError if `minimum` is below 1 or `share` is not in [0, 1].
+    """
+
+    declarations: ClassVar[Mapping[str, str]] = UNTRAINED
+
+    def __init__(self, spec: DataSpec, *, minimum: int = 10, share: float = 0.01) -> None:
+        super().__init__(spec)
+        logits_TA = log_shares(invert(spec.answer_counts_TA, minimum, share))
+        self.logits_TA = nn.Buffer(logits_TA, persistent=False)
+
+    def forward(self, batch: Batch) -> Output:
+        """Return the logits [B, A]: the logarithm of each answer's share of 1 / count."""
+        return Output(logits_BA=self.logits_TA[batch.question_types_B])
+
+
+def invert(counts_TA: Tensor, minimum: int, share: float) -> Tensor:
+    """Return 1 / count, float64 [T, A], and 0 for answers that a type does not give (see `answers_to_draw`).
+
+    Raises ValueError if `minimum` is below 1 or `share` is not in [0, 1].
+    """
+    if minimum < 1:
+        raise ValueError(f"minimum must be at least 1, not {minimum}")
+    if not 0 <= share <= 1:
+        raise ValueError(f"share must be in [0, 1], not {share}")
+    counts_TA = counts_TA.double()
+    return answers_to_draw(counts_TA, minimum, share) / counts_TA.clamp(min=1)
+
+
+def log_shares(weights_TA: Tensor) -> Tensor:
+    """Return the logarithms of weights as shares of their type, float32 [T, A]."""
+    return torch.log_softmax(weights_TA.log().clamp(min=-100), dim=1).float()  # -inf would make the loss infinite
 
 
 def answers_to_draw(counts_TA: Tensor, minimum: int, share: float) -> Tensor:
