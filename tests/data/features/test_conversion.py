@@ -234,3 +234,11 @@ def test_boxes_that_end_a_hair_before_they_begin_are_made_empty(tmp_path: Path) 
     store = convert(tmp_path / "t.tsv", tmp_path / "features.h5")
     assert store.boxes[0, 0].tolist() == pytest.approx([0.05, 0.1, 0.05, 0.2])
     check_numbers(store)
+
+
+@pytest.mark.parametrize(("rows", "message"), [(2, "1 row that repeats"), (3, "2 rows that repeat")])
+def test_skipped_rows_are_counted_in_a_sentence(tmp_path: Path, rows: int, message: str) -> None:
+    (tmp_path / "t.tsv").write_text(bottom_up(1) * rows)
+    said: list[str] = []
+    convert(tmp_path / "t.tsv", tmp_path / "f.h5", say=said.append)
+    assert said[-1] == f"skipped {message} an image with the same features"

@@ -262,7 +262,8 @@ def _report(writer: FeatureWriter, say: Callable[[str], None]) -> None:
     broken = [entry for entry in writer.dropped if not entry.repeats]
     if len(broken) < len(writer.dropped):
         repeats = len(writer.dropped) - len(broken)
-        say(f"skipped {counted(repeats, 'row')} that repeat an image with the same features")
+        repeat = "repeats" if repeats == 1 else "repeat"
+        say(f"skipped {counted(repeats, 'row')} that {repeat} an image with the same features")
     if broken:
         ids = first_few(entry.image_id for entry in broken if entry.image_id != "")
         of_images = f" (images {ids})" if ids else ""
