@@ -242,7 +242,7 @@ def _check_numbers(numbers: NDArray[Any], precision: Precision, what: str) -> No
 def _describe_why_none(writer: FeatureWriter, sources: Sequence[Path], wanted: set[ImageId]) -> str:
     none = f"no features for any of the {len(wanted):,} images of the questions"
     if writer.dropped:
-        return f"{none}; the first of {counted(len(writer.dropped), 'broken row')}: {writer.dropped[0].problem}"
+        return f"{none}; {counted(len(writer.dropped), 'broken row')}, first {writer.dropped[0].problem}"
     there = next((row.image_id for row in read_rows(sources, lambda name: canonical_name(str(name)))), None)
     found = "the source is empty" if there is None else f"the first image of the source is {there}"
     return f"{none}, for example {next(iter(wanted))}; {found}"
