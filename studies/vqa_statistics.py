@@ -58,7 +58,13 @@ def print_dissent(kinds: list[str], types: list[str], modal: list[str], given_N1
         known[question_type][answer] += 1
     everywhere = Counter(modal)
     print("\nAnswers of those who do not give the most common one, in percent:")
-    names = ["answer type", "most common second answer", "other answers of the type", "of other types", "in no type"]
+    names = [
+        "answer type",
+        "most common second answer",
+        "other answers of the type",
+        "of other types",
+        "in no type",
+    ]
     print(header([*names, "distinct"]))
     near: Counter[str] = Counter()
     for kind in ANSWER_TYPES:
@@ -117,9 +123,9 @@ def print_priors(table: AnnotationTable, kinds: list[str], seed: int) -> None:
                 counts = sides[side].get(name, Counter[str]())
                 shares[int(side), index, : len(ranked)] = [counts[a] / max(1, counts.total()) for a in ranked]
         means = shares.mean(1)
-        for side, label in enumerate(("train", "test")):
-            slope = np.polyfit(np.log(np.arange(1, 11)), np.log(means[side].clip(1e-4)), 1)[0]
-            cells = [f"{100 * means[side][k - 1]:.1f}" for k in (1, 2, 3, 5, 10)]
+        for number, label in enumerate(("train", "test")):
+            slope = np.polyfit(np.log(np.arange(1, 11)), np.log(means[number].clip(1e-4)), 1)[0]
+            cells = [f"{100 * means[number][k - 1]:.1f}" for k in (1, 2, 3, 5, 10)]
             print(row(kind, [len(names), label, *cells, f"{slope:.2f}"]))
     binary = [
         max(counts["yes"], counts["no"]) / max(1, counts["yes"] + counts["no"])

@@ -40,13 +40,13 @@ def test_the_groups_share_out_questions_and_accuracy(
     right = [given == true for given, (_, true) in zip(answers, questions, strict=True)]
     for name, own_N in group_questions(table, prior).items():
         own = [hit for hit, inside in zip(right, own_N, strict=True) if inside]
-        assert found["accuracy", name] == (pytest.approx(100 * np.mean(own)) if own else None)
+        assert found["accuracy", "prior", name] == (pytest.approx(100 * np.mean(own)) if own else None)
     known = {kind for kind, _ in train}
     groups = group_questions(table, prior)
     for partition in (GROUPS[:2], GROUPS[2:]):
         assert sum(groups[name].sum() for name in partition) == sum(kind in known for kind, _ in questions)
-    assert found["calibration error", "all"] is None
-    assert found["upper bound", "all"] == pytest.approx(
+    assert found["calibration error", "prior", "all"] is None
+    assert found["upper bound", "prior", "all"] == pytest.approx(
         100 * np.mean([true in VOCABULARY for _, true in questions])
     )
 
@@ -55,8 +55,8 @@ def test_a_breakdown_has_the_calibration_of_stored_confidences() -> None:
     table = ask(repeat("is the", {"yes": 1, "no": 3}))
     prior = count_train_prior(ask(repeat("is the", {"yes": 3, "no": 1})))
     found = break_down(answer(table, ["yes"] * 4, sure=0.5), table, prior, VOCABULARY)
-    assert found["calibration error", "all"] == pytest.approx(25)
-    assert found["overconfidence", "all"] == pytest.approx(25)
+    assert found["calibration error", "prior", "all"] == pytest.approx(25)
+    assert found["overconfidence", "prior", "all"] == pytest.approx(25)
 
 
 def test_no_questions_have_no_numbers() -> None:
@@ -94,18 +94,18 @@ def test_on_the_embedded_benchmark_the_numbers_tell_who_relies_on_the_prior(
         {name: _break_down(run, split, tables[split], prior, answers) for name, run in runs.items()}
         for split in ("val", "test")
     )
-    reliance = {name: found["reliance", "all"] or 0 for name, found in outside.items()}
+    reliance = {name: found["reliance", "prior", "all"] or 0 for name, found in outside.items()}
     assert reliance["prior"] > 1.5
     assert 1 < reliance["updn"] < reliance["prior"]
     assert abs(reliance["inverted-prior"]) < 0.4
     for found in inside.values():
-        assert found["reliance", "all"] is None
-        assert found["upper bound", "all"] == pytest.approx(100, abs=0.1)
-    with_, against = (outside["prior"]["accuracy", name] for name in GROUPS[2:])
+        assert found["reliance", "prior", "all"] is None
+        assert found["upper bound", "prior", "all"] == pytest.approx(100, abs=0.1)
+    with_, against = (outside["prior"]["accuracy", "prior", name] for name in GROUPS[2:])
     assert with_ == 100
     assert against is not None
     assert against < 20
-    sure = [found["updn"]["overconfidence", "all"] for found in (inside, outside)]
+    sure = [found["updn"]["overconfidence", "prior", "all"] for found in (inside, outside)]
     assert sure[0] is not None
     assert sure[1] is not None
     assert sure[0] < -10 < 0 < sure[1]

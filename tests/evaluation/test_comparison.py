@@ -325,9 +325,9 @@ def test_nothing_finished_is_an_error_that_says_why(tmp_path: Path) -> None:
 def test_what_cannot_be_taken_apart_is_told_and_the_rest_is(tmp_path: Path) -> None:
     write_run(tmp_path, 40.0)
     form: Breakdown = {
-        ("accuracy", "head"): 50.0,
-        ("reliance", "all"): 1.5,
-        ("calibration error", "all"): None,
+        ("accuracy", "prior", "head"): 50.0,
+        ("reliance", "prior", "all"): 1.5,
+        ("calibration error", "prior", "all"): None,
     }
 
     def break_down(run: Run, manifest: Manifest, split: str) -> Breakdown:

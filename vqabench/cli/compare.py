@@ -26,7 +26,7 @@ WHAT = "What to show"
 
 
 Metric = Literal["accuracy", "kappa"]
-By = Literal["answer-type", "question-type", "prior"]
+By = Literal["answer-type", "question-type", "prior", "subset"]
 Split = Literal["val", "test"]
 
 
@@ -51,8 +51,8 @@ def compare(
         By,
         one_of(
             By,
-            help="How to group the questions. prior shows how closely the answers follow the training prior; it "
-            "needs the data.",
+            help="How to group the questions. prior shows how closely the answers follow the training prior, "
+            "subset the accuracy on the data set's named subsets; both need the data.",
             rich_help_panel=WHAT,
         ),
     ] = "answer-type",
@@ -139,11 +139,12 @@ def compare(
     from vqabench.workflows import comparison as workflow
 
     break_down = None
-    if by == "prior":
+    if by in ("prior", "subset"):
         from vqabench.reporting.progress import Display
         from vqabench.workflows.stored import StoredAnswers  # loads torch
 
-        break_down = StoredAnswers(paths, Display()).break_down
+        stored = StoredAnswers(paths, Display())
+        break_down = stored.break_down if by == "prior" else stored.break_down_by_subset
     chosen = parse_columns(columns, by) if columns is not None else ()
     compared = workflow.compare(
         run or [],

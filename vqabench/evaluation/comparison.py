@@ -61,7 +61,7 @@ def compare(
     """Gather finished runs into rows, and test the gains. Runs that are not finished, or damaged, are `left_out`.
 
     Without `by_type`, there are no numbers by question type. `published` adds the paper's results on the same
-    configurations, `break_down` numbers on how stored answers follow the training prior. Gains are over plain runs
+    configurations, `break_down` numbers computed from stored answers. Gains are over plain runs
     in the same setting, or over the row that `against` names.
 
     Without a finished run, `published` returns the paper's tables alone. Raises InputError if there is neither, or
@@ -99,7 +99,7 @@ def show_tables(dataset: str | None, left_out: Sequence[str]) -> Comparison:
 
 
 def _add_breakdowns(rows: Sequence[Row], break_down: BreakDown) -> list[str]:
-    """Add numbers on how stored answers follow the training prior; return notes on them and on rows without."""
+    """Add numbers computed from stored answers; return notes on them and on rows without."""
     failed: dict[str, list[str]] = {}
     for row in rows:
         reasons: dict[str, None] = {}
@@ -110,13 +110,13 @@ def _add_breakdowns(rows: Sequence[Row], break_down: BreakDown) -> list[str]:
                 # The answers to one split may be gone while those to the other are here.
                 reasons[str(error)] = None
                 continue
-            for metric, group in forms[0]:
-                row.cells[split, metric, "prior", group] = summarise([form[metric, group] for form in forms])
+            for key in forms[0]:
+                row.cells[split, *key] = summarise([form[key] for form in forms])
         if reasons:
             failed.setdefault("; ".join(reasons), []).append(row.title)
     message = [f"no breakdown of {first_few(which, 3)}: {why}" for why, which in failed.items()]
-    done = len(rows) - sum(map(len, failed.values()))
-    return [PRIOR_NOTE, *message] if done else message
+    by_prior = any(key[2] == "prior" for row in rows for key in row.cells)
+    return [PRIOR_NOTE, *message] if by_prior else message
 
 
 def find_plain(rows: Sequence[Row]) -> list[tuple[Row, Row]]:

@@ -16,7 +16,7 @@ from vqabench.evaluation.scores import CATEGORIES, Scores, read_scores
 from vqabench.results import Manifest, Run
 
 Key = tuple[str, str, str, str]
-"""Split, metric, kind of groups of questions (`answer-type`, `question-type` or `prior`), and a group's name."""
+"""Split, metric, kind of groups (`answer-type`, `question-type`, `prior` or `subset`), and a group's name."""
 Finished = tuple[Run, Manifest, dict[str, Scores]]
 DAMAGED = "damaged"
 MOST_DAMAGED = 20

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -121,8 +121,8 @@ def _largest(change_N: NDArray[np.float64], types: Sequence[str], examples: int)
     return tuple(row for _, _, row in sorted(ranked)[:examples])
 
 
-Breakdown = dict[tuple[str, str], float | None]
-"""Metric and group of questions -> its number: percent, unrounded; None if it is undefined."""
+Breakdown = dict[tuple[str, str, str], float | None]
+"""Metric, kind of groups (`prior` or `subset`) and group -> its number: percent, unrounded; None if undefined."""
 
 
 def break_down(
@@ -133,11 +133,27 @@ def break_down(
     error, overconfidence = (None, None) if sure is None else calibrate(answered.accuracies_N, sure)
     groups = group_questions(table, prior)
     return {
-        **{("accuracy", name): mean_percent(answered.accuracies_N[own_N]) for name, own_N in groups.items()},
-        ("reliance", "all"): prior_reliance(answered.answers, table, prior).score,
-        ("calibration error", "all"): error,
-        ("overconfidence", "all"): overconfidence,
-        ("upper bound", "all"): upper_bound(table, vocabulary),
+        **{
+            ("accuracy", "prior", name): mean_percent(answered.accuracies_N[own_N])
+            for name, own_N in groups.items()
+        },
+        ("reliance", "prior", "all"): prior_reliance(answered.answers, table, prior).score,
+        ("calibration error", "prior", "all"): error,
+        ("overconfidence", "prior", "all"): overconfidence,
+        ("upper bound", "prior", "all"): upper_bound(table, vocabulary),
+    }
+
+
+def break_down_by_subset(
+    answered: RunAnswers, table: AnnotationTable, subsets: Mapping[str, Collection[int]]
+) -> Breakdown:
+    """Measure the accuracy on subsets, given by their question ids; `table` holds the answers' questions in order.
+
+    Questions that a subset names and the answers lack are left out: the data set may skip images without features.
+    """
+    return {
+        ("accuracy", "subset", name): mean_percent(answered.accuracies_N[np.isin(table.question_ids, list(ids))])
+        for name, ids in subsets.items()
     }
 
 

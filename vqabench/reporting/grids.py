@@ -46,7 +46,7 @@ STRATEGIES = {
     "mask": "Answer Mask",
 }
 """What papers call the losses of this package."""
-By = Literal["answer-type", "question-type", "prior"]
+By = Literal["answer-type", "question-type", "prior", "subset"]
 TableKey = tuple[str, str, str]
 """Data set, split and metric."""
 
@@ -106,8 +106,8 @@ def lay_out(
                 key, title = (dataset, own, chosen), f"{dataset}, {rows[0].domain(own)} {own}: {UNITS[chosen]}"
                 if by == "answer-type":
                     grids.append(_by_answer_type(title, key, rows))
-                elif chosen == "accuracy":
-                    grids.append((_by_question_type if by == "question-type" else _by_prior)(title, key, rows))
+                elif chosen == "accuracy" and (grid := LAYOUTS[by](title, key, rows)):
+                    grids.append(grid)
     if split in (None, SPLIT):
         grids += _lay_out_published(comparison.published, metric)
     if not grids and split is not None:
@@ -124,6 +124,8 @@ def parse_columns(text: str, by: By) -> tuple[str, ...]:
     """Return the heads of the columns in a comma-separated list. Raises InputError."""
     if by == "question-type":
         raise InputError("--columns: tables by question type have one column per run; choose runs instead")
+    if by == "subset":
+        raise InputError("--columns: tables by subset always have a column for each subset; drop it")
     valid = list_columns(by)
     heads = {head.lower(): head for head in valid} | {word: head for word, head in SHORT.items() if head in valid}
     words = [word.strip() for word in text.split(",") if word.strip()]
@@ -322,6 +324,20 @@ def _by_prior(title: str, key: TableKey, rows: Sequence[Row]) -> Grid:
     return Grid(title, head, len(NAMES), tuple(lines), _describe_shared(rows), key)
 
 
+def _by_subset(title: str, key: TableKey, rows: Sequence[Row]) -> Grid | None:
+    """Return a grid with a column per subset of the split, and one for all its questions; None without subsets."""
+    own = [(name, by) for row in rows for split, _, by, name in row.cells if (split, by) == (key[1], "subset")]
+    if not own:
+        return None
+    columns = [*dict.fromkeys(own), ("all", "answer-type")]
+    head = (*NAMES, "seeds", *(HEADS["all"] if by == "answer-type" else name for name, by in columns))
+    lines = tuple(
+        (*_name(row, rows).values(), *(_format(row.cell(key[1], name, by=by)) for name, by in columns))
+        for row in rows
+    )
+    return Grid(title, head, len(NAMES), lines, _describe_shared(rows), key)
+
+
 def _by_question_type(title: str, key: TableKey, rows: Sequence[Row]) -> Grid:
     types = {name for row in rows for split, _, by, name in row.cells if (split, by) == (key[1], "question-type")}
     head = ("question type", *(f"{row.backbone} {_strategy(row)}" for row in rows))
@@ -330,6 +346,13 @@ def _by_question_type(title: str, key: TableKey, rows: Sequence[Row]) -> Grid:
         for name in sorted(types)
     )
     return Grid(title, head, 1, lines, key=key)
+
+
+LAYOUTS: dict[By, Callable[[str, TableKey, Sequence[Row]], Grid | None]] = {
+    "question-type": _by_question_type,
+    "prior": _by_prior,
+    "subset": _by_subset,
+}
 
 
 def _format(cell: Cell) -> Text:

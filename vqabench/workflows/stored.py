@@ -15,7 +15,13 @@ from vqabench.data.vqa.annotations import Question
 from vqabench.errors import InputError
 from vqabench.evaluation.prior import TrainPrior, count_train_prior
 from vqabench.evaluation.rows import Row
-from vqabench.evaluation.run_answers import Breakdown, RunAnswers, break_down, read_answered
+from vqabench.evaluation.run_answers import (
+    Breakdown,
+    RunAnswers,
+    break_down,
+    break_down_by_subset,
+    read_answered,
+)
 from vqabench.paths import Paths
 from vqabench.results import Manifest, Run
 
@@ -35,6 +41,11 @@ class OpenedDataset:
     def prior(self) -> TrainPrior:
         """Return the prior of the training questions."""
         return count_train_prior(self.tables["train"])
+
+    @cached_property
+    def subsets(self) -> dict[str, dict[str, set[int]]]:
+        """Return split -> subset -> question ids. Raises InputError if there are none, or one is broken."""
+        return self.dataset.read_subsets({split: set(questions) for split, questions in self.questions.items()})
 
     @cached_property
     def vocabulary(self) -> tuple[str, ...]:
@@ -94,3 +105,12 @@ class StoredAnswers:
         data = self.open(run, manifest)
         table, answered = self.read(run, manifest, split)
         return break_down(answered, table, data.prior, data.vocabulary)
+
+    def break_down_by_subset(self, run: Run, manifest: Manifest, split: str) -> Breakdown:
+        """Compute the accuracies of a run on the subsets of a split. Raises as `read` does.
+
+        Raises InputError, too, if the data set has no subsets, or one of them is broken.
+        """
+        data = self.open(run, manifest)
+        table, answered = self.read(run, manifest, split)
+        return break_down_by_subset(answered, table, data.subsets.get(split, {}))

@@ -82,8 +82,8 @@ class RarestAnswer(Backbone):
     """Answer every question with the answer of its type that is rarest in training.
 
     The deterministic form of `inverted-prior`, with the same `minimum` and `share`: the rule that gains most if a
-    test set turns the prior over, and a bound for methods that do so. Of equally rare answers, it gives the one that
-    is first in the vocabulary.
+    test set turns the prior over, and a bound for methods that do so. Of equally rare answers, it gives the first
+    one of the vocabulary.
 
     Raises ValueError if `minimum` is below 1 or `share` is not in [0, 1].
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import platformdirs
 from vqabench.data.catalog.entries import SPLITS, DatasetEntry, SplitCounts, SplitFiles, SplitName, read_catalog
 from vqabench.data.vqa.annotation_table import AnnotationTable, concatenate, read_annotation_table
 from vqabench.data.vqa.annotations import Question, match, read_questions
+from vqabench.data.vqa.id_lists import read_test_ids
 from vqabench.errors import InputError, VqabenchError, first_few, unknown
 from vqabench.files.atomic import hash_file, read_json, write_file
 from vqabench.files.folders import require_file
@@ -166,6 +167,24 @@ class Dataset:
     def read_unanswered(self) -> dict[str, list[Question]]:
         """Read the questions of every split that has no annotations."""
         return {split: self.read_questions(split) for split in self.splits if split not in self.scored}
+
+    def read_subsets(self, known: Mapping[str, Collection[int]]) -> dict[str, dict[str, set[int]]]:
+        """Read the subsets of each split, whose question ids are `known`: split -> name -> ids.
+
+        Raises InputError if the data set has none, or a file is missing, broken or without questions of the split.
+        """
+        if not self.entry.subsets:
+            raise InputError(f"{self.name}: the catalogue names no subsets of it")
+        found: dict[str, dict[str, set[int]]] = {}
+        for name, subset in self.entry.subsets.items():
+            path = self.source / subset.ids
+            require_file(path, f"list of the questions of the subset {name}")
+            ids = read_test_ids(path)
+            own = ids & set(known.get(subset.of, ()))
+            if not own:
+                raise InputError(f"{path}: none of its {len(ids):,} questions is in the split {subset.of}")
+            found.setdefault(subset.of, {})[name] = own
+        return found
 
     def find_repeated(self, split: str) -> set[int]:
         """Return the questions to leave out of a split, because later splits contain them."""

@@ -108,6 +108,14 @@ class SplitFiles(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Without annotations, the split can be answered but not scored."""
 
 
+class Subset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Named questions of a split, which tables show by themselves; subsets may overlap."""
+
+    ids: str
+    """A file with their ids, in any form that a list of test questions may have."""
+    of: SplitName = "test"
+
+
 class DatasetEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One data set of a catalogue."""
 
@@ -117,6 +125,8 @@ class DatasetEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     generator: Literal["digits"] | None = None
     """Set if the data set is generated instead of read."""
     splits: dict[SplitName, SplitFiles] = {}
+    subsets: dict[str, Subset] = {}
+    """Named parts of splits, in the order of their columns in `compare --by subset`."""
     test_domain: Literal["out-of-domain", "in-domain"] = "out-of-domain"
     """Whether the answer priors of `test` differ from those of training; tables use this name."""
     validation: Carving | None = None
@@ -159,9 +169,19 @@ class DatasetEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
                 )
             if name == "fetched.json":
                 raise ValueError(f"files: {name!r} is reserved for the record of fetched files")
+        for name in self.subsets:
+            if not re.fullmatch(r"\w[\w .-]{0,39}", name):  # it becomes the head of a column
+                raise ValueError(
+                    f"subsets: {name!r} is not a valid name: up to 40 letters, digits, spaces and . _ - only"
+                )
 
 
-PARTS: dict[str, type[msgspec.Struct]] = {"splits": SplitFiles, "counts": SplitCounts, "files": SourceFile}
+PARTS: dict[str, type[msgspec.Struct]] = {
+    "splits": SplitFiles,
+    "counts": SplitCounts,
+    "files": SourceFile,
+    "subsets": Subset,
+}
 """Keys whose values are tables of tables."""
 Understood = TypeVar("Understood", bound=msgspec.Struct)
 
@@ -241,7 +261,7 @@ def _check_parts(fields: Mapping[str, Any], where: str) -> None:
         parts = fields.get(key)
         if isinstance(parts, Mapping):
             for name, part in parts.items():
-                if key != "files" and name not in SPLITS:
+                if key in ("splits", "counts") and name not in SPLITS:
                     raise InputError(f"{where}: {key}: {unknown('split', name, SPLITS)}")
                 _understand(part, kind, f"{where}: {key}.{name}")
     for key, kind in (("validation", Carving), ("derived", Derivation)):
