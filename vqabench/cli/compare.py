@@ -155,6 +155,8 @@ def compare(
         break_down=break_down,
         against=against,
     )
+    if by == "subset" and not any(key[2] == by for row in compared.rows for key in row.cells):
+        raise InputError("; ".join(compared.notes))
     if chosen:
         _check_columns(compared, chosen, metric, by, split)
     with writing(out):

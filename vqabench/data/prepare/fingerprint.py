@@ -68,6 +68,7 @@ def _format_settings(dataset: Dataset) -> str:
         "derived",
         "counts",
         "features_from",
+        "subsets",
     }
     settings = {key: value for key, value in msgspec.to_builtins(dataset.entry).items() if key not in others}
     for key in ADDED:
