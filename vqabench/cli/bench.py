@@ -18,7 +18,6 @@ from vqabench.cli.help import examples
 from vqabench.cli.parameters import AsJson, Catalog, DataDir, Runs, reporting_signals, with_options
 from vqabench.config import HOW, WHAT, read_line
 from vqabench.errors import InputError
-from vqabench.events import Warn
 from vqabench.reporting.output import say, say_json
 
 EXAMPLES = examples(
@@ -133,8 +132,6 @@ def bench(
     elif compared is not None:
         with writing(out):
             print_comparison(compared, form, METRIC.get(form))
-    for name, reason in failures.items():
-        display(Warn(f"{name}: {reason}"))
     display(run.summary())
     if failures:
         raise typer.Exit(1)

@@ -124,7 +124,9 @@ class Dataset:
                 missing.append(path)
         fetched = [path.name for path in missing if path.name in self.entry.files or self.entry.derived]
         if fetched:
-            raise InputError(f"{self.source}: lacks {first_few(fetched)}; run: vqabench data fetch {self.name}")
+            listed = " and ".join(first_few(fetched).rsplit(", ", len(fetched) <= 5))
+            verb = "is" if len(fetched) == 1 else "are"
+            raise InputError(f"{self.source}: {listed} {verb} missing; run: vqabench data fetch {self.name}")
         if missing:
             raise InputError(f"{self.name}: {len(missing)} of its files are missing: {first_few(missing)}")
 
