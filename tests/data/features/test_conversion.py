@@ -143,7 +143,7 @@ def test_a_damaged_array_file_is_skipped_row_by_row(tmp_path: Path) -> None:
 def test_where_every_row_is_broken_there_are_no_features(tmp_path: Path) -> None:
     (tmp_path / "t.tsv").write_text(BROKEN["nan"])
     with pytest.raises(
-        InputError, match=r"no features for any of the 10,000 images .*; 1 broken row, first .*t\.tsv, line 1: image 8"
+        InputError, match=r"no features for any of the 10,000 images .*; 1 broken row, first .*t\.tsv, line 1"
     ):
         convert(tmp_path / "t.tsv", tmp_path / "f.h5", SKIP)
     assert leftovers(tmp_path) == []
