@@ -6,6 +6,7 @@ import torch
 from tests.losses.cases import make_batch, make_spec
 from vqabench.api import Backbone, Batch, Output, Recipe
 from vqabench.errors import PluginError, TrainingError
+from vqabench.losses.equalized_focal import EqualizedFocal
 from vqabench.losses.plain import Plain
 from vqabench.training.criterion import Criterion
 
@@ -32,6 +33,15 @@ def test_the_criterion_adds_auxiliary_losses_and_penalties() -> None:
     expected = plain(logits_BA, BATCH) + 0.5 * plain(other_BA, BATCH) + 0.25
     torch.testing.assert_close(criterion(output, BATCH), expected)
     assert criterion.calls[0].keys() == {"answers", "question", "entropy"}
+
+
+def test_a_loss_that_remembers_its_calls_scores_answers_before_auxiliary_logits() -> None:
+    logits_BA, other_BA = torch.tensor([[2.0, -1.0], [0.5, 1.0]]), torch.tensor([[-1.0, 3.0], [0.0, -2.0]])
+    remembers = EqualizedFocal(SPEC, "bce")
+    expected = remembers(logits_BA, BATCH) + 0.5 * remembers(other_BA, BATCH)
+    criterion = Criterion(EqualizedFocal(SPEC, "bce"))
+    output = Output(logits_BA=logits_BA, auxiliary={"question": (other_BA, 0.5)})
+    torch.testing.assert_close(criterion(output, BATCH), expected)
 
 
 def test_the_loss_sees_training_logits_and_accuracy_the_scored_ones() -> None:

@@ -64,8 +64,9 @@ class Criterion:
         logits_BA = output.logits_BA if output.training_logits_BA is None else output.training_logits_BA
         # Eqs. 2, 3, 10, 11 and 13 are the losses of `vqabench.losses`; the total is a sum, as in Eq. 17:
         # L_cls, here "answers", + L_mask (Eq. 5), which comes as a penalty.
-        added = [(name, weight * self._score(one_BA, batch)) for name, (one_BA, weight) in output.auxiliary.items()]
         parts = {"answers": self._score(logits_BA, batch)}
+        # After the answers: a loss may depend on its earlier calls.
+        added = [(name, weight * self._score(one_BA, batch)) for name, (one_BA, weight) in output.auxiliary.items()]
         for name, part in (*added, *output.penalties.items()):
             if name in parts:
                 raise OutputError(f"two parts of its loss have the name {name!r}")

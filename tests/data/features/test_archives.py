@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.region_sources import Array, boxes_of, regions_of, write_npz
+from vqabench.data.features.archives import list_image_files
 from vqabench.data.features.conversion import convert_features
 from vqabench.data.features.store import FeatureStore, open_features
 from vqabench.errors import InputError
@@ -97,3 +98,12 @@ def test_an_array_alone_is_no_npz(folder: Path) -> None:
         np.save(file, regions_of(7, 3))
     with pytest.raises(InputError, match=r"7\.npz: image 7: no region features, or damaged"):
         converted(folder)
+
+
+def test_a_folder_without_features_advises_to_name_a_file_only_if_it_holds_one(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"it holds nothing$"):
+        list_image_files(tmp_path / "empty")
+    (tmp_path / "all.tsv").write_text("")
+    with pytest.raises(InputError, match=r"it holds 1 \.tsv; if one of them holds all features, name that file"):
+        list_image_files(tmp_path)

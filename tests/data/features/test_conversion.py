@@ -143,7 +143,7 @@ def test_a_damaged_array_file_is_skipped_row_by_row(tmp_path: Path) -> None:
 def test_where_every_row_is_broken_there_are_no_features(tmp_path: Path) -> None:
     (tmp_path / "t.tsv").write_text(BROKEN["nan"])
     with pytest.raises(
-        InputError, match=r"no features for any of the 10,000 images .* of 1 broken row: .*t\.tsv, line 1: image 8"
+        InputError, match=r"no features for any of the 10,000 images .*; 1 broken row, first .*t\.tsv, line 1"
     ):
         convert(tmp_path / "t.tsv", tmp_path / "f.h5", SKIP)
     assert leftovers(tmp_path) == []
@@ -234,3 +234,11 @@ def test_boxes_that_end_a_hair_before_they_begin_are_made_empty(tmp_path: Path) 
     store = convert(tmp_path / "t.tsv", tmp_path / "features.h5")
     assert store.boxes[0, 0].tolist() == pytest.approx([0.05, 0.1, 0.05, 0.2])
     check_numbers(store)
+
+
+@pytest.mark.parametrize(("rows", "message"), [(2, "1 row that repeats"), (3, "2 rows that repeat")])
+def test_skipped_rows_are_counted_in_a_sentence(tmp_path: Path, rows: int, message: str) -> None:
+    (tmp_path / "t.tsv").write_text(bottom_up(1) * rows)
+    said: list[str] = []
+    convert(tmp_path / "t.tsv", tmp_path / "f.h5", say=said.append)
+    assert said[-1] == f"skipped {message} an image with the same features"

@@ -40,10 +40,11 @@ def list_image_files(source: Path) -> list[Member]:
     """
     files, others = list_members(source, ENDINGS, "file of region features")
     if not files:
-        message = (
-            f"a folder without files of region features ({', '.join(ENDINGS)}); it holds {others or 'nothing'}"
+        advice = "; if one of them holds all features, name that file itself" if others else ""
+        raise InputError(
+            f"{source}: a folder without files of region features ({', '.join(ENDINGS)}); "
+            f"it holds {others or 'nothing'}{advice}"
         )
-        raise InputError(f"{source}: {message}; if one of them holds all features, name that file itself")
     return files
 
 

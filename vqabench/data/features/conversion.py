@@ -242,7 +242,7 @@ def _check_numbers(numbers: NDArray[Any], precision: Precision, what: str) -> No
 def _describe_why_none(writer: FeatureWriter, sources: Sequence[Path], wanted: set[ImageId]) -> str:
     none = f"no features for any of the {len(wanted):,} images of the questions"
     if writer.dropped:
-        return f"{none}; the first of {counted(len(writer.dropped), 'broken row')}: {writer.dropped[0].problem}"
+        return f"{none}; {counted(len(writer.dropped), 'broken row')}, first {writer.dropped[0].problem}"
     there = next((row.image_id for row in read_rows(sources, lambda name: canonical_name(str(name)))), None)
     found = "the source is empty" if there is None else f"the first image of the source is {there}"
     return f"{none}, for example {next(iter(wanted))}; {found}"
@@ -262,7 +262,8 @@ def _report(writer: FeatureWriter, say: Callable[[str], None]) -> None:
     broken = [entry for entry in writer.dropped if not entry.repeats]
     if len(broken) < len(writer.dropped):
         repeats = len(writer.dropped) - len(broken)
-        say(f"skipped {counted(repeats, 'row')} that repeat an image with the same features")
+        repeat = "repeats" if repeats == 1 else "repeat"
+        say(f"skipped {counted(repeats, 'row')} that {repeat} an image with the same features")
     if broken:
         ids = first_few(entry.image_id for entry in broken if entry.image_id != "")
         of_images = f" (images {ids})" if ids else ""

@@ -221,7 +221,8 @@ def _map(path: Path, array: h5py.Dataset) -> NDArray[Any]:
     """Map a contiguous array; the pages are shared by all processes, and read on first access."""
     offset = array.id.get_offset()
     if offset is None:
-        raise ValueError(f"{array.name.strip('/')} is chunked or compressed, so it cannot be mapped into memory")
+        name = array.name.strip("/")
+        raise ValueError(f"{name} is chunked or compressed, so it cannot be mapped; prepare the data again")
     # Copy on write: PyTorch takes writable arrays only, and nothing is written to the file. A plain view, since the
     # memmap type of numpy costs microseconds at every access.
     return np.memmap(path, array.dtype, "c", offset, array.shape).view(np.ndarray)

@@ -216,8 +216,9 @@ def _find_side(settings: _ProcessorSettings, network: Any, name: str) -> int:
 def _quiet(transformers: Any) -> Any:
     """Suppress progress bars and warnings: weights that the text part lacks do not matter."""
     transformers.utils.logging.disable_progress_bar()
+    before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
         yield
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(before)

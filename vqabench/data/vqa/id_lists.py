@@ -161,7 +161,7 @@ def _read_id(value: object, where: str) -> int:
 
 
 def _find_id(value: object) -> int | None:
-    return find_id(value.strip().removeprefix("+") if isinstance(value, str) else value)
+    return find_id(re.sub(r"^\+(?=\d)", "", value.strip()) if isinstance(value, str) else value)
 
 
 def _read_split(value: object, where: str) -> str | None:
