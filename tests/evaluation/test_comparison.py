@@ -320,8 +320,8 @@ def test_nothing_finished_is_an_error_that_says_why(tmp_path: Path) -> None:
         compare(find_runs([tmp_path]))
     with pytest.raises(InputError, match="no finished run of other"):
         compare(find_runs([tmp_path]), "other")
-    with pytest.raises(InputError, match=r"^no finished run of tyni: did you mean 'tiny'\?$"):
-        compare(find_runs([tmp_path]), "tyni")
+    with pytest.raises(InputError, match=r"^no finished run of tinny: did you mean 'tiny'\?$"):
+        compare(find_runs([tmp_path]), "tinny")
     write_run(tmp_path / "later", 40.0, status="stopped")
     with pytest.raises(InputError, match=r"left out, stopped: .*; continue with: vqabench train \.\.\. --resume$"):
         compare(find_runs([tmp_path / "later"]))
