@@ -199,7 +199,7 @@ def test_other_counts_than_expected_are_refused(
 
 
 def test_features_are_asked_for_once(cli: CommandLine, server: FileServer, tmp_path: Path) -> None:
-    fails(cli("data", "prepare", "small"), "test_a.zip are missing; run: vqabench data fetch small")
+    fails(cli("data", "prepare", "small"), "test_a.zip); run: vqabench data fetch small")
     listed = cli("data", "verify", "small").stdout
     assert [line.count("train_q.zip") for line in listed.splitlines() if "BAD" in line] == [1], listed
     assert cli("data", "fetch", "small").returncode == 0

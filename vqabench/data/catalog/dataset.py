@@ -13,7 +13,7 @@ import platformdirs
 from vqabench.data.catalog.entries import SPLITS, DatasetEntry, SplitCounts, SplitFiles, SplitName, read_catalog
 from vqabench.data.vqa.annotation_table import AnnotationTable, concatenate, read_annotation_table
 from vqabench.data.vqa.annotations import Question, match, read_questions
-from vqabench.errors import InputError, VqabenchError, first_few, unknown
+from vqabench.errors import InputError, VqabenchError, counted, first_few, unknown
 from vqabench.files.atomic import hash_file, read_json, write_file
 from vqabench.files.folders import require_file
 from vqabench.files.packed import split_member
@@ -124,9 +124,8 @@ class Dataset:
                 missing.append(path)
         fetched = [path.name for path in missing if path.name in self.entry.files or self.entry.derived]
         if fetched:
-            listed = " and ".join(first_few(fetched).rsplit(", ", len(fetched) <= 5))
-            verb = "is" if len(fetched) == 1 else "are"
-            raise InputError(f"{self.source}: {listed} {verb} missing; run: vqabench data fetch {self.name}")
+            missing_files = f"{counted(len(fetched), 'file')} missing ({first_few(fetched)})"
+            raise InputError(f"{self.source}: {missing_files}; run: vqabench data fetch {self.name}")
         if missing:
             raise InputError(f"{self.name}: {len(missing)} of its files are missing: {first_few(missing)}")
 
