@@ -102,12 +102,11 @@ def test_however_a_run_fails_the_others_are_trained_and_it_is_named(
         "prior ce-mask ": "mask (from vqabench): it builds on question features",
         "updn ce-sick ": "no longer finite",
     }
-    failed = sorted(line.partition("] ")[2] for line in message if "failed: " in line)
-    for line, (name, reason) in zip(failed, expected.items(), strict=True):
-        assert line.startswith(f"tiny {name}")
+    for line, (name, reason) in zip(sorted(message[-5:]), expected.items(), strict=True):
+        assert line.startswith(f"warning: tiny {name}")
         assert line.count(name) == 1
         assert reason in line
-        assert done.stderr.count(reason) == 1
+    assert sum("failed: " in line for line in message) == 5
 
 
 @pytest.mark.slow
@@ -119,13 +118,15 @@ def test_a_run_that_cannot_be_resumed_does_not_stop_the_others(cli: CommandLine,
         assert done.returncode == code, done.stderr
     assert scored(done) == ["updn ce-focal"]
     assert "2 runs: 1 to train" in done.stderr
-    assert done.stderr.count("began with options.backbone.hidden 4, now 8; train it again with --force") == 1
+    assert (
+        "began with options.backbone.hidden 4, now 8; train it again with --force" in done.stderr.splitlines()[-2]
+    )
 
     own.write_text(own.read_text().replace("minimum_answer_count = 2", "minimum_answer_count = 1"))
     outdated = cli("bench", "--config", "a.toml", "--losses", "focal", "--set", "hidden=8", "--json")
     document = json.loads(outdated.stdout)
     assert (outdated.returncode, document["rows"], len(document["failed"])) == (1, [], 1)
-    assert outdated.stderr.count("began with fingerprint") == 1
+    assert "began with fingerprint" in outdated.stderr.splitlines()[-2]
 
 
 def wait_for_epochs(process: Forked, runs: Path, epochs: int) -> None:

@@ -18,6 +18,7 @@ from vqabench.cli.help import examples
 from vqabench.cli.parameters import AsJson, Catalog, DataDir, Runs, reporting_signals, with_options
 from vqabench.config import HOW, WHAT, read_line
 from vqabench.errors import InputError
+from vqabench.events import Warn
 from vqabench.reporting.output import say, say_json
 
 EXAMPLES = examples(
@@ -132,6 +133,8 @@ def bench(
     elif compared is not None:
         with writing(out):
             print_comparison(compared, form, METRIC.get(form))
+    for name, reason in failures.items() if len(plan.cells) > 1 else ():  # they scrolled away long ago
+        display(Warn(f"{name}: {reason}"))
     display(run.summary())
     if failures:
         raise typer.Exit(1)
