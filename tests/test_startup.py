@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import CommandLine
+from tests.tiny import write_tiny
 
 HEAVY = {"torch", "numpy", "h5py", "sklearn", "scipy", "msgspec"}
 LISTING = """
@@ -44,6 +45,15 @@ def test_answering_at_once_loads_nothing_heavy(argv: list[str]) -> None:
     loaded = modules_after(*argv)
     assert loaded & HEAVY == set()
     assert not any(name.startswith("vqabench_updn") for name in loaded)
+
+
+def test_data_is_prepared_without_torch(tmp_path: Path) -> None:
+    """PyTorch takes more than a second, and 150 MB of every process that converts features."""
+    catalog = write_tiny(tmp_path / "own")
+    for command in (["list"], ["prepare", "tiny"], ["info", "tiny"], ["verify", "tiny"]):
+        loaded = modules_after("data", *command, "--catalog", str(catalog), "--data-dir", str(tmp_path / "data"))
+        assert "torch" not in loaded, command
+    assert (tmp_path / "data" / "tiny" / "prepared.h5").is_file()
 
 
 def test_a_typo_is_answered_without_looking_for_plugins() -> None:

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vqabench.data.catalog.dataset import Dataset, find_dataset
+from vqabench.data.catalog.dataset import Dataset, data_folder, find_dataset
 from vqabench.errors import InputError
+from vqabench.files.folders import require_writable
+from vqabench.results import Run
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,15 @@ class Paths:
         if self.runs.exists() and not self.runs.is_dir():
             raise InputError(f"--runs {self.runs}: that is a file, not a folder")
 
+    def check_writable(self, run: Run) -> None:
+        """Raise InputError if the folder of a run cannot be created or written to."""
+        require_writable(self.runs, "--runs", run.folder.parent)  # the lock is beside the run
+
     def dataset(self, name: str) -> Dataset:
-        """Return the data set of that name. Raises InputError if there is none."""
+        """Return the data set of that name. Raises InputError if there is none, or the data folder is a file."""
+        folder = data_folder(self.data)
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"--data-dir {folder}: that is a file, not a folder")
         return find_dataset(name, self.catalog, self.data)
 
     def to_arguments(self) -> list[str]:

@@ -22,6 +22,8 @@ from vqabench.files.atomic import hash_file, holding, naming, open_own, read_fil
 
 Status = Literal["running", "finished", "stopped", "failed"]
 BUSY = "another process is training it"
+BEGIN = "begin with: vqabench train NAME"
+"""Advice to a user who has no runs."""
 LONGEST_LABEL = 80
 DEEPEST = 16
 """How deeply tables and lists of a manifest may be nested: more is a damaged or hostile file."""
@@ -164,12 +166,14 @@ class Run:
         names = self._list()
         if names is None:
             raise InputError(f"{self.folder}: there is no such run")
-        seeds = sorted(name for name in names if name.startswith("seed-"))
-        if seeds and self.manifest_file.name not in names:
-            raise InputError(
-                f"{self.folder}: holds several runs; name one of them, such as {self.folder / seeds[0]}"
-            )
-        return read_json(self.manifest_file, Manifest, "not a run, or a damaged one: train it again with --force")
+        if self.manifest_file.name not in names and not self.has_begun():
+            # Data set, backbone, strategy and seed: runs are at most four folders deep.
+            below = (path for depth in range(1, 5) for path in sorted(self.folder.glob("*/" * depth + "run.json")))
+            first = next(below, None)
+            if first is not None:
+                raise InputError(f"{self.folder} is a folder of runs; name one, such as {first.parent}")
+            raise InputError(f"{self.folder}: not a run: there is no run.json in it")
+        return read_json(self.manifest_file, Manifest, "the run is damaged; train it again with --force")
 
     def write_manifest(self, manifest: Manifest, **changes: Any) -> None:
         """Write `run.json`: a manifest with some of its fields changed."""
@@ -328,12 +332,12 @@ def find_runs(paths: list[Path]) -> Iterator[Run]:
     seen: set[str] = set()
     for path in paths:
         if not path.is_dir():
-            raise InputError(
-                f"{path}: {'that is a file, not a' if path.exists() else 'there is no such'} folder of runs"
-            )
+            if path.exists():
+                raise InputError(f"{path}: that is a file, not a folder of runs")
+            raise InputError(f"{path}: there is no such folder of runs; {BEGIN}")
         folders = list(_walk(path))
         if not folders:
-            raise InputError(f"{path}: holds no run (no run.json in it or below)")
+            raise InputError(f"{path}: holds no run (no run.json in it or below); {BEGIN}")
         for folder in folders:
             place = os.path.realpath(folder)
             if place not in seen:

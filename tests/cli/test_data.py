@@ -199,7 +199,9 @@ def test_other_counts_than_expected_are_refused(
 
 
 def test_features_are_asked_for_once(cli: CommandLine, server: FileServer, tmp_path: Path) -> None:
-    fails(cli("data", "prepare", "small"), "lacks train_q.zip", "vqabench data fetch small")
+    fails(cli("data", "prepare", "small"), "test_a.zip); run: vqabench data fetch small")
+    listed = cli("data", "verify", "small").stdout
+    assert [line.count("train_q.zip") for line in listed.splitlines() if "BAD" in line] == [1], listed
     assert cli("data", "fetch", "small").returncode == 0
     for command in (("data", "prepare", "small"), ("train", "updn", "--dataset", "small")):
         fails(cli(*command), "small: no region features yet", "--features FILE", "may come from tests/tiny.py")

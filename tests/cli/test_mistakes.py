@@ -69,7 +69,11 @@ FAST = ("--epochs", "1", "--set", "hidden=8", "--set", "embedding=8")
         (["train", "updn", "--config", "none.toml"], ["none.toml"]),
         (["train", "updn", "--from", "nowhere", "--epochs", "3"], ["--finetune-epochs"]),
         (["train", "updn", "--from", "nowhere", "--set", "recipe.epochs=3"], ["recipe.finetune_epochs"]),
-        (["train", "updn", "--from", "nowhere", "--seeds", "4"], ["no run there", "seed-4"]),
+        (
+            ["train", "updn", "--from", "nowhere", "--seeds", "4"],
+            ["--from nowhere: there is no run in that"],
+        ),
+        (["train", "updn", "--data-dir", "/dev/null"], ["--data-dir /dev/null", "a file, not a folder"]),
         (["train", "updn", "--runs", "/dev/null"], ["--runs /dev/null", "a file, not a folder"]),
         (["compare", "--runs", "/dev/null"], ["/dev/null", "a file, not a folder"]),
         (["trian", "updn"], ["trian", "train"]),
@@ -275,7 +279,36 @@ def test_a_damaged_run_is_named_and_spoils_no_other(cli: CommandLine, own: Path,
     (folder / "model.safetensors").write_bytes(b"half")
     fails(cli("predict", folder, "--catalog", own / "catalog.toml"), "model.safetensors", "damaged")
     (folder / "run.json").write_text("{")
-    fails(cli("predict", folder), "run.json", "--force")
+    path = folder.relative_to(tmp_path) / "run.json"
+    damaged = f"{path}: Input data was truncated: the run is damaged; train it again with --force"
+    fails(cli("predict", folder), damaged)
+    fails(cli(*command, "--resume"), damaged)
+    (folder / "run.json").unlink()
+    fails(cli("predict", folder), "run.json: missing: the run is damaged; train it again with --force")
+    (tmp_path / "empty").mkdir()
+    fails(cli("predict", "empty"), "empty: not a run: there is no run.json in it")
+
+
+def test_a_folder_that_is_read_only_is_named_with_the_option_that_chooses_another(
+    cli: CommandLine, own: Path, tmp_path: Path, small_disk: Path
+) -> None:
+    assert prepare(cli, own).returncode == 0
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    advice = f"the folder {small_disk} is not writable; choose another folder:"
+    train = ("train", "updn", "--dataset", "tiny", "--catalog", own / "catalog.toml", *FAST)
+    fails(cli(*train, "--runs", small_disk / "runs"), f"--runs {small_disk / 'runs'}: {advice} --runs DIR")
+    fails(cli(*train, "--data-dir", small_disk), f"--data-dir {small_disk}: {advice} --data-dir DIR")
+    fails(cli("train", "updn", "--data-dir", small_disk), f"{advice} --data-dir DIR")
+    fails(cli("plugins", "new", "mine", "--in", small_disk), f"--in {small_disk}: {advice} --in DIR")
+
+
+def test_answers_to_another_split_are_recognised(cli: CommandLine, own: Path, tmp_path: Path) -> None:
+    asked = json.loads((own / "val_questions.json").read_text())["questions"]
+    answers = [{"question_id": one["question_id"], "answer": "red"} for one in asked]
+    (tmp_path / "r.json").write_text(json.dumps(answers))
+    command = ("evaluate", "r.json", "--dataset", "tiny", "--catalog", own / "catalog.toml")
+    fails(cli(*command), "its answers are to questions of the split val, not test: add --split val")
+    assert cli(*command, "--split", "val").returncode == 0
 
 
 def test_a_finished_run_whose_scores_are_damaged_is_scored_again(
@@ -341,7 +374,7 @@ def test_a_run_that_was_begun_needs_its_origin_no_more(cli: CommandLine, own: Pa
     done = cli(*further, "--resume")
     assert done.returncode == 0, done.stderr
     assert "continuing after epoch 1" in done.stderr
-    fails(cli(*further, "--force"), "no run there")
+    fails(cli(*further, "--force"), "there is no run in that folder")
 
 
 def fail_in_the_second_epoch(forward: Callable[..., Any]) -> Callable[..., Any]:
@@ -432,7 +465,7 @@ def test_an_empty_folder_of_a_run_is_no_run(cli: CommandLine, own: Path, tmp_pat
 def test_predicting_with_an_unfinished_run_is_reported(cli: CommandLine, own: Path, tmp_path: Path) -> None:
     assert cli("train", "updn", "--dataset", "tiny", "--catalog", own / "catalog.toml", *FAST).returncode == 0
     (folder,) = tmp_path.glob("runs/**/seed-0")
-    fails(cli("predict", folder, "--out", ".", "--catalog", own / "catalog.toml"), "not a file")
+    fails(cli("predict", folder, "--out", ".", "--catalog", own / "catalog.toml"), "a folder, not a file")
     fails(
         cli("predict", folder, "--out", "no/p.json", "--catalog", own / "catalog.toml"),
         "no/p.json: there is no folder",

@@ -118,7 +118,7 @@ def test_a_new_plugin_is_not_written_where_it_cannot_be(cli: CommandLine, tmp_pa
     (tmp_path / "vqabench-gone").symlink_to("nowhere")
     fails(cli("plugins", "new", "gone"), "vqabench-gone: exists")
     (tmp_path / "file").write_text("")
-    fails(cli("plugins", "new", "other", "--in", "file"), "file: File exists")
+    fails(cli("plugins", "new", "other", "--in", "file"), "--in file: ", "is a file, not a folder")
     assert {path.name for path in tmp_path.iterdir()} == {"vqabench-mine", "vqabench-gone", "file"}
 
 

@@ -359,10 +359,10 @@ def test_the_same_runs_make_the_same_bytes_from_data_or_without(cli: CommandLine
     ("arguments", "message"),
     [
         (["-o", "nowhere/report.html"], "there is no folder"),
-        (["-o", "own"], "not a file"),
-        (["gone"], "gone: there is no such folder of runs"),
+        (["-o", "own"], "--out own: is a folder; name a file, such as own/report.html"),
+        (["gone"], "gone: there is no such folder of runs; begin with: vqabench train NAME"),
         ([], "runs: no runs yet"),
-        (["own"], "holds no run"),
+        (["own"], "holds no run (no run.json in it or below); begin with: vqabench train NAME"),
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_nothing(

@@ -107,7 +107,9 @@ def test_predict_answers_as_the_run_did(cli: CommandLine, catalog: Path, tmp_pat
     for written in ("run.json", "predictions.test.json"):
         refused = cli("predict", folder, "--out", folder / written, *where)
         assert (refused.returncode, "is not overwritten" in refused.stderr) == (2, True)
-    assert "name one of them, such as" in cli("predict", folder.parent, *where).stderr
+    for above in (Path("runs"), folder.relative_to(tmp_path).parent):
+        message = f"{above} is a folder of runs; name one, such as {folder.relative_to(tmp_path)}"
+        assert message in cli("predict", above, *where).stderr
     assert "valid endings: .json" in cli("predict", folder, "--out", "again.csv", *where).stderr
     own.unlink()
     assert cli("predict", folder, *where).returncode == 0

@@ -144,7 +144,7 @@ def test_the_papers_own_tables_come_in_every_form(cli: CommandLine, tmp_path: Pa
     ("arguments", "message"),
     [
         (["compare", "--out", "nowhere/t.csv"], "there is no folder"),
-        (["compare", "--out", "own"], "not a file"),
+        (["compare", "--out", "own"], "own: a folder, not a file; name a file in it"),
         (["compare", "--json", "--out", "t.csv"], "t.csv: the extension means csv, but the format is json"),
         (
             ["compare", "--format", "latex", "--out", "t.md"],

@@ -315,11 +315,16 @@ def test_numbers_by_question_type_are_left_out_where_nobody_asks_for_them(tmp_pa
 
 
 def test_nothing_finished_is_an_error_that_says_why(tmp_path: Path) -> None:
-    write_run(tmp_path, 40.0, status="failed")
+    write_run(tmp_path, 40.0, status="failed", dataset="tiny")
     with pytest.raises(InputError, match=r"no finished run.*failed"):
         compare(find_runs([tmp_path]))
     with pytest.raises(InputError, match="no finished run of other"):
         compare(find_runs([tmp_path]), "other")
+    with pytest.raises(InputError, match=r"^no finished run of tinny: did you mean 'tiny'\?$"):
+        compare(find_runs([tmp_path]), "tinny")
+    write_run(tmp_path / "later", 40.0, status="stopped")
+    with pytest.raises(InputError, match=r"left out, stopped: .*; continue with: vqabench train \.\.\. --resume$"):
+        compare(find_runs([tmp_path / "later"]))
 
 
 def test_what_cannot_be_taken_apart_is_told_and_the_rest_is(tmp_path: Path) -> None:

@@ -201,6 +201,6 @@ def test_without_matplotlib_one_line_says_how_to_install_it_and_nothing_is_writt
     assert done.returncode == 2
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()
-    assert line.startswith("error: --figures needs more")
+    assert line.startswith("error: --figures needs matplotlib; install it: ")
     assert line.endswith('pip install "vqabench[plots]"')
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from vqabench.bench.matrix import make_matrix, read_blocks
@@ -47,6 +48,11 @@ def test_a_plan_lists_what_is_done_continues_begins_is_left_out_and_cannot_be_tr
         "undefined": ["lm is not for ce"],
         "seconds": 6600.0,
     }
+
+
+def test_a_single_run_has_no_order(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, Timings({("digits-cp", "updn"): [24.0]}))
+    assert describe_plan(replace(plan, begun=()))[-1] == "about 4 min, judging by earlier runs"
 
 
 def test_without_earlier_runs_the_time_is_unknown(tmp_path: Path) -> None:

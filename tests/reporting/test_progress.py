@@ -117,7 +117,7 @@ def test_after_a_minute_without_a_line_an_epoch_of_a_matrix_is_one(monkeypatch: 
     monkeypatch.setitem(progress.SECONDS_OF_SILENCE, "matrix", 0.0)
     record = {"epoch": 1, "loss": 2.0, "val_accuracy": 50.0}
     lines = show([MatrixStarted(1, 1, None), CellAdvanced("a", 2, []), CellAdvanced("a", 2, [record])])
-    assert lines[1:] == ["a: epoch 1/2, loss 2.000, val 50.0"]
+    assert lines == ["training 1 run", "a: epoch 1/2, loss 2.000, val 50.0"]
 
 
 def test_however_narrow_a_terminal_names_are_cut_and_numbers_are_not() -> None:

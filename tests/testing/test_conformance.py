@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -15,7 +16,12 @@ from vqabench.testing import Innermost, assert_conforms, check_class
 
 
 def test_a_sound_network_and_a_transform_around_it_pass_everything() -> None:
-    found = {check.name: check.status for check in check_class(Sound, {"hidden": 32})}
+    checks = list(check_class(Sound, {"hidden": 32}))
+    found = {check.name: check.status for check in checks}
+    messages = {check.name: check.message for check in checks}
+    assert messages["declarations"] == "no exceptions declared"
+    assert messages["capture"] == "not declared `capturable`"
+    assert re.match(r"trains with (all )?\d+ strategies", messages["strategies"])
     assert set(found.values()) <= {"passed", "skipped"}
     assert list(found)[:5] == ["api", "docs", "options", "declarations", "questions"]
     assert list(found)[-1] == "strategies"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -48,6 +49,19 @@ def test_a_sound_installation_has_no_problem(cli: CommandLine, prepared: Path, t
     for word in ("torch", "device", "precision", "processors", "memory", "free", "backbones", "tiny", "train 60"):
         assert word in done.stdout
     assert len(done.stdout.splitlines()) < 24
+
+
+def test_a_long_name_moves_no_line(cli: CommandLine, tmp_path: Path) -> None:
+    catalog = write_tiny(tmp_path / "own")
+    catalog.write_text(catalog.read_text().replace("[tiny", "[tiny-with-a-long-name"))
+    assert cli("data", "prepare", "tiny-with-a-long-name", "--catalog", catalog).returncode == 0
+    lines = cli("doctor", "--catalog", catalog, COLUMNS="200").stdout.splitlines()
+    starts = {
+        len(re.match(r"(ok +(data set \S+|versions|plugins) +)", line)[1])  # type: ignore[index]
+        for line in lines
+        if line.startswith("ok") and re.search("data set tiny|versions|plugins", line)
+    }
+    assert len(starts) == 1
 
 
 def cut(file: Path) -> None:

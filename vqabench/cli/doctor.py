@@ -40,7 +40,8 @@ def doctor(
             )
         else:
             console = lists.stdout_console()
+            width = max(len(finding.what) for finding in findings)
             for finding in findings:
-                console.print(lists.draw_finding(finding.what, finding.state, finding.found, finding.fix))
+                console.print(lists.draw_finding(finding.what, finding.state, finding.found, finding.fix, width))
     if broken:
         raise typer.Exit(1)

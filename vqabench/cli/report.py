@@ -12,6 +12,7 @@ from vqabench.cli.completion import complete_datasets
 from vqabench.cli.formats import check_ending
 from vqabench.cli.help import examples
 from vqabench.cli.parameters import Catalog, DataDir, Runs
+from vqabench.errors import InputError
 from vqabench.reporting.output import say
 
 EXAMPLES = examples(
@@ -64,6 +65,8 @@ def report(
     from vqabench.reporting.progress import Display
     from vqabench.workflows import report as workflow
 
+    if out.is_dir():
+        raise InputError(f"--out {out}: is a folder; name a file, such as {out / 'report.html'}")
     check_ending(out, [".html", ".htm"])
     find_output(out)  # before anything is computed
     if figures is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -67,13 +68,13 @@ def compare(
     Without a finished run, `published` returns the paper's tables alone. Raises InputError if there is neither, or
     no row of that name.
     """
+    runs = list(runs)
     rows, left_out = gather_rows(runs, dataset, by_type=by_type)
     # Without runs, the paper's tables are still worth showing, unless a row of ours was requested.
     if not rows and published and against is None:
         return show_tables(dataset, left_out)
     if not rows:
-        which = f" of {dataset}" if dataset else ""
-        raise InputError("; ".join([f"no finished run{which}", *left_out]))
+        raise InputError("; ".join([_describe_none(runs, dataset), *map(_advise, left_out)]))
     bases = find_plain(rows) if against is None else find_chosen(rows, against)
     notes: list[str] = []
     if break_down is not None:
@@ -86,6 +87,25 @@ def compare(
     gain_notes += describe_gains(rows, bases, against)
     marks = explain_marks(rows, against)
     return Comparison(tuple(rows), tuple(notes), tuple(gain_notes), marks, left_out=tuple(left_out))
+
+
+def _describe_none(runs: Sequence[Run], dataset: str | None) -> str:
+    """Return the message that no run is finished, with the nearest name of a data set that runs have."""
+    if not dataset:
+        return "no finished run"
+    names = set()
+    for run in runs:
+        with suppress(InputError):
+            names.add(run.read_manifest().dataset)
+    nearest = difflib.get_close_matches(dataset, names - {dataset}, n=1)
+    hint = f": did you mean {nearest[0]!r}?" if nearest else ""
+    return f"no finished run of {dataset}{hint}"
+
+
+def _advise(line: str) -> str:
+    """Return a line on runs that are left out; for stopped ones, with how to continue them."""
+    stopped = line.startswith("left out, stopped: ")
+    return f"{line}; continue with: vqabench train ... --resume" if stopped else line
 
 
 def show_tables(dataset: str | None, left_out: Sequence[str]) -> Comparison:

@@ -131,6 +131,8 @@ def find_place(path: Path) -> Path:
     if not place.parent.is_dir():
         raise InputError(f"{path}: there is no folder {place.parent}")
     if place.exists() and not place.is_file() and not (_is_run(place.parent) and place.is_symlink()):
+        if place.is_dir():
+            raise InputError(f"{path}: a folder, not a file; name a file in it")
         raise InputError(f"{path}: not a file, so it cannot be written")
     if not os.access(place.parent, os.W_OK | os.X_OK):
         raise InputError(f"{path}: the folder {place.parent} is not writable")

@@ -37,6 +37,18 @@ def is_hidden(name: str) -> bool:
     return any(part.startswith(".") or part == "__MACOSX" for part in parts)
 
 
+def require_writable(folder: Path, option: str, path: Path | None = None) -> None:
+    """Raise InputError unless `path`, or the folder that an option names, can be written to or created."""
+    wanted = (path or folder).absolute()
+    place = next(one for one in (wanted, *wanted.parents) if one.exists())
+    if not place.is_dir():
+        raise InputError(f"{option} {folder}: {place} is a file, not a folder")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise InputError(
+            f"{option} {folder}: the folder {place} is not writable; choose another folder: {option} DIR"
+        )
+
+
 def describe_kind(path: Path) -> str:
     """Describe a path that is not a regular file."""
     return "a folder" if path.is_dir() else "a pipe, a device or a socket"

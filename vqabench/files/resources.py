@@ -7,11 +7,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
-
-import torch
+from typing import TYPE_CHECKING, TypeVar
 
 from vqabench.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -55,6 +56,8 @@ def _read_meminfo(name: str) -> int:
 def free_device_memory(device: torch.device) -> int:
     """Return the bytes that are free on a device; for the CPU, those of the machine."""
     if device.type == "cuda":
+        import torch  # here, since it takes a second and 150 MB, which converting features does not need
+
         free: int = torch.cuda.mem_get_info(device)[0]
         return free
     return free_host_memory()
@@ -71,6 +74,8 @@ def format_bytes(count: float) -> str:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error means that a device, or the machine, had no memory left for a tensor."""
+    import torch
+
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)

@@ -81,7 +81,8 @@ def check_figures(folder: Path) -> None:
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError as error:
-        raise InputError(f'--figures needs more ({error}): pip install "vqabench[plots]"') from error
+        missing = (error.name or "matplotlib").partition(".")[0]
+        raise InputError(f'--figures needs {missing}; install it: pip install "vqabench[plots]"') from error
     if os.path.lexists(folder) and not folder.is_dir():
         raise InputError(f"--figures {folder}: not a folder")
     nearest = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())

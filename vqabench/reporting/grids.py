@@ -33,7 +33,7 @@ PRIOR_COLUMNS = {
     "Overconf.": ("overconfidence", "prior", "all"),
     "Bound": ("upper bound", "prior", "all"),
 }
-RUN_BY = {"authors": "run by the authors", "reported": "reported there"}
+RUN_BY = {"authors": "run by the authors", "reported": "from the original paper"}
 STRATEGIES = {
     "plain": "",
     "focal": "Focal",

@@ -58,11 +58,11 @@ def draw_facts(facts: Mapping[str, str]) -> Table:
     return table
 
 
-def draw_finding(what: str, state: str, found: str, fix: str) -> Table:
-    """Draw the result of each check, with its fix on a line of its own."""
+def draw_finding(what: str, state: str, found: str, fix: str, width: int) -> Table:
+    """Draw the result of a check, with its fix on a line of its own; `what` has a column of `width` characters."""
     table = Table(box=None, pad_edge=False, show_header=False)
-    for width in (6, 17):
-        table.add_column(no_wrap=True, min_width=width)
+    for least in (6, width):
+        table.add_column(no_wrap=True, min_width=least)
     table.add_column(overflow="fold")
     style = {"broken": "bold red", "note": "yellow"}.get(state, "")
     table.add_row(Text(state, style), Text(what), Text(found))

@@ -22,7 +22,7 @@ def describe_plan(plan: MatrixPlan) -> list[str | Warn]:
         *(f"  {cell.name}" for cell in left),
         *map(Warn, plan.warnings),
         *(Warn(f"{name}: {reason}") for name, reason in plan.wrong.items()),
-        *([_describe_estimate(plan.estimate)] if left else []),
+        *([_describe_estimate(plan.estimate, len(left))] if left else []),
     ]
 
 
@@ -39,8 +39,9 @@ def plan_to_json(plan: MatrixPlan) -> dict[str, Any]:
     }
 
 
-def _describe_estimate(estimate: Estimate | None) -> str:
+def _describe_estimate(estimate: Estimate | None, runs: int) -> str:
     if estimate is None:
         return "the time is unknown until the first run has finished"
-    message = f"about {format_time(estimate.seconds)} if run one after another, judging by earlier runs"
+    sequence = " if run one after another" if runs > 1 else ""
+    message = f"about {format_time(estimate.seconds)}{sequence}, judging by earlier runs"
     return f"{message}; there are none yet of {', '.join(estimate.guessed)}" if estimate.guessed else message

@@ -22,6 +22,7 @@ from rich.progress import (
 from rich.table import Column
 from rich.text import Text
 
+from vqabench.errors import counted
 from vqabench.events import (
     BatchTrained,
     BytesReceived,
@@ -129,9 +130,8 @@ class Display:
         done = [f"epoch {run.epochs_done}"] * (run.epochs_done > 0)
         done += [f"{run.questions_done:,} questions"] * (run.questions_done > 0)
         continued = f", continuing after {' and '.join(done)}" if done else ""
-        self._print(
-            clean_line(f"training {run.name}: {run.epochs} epochs of {run.questions:,} questions{continued}")
-        )
+        length = f"{counted(run.epochs, 'epoch')} of {counted(run.questions, 'question')}"
+        self._print(clean_line(f"training {run.name}: {length}{continued}"))
         self._run, self._run_started_at = run, time.perf_counter()
         self._questions_done, self._latest = run.questions_done, ""
         bars = self._start_bars(
@@ -206,9 +206,10 @@ class Display:
     def _start_matrix(self, matrix: MatrixStarted) -> None:
         self._runs, self._runs_ended = matrix.runs, 0
         self._cells: dict[str, TaskID] = {}
-        many = f"{matrix.at_a_time} at a time" + (", or more if there is room" if matrix.or_more else "")
+        more = ", or more if there is room" if matrix.or_more else ""
+        many = f"{matrix.at_a_time} at a time{more}, each in a process of its own" if matrix.runs > 1 else "1 run"
         expected = f": about {format_time(matrix.seconds)}" if matrix.seconds is not None else ""
-        self._print(f"training {many}, each in a process of its own{expected}")
+        self._print(f"training {many}{expected}")
         whole = Column(no_wrap=True)  # if the terminal is narrow, names are cut, numbers are not
         bars = self._start_bars(
             TextColumn("{task.description}", markup=False, table_column=Column(ratio=3, no_wrap=True)),

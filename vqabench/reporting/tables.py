@@ -105,7 +105,8 @@ def describe_gaps(scores: Scores) -> list[str]:
             f"{', '.join(ANSWER_TYPES)}: {listed}"
         )
     if scores.unanswered:
-        notes.append(f"{scores.unanswered:,} of {scores.questions:,} questions have no answer and count as wrong")
+        verbs = "has no answer and counts" if scores.unanswered == 1 else "have no answer and count"
+        notes.append(f"{scores.unanswered:,} of {counted(scores.questions, 'question')} {verbs} as wrong")
     return notes
 
 

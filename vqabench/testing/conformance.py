@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from vqabench.api import API_VERSION, Backbone, DataSpec, Loss, Recipe, Transform
 from vqabench.config import make_config
-from vqabench.errors import InputError, PluginError, unknown
+from vqabench.errors import InputError, PluginError, counted, unknown
 from vqabench.options import base_parameters, convert, options_of, resolve_options
 from vqabench.plugins import LOSSES, Plugin, contained, find_faults, load
 from vqabench.testing.backbone_checks import BackboneChecks, check_bases
@@ -265,4 +265,4 @@ class ClassChecks:
                 unknown("declaration", name, (*DECLARABLE, f"{GRADIENTS_OF}PATTERN", *OBJECTIVES)),
             )
             require(bool(reason.strip()), f"{name!r} is declared without a reason")
-        return f"{len(declarations)} declared not to hold"
+        return counted(len(declarations), "exception") + " declared" if declarations else "no exceptions declared"

@@ -33,8 +33,10 @@ def check_strategies(build: BuildUnder, objectives: Sequence[str], *, transforms
 
     Without `transforms`, strategies with one are left out. `idle` allows losses without a gradient.
     """
-    trained, refused = 0, {}
-    for strategy in list_strategies():
+    strategies = list(list_strategies())
+    trained: set[str] = set()
+    refused: dict[str, str] = {}
+    for strategy in strategies:
         if strategy.transform is not None and not transforms:
             continue
         for objective in objectives:
@@ -46,13 +48,15 @@ def check_strategies(build: BuildUnder, objectives: Sequence[str], *, transforms
                     refused[strategy.name] = str(error)
                     continue
                 _take_step(model, strategy, objective, idle=idle)
-                trained += 1
+                trained.add(strategy.name)
     message = "".join(
         f"; not with {', '.join(name for name, why in refused.items() if why == reason)}: {reason}"
         for reason in dict.fromkeys(refused.values())
     )
-    require(trained > 0, f"it trains with no strategy{message}")
-    return f"trains with {trained}{message}"
+    require(bool(trained), f"it trains with no strategy{message}")
+    everything = "all " if len(trained) == len(strategies) else ""
+    noun = "strategy" if len(trained) == 1 else "strategies"
+    return f"trains with {everything}{len(trained)} {noun}{message}"
 
 
 def _take_step(model: Backbone, strategy: Strategy, objective: str, *, idle: bool) -> None:

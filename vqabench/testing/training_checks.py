@@ -190,7 +190,7 @@ class TrainingChecks:
         """Check that a `capturable` class runs the same operations for every batch; on CUDA, compare a graph."""
         parts = [part for part in build_seeded(self.build, self.spec).modules() if isinstance(part, Backbone)]
         if not all(is_capturable(part) for part in parts):
-            raise SkippedCheckError("it is not `capturable`")
+            raise SkippedCheckError("not declared `capturable`")
         for objective in self.objectives:
             first, *others = (self._operations(objective, seed) for seed in range(BRANCHES))
             for other in others:

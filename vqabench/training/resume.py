@@ -93,7 +93,8 @@ def find_origin(source: Path, seed: int) -> Run:
     """
     folder = source if (source / "run.json").is_file() else source / f"seed-{seed}"
     if not (folder / "run.json").is_file():
-        raise InputError(f"--from {source}: no run there, and no seed-{seed} in it")
+        others = any(source.glob("seed-*/run.json"))
+        raise InputError(f"--from {source}: there is no {f'seed-{seed}' if others else 'run'} in that folder")
     origin = Run(folder)
     status = origin.read_manifest().status
     if status != "finished":

@@ -12,7 +12,7 @@ from vqabench.evaluation.notes import warn_of_never_given
 from vqabench.evaluation.pair import Pair, compare_pair
 from vqabench.evaluation.rows import BreakDown, Row, gather_rows
 from vqabench.paths import Paths
-from vqabench.results import find_runs
+from vqabench.results import BEGIN, find_runs
 
 
 def explain(
@@ -61,7 +61,7 @@ def compare(
     Without any, `published` gives the paper's tables alone. Raises InputError if there is nothing to show.
     """
     if not folders and not paths.runs.exists() and not published:
-        raise InputError(f"{paths.runs}: no runs yet; begin with: vqabench train NAME")
+        raise InputError(f"{paths.runs}: no runs yet; {BEGIN}")
     try:
         runs = list(find_runs(list(folders) or [paths.runs]))
     except InputError as error:

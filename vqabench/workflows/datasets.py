@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from msgspec import structs
 
@@ -25,8 +25,6 @@ from vqabench.data.catalog.raw_files import (
     holds_all,
     write_record,
 )
-from vqabench.data.features import extraction
-from vqabench.data.features.extraction import Extraction
 from vqabench.data.prepare.answer_shares import TypeShares, read_answer_shares
 from vqabench.data.prepare.preparation import Summary, prepare_files, summarise
 from vqabench.data.prepare.verification import FileCheck, verify
@@ -34,8 +32,10 @@ from vqabench.errors import InputError, VqabenchError
 from vqabench.events import Emit, ignore
 from vqabench.files.atomic import find_place, hash_file
 from vqabench.paths import Paths
-from vqabench.training.device import choose_device
 from vqabench.workflows.splits import rebuild_cp
+
+if TYPE_CHECKING:
+    from vqabench.data.features.extraction import Extraction
 
 
 @dataclass(frozen=True)
@@ -261,5 +261,7 @@ def extract(images: Path, out: Path, asked: Extraction, device_name: str = "auto
     """
     if find_place(out).exists():
         raise InputError(f"{out}: exists; delete it to compute it again")
-    device = choose_device(device_name)
-    return extraction.extract(images, out, asked, device, emit)
+    from vqabench.data.features import extraction  # loads torch, which takes a second
+    from vqabench.training.device import choose_device
+
+    return extraction.extract(images, out, asked, choose_device(device_name), emit)

@@ -271,11 +271,12 @@ def check_plugins() -> Iterator[Finding]:
 
 def check_datasets(data: Path | None, catalog: Sequence[Path] | None) -> Iterator[Finding]:
     """Check every data set of the catalogue that is prepared, and name those that are not."""
+    from vqabench.data.catalog.dataset import find_dataset
     from vqabench.data.catalog.entries import read_catalog
     from vqabench.paths import Paths
 
     paths = Paths(data=data, catalog=catalog)
-    datasets = [paths.dataset(name) for name in read_catalog(paths.catalog)]
+    datasets = [find_dataset(name, paths.catalog, data) for name in read_catalog(paths.catalog)]
     prepared = [dataset for dataset in datasets if dataset.prepared_file.exists()]
     for dataset in prepared:
         yield check_prepared(dataset, paths)

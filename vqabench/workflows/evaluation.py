@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from vqabench.data.catalog.dataset import Dataset
 from vqabench.data.vqa.accuracy import explain_oddities, find_oddities
 from vqabench.data.vqa.annotation_table import AnnotationTable, read_annotation_table
 from vqabench.data.vqa.annotations import Prediction, match, read_questions
@@ -62,7 +63,22 @@ def evaluate_on_dataset(
     _, table = dataset.read_split(split)
     if skips:  # preparation leaves out the questions of images without features
         table = table.choose(set(read_question_ids(dataset, split)))
+    _check_split(given, table, dataset, split, predictions)
     return _score(given, table, predictions, f"{name}, split {split}", emit, missing_is_wrong=missing_is_wrong)
+
+
+def _check_split(
+    given: Sequence[Prediction], table: AnnotationTable, dataset: Dataset, split: str, source: Path
+) -> None:
+    """Raise InputError if all answers are to questions of another split of the data set."""
+    answered = {prediction.question_id for prediction in given}
+    if not answered or not answered.isdisjoint(table.question_ids.tolist()):
+        return
+    for other in dataset.scored:
+        if other != split and answered <= {one.question_id for one in dataset.read_questions(other)}:
+            raise InputError(
+                f"{source}: its answers are to questions of the split {other}, not {split}: add --split {other}"
+            )
 
 
 def _score(

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from vqabench import __version__, options, plugins
 from vqabench.config import RESERVED
 from vqabench.errors import InputError
+from vqabench.files.folders import require_writable
 from vqabench.plugins import BACKBONES, KINDS, LOSSES, available
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ def write_plugin(name: str, kind: Kind, parent: Path) -> Path:
     folder = parent / f"vqabench-{name}"
     if os.path.lexists(folder):
         raise InputError(f"{folder}: exists; choose another name, or move the existing one")
+    require_writable(parent, "--in")  # or the error would name the temporary folder
     parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=parent) as begun:  # whole, or not at all
         made = Path(begun) / "made"

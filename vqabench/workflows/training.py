@@ -68,9 +68,11 @@ def train(
         paths.check_runs()
         runs = {seed: Run(plan.folder(paths.runs, seed)) for seed in config.seeds}
         starts = {seed: begin(plan, seed, run, if_exists) for seed, run in runs.items()}
+        left = [seed for seed, start in starts.items() if start.kind != "finished"]
+        for seed in left if processes.writes else ():
+            paths.check_writable(runs[seed])
         prepared = _prepare(plan, dataset, session)
         tune(device)
-        left = [seed for seed, start in starts.items() if start.kind != "finished"]
         for seed in [seed for seed in config.seeds if seed not in left]:
             _keep_finished(runs[seed], prepared, session)
         jobs = choose_jobs(plan, prepared, len(left), session)

@@ -14,7 +14,7 @@ from vqabench.data.catalog.entries import SPLITS, DatasetEntry, SplitCounts, Spl
 from vqabench.data.vqa.annotation_table import AnnotationTable, concatenate, read_annotation_table
 from vqabench.data.vqa.annotations import Question, match, read_questions
 from vqabench.data.vqa.id_lists import read_test_ids
-from vqabench.errors import InputError, VqabenchError, first_few, unknown
+from vqabench.errors import InputError, VqabenchError, counted, first_few, unknown
 from vqabench.files.atomic import hash_file, read_json, write_file
 from vqabench.files.folders import require_file
 from vqabench.files.packed import split_member
@@ -125,7 +125,8 @@ class Dataset:
                 missing.append(path)
         fetched = [path.name for path in missing if path.name in self.entry.files or self.entry.derived]
         if fetched:
-            raise InputError(f"{self.source}: lacks {first_few(fetched)}; run: vqabench data fetch {self.name}")
+            missing_files = f"{counted(len(fetched), 'file')} missing ({first_few(fetched)})"
+            raise InputError(f"{self.source}: {missing_files}; run: vqabench data fetch {self.name}")
         if missing:
             raise InputError(f"{self.name}: {len(missing)} of its files are missing: {first_few(missing)}")
 

@@ -33,6 +33,7 @@ from vqabench.data.vqa.encoding import (
 from vqabench.data.vqa.words import SPECIAL_WORDS, collect_words, read_word_vectors, split_words
 from vqabench.errors import InputError, first_few
 from vqabench.files.atomic import holding
+from vqabench.files.folders import require_writable
 from vqabench.files.hdf5 import change_hdf5, reading, store, write_hdf5
 
 Array = NDArray[Any]
@@ -115,6 +116,7 @@ def prepare_files(dataset: Dataset, say: Say) -> Summary:
     fingerprint = fingerprint_of(dataset)
     there = summarise(dataset)
     if there is None or there.fingerprint != fingerprint:
+        require_writable(dataset.folder.parent, "--data-dir", dataset.folder)
         dataset.folder.mkdir(parents=True, exist_ok=True)
         with _locked(dataset, say):
             there = summarise(dataset)  # another process may have prepared it while this one waited
@@ -172,6 +174,7 @@ def generate(dataset: Dataset, say: Say) -> None:
     version = str(digits.VERSION)
     if stamp.is_file() and stamp.read_text() == version and all(file.is_file() for file in dataset.files()):
         return
+    require_writable(dataset.folder.parent, "--data-dir", dataset.folder)
     say(f"generating {dataset.name}, version {version}, in {dataset.source}")
     digits.generate(dataset.source)
     stamp.write_text(version)
