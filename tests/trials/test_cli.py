@@ -34,7 +34,7 @@ def mark(trial: Trial) -> Path:
     ("arguments", "typed", "expected"),
     [
         (["plugins", "list"], "", "marked"),
-        (["doctor"], "", "11 backbones"),
+        (["doctor"], "", "12 backbones"),
         (["train", "marked", "--wdth", "3"], "", "did you mean --set width=VALUE?"),
         ([], "vqabench train marked --set w", "width="),
     ],
