@@ -240,8 +240,10 @@ def make_matrix(blocks: Sequence[Block], paths: Paths, broken: Mapping[str, str]
             cell = MatrixCell(replace(config, seeds=(seed,)), plan, run)
             _, first = found.setdefault(run.folder, (number, cell))
             # Runs of one folder must agree in what its name leaves out too, such as the whole path of --from.
-            pair = ((one.plan.identity(), one.config.precision, one.config.start_from) for one in (cell, first))
-            if next(pair) != next(pair):
+            ours, theirs = (
+                (one.plan.identity(), one.config.precision, one.config.start_from) for one in (cell, first)
+            )
+            if ours != theirs:
                 raise InputError(f"{cell.name}: two configurations share this name; give each a distinct label")
     if not found:
         reasons = dict.fromkeys((*undefined, *failed.values()))
